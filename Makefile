@@ -1,0 +1,163 @@
+# Every command that a user, a contributor or CI runs. `make` lists them.
+#
+#   PYTHON=python3.12            the Python that .venv is made from (default: python3)
+#   ARGS="--epochs 3"            passed on to the example, pytest or the benchmarks
+#   TORCH_S3IO_NO_URING=1        build without io_uring
+#   TORCH_S3IO_WERROR=1          compiler warnings are errors
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+ARGS ?=
+comma := ,
+JOBS ?= $(shell nproc)
+CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+export PYTHON TORCH_S3IO_NO_URING TORCH_S3IO_WERROR
+on = $(filter-out 0,$($(1)))
+
+PY := .venv/bin/python
+NO_URING := $(if $(call on,TORCH_S3IO_NO_URING),csrc/io/uring_engine.cpp)
+CSRC := $(shell find csrc -name '*.cpp' -o -name '*.h')
+CORE := $(filter-out csrc/bindings/% $(NO_URING),$(filter %.cpp,$(CSRC)))
+CPP_TESTS := $(wildcard tests/cpp/*.cpp)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+## Use ---------------------------------------------------------------------------------------------
+
+.PHONY: setup train bench
+setup: build/stamps/extension build/stamps/package ## .venv with PyTorch, the extension and all tools
+
+train: setup ## set up everything and train the example
+	@$(PY) examples/train_digits.py $(ARGS)
+
+bench: setup build/stamps/packages-bench ## the engine against fio, the pool against malloc
+	@$(PY) benchmarks/bench_engine.py $(ARGS)
+	@$(PY) benchmarks/bench_pool.py $(ARGS)
+
+## Test --------------------------------------------------------------------------------------------
+
+.PHONY: test pytest cpptest asan tsan
+test: cpptest pytest ## set up everything and run the whole test suite
+
+pytest: setup ## the Python tests alone
+	@$(PY) -m pytest $(ARGS)
+
+cpptest: build/stamps/packages-test ## the C++ tests alone (they need no PyTorch)
+	@$(MAKE) --no-print-directory -j$(JOBS) build/cpptest/run
+	build/cpptest/run
+
+asan: build/stamps/packages-test ## the C++ tests under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory -j$(JOBS) build/asan/run
+	UBSAN_OPTIONS=print_stacktrace=1 build/asan/run
+
+# ThreadSanitizer needs the classic address layout where the kernel randomizes many bits.
+tsan: build/stamps/packages-test ## the C++ tests under ThreadSanitizer
+	@$(MAKE) --no-print-directory -j$(JOBS) build/tsan/run
+	@no_aslr="setarch $$(uname -m) -R"; $$no_aslr true 2>/dev/null || no_aslr=; \
+	echo "build/tsan/run"; TSAN_OPTIONS=halt_on_error=1 $$no_aslr build/tsan/run
+
+URING_CFLAGS = $(if $(NO_URING),,-DS3IO_HAVE_URING=1 $(shell pkg-config --cflags liburing))
+URING_LIBS = $(if $(NO_URING),,$(shell pkg-config --libs liburing))
+CXXFLAGS_ALL = -std=c++20 -g -pthread -Icsrc -Wall -Wextra -Wshadow -Wconversion \
+	$(if $(call on,TORCH_S3IO_WERROR),-Werror) $(URING_CFLAGS)
+
+# $(1): folder under build/ and name of the target, $(2): flags for compiling and linking
+define cpp_tests
+build/$(1)/%.o: %.cpp Makefile build/stamps/settings
+	@mkdir -p $$(@D); echo "  building $$@"
+	@$$(CXX) $$(CXXFLAGS_ALL) $(2) $$(CXXFLAGS) -MMD -MP -c $$< -o $$@
+build/$(1)/run: $(patsubst %.cpp,build/$(1)/%.o,$(CORE) $(CPP_TESTS)) build/stamps/sources
+	@$$(CXX) -pthread $(2) $$(filter %.o,$$^) $$(LDFLAGS) $$(URING_LIBS) -o $$@
+-include $(patsubst %.cpp,build/$(1)/%.d,$(CORE) $(CPP_TESTS))
+endef
+$(eval $(call cpp_tests,cpptest,-O2))
+$(eval $(call cpp_tests,asan,-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=all))
+$(eval $(call cpp_tests,tsan,-O1 -fno-omit-frame-pointer -fsanitize=thread))
+
+## Check -------------------------------------------------------------------------------------------
+
+.PHONY: check check-format check-tidy check-python check-types check-stubs check-warnings
+check: check-format check-tidy check-python check-types check-stubs check-warnings ## style, types, lint, stub, warnings
+
+check-format: build/stamps/packages-check
+	@echo "== clang-format"
+	@clang-format --dry-run -Werror $(CSRC) $(wildcard tests/cpp/*)
+
+check-tidy: build/stamps/packages-check
+	@echo "== clang-tidy"
+	@printf '%s\n' $(CORE) | xargs -P $(JOBS) -n 1 sh -c \
+		'clang-tidy --quiet "$$0" -- -std=c++20 -Icsrc $(URING_CFLAGS) 2>&1 | { ! grep -v "warnings\? generated"; }'
+
+check-python: setup
+	@echo "== ruff"
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+check-types: setup
+	@echo "== mypy"
+	@$(PY) -m mypy --strict torch_s3io
+
+STUBGEN = rm -rf build/stubs && $(PY) -m pybind11_stubgen torch_s3io._C --exit-code -o build/stubs
+
+check-stubs: setup
+	@echo "== torch_s3io/_C.pyi"
+	@$(STUBGEN)
+	@diff -u torch_s3io/_C.pyi build/stubs/torch_s3io/_C.pyi || \
+		{ echo "torch_s3io/_C.pyi is not what the extension says: run make stubs"; exit 1; }
+
+check-warnings: setup
+	@echo "== build with -Werror"
+	@TORCH_S3IO_WERROR=1 $(PY) setup.py -q build_ext --build-lib build/werror
+
+## Change ------------------------------------------------------------------------------------------
+
+.PHONY: format stubs clean distclean
+format: setup build/stamps/packages-check ## reformat C++ and Python
+	@clang-format -i $(CSRC) $(wildcard tests/cpp/*)
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+stubs: setup ## write torch_s3io/_C.pyi anew from the extension
+	@$(STUBGEN)
+	@cp build/stubs/torch_s3io/_C.pyi torch_s3io/_C.pyi
+
+clean: ## remove what was built
+	@rm -rf build dist *.egg-info torch_s3io/*.so .mypy_cache .pytest_cache .ruff_cache
+
+distclean: clean ## remove .venv as well
+	@rm -rf .venv
+
+## Set-up, by stamps: nothing is done twice --------------------------------------------------------
+
+build/stamps/packages-%: scripts/setup.sh
+	@scripts/setup.sh packages $*
+	@mkdir -p $(@D) && touch $@
+
+# These two files change only when what they hold does: the settings of the compiler, the sources.
+SETTINGS = $(CXX) $(CXXFLAGS) $(LDFLAGS) $(NO_URING) $(call on,TORCH_S3IO_WERROR)
+SOURCES = $(sort $(CORE) $(CPP_TESTS) $(CSRC))
+build/stamps/settings build/stamps/sources: FORCE
+	@mkdir -p $(@D)
+	@content='$($(if $(filter %settings,$@),SETTINGS,SOURCES))'; \
+	echo "$$content" | cmp -s - $@ || echo "$$content" > $@
+FORCE:
+
+.venv/.ready: scripts/setup.sh | build/stamps/packages-build
+	@scripts/setup.sh venv
+
+build/stamps/extension: .venv/.ready setup.py torch_s3io/_version.py $(CSRC) \
+		build/stamps/settings build/stamps/sources
+	@echo "== building the extension"
+	@$(PY) setup.py -q build_ext --inplace
+	@touch $@
+
+build/stamps/package: .venv/.ready pyproject.toml setup.py | build/stamps/extension
+	@echo "== installing torch_s3io (editable) and the tools into .venv"
+	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
+	@touch $@

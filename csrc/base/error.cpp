@@ -1,0 +1,45 @@
+#include "base/error.h"
+
+#include <cerrno>
+#include <cstring>
+
+namespace s3io {
+
+std::string errno_text(int error_number) {
+  const char* name = strerrorname_np(error_number);
+  const char* description = strerrordesc_np(error_number);
+  if (name == nullptr || description == nullptr) return message("error number ", error_number);
+  return message(name, " (", description, ")");
+}
+
+ErrorKind kind_of_errno(int error_number) {
+  switch (error_number) {
+    case ENOENT:
+    case ENOTDIR:
+      return ErrorKind::not_found;
+    case EACCES:
+    case EPERM:
+      return ErrorKind::access;
+    case EISDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+      return ErrorKind::config;
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+      return ErrorKind::out_of_memory;
+    case ESTALE:
+      return ErrorKind::file_changed;
+    default:
+      return ErrorKind::read;
+  }
+}
+
+Error error_from_errno(int error_number, std::string_view action, std::string_view path) {
+  std::string hint;
+  if (error_number == EMFILE) hint = "; raise the limit of open files (ulimit -n)";
+  return Error(kind_of_errno(error_number),
+               message(path, ": cannot ", action, ": ", errno_text(error_number), hint));
+}
+
+}  // namespace s3io

@@ -1,0 +1,54 @@
+// The one error type of the core. Its kind decides the Python exception class; errno becomes text here
+// and nowhere else.
+#pragma once
+
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace s3io {
+
+enum class ErrorKind : uint8_t {
+  config,         // a setting, or a combination of settings, that cannot work
+  data,           // bytes on disk that are not what the layout says
+  not_found,      // no such file, or nothing matched
+  access,         // permission denied
+  read,           // the device or the kernel failed a read
+  file_changed,   // truncated, replaced or rewritten while in use
+  direct_io,      // O_DIRECT was required and is not to be had
+  engine,         // the I/O engine asked for is not to be had
+  pool_timeout,   // no buffer became free in time
+  read_timeout,   // a read did not come back in time
+  range,          // a byte range or record number outside of what exists
+  out_of_memory,  // memory, file descriptors or another bounded resource ran out
+};
+
+class Error : public std::runtime_error {
+ public:
+  Error(ErrorKind kind, const std::string& text) : std::runtime_error(text), kind_(kind) {}
+  ErrorKind kind() const { return kind_; }
+
+ private:
+  ErrorKind kind_;
+};
+
+// Concatenates its arguments as `<<` prints them.
+template <typename... Parts>
+std::string message(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
+// "EIO (Input/output error)".
+std::string errno_text(int error_number);
+
+// The kind that describes `error_number` when it comes from opening or reading a file.
+ErrorKind kind_of_errno(int error_number);
+
+// Error "<path>: cannot <action>: <errno text>" with the matching kind.
+Error error_from_errno(int error_number, std::string_view action, std::string_view path);
+
+}  // namespace s3io

@@ -1,0 +1,48 @@
+// Where the records of a batch land in a buffer, so that direct reads can go there and a tensor can
+// view them. Bytes and offsets only, no I/O.
+//
+// A direct read needs buffer and file positions congruent modulo the alignment, and writes whole
+// blocks, so two reads must not share a block. Records are therefore read in runs of neighbours, each
+// run in blocks of its own. Three cases:
+//   1. One run: viewed where it lands, at the file's own stride.
+//   2. All records begin at the same position within a block (every file of one record, records of
+//      whole blocks): each lands in blocks of its own, at equal distances: viewed there.
+//   3. Otherwise the rows do not lie at equal distances. After the reads, rows are moved down to lie
+//      packed behind the first one: the one copy this library makes of records, counted.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "format/record_layout.h"
+#include "format/shard_table.h"
+
+namespace s3io {
+
+struct Run {
+  int64_t shard = 0;
+  int64_t file_offset = 0;
+  int64_t length = 0;
+  int64_t position = 0;  // in the buffer, from the start of the landing area
+  int64_t rows = 0;
+};
+
+struct Placement {
+  std::vector<Run> runs;
+  int64_t first_row = 0;   // position of row 0
+  int64_t row_stride = 0;  // bytes from row to row, once packed where `packs`
+  bool packs = false;      // case 3: `pack_rows` must run before the rows are used
+};
+
+// Places `records`, which must exist, in order. Reuses the memory of `out`.
+void place_records(std::span<const int64_t> records, const ShardTable& shards,
+                   const RecordLayout& layout, int64_t alignment, Placement& out);
+
+// Bytes that no placement of `count` records exceeds.
+int64_t max_landing_bytes(int64_t count, const RecordLayout& layout, int64_t alignment);
+
+// Moves the rows of a placement that `packs` to where it says. Returns the bytes moved.
+int64_t pack_rows(const Placement& placement, const RecordLayout& layout, std::byte* landing);
+
+}  // namespace s3io

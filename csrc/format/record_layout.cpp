@@ -1,0 +1,139 @@
+#include "format/record_layout.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+namespace s3io {
+namespace {
+
+constexpr int64_t kMaxRecordBytes = int64_t{1} << 46;
+
+// Calls `visit` with a value of the C++ type of `type`; false for types without arithmetic here.
+template <typename Visitor>
+bool visit_arithmetic(ScalarType type, Visitor visit) {
+  switch (type) {
+    case ScalarType::boolean: visit(bool{}); return true;
+    case ScalarType::uint8: visit(uint8_t{}); return true;
+    case ScalarType::int8: visit(int8_t{}); return true;
+    case ScalarType::uint16: visit(uint16_t{}); return true;
+    case ScalarType::int16: visit(int16_t{}); return true;
+    case ScalarType::uint32: visit(uint32_t{}); return true;
+    case ScalarType::int32: visit(int32_t{}); return true;
+    case ScalarType::uint64: visit(uint64_t{}); return true;
+    case ScalarType::int64: visit(int64_t{}); return true;
+    case ScalarType::float32: visit(float{}); return true;
+    case ScalarType::float64: visit(double{}); return true;
+    default: return false;
+  }
+}
+
+bool has_arithmetic(ScalarType type) {
+  return visit_arithmetic(type, [](auto) {});
+}
+
+bool is_complex(ScalarType type) {
+  return type == ScalarType::complex64 || type == ScalarType::complex128;
+}
+
+// The unit whose bytes are reversed: half a complex number.
+int64_t swap_unit(ScalarType type) { return size_bytes(type) / (is_complex(type) ? 2 : 1); }
+
+void copy_swapped(const std::byte* in, std::byte* out, int64_t size, int64_t unit) {
+  for (int64_t begin = 0; begin < size; begin += unit) {
+    std::reverse_copy(in + begin, in + begin + unit, out + begin);
+  }
+}
+
+template <typename In, typename Out>
+void convert_row(const std::byte* in, std::byte* out, int64_t elements, bool swap_bytes) {
+  for (int64_t index = 0; index < elements; ++index) {
+    std::byte raw[sizeof(In)];
+    std::memcpy(raw, in + index * static_cast<int64_t>(sizeof(In)), sizeof(In));
+    if (swap_bytes) std::reverse(raw, raw + sizeof(In));
+    In value;
+    if constexpr (std::is_same_v<In, bool>) {
+      value = raw[0] != std::byte{0};  // any other bit pattern in a bool would be undefined
+    } else {
+      std::memcpy(&value, raw, sizeof(In));
+    }
+    const Out converted = static_cast<Out>(value);
+    std::memcpy(out + index * static_cast<int64_t>(sizeof(Out)), &converted, sizeof(Out));
+  }
+}
+
+}  // namespace
+
+int64_t Field::num_elements() const {
+  int64_t product = 1;
+  for (const int64_t extent : shape) product *= extent;
+  return product;
+}
+
+void RecordLayout::validate() const {
+  if (fields.empty()) throw Error(ErrorKind::config, "a record needs at least one field");
+  if (record_bytes < 1 || record_bytes > kMaxRecordBytes || record_stride < 1 ||
+      record_stride > kMaxRecordBytes) {
+    throw Error(ErrorKind::config,
+                message("a record must have at least 1 byte and at most ", kMaxRecordBytes,
+                        ", not ", record_bytes, " (stride ", record_stride, ")"));
+  }
+  for (const Field& field : fields) {
+    int64_t bytes = size_bytes(field.type);
+    for (const int64_t extent : field.shape) {
+      if (extent < 0 || (extent > 0 && bytes > kMaxRecordBytes / extent)) {
+        throw Error(ErrorKind::config,
+                    message("field '", field.name, "': shape entry ", extent, " is out of bounds"));
+      }
+      bytes *= extent;
+    }
+    if (field.offset < 0 || field.offset > record_bytes - bytes) {
+      throw Error(ErrorKind::config, message("field '", field.name, "' lies outside of its record"));
+    }
+    const bool converts = field.type != field.output;
+    if (converts && !(has_arithmetic(field.type) && has_arithmetic(field.output))) {
+      throw Error(ErrorKind::config,
+                  message("field '", field.name, "': no conversion from ", name_of(field.type),
+                          " to ", name_of(field.output), "; use transform= for it"));
+    }
+  }
+}
+
+bool can_view(const RecordLayout& layout, const Field& field, int64_t header_bytes) {
+  const int64_t item = size_bytes(field.type);
+  return field.type == field.output && !(field.swap_bytes && swap_unit(field.type) > 1) &&
+         (header_bytes + field.offset) % item == 0 && layout.record_stride % item == 0 &&
+         layout.record_bytes % item == 0;
+}
+
+int64_t output_bytes(const Field& field, int64_t count) {
+  return field.num_elements() * size_bytes(field.output) * count;
+}
+
+void copy_field(const Field& field, const std::byte* rows, int64_t row_stride, int64_t count,
+                std::byte* out) {
+  const int64_t elements = field.num_elements();
+  const int64_t bytes_in = elements * size_bytes(field.type);
+  const int64_t bytes_out = elements * size_bytes(field.output);
+  const std::byte* in = rows + field.offset;
+  if (field.type == field.output) {
+    for (int64_t row = 0; row < count; ++row, in += row_stride, out += bytes_out) {
+      if (field.swap_bytes) {
+        copy_swapped(in, out, bytes_in, swap_unit(field.type));
+      } else {
+        std::memcpy(out, in, static_cast<size_t>(bytes_in));
+      }
+    }
+    return;
+  }
+  visit_arithmetic(field.type, [&](auto source) {
+    visit_arithmetic(field.output, [&](auto target) {
+      for (int64_t row = 0; row < count; ++row, in += row_stride, out += bytes_out) {
+        convert_row<decltype(source), decltype(target)>(in, out, elements, field.swap_bytes);
+      }
+    });
+  });
+}
+
+}  // namespace s3io

@@ -1,0 +1,82 @@
+// An open regular file that can be read directly (O_DIRECT), through the page cache, or both.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "base/unique_fd.h"
+
+namespace s3io {
+
+enum class DirectMode : uint8_t {
+  automatic,  // direct where the file system can, through the page cache where it cannot
+  require,    // direct, or Error(direct_io)
+  off,        // through the page cache
+};
+
+// "auto", "require", "off". Throws Error(config) for anything else.
+DirectMode parse_direct_mode(const std::string& name);
+
+// What identifies a version of a file: a change of any of these means that its bytes may differ.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  int64_t size_bytes = 0;
+  int64_t modified_ns = 0;
+
+  bool operator==(const FileIdentity&) const = default;
+};
+
+struct FileInfo {
+  FileIdentity identity;
+  int64_t direct_alignment = 0;  // of offset, length and memory; 0: no direct reads of this file
+};
+
+// Looks at `path` without opening it. Throws Error(not_found | access | config) for what is missing,
+// forbidden, or not a regular file.
+FileInfo inspect_file(const std::string& path);
+
+class DirectFile {
+ public:
+  // `min_alignment` raises the alignment that the file system asks for (0: leave it).
+  DirectFile(std::string path, DirectMode mode, int64_t min_alignment);
+
+  const std::string& path() const { return path_; }
+  const FileIdentity& identity() const { return identity_; }
+  int64_t size() const { return identity_.size_bytes; }
+  DirectMode mode() const { return mode_; }
+  // Offset, length and memory of direct reads are multiples of this; 1 where there are none.
+  int64_t alignment() const { return alignment_; }
+
+  bool can_read_direct() const { return direct_fd_.valid() && !direct_refused_; }
+  bool can_read_buffered() const { return buffered_fd_.valid(); }
+  int direct_fd() const { return direct_fd_.get(); }
+  int buffered_fd() const { return buffered_fd_.get(); }
+
+  // Some file systems accept O_DIRECT on open and refuse the read: stop trying.
+  void refuse_direct() { direct_refused_ = true; }
+  // Not every file system can say whether a range is in the page cache.
+  bool can_probe_cache() const { return can_probe_cache_; }
+  void refuse_cache_probes() { can_probe_cache_ = false; }
+
+  // Throws Error(file_changed) if the file was truncated, rewritten, replaced or deleted since it was
+  // opened.
+  void check_unchanged() const;
+  // The file's size as it is now, in bytes.
+  int64_t size_now() const;
+
+ private:
+  int any_fd() const;
+
+  std::string path_;
+  DirectMode mode_;
+  FileIdentity identity_;
+  int64_t alignment_ = 1;
+  UniqueFd direct_fd_;
+  UniqueFd buffered_fd_;
+  std::atomic<bool> direct_refused_{false};
+  std::atomic<bool> can_probe_cache_{true};
+};
+
+}  // namespace s3io

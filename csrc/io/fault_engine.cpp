@@ -1,0 +1,60 @@
+#include "io/fault_engine.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+namespace s3io {
+
+FaultEngine::FaultEngine(std::unique_ptr<IoEngine> engine, FaultPlan plan)
+    : engine_(std::move(engine)), plan_(std::move(plan)), random_(plan_.seed) {}
+
+Fault FaultEngine::fault_for(int64_t number) {
+  const auto planned = plan_.by_number.find(number);
+  if (planned != plan_.by_number.end()) return planned->second;
+  if (plan_.random_faults.empty()) return {};
+  if (std::uniform_real_distribution<double>(0, 1)(random_) >= plan_.fault_probability) return {};
+  const auto last = plan_.random_faults.size() - 1;
+  return plan_.random_faults[std::uniform_int_distribution<size_t>(0, last)(random_)];
+}
+
+void FaultEngine::submit(std::span<ReadRequest* const> requests) {
+  for (ReadRequest* request : requests) {
+    const Fault fault = fault_for(submitted_++);
+    if (fault.lost) continue;
+    if (fault.error_number != 0) {
+      request->result = -fault.error_number;
+      completed_.push_back(request);
+      continue;
+    }
+    if (fault.short_read) due_[request] = fault;
+    engine_->submit({&request, 1});
+    ++in_flight_;
+  }
+}
+
+int FaultEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) {
+  if (in_flight_ > 0) {
+    std::vector<ReadRequest*> arrived(static_cast<size_t>(depth()));
+    const int missing = std::max(1, min_count - static_cast<int>(completed_.size()));
+    const int count = engine_->wait(arrived, missing, timeout);
+    in_flight_ -= count;
+    for (ReadRequest* request : std::span(arrived).first(static_cast<size_t>(count))) {
+      const auto fault = due_.find(request);
+      if (fault != due_.end()) {
+        if (request->result > 1) request->result = request->result / 2;
+        due_.erase(fault);
+      }
+      completed_.push_back(request);
+    }
+  } else if (completed_.empty()) {
+    std::this_thread::sleep_for(timeout);  // only lost reads are left
+  }
+  if (plan_.reorder) std::shuffle(completed_.begin(), completed_.end(), random_);
+  const size_t count = std::min(done.size(), completed_.size());
+  std::copy_n(completed_.begin(), count, done.begin());
+  completed_.erase(completed_.begin(), completed_.begin() + static_cast<std::ptrdiff_t>(count));
+  return static_cast<int>(count);
+}
+
+}  // namespace s3io

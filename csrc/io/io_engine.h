@@ -1,0 +1,73 @@
+// The seam between the library and the kernel: positioned reads, many in flight, completions in any order.
+//
+// An engine reports raw results: a read may come back short, or fail with any errno; resuming and
+// retrying is ReadQueue's business, so that a FaultEngine in between can test it. One thread uses an
+// engine, the one that made it; with `EngineOptions::any_thread`, one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+
+namespace s3io {
+
+// One positioned read. The caller owns it and keeps it, and the memory it points to, until the
+// engine returns it from `wait`.
+struct ReadRequest {
+  int fd = -1;
+  std::byte* data = nullptr;
+  int64_t offset = 0;
+  uint32_t length = 0;
+  int buffer_index = -1;    // number given to register_buffer, or -1
+  bool cached_only = false; // fail with EAGAIN rather than wait for the device (RWF_NOWAIT)
+  int64_t result = 0;       // out: bytes read, or -errno
+};
+
+class IoEngine {
+ public:
+  IoEngine() = default;
+  IoEngine(const IoEngine&) = delete;
+  IoEngine& operator=(const IoEngine&) = delete;
+  virtual ~IoEngine() = default;
+
+  // Most requests that may be in flight at once.
+  virtual int depth() const = 0;
+  // Starts the requests; at most depth() may then be in flight.
+  virtual void submit(std::span<ReadRequest* const> requests) = 0;
+  // Waits until `min_count` >= 1 requests have completed, `timeout` is over or a
+  // signal came, and stores up to done.size() of them. Returns how many.
+  virtual int wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) = 0;
+
+  // Tells the kernel about memory that many reads will go to. False where the limits forbid it
+  // (RLIMIT_MEMLOCK): reads then work without. `index` is below `kMaxBuffers`.
+  static constexpr int kMaxBuffers = 1024;
+  virtual bool register_buffer(int index, std::span<std::byte> memory) = 0;
+
+  // "uring" or "threads"; what statistics report.
+  virtual std::string_view name() const = 0;
+};
+
+enum class EngineKind : uint8_t { automatic, uring, threads };
+
+// "auto", "uring", "threads". Throws Error(config) for anything else.
+EngineKind parse_engine_kind(const std::string& name);
+
+struct EngineOptions {
+  EngineKind kind = EngineKind::automatic;
+  int depth = 64;
+  bool any_thread = false;  // else only the thread that makes the engine may use it
+};
+
+// `automatic` probes io_uring by doing a read, and falls back to threads. Throws Error(engine) when
+// `uring` was asked for and is not to be had; the text says why.
+std::unique_ptr<IoEngine> make_engine(const EngineOptions& options);
+
+// Empty if io_uring works here, else the reason why not.
+std::string uring_unavailable_reason();
+
+}  // namespace s3io

@@ -1,0 +1,242 @@
+#include "io/read_queue.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+
+#include "base/align.h"
+
+namespace s3io {
+namespace {
+
+constexpr int kMaxAttempts = 100;
+// Above this depth completions are collected a quarter at a time, which halves the system calls.
+constexpr int kDeep = 32;
+// After so many ranges that were not in the page cache, only one in kProbeEvery is still looked up.
+constexpr int kMissesBeforeSampling = 32;
+constexpr int kProbeEvery = 16;
+
+void add(std::atomic<int64_t>& counter, int64_t amount) {
+  counter.fetch_add(amount, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Error error_of(const RangeRead& range) {
+  const std::string where =
+      message("bytes ", range.offset, " to ", range.offset + range.length, " of ",
+              range.file->path());
+  if (range.error_number == 0) {
+    return Error(ErrorKind::file_changed,
+                 message(where, ": the file ends at byte ", range.error_offset,
+                         "; was it truncated after it was opened?"));
+  }
+  if (range.error_number == EINVAL && range.file->mode() == DirectMode::require) {
+    return Error(ErrorKind::direct_io,
+                 message(where, ": the direct read was refused (EINVAL, alignment ",
+                         range.file->alignment(), "); raise alignment, or use direct='auto'"));
+  }
+  return Error(ErrorKind::read, message(where, ": the read failed at byte ", range.error_offset,
+                                        ": ", errno_text(range.error_number)));
+}
+
+ReadQueue::ReadQueue(std::unique_ptr<IoEngine> engine, const ReadQueueOptions& options,
+                     ReadCounters* counters)
+    : engine_(std::move(engine)),
+      options_(options),
+      counters_(counters),
+      chunks_(static_cast<size_t>(engine_->depth())),
+      completed_(chunks_.size()) {
+  prepared_.reserve(chunks_.size());
+  for (Chunk& chunk : chunks_) {
+    chunk.next_free = free_chunks_;
+    free_chunks_ = &chunk;
+  }
+}
+
+void ReadQueue::push(RangeRead& range) {
+  range.failed = false;
+  range.error_number = 0;
+  range.next_offset = range.offset;
+  range.chunks_in_flight = 0;
+  range.next = nullptr;
+  (first_ == nullptr ? first_ : last_->next) = &range;
+  last_ = &range;
+}
+
+ReadQueue::Route ReadQueue::uncached_route(const RangeRead& range) const {
+  const DirectFile& file = *range.file;
+  if (!file.can_read_direct()) return Route::buffered;
+  const bool too_short = range.length < options_.min_direct_bytes && file.can_read_buffered();
+  return too_short ? Route::buffered : Route::direct;
+}
+
+ReadQueue::Route ReadQueue::first_route(const RangeRead& range) {
+  const DirectFile& file = *range.file;
+  const Route uncached = uncached_route(range);
+  if (uncached == Route::buffered || file.mode() != DirectMode::automatic) return uncached;
+  if (!file.can_probe_cache()) return uncached;
+  const bool sampling = consecutive_misses_ >= kMissesBeforeSampling;
+  if (sampling && ++consecutive_misses_ % kProbeEvery != 0) return uncached;
+  return Route::cached;
+}
+
+void ReadQueue::prepare(Chunk& chunk) {
+  const RangeRead& range = *chunk.range;
+  const DirectFile& file = *range.file;
+  const bool direct = chunk.route == Route::direct;
+  const int64_t alignment = direct ? file.alignment() : 1;
+  const int64_t begin = align_down(chunk.position, alignment);
+  const int64_t end = align_up(chunk.end, alignment);
+  chunk.fd = direct ? file.direct_fd() : file.buffered_fd();
+  chunk.offset = begin;
+  chunk.length = static_cast<uint32_t>(end - begin);
+  chunk.data = range.data + (begin - range.offset);
+  chunk.buffer_index = range.buffer_index;
+  chunk.cached_only = chunk.route == Route::cached;
+  prepared_.push_back(&chunk);
+}
+
+void ReadQueue::begin_chunks() {
+  while (first_ != nullptr && free_chunks_ != nullptr) {
+    RangeRead& range = *first_;
+    const int64_t end = range.offset + range.length;
+    const int64_t alignment = range.file->alignment();
+    while (range.next_offset < end && free_chunks_ != nullptr) {
+      Chunk& chunk = *free_chunks_;
+      free_chunks_ = chunk.next_free;
+      chunk.range = &range;
+      chunk.position = range.next_offset;
+      // Chunks end at aligned offsets of the file, so that two of them never read the same bytes.
+      chunk.end = std::min(end, align_down(range.next_offset, alignment) + options_.chunk_bytes);
+      chunk.route = first_route(range);
+      chunk.attempts = 0;
+      prepare(chunk);
+      range.next_offset = chunk.end;
+      ++range.chunks_in_flight;
+      ++chunks_in_flight_;
+    }
+    if (range.next_offset < end) return;
+    first_ = range.next;
+  }
+}
+
+void ReadQueue::submit_prepared() {
+  if (prepared_.empty()) return;
+  add(counters_->requests, static_cast<int64_t>(prepared_.size()));
+  engine_->submit(prepared_);
+  prepared_.clear();
+}
+
+void ReadQueue::run(std::vector<RangeRead*>& finished, milliseconds timeout) {
+  const size_t finished_before = finished.size();
+  const Clock::time_point deadline = Clock::now() + timeout;
+  while (!idle()) {
+    begin_chunks();
+    submit_prepared();
+    const int wanted = chunks_in_flight_ >= kDeep ? chunks_in_flight_ / 4 : 1;
+    const int count = engine_->wait(completed_, wanted, kWaitSlice);
+    for (int index = 0; index < count; ++index) {
+      handle(*static_cast<Chunk*>(completed_[static_cast<size_t>(index)]), finished);
+    }
+    if (finished.size() > finished_before || Clock::now() >= deadline) break;
+  }
+}
+
+void ReadQueue::handle(Chunk& chunk, std::vector<RangeRead*>& finished) {
+  const int64_t result = chunk.result;
+  const bool done = result >= 0 ? handle_data(chunk, result)
+                                : handle_error(chunk, static_cast<int>(-result));
+  if (!done) {
+    prepare(chunk);
+    return;
+  }
+  RangeRead& range = *chunk.range;
+  chunk.next_free = free_chunks_;
+  free_chunks_ = &chunk;
+  --chunks_in_flight_;
+  --range.chunks_in_flight;
+  const bool all_begun = range.next_offset == range.offset + range.length;
+  if (range.chunks_in_flight > 0 || !all_begun) return;
+  if (first_ == &range) first_ = range.next;
+  finished.push_back(&range);
+}
+
+bool ReadQueue::handle_data(Chunk& chunk, int64_t count) {
+  const DirectFile& file = *chunk.range->file;
+  const int64_t reached = chunk.offset + count;
+  const Route route = chunk.route;
+  std::atomic<int64_t>& bytes = route == Route::direct   ? counters_->direct_bytes
+                                : route == Route::cached ? counters_->cached_bytes
+                                                         : counters_->buffered_bytes;
+  add(bytes, count);
+  if (route == Route::cached && count > 0) consecutive_misses_ = 0;
+  if (reached >= chunk.end) return true;
+
+  add(counters_->short_reads, 1);
+  const int64_t position =
+      std::max(chunk.position, align_down(reached, route == Route::direct ? file.alignment() : 1));
+  const bool progressed = position > chunk.position;
+  chunk.position = position;
+  // The rest of a range that is only partly cached comes from the device.
+  if (route == Route::cached) chunk.route = uncached_route(*chunk.range);
+  if (progressed) return false;
+  const int64_t size_now = file.size_now();
+  if (size_now < chunk.end) {
+    fail(chunk, 0, size_now);
+    return true;
+  }
+  return !retry(chunk, EIO);
+}
+
+bool ReadQueue::handle_error(Chunk& chunk, int error_number) {
+  DirectFile& file = *chunk.range->file;
+  if (chunk.route == Route::cached) {
+    // EAGAIN: not in the cache. Any other: this file system cannot say.
+    if (error_number != EAGAIN && error_number != EINTR) file.refuse_cache_probes();
+    if (consecutive_misses_ < kMissesBeforeSampling) ++consecutive_misses_;
+    chunk.route = uncached_route(*chunk.range);
+    return false;
+  }
+  if (error_number == EINTR || error_number == EAGAIN) {
+    add(counters_->retries, 1);
+    return !retry(chunk, error_number);
+  }
+  if (error_number == EINVAL && chunk.route == Route::direct && file.can_read_buffered()) {
+    file.refuse_direct();
+    add(counters_->direct_refused, 1);
+    chunk.route = Route::buffered;
+    return false;
+  }
+  fail(chunk, error_number, chunk.position);
+  return true;
+}
+
+bool ReadQueue::retry(Chunk& chunk, int error_number) {
+  if (++chunk.attempts < kMaxAttempts) return true;
+  fail(chunk, error_number, chunk.position);
+  return false;
+}
+
+void ReadQueue::fail(Chunk& chunk, int error_number, int64_t error_offset) {
+  RangeRead& range = *chunk.range;
+  if (!range.failed) {
+    range.failed = true;
+    range.error_number = error_number;
+    range.error_offset = error_offset;
+  }
+  range.next_offset = range.offset + range.length;  // begin no more of it
+}
+
+bool ReadQueue::abandon(milliseconds timeout) {
+  first_ = last_ = nullptr;
+  chunks_in_flight_ -= static_cast<int>(prepared_.size());  // these never reached the engine
+  prepared_.clear();
+  const Clock::time_point deadline = Clock::now() + timeout;
+  while (chunks_in_flight_ > 0 && Clock::now() < deadline) {
+    chunks_in_flight_ -= engine_->wait(completed_, chunks_in_flight_, kWaitSlice);
+  }
+  return chunks_in_flight_ == 0;
+}
+
+}  // namespace s3io

@@ -1,0 +1,124 @@
+// Reads whole byte ranges through an IoEngine: splits them into chunks, keeps the engine full, resumes
+// short reads, retries what may be retried, and chooses between the device and the page cache: a file
+// opened with DirectMode::automatic is read from the page cache where it is there, directly where not.
+//
+// Worked example, alignment 512: bytes [700, 2100) into `data` (congruent to 700 modulo 512). A direct
+// read asks for [512, 2560). It comes back with 1024 bytes, so [512, 1536) is there; the next one asks
+// for [1536, 2560). The file ends at 2100, so that read is short too, but nothing is missing.
+//
+// One thread. Does not allocate after construction.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/error.h"
+#include "io/direct_file.h"
+#include "io/io_engine.h"
+
+namespace s3io {
+
+// One range of at least one byte. The caller owns it, and the memory, until it comes back from `run`.
+//
+// `data` receives the byte at `offset`, and is congruent to it modulo the file's alignment. A direct
+// read also writes up to one alignment before `data` and after its end: the caller leaves that room.
+struct RangeRead {
+  DirectFile* file = nullptr;
+  int64_t offset = 0;
+  int64_t length = 0;
+  std::byte* data = nullptr;
+  int buffer_index = -1;  // registered with the engine, or -1
+  void* owner = nullptr;  // for the caller
+
+  // Out: what went wrong first. `error_number` 0 with `failed` means that the file ended too early.
+  bool failed = false;
+  int error_number = 0;
+  int64_t error_offset = 0;
+
+  // ReadQueue's own.
+  int64_t next_offset = 0;
+  int chunks_in_flight = 0;
+  RangeRead* next = nullptr;
+};
+
+// The typed error for a range that failed.
+Error error_of(const RangeRead& range);
+
+struct ReadQueueOptions {
+  int64_t chunk_bytes = int64_t{1} << 20;  // most bytes of one read; a multiple of every alignment
+  int64_t min_direct_bytes = 0;  // shorter ranges go through the page cache where they may
+};
+
+// Read by other threads at any time; each number is exact, the set of them is not a snapshot.
+struct ReadCounters {
+  std::atomic<int64_t> requests{0};        // reads submitted to the engine
+  std::atomic<int64_t> direct_bytes{0};    // read from the device, over-read included
+  std::atomic<int64_t> cached_bytes{0};    // found in the page cache
+  std::atomic<int64_t> buffered_bytes{0};  // read through the page cache without asking first
+  std::atomic<int64_t> retries{0};         // reads repeated after EINTR or EAGAIN
+  std::atomic<int64_t> short_reads{0};     // reads that were continued
+  std::atomic<int64_t> direct_refused{0};  // reads that fell back because O_DIRECT failed
+};
+
+class ReadQueue {
+ public:
+  ReadQueue(std::unique_ptr<IoEngine> engine, const ReadQueueOptions& options,
+            ReadCounters* counters);
+
+  void set_chunk_bytes(int64_t chunk_bytes) { options_.chunk_bytes = chunk_bytes; }
+  bool register_buffer(int index, std::span<std::byte> memory) {
+    return engine_->register_buffer(index, memory);
+  }
+  std::string_view engine_name() const { return engine_->name(); }
+
+  // Appends a range; ranges are begun in the order in which they were pushed.
+  void push(RangeRead& range);
+  // True when every range pushed has come back.
+  bool idle() const { return first_ == nullptr && chunks_in_flight_ == 0; }
+  // Works for up to `timeout`, or until at least one range is finished, and appends those to
+  // `finished` (which should have the capacity for all that were pushed).
+  void run(std::vector<RangeRead*>& finished, milliseconds timeout);
+  // Forgets what was not begun and waits up to `timeout` for the reads in flight. True when none is
+  // left; otherwise the kernel may still write into their memory, which must not be used again.
+  bool abandon(milliseconds timeout);
+
+ private:
+  enum class Route : uint8_t { direct, cached, buffered };
+
+  struct Chunk : ReadRequest {
+    RangeRead* range = nullptr;
+    int64_t position = 0;  // first byte still missing
+    int64_t end = 0;
+    Route route = Route::direct;
+    int attempts = 0;  // without progress
+    Chunk* next_free = nullptr;
+  };
+
+  void begin_chunks();
+  Route first_route(const RangeRead& range);
+  Route uncached_route(const RangeRead& range) const;
+  void prepare(Chunk& chunk);
+  void handle(Chunk& chunk, std::vector<RangeRead*>& finished);
+  bool handle_data(Chunk& chunk, int64_t count);
+  bool handle_error(Chunk& chunk, int error_number);
+  bool retry(Chunk& chunk, int error_number);
+  void fail(Chunk& chunk, int error_number, int64_t error_offset);
+  void submit_prepared();
+
+  std::unique_ptr<IoEngine> engine_;
+  ReadQueueOptions options_;
+  ReadCounters* counters_;
+  RangeRead* first_ = nullptr;  // ranges not wholly begun
+  RangeRead* last_ = nullptr;
+  std::vector<Chunk> chunks_;   // as many as the engine's depth
+  Chunk* free_chunks_ = nullptr;
+  int chunks_in_flight_ = 0;
+  std::vector<ReadRequest*> prepared_;
+  std::vector<ReadRequest*> completed_;
+  int consecutive_misses_ = 0;
+};
+
+}  // namespace s3io

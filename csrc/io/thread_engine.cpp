@@ -1,0 +1,87 @@
+#include "io/thread_engine.h"
+
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+
+#include "base/error.h"
+
+namespace s3io {
+namespace {
+
+int64_t read_at(const ReadRequest& request) {
+  const iovec vector{request.data, request.length};
+  const int flags = request.cached_only ? RWF_NOWAIT : 0;
+  const ssize_t count = ::preadv2(request.fd, &vector, 1, request.offset, flags);
+  return count >= 0 ? count : -errno;
+}
+
+}  // namespace
+
+ThreadEngine::ThreadEngine(const EngineOptions& options)
+    : depth_(options.depth), waiting_(options.depth), finished_(options.depth) {
+  const int count = std::min(depth_, kMaxThreads);
+  threads_.reserve(static_cast<size_t>(count));
+  for (int index = 0; index < count; ++index) {
+    try {
+      threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      if (!threads_.empty()) break;  // fewer threads than wanted still read everything
+      throw Error(ErrorKind::engine, "cannot start a thread to read with; raise the limit of "
+                                     "processes (ulimit -u)");
+    }
+  }
+}
+
+ThreadEngine::~ThreadEngine() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  work_arrived_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadEngine::submit(std::span<ReadRequest* const> requests) {
+  {
+    const std::lock_guard lock(mutex_);
+    for (ReadRequest* request : requests) waiting_.push(request);
+    in_flight_ += static_cast<int>(requests.size());
+  }
+  if (requests.size() == 1) {
+    work_arrived_.notify_one();
+  } else {
+    work_arrived_.notify_all();
+  }
+}
+
+int ThreadEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  // The system clock: ThreadSanitizer does not know waits on the monotonic one, and callers wait in slices.
+  wanted_ = std::min({min_count, in_flight_, static_cast<int>(done.size())});
+  work_finished_.wait_until(lock, std::chrono::system_clock::now() + timeout, [this] {
+    return static_cast<int>(finished_.size()) >= wanted_;
+  });
+  const size_t count = std::min(finished_.size(), done.size());
+  for (size_t index = 0; index < count; ++index) done[index] = finished_.pop();
+  in_flight_ -= static_cast<int>(count);
+  return static_cast<int>(count);
+}
+
+void ThreadEngine::work() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    work_arrived_.wait(lock, [this] { return stopping_ || waiting_.size() > 0; });
+    if (stopping_) return;
+    ReadRequest* request = waiting_.pop();
+    lock.unlock();
+    request->result = read_at(*request);
+    lock.lock();
+    finished_.push(request);
+    if (static_cast<int>(finished_.size()) >= wanted_) work_finished_.notify_one();
+  }
+}
+
+}  // namespace s3io

@@ -1,0 +1,62 @@
+// Reads through a few threads that call preadv2: the fallback where io_uring is forbidden.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "io/io_engine.h"
+
+namespace s3io {
+
+class ThreadEngine final : public IoEngine {
+ public:
+  explicit ThreadEngine(const EngineOptions& options);
+  // Waits for the reads that are running; those not begun are dropped.
+  ~ThreadEngine() override;
+
+  int depth() const override { return depth_; }
+  void submit(std::span<ReadRequest* const> requests) override;
+  int wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) override;
+  bool register_buffer(int, std::span<std::byte>) override { return false; }
+  std::string_view name() const override { return "threads"; }
+
+ private:
+  static constexpr int kMaxThreads = 16;
+
+  // A ring of at most depth() requests, allocated once.
+  class Queue {
+   public:
+    explicit Queue(int capacity) : items_(static_cast<size_t>(capacity)) {}
+    size_t size() const { return size_; }
+    void push(ReadRequest* request) { items_[(begin_ + size_++) % items_.size()] = request; }
+    ReadRequest* pop() {
+      ReadRequest* request = items_[begin_];
+      begin_ = (begin_ + 1) % items_.size();
+      --size_;
+      return request;
+    }
+
+   private:
+    std::vector<ReadRequest*> items_;
+    size_t begin_ = 0;
+    size_t size_ = 0;
+  };
+
+  void work();
+
+  const int depth_;
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable work_arrived_;
+  std::condition_variable work_finished_;
+  Queue waiting_;
+  Queue finished_;
+  int in_flight_ = 0;
+  int wanted_ = 0;  // completions for which `wait` sleeps: it is woken once, not once per read
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace s3io

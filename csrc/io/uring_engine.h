@@ -1,0 +1,35 @@
+// Reads through io_uring: one ring, submissions and completions in batches.
+#pragma once
+
+#include <liburing.h>
+
+#include <vector>
+
+#include "io/io_engine.h"
+
+namespace s3io {
+
+class UringEngine final : public IoEngine {
+ public:
+  // Throws Error(engine) when the kernel refuses a ring.
+  explicit UringEngine(const EngineOptions& options);
+  ~UringEngine() override;
+
+  int depth() const override { return depth_; }
+  void submit(std::span<ReadRequest* const> requests) override;
+  int wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) override;
+  bool register_buffer(int index, std::span<std::byte> memory) override;
+  std::string_view name() const override { return "uring"; }
+
+ private:
+  int reap(std::span<ReadRequest*> done);
+
+  io_uring ring_{};
+  int depth_;
+  int in_flight_ = 0;
+  int unsubmitted_ = 0;     // prepared, and handed to the kernel by the next wait
+  bool can_register_ = false;
+  std::vector<bool> registered_;
+};
+
+}  // namespace s3io

@@ -1,0 +1,180 @@
+#include "memory/buffer_pool.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "base/align.h"
+#include "base/error.h"
+
+namespace s3io {
+
+PoolState::PoolState(const BufferPoolConfig& pool_config)
+    : config(pool_config),
+      owner(::getpid()),
+      slab(pool_config.capacity, pool_config.buffer_size, pool_config.alignment),
+      detached(static_cast<size_t>(pool_config.capacity)) {}
+
+void PoolState::release(int64_t slot) {
+  if (::getpid() != owner) return;
+  in_use.fetch_sub(1, std::memory_order_relaxed);
+  slab.release(slot);
+}
+
+AlignedBuf::AlignedBuf(std::shared_ptr<PoolState> pool, int64_t slot, std::byte* data, int64_t size)
+    : pool_(std::move(pool)), slot_(slot), data_(data), size_(size) {}
+
+AlignedBuf::AlignedBuf(AlignedBuf&& other) noexcept
+    : pool_(std::move(other.pool_)),
+      slot_(std::exchange(other.slot_, -1)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+AlignedBuf& AlignedBuf::operator=(AlignedBuf&& other) noexcept {
+  std::swap(pool_, other.pool_);
+  std::swap(slot_, other.slot_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+AlignedBuf::~AlignedBuf() { give_back(); }
+
+AlignedBuf AlignedBuf::allocate(int64_t size_bytes, int64_t alignment) {
+  const bool large = size_bytes >= kHugePageBytes;
+  const int64_t boundary = std::max(alignment, large ? kHugePageBytes : kPageBytes);
+  const auto rounded = static_cast<size_t>(align_up(std::max<int64_t>(size_bytes, 1), boundary));
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(static_cast<size_t>(boundary), rounded));
+  if (data == nullptr) {
+    throw Error(ErrorKind::out_of_memory, message("cannot allocate a buffer of ", rounded, " bytes"));
+  }
+  if (large) ::madvise(data, rounded, MADV_HUGEPAGE);  // advice: nothing to do where it is refused
+  return {nullptr, -1, data, size_bytes};
+}
+
+void AlignedBuf::give_back() {
+  if (data_ == nullptr) return;
+  if (pool_ != nullptr) {
+    pool_->release(slot_);
+  } else {
+    std::free(data_);
+  }
+  data_ = nullptr;
+  pool_.reset();
+}
+
+void* AlignedBuf::detach() {
+  PoolState::Detached* owner = nullptr;
+  if (pool_ != nullptr) {
+    owner = &pool_->detached[static_cast<size_t>(slot_)];
+    pool_->lent.fetch_add(1, std::memory_order_relaxed);
+    owner->pool = std::move(pool_);
+    owner->slot = slot_;
+  } else {
+    owner = new PoolState::Detached{nullptr, -1, data_};
+  }
+  data_ = nullptr;
+  slot_ = -1;
+  size_ = 0;
+  return owner;
+}
+
+void AlignedBuf::free_detached(void* opaque) {
+  auto* owner = static_cast<PoolState::Detached*>(opaque);
+  if (owner->pool == nullptr) {
+    std::free(owner->allocation);  // private memory: a forked child frees its own copy
+    delete owner;
+    return;
+  }
+  // The slot's record lies inside the pool: move the reference out before it can destroy the pool.
+  const std::shared_ptr<PoolState> pool = std::move(owner->pool);
+  if (::getpid() != pool->owner) return;
+  pool->lent.fetch_sub(1, std::memory_order_relaxed);
+  pool->release(owner->slot);
+}
+
+BufferPool::BufferPool(const BufferPoolConfig& config)
+    : state_(std::make_shared<PoolState>(config)) {}
+
+std::optional<AlignedBuf> BufferPool::try_take(int64_t size_bytes) {
+  PoolState& state = *state_;
+  if (::getpid() != state.owner) {
+    throw Error(ErrorKind::config, message("this buffer pool belongs to process ", state.owner,
+                                           "; make another one after fork"));
+  }
+  if (size_bytes > state.config.buffer_size) {
+    state.taken.fetch_add(1, std::memory_order_relaxed);
+    state.oversize.fetch_add(1, std::memory_order_relaxed);
+    return AlignedBuf::allocate(size_bytes, state.config.alignment);
+  }
+  const int64_t slot = state.slab.hold_free_slot();
+  if (slot < 0) return std::nullopt;
+  const int64_t in_use = state.in_use.fetch_add(1, std::memory_order_relaxed) + 1;
+  AlignedBuf lease(state_, slot, state.slab.slot_data(slot), state.config.buffer_size);
+  state.slab.prepare(slot);  // may throw: the lease above then frees the slot
+  state.taken.fetch_add(1, std::memory_order_relaxed);
+  int64_t peak = state.peak.load(std::memory_order_relaxed);
+  while (peak < in_use &&
+         !state.peak.compare_exchange_weak(peak, in_use, std::memory_order_relaxed)) {
+  }
+  return lease;
+}
+
+AlignedBuf BufferPool::take(int64_t size_bytes, double timeout_s,
+                            const std::function<void()>& on_wait) {
+  uint32_t seen = release_count();
+  if (auto lease = try_take(size_bytes)) return std::move(*lease);
+  const Clock::time_point start = Clock::now();
+  const Clock::time_point deadline = deadline_after(timeout_s);
+  state_->waited.fetch_add(1, std::memory_order_relaxed);
+  while (true) {
+    const nanoseconds left = deadline - Clock::now();
+    wait_for_release(seen, std::min<nanoseconds>(left, kWaitSlice));
+    if (on_wait) on_wait();
+    seen = release_count();
+    if (auto lease = try_take(size_bytes)) {
+      state_->wait_ns.fetch_add(nanoseconds_since(start), std::memory_order_relaxed);
+      return std::move(*lease);
+    }
+    if (Clock::now() >= deadline) {
+      throw Error(ErrorKind::pool_timeout,
+                  message("no buffer became free within ", timeout_s, " s: all ",
+                          state_->config.capacity, " are in use, ", lent(),
+                          " of them by tensors; drop tensors earlier or raise "
+                          "BufferPoolConfig.capacity (now ",
+                          state_->config.capacity, ")"));
+    }
+  }
+}
+
+void BufferPool::give(AlignedBuf&& buffer) {
+  if (buffer.pool() != state_.get()) {
+    throw Error(ErrorKind::config, "this buffer was not taken from this pool, or was given before");
+  }
+  const AlignedBuf returned = std::move(buffer);
+}
+
+bool BufferPool::can_lend() const {
+  const int64_t capacity = state_->config.capacity;
+  const int64_t reserve = capacity >= 4 ? 2 : 1;
+  return lent() < capacity - reserve;
+}
+
+BufferPoolStats BufferPool::stats() const {
+  const PoolState& state = *state_;
+  BufferPoolStats stats;
+  stats.taken = state.taken.load();
+  stats.waited = state.waited.load();
+  stats.wait_ns = state.wait_ns.load();
+  stats.in_use = state.in_use.load();
+  stats.peak = state.peak.load();
+  stats.oversize = state.oversize.load();
+  stats.huge_pages = state.slab.huge_pages();
+  stats.small_pages = state.slab.small_pages();
+  return stats;
+}
+
+}  // namespace s3io

@@ -1,0 +1,163 @@
+#include "reader/batch.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/align.h"
+
+namespace s3io {
+namespace {
+
+constexpr int64_t kFieldAlignment = 64;
+
+void add(std::atomic<int64_t>& counter, int64_t amount) {
+  counter.fetch_add(amount, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+int64_t Batch::copy_out() {
+  // Keep the position within a cache line, and with it the alignment of every element.
+  std::byte* aligned = begin - (reinterpret_cast<uintptr_t>(begin) % kFieldAlignment);
+  const int64_t bytes = end - aligned;
+  AlignedBuf copy = AlignedBuf::allocate(bytes, kFieldAlignment);
+  std::memcpy(copy.data(), aligned, static_cast<size_t>(bytes));
+  const std::ptrdiff_t shift = copy.data() - aligned;
+  begin += shift;
+  end += shift;
+  for (FieldRows& field : fields) field.data += shift;
+  if (record_numbers != nullptr) record_numbers += shift;
+  buffer = std::move(copy);  // the old buffer goes back to its pool
+  return bytes;
+}
+
+bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, ReadQueue& queue) {
+  buffer_ = std::move(buffer);
+  error_.reset();
+  reads_left_ = 0;
+  const auto count = static_cast<int64_t>(records_.size());
+  batch_.count = count;
+  batch_.fields.resize(source_.layout().fields.size());
+  batch_.record_numbers = nullptr;
+  int64_t used = 0;
+  if (source_.options().with_record_numbers) {
+    std::memcpy(buffer_.data(), records_.data(), records_.size() * sizeof(int64_t));
+    batch_.record_numbers = buffer_.data();
+    used = align_up(count * 8, kFieldAlignment);
+  }
+  for (size_t index = 0; index < batch_.fields.size(); ++index) {
+    if (source_.is_view(index)) continue;
+    const Field& field = source_.layout().fields[index];
+    const int64_t bytes = output_bytes(field, count);
+    batch_.fields[index] = {buffer_.data() + used, count > 0 ? bytes / count : 0};
+    used += align_up(bytes, kFieldAlignment);
+  }
+  landing_ = buffer_.data() + align_up(used, std::max(source_.alignment(), kFieldAlignment));
+  try {
+    prepare_reads(buffer_index, owner, queue);
+  } catch (const Error& error) {
+    error_ = error;  // no read was pushed
+  }
+  return is_reading();
+}
+
+void PendingBatch::prepare_reads(int buffer_index, void* owner, ReadQueue& queue) {
+  if (records_.empty()) {
+    placement_ = {};
+    return;
+  }
+  place_records(records_, source_.shards(), source_.layout(), source_.alignment(), placement_);
+  files_.resize(placement_.runs.size());
+  reads_.resize(placement_.runs.size());
+  for (size_t index = 0; index < reads_.size(); ++index) {
+    const Run& run = placement_.runs[index];
+    const bool same_file = index > 0 && run.shard == placement_.runs[index - 1].shard;
+    files_[index] = same_file ? files_[index - 1] : source_.open(run.shard);
+    reads_[index] = {.file = files_[index].get(),
+                     .offset = run.file_offset,
+                     .length = run.length,
+                     .data = landing_ + run.position,
+                     .buffer_index = buffer_index,
+                     .owner = owner};
+  }
+  for (RangeRead& read : reads_) queue.push(read);
+  reads_left_ = reads_.size();
+}
+
+bool PendingBatch::take_back(const RangeRead& read) {
+  if (read.failed && !error_) error_ = error_of(read);
+  return --reads_left_ == 0;
+}
+
+void PendingBatch::finish(std::vector<int64_t>& last_check, int64_t check_number) {
+  if (error_) return;
+  try {
+    for (size_t index = 0; index < files_.size() && !records_.empty(); ++index) {
+      int64_t& last = last_check[static_cast<size_t>(placement_.runs[index].shard)];
+      if (std::exchange(last, check_number) != check_number) files_[index]->check_unchanged();
+    }
+  } catch (const Error& error) {
+    error_ = error;
+    return;
+  }
+  ReaderCounters& counters = source_.counters();
+  if (placement_.packs) {
+    add(counters.copied_bytes, pack_rows(placement_, source_.layout(), landing_));
+  }
+  convert_fields();
+  std::fill(files_.begin(), files_.end(), nullptr);
+  const int64_t bytes = batch_.count * source_.layout().record_bytes;
+  add(counters.batch_bytes, bytes);
+  add(counters.batches, 1);
+}
+
+void PendingBatch::convert_fields() {
+  const RecordLayout& layout = source_.layout();
+  std::byte* rows = landing_ + placement_.first_row;
+  std::byte* begin = buffer_.data();
+  bool has_aux = batch_.record_numbers != nullptr;
+  bool has_views = false;
+  for (size_t index = 0; index < layout.fields.size(); ++index) {
+    const Field& field = layout.fields[index];
+    if (source_.is_view(index)) {
+      batch_.fields[index] = {rows + field.offset, placement_.row_stride};
+      has_views = true;
+      continue;
+    }
+    std::byte* out = batch_.fields[index].data;
+    copy_field(field, rows, placement_.row_stride, batch_.count, out);
+    const int64_t bytes = output_bytes(field, batch_.count);
+    add(source_.counters().copied_bytes, bytes);
+    add(source_.counters().converted_bytes, bytes);
+    has_aux = true;
+  }
+  // The storage of the tensors spans what they need and no more: others copy whole storages.
+  if (!has_aux) begin = rows;
+  const bool spans_rows = has_views && batch_.count > 0;
+  batch_.begin = begin;
+  batch_.end = spans_rows
+                   ? rows + (batch_.count - 1) * placement_.row_stride + layout.record_bytes
+                   : std::max(begin, landing_);
+}
+
+void PendingBatch::deliver(Batch& out) {
+  if (error_) {
+    buffer_ = AlignedBuf();
+    throw Error(*error_);
+  }
+  out.count = batch_.count;
+  out.begin = batch_.begin;
+  out.end = batch_.end;
+  out.fields.assign(batch_.fields.begin(), batch_.fields.end());
+  out.record_numbers = batch_.record_numbers;
+  out.buffer = std::move(buffer_);
+}
+
+void PendingBatch::quarantine() {
+  if (!buffer_.valid()) return;
+  buffer_.detach();  // nobody will free it
+  add(source_.counters().quarantined_buffers, 1);
+}
+
+}  // namespace s3io

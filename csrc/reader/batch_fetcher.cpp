@@ -1,0 +1,82 @@
+#include "reader/batch_fetcher.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace s3io {
+namespace {
+
+constexpr milliseconds kAbandonTimeout{1000};
+
+}  // namespace
+
+BatchFetcher::BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool)
+    : source_(std::move(source)),
+      pool_(std::move(pool)),
+      last_check_(source_->shards().shards().size()),
+      owner_(::getpid()) {}
+
+BatchFetcher::~BatchFetcher() {
+  // A forked child has the parent's ring, or none of its threads: leave them alone.
+  if (::getpid() != owner_) static_cast<void>(queue_.release());
+}
+
+void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
+                         const std::function<void()>& on_wait) {
+  for (const int64_t record : records) {
+    if (record < 0 || record >= source_->shards().num_records()) {
+      throw Error(ErrorKind::range, message("record ", record, " does not exist: the data set has ",
+                                            source_->shards().num_records()));
+    }
+  }
+  const int64_t bytes = source_->batch_bytes(static_cast<int64_t>(records.size()));
+  // Never waits for a buffer: a running reader may hold all of them.
+  std::optional<AlignedBuf> buffer;
+  if (pool_ != nullptr && pool_->can_lend()) buffer = pool_->try_take(bytes);
+  if (!buffer) buffer = AlignedBuf::allocate(bytes, source_->alignment());
+  const std::lock_guard lock(mutex_);
+  if (queue_ == nullptr) {
+    queue_ = std::make_unique<ReadQueue>(source_->make_engine(true), source_->queue_options(),
+                                         &source_->counters().reads);
+  }
+  auto batch = std::make_unique<PendingBatch>(*source_);
+  batch->records() = std::move(records);
+  try {
+    if (batch->start(std::move(*buffer), -1, nullptr, *queue_)) read(*batch, on_wait);
+  } catch (...) {
+    give_up(std::move(batch));
+    throw;
+  }
+  batch->finish(last_check_, ++fetches_);
+  batch->deliver(out);
+}
+
+void BatchFetcher::read(PendingBatch& batch, const std::function<void()>& on_wait) {
+  const double timeout_s = source_->options().read_timeout_s;
+  const Clock::time_point deadline = deadline_after(timeout_s);
+  std::vector<RangeRead*> finished;
+  while (batch.is_reading()) {
+    finished.clear();
+    queue_->run(finished, kWaitSlice);
+    for (const RangeRead* read : finished) batch.take_back(*read);
+    if (!batch.is_reading()) return;
+    if (on_wait) on_wait();
+    if (Clock::now() >= deadline) {
+      throw Error(ErrorKind::read_timeout,
+                  message("the records did not arrive within ", timeout_s,
+                          " s: the device does not answer, or is slower than that; raise "
+                          "read_timeout_s"));
+    }
+  }
+}
+
+void BatchFetcher::give_up(std::unique_ptr<PendingBatch> batch) {
+  if (queue_->abandon(kAbandonTimeout)) return;
+  // The kernel, or a thread, may yet write into this buffer and these requests: never reused.
+  batch->quarantine();
+  static_cast<void>(batch.release());
+  static_cast<void>(queue_.release());
+}
+
+}  // namespace s3io

@@ -1,0 +1,40 @@
+// Reads any records by number into one batch, in the calling thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "memory/buffer_pool.h"
+#include "reader/batch.h"
+#include "reader/record_source.h"
+
+namespace s3io {
+
+class BatchFetcher {
+ public:
+  // `pool` may be null: then every batch gets an allocation of its own.
+  BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool);
+  ~BatchFetcher();
+
+  // Throws Error(range) for a record number that does not exist, and what went wrong with the reads.
+  // Thread-safe: one fetch at a time.
+  void fetch(std::vector<int64_t> records, Batch& out, const std::function<void()>& on_wait = {});
+
+ private:
+  void read(PendingBatch& batch, const std::function<void()>& on_wait);
+  void give_up(std::unique_ptr<PendingBatch> batch);
+
+  const std::shared_ptr<RecordSource> source_;
+  const std::shared_ptr<BufferPool> pool_;
+  std::mutex mutex_;                  // guards what follows
+  std::unique_ptr<ReadQueue> queue_;  // made with the first fetch
+  std::vector<int64_t> last_check_;
+  int64_t fetches_ = 0;
+  const pid_t owner_;
+};
+
+}  // namespace s3io

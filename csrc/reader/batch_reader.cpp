@@ -1,0 +1,325 @@
+#include "reader/batch_reader.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace s3io {
+namespace {
+
+constexpr int64_t kBatchesWithoutPool = 4;  // read ahead where no pool bounds it
+constexpr milliseconds kAbandonTimeout{1000};
+constexpr milliseconds kExitTimeout{5000};
+
+}  // namespace
+
+// What the consumer and the reading thread share.
+class BatchReader::Worker {
+ public:
+  Worker(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
+         std::shared_ptr<BufferPool> pool);
+
+  // The thread.
+  void run() noexcept;
+
+  // The consumer.
+  bool next(Batch& out, const std::function<void()>& on_wait);
+  void stop();
+  bool wait_for_exit(milliseconds timeout);
+  // Gives back the buffers that nobody will ask for. The thread has exited.
+  void drop_batches() { entries_.clear(); }
+  std::string engine_name();
+
+ private:
+  struct Entry {
+    explicit Entry(RecordSource& source) : batch(source) {}
+    PendingBatch batch;
+    bool completed = false;  // guarded by mutex_; the batch is then the consumer's
+  };
+
+  Entry& entry(int64_t number) {
+    return entries_[static_cast<size_t>(number) % entries_.size()];
+  }
+  void read_all(ReadQueue& queue);
+  bool start_batches(ReadQueue& queue);
+  bool has_free_entry();
+  std::optional<AlignedBuf> try_take(int64_t bytes);
+  void wait_for_buffer(uint32_t releases_seen);
+  void complete(Entry& entry);
+  void leave(std::unique_ptr<ReadQueue> queue, std::optional<Error> failure);
+  void wait_for_completion(std::unique_lock<std::mutex>& lock,
+                           const std::function<void()>& on_wait);
+  void copy_out_if_scarce(Batch& batch);
+
+  const std::shared_ptr<RecordSource> source_;
+  const EpochPlan plan_;
+  const std::shared_ptr<BufferPool> pool_;
+  std::deque<Entry> entries_;  // batch i lives in entry i modulo their number
+
+  int64_t started_ = 0;              // the thread's own, like what follows
+  int64_t completions_ = 0;
+  std::vector<int64_t> last_check_;  // per shard: the completion at which its file was last looked at
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable to_consumer_;
+  std::condition_variable to_thread_;
+  int64_t delivered_ = 0;
+  std::optional<Error> failure_;  // of the thread itself, not of one batch
+  std::string engine_name_;
+  bool exited_ = false;
+
+  std::atomic<bool> stopping_{false};
+};
+
+BatchReader::Worker::Worker(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
+                            std::shared_ptr<BufferPool> pool)
+    : source_(std::move(source)),
+      plan_(plan),
+      pool_(std::move(pool)),
+      last_check_(source_->shards().shards().size()) {
+  const int64_t buffers = pool_ != nullptr ? pool_->config().capacity : kBatchesWithoutPool;
+  const int64_t count = std::clamp<int64_t>(plan_.num_local_batches(), 1, buffers);
+  for (int64_t index = 0; index < count; ++index) entries_.emplace_back(*source_);
+}
+
+void BatchReader::Worker::run() noexcept {
+  std::unique_ptr<ReadQueue> queue;
+  std::optional<Error> failure;
+  try {
+    queue = std::make_unique<ReadQueue>(source_->make_engine(false), source_->queue_options(),
+                                        &source_->counters().reads);
+    {
+      const std::lock_guard lock(mutex_);
+      engine_name_ = queue->engine_name();
+    }
+    read_all(*queue);
+  } catch (const Error& error) {
+    failure = error;
+  } catch (const std::exception& error) {
+    failure = Error(ErrorKind::out_of_memory, message("the reader failed: ", error.what()));
+  }
+  leave(std::move(queue), std::move(failure));
+}
+
+void BatchReader::Worker::leave(std::unique_ptr<ReadQueue> queue, std::optional<Error> failure) {
+  if (queue != nullptr && !queue->abandon(kAbandonTimeout)) {
+    // The kernel, or a thread, may yet write into these buffers and requests: they are never reused.
+    for (Entry& entry : entries_) {
+      if (entry.batch.is_reading()) entry.batch.quarantine();
+    }
+    static_cast<void>(queue.release());
+  }
+  queue.reset();
+  const std::lock_guard lock(mutex_);
+  failure_ = std::move(failure);
+  exited_ = true;
+  to_consumer_.notify_all();
+}
+
+void BatchReader::Worker::read_all(ReadQueue& queue) {
+  std::vector<RangeRead*> finished;
+  while (!stopping_) {
+    const uint32_t releases_seen = pool_ != nullptr ? pool_->release_count() : 0;
+    const bool all_started = start_batches(queue);
+    if (!queue.idle()) {
+      finished.clear();
+      queue.run(finished, kWaitSlice);
+      for (RangeRead* read : finished) {
+        auto* owner = static_cast<Entry*>(read->owner);
+        if (owner->batch.take_back(*read)) complete(*owner);
+      }
+    } else if (all_started) {
+      return;
+    } else {
+      wait_for_buffer(releases_seen);
+    }
+  }
+}
+
+// Starts as many batches as there are buffers. True when the whole plan has been started.
+bool BatchReader::Worker::start_batches(ReadQueue& queue) {
+  for (; started_ < plan_.num_local_batches(); ++started_) {
+    if (!has_free_entry()) return false;
+    Entry& next_entry = entry(started_);
+    PendingBatch& batch = next_entry.batch;
+    plan_.records(started_, batch.records());
+    const int64_t bytes = source_->batch_bytes(static_cast<int64_t>(batch.records().size()));
+    std::optional<AlignedBuf> buffer = try_take(bytes);
+    if (!buffer) return false;
+    const auto slot = static_cast<int>(buffer->slot());
+    const bool registered = slot >= 0 && queue.register_buffer(slot, buffer->bytes());
+    if (!batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, queue)) {
+      complete(next_entry);
+    }
+  }
+  return true;
+}
+
+bool BatchReader::Worker::has_free_entry() {
+  const std::lock_guard lock(mutex_);
+  return started_ - delivered_ < static_cast<int64_t>(entries_.size());
+}
+
+std::optional<AlignedBuf> BatchReader::Worker::try_take(int64_t bytes) {
+  if (pool_ != nullptr) return pool_->try_take(bytes);
+  return AlignedBuf::allocate(bytes, source_->alignment());
+}
+
+void BatchReader::Worker::wait_for_buffer(uint32_t releases_seen) {
+  const Clock::time_point start = Clock::now();
+  if (pool_ != nullptr) {
+    // An entry is free whenever a buffer is: there are as many entries as buffers.
+    pool_->wait_for_release(releases_seen, kWaitSlice);
+  } else {
+    std::unique_lock lock(mutex_);
+    const int64_t seen = delivered_;
+    if (started_ - seen >= static_cast<int64_t>(entries_.size()) && !stopping_) {
+      to_thread_.wait_until(lock, std::chrono::system_clock::now() + kWaitSlice);
+    }
+  }
+  source_->counters().reader_wait_ns.fetch_add(nanoseconds_since(start));
+}
+
+void BatchReader::Worker::complete(Entry& finished) {
+  finished.batch.finish(last_check_, ++completions_);
+  const std::lock_guard lock(mutex_);
+  finished.completed = true;
+  to_consumer_.notify_one();
+}
+
+bool BatchReader::Worker::next(Batch& out, const std::function<void()>& on_wait) {
+  out.buffer = AlignedBuf();  // the consumer is done with what it did not detach
+  {
+    std::unique_lock lock(mutex_);
+    if (delivered_ == plan_.num_local_batches()) return false;
+    wait_for_completion(lock, on_wait);
+    Entry& head = entry(delivered_);
+    head.completed = false;
+    ++delivered_;
+    head.batch.deliver(out);
+  }
+  if (pool_ == nullptr) to_thread_.notify_one();
+  copy_out_if_scarce(out);
+  return true;
+}
+
+void BatchReader::Worker::wait_for_completion(std::unique_lock<std::mutex>& lock,
+                                              const std::function<void()>& on_wait) {
+  const Clock::time_point start = Clock::now();
+  const double timeout_s = source_->options().read_timeout_s;
+  const Clock::time_point deadline = deadline_after(timeout_s);
+  while (!entry(delivered_).completed) {
+    if (failure_) throw Error(*failure_);
+    if (exited_) throw Error(ErrorKind::config, "the reader is closed");
+    if (Clock::now() >= deadline) {
+      throw Error(ErrorKind::read_timeout,
+                  message("batch ", delivered_, " did not arrive within ", timeout_s,
+                          " s: the device does not answer, or is slower than that; raise "
+                          "read_timeout_s (now ",
+                          timeout_s, ")"));
+    }
+    to_consumer_.wait_until(lock, std::chrono::system_clock::now() + kWaitSlice);
+    if (on_wait && !entry(delivered_).completed) {
+      lock.unlock();
+      on_wait();
+      lock.lock();
+    }
+  }
+  source_->counters().consumer_wait_ns.fetch_add(nanoseconds_since(start));
+}
+
+void BatchReader::Worker::copy_out_if_scarce(Batch& batch) {
+  if (pool_ == nullptr || batch.buffer.pool() == nullptr) return;
+  if (pool_->can_lend()) return;
+  ReaderCounters& counters = source_->counters();
+  counters.copied_bytes.fetch_add(batch.copy_out());
+  counters.spilled_batches.fetch_add(1);
+}
+
+void BatchReader::Worker::stop() {
+  stopping_ = true;
+  {
+    const std::lock_guard lock(mutex_);  // no thread is between looking at stopping_ and sleeping
+  }
+  to_thread_.notify_all();
+  if (pool_ != nullptr) pool_->interrupt();
+}
+
+bool BatchReader::Worker::wait_for_exit(milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return to_consumer_.wait_until(lock, std::chrono::system_clock::now() + timeout,
+                                 [this] { return exited_; });
+}
+
+std::string BatchReader::Worker::engine_name() {
+  const std::lock_guard lock(mutex_);
+  return engine_name_;
+}
+
+BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
+                         int64_t max_batch, std::shared_ptr<BufferPool> pool)
+    : owner_(::getpid()) {
+  const int64_t needed = source->batch_bytes(max_batch);
+  if (pool != nullptr && pool->config().buffer_size < needed) {
+    throw Error(ErrorKind::config,
+                message("BufferPoolConfig.buffer_size is ", pool->config().buffer_size,
+                        " bytes, but a batch of ", max_batch, " records needs ", needed,
+                        " (records, alignment and conversions included); raise it or lower "
+                        "batch_size"));
+  }
+  if (pool != nullptr && pool->config().alignment < source->alignment()) {
+    throw Error(ErrorKind::config,
+                message("BufferPoolConfig.alignment is ", pool->config().alignment,
+                        ", but direct reads of these files need ", source->alignment()));
+  }
+  worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool));
+  try {
+    thread_ = std::thread([worker = worker_] { worker->run(); });
+  } catch (const std::system_error& error) {
+    throw Error(ErrorKind::out_of_memory, message("cannot start the reader's thread: ", error.what(),
+                                                  "; raise the limit of processes (ulimit -u)"));
+  }
+}
+
+BatchReader::~BatchReader() { close(); }
+
+bool BatchReader::next(Batch& out, const std::function<void()>& on_wait) {
+  if (!thread_.joinable()) return false;
+  try {
+    return worker_->next(out, on_wait);
+  } catch (...) {
+    close();
+    throw;
+  }
+}
+
+void BatchReader::close() {
+  if (!thread_.joinable()) return;
+  if (::getpid() != owner_) {
+    thread_.detach();
+    new std::shared_ptr<Worker>(std::move(worker_));  // its locks and its ring are the parent's
+    return;
+  }
+  worker_->stop();
+  // A thread that hangs in the kernel (opening a file of a dead server) is left behind, with all that
+  // it needs.
+  if (worker_->wait_for_exit(kExitTimeout)) {
+    thread_.join();
+    worker_->drop_batches();
+  } else {
+    thread_.detach();
+  }
+}
+
+std::string BatchReader::engine_name() const {
+  return worker_ != nullptr ? worker_->engine_name() : "";
+}
+
+}  // namespace s3io

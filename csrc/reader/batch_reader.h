@@ -1,0 +1,56 @@
+// Delivers the batches of a plan in order, read ahead as far as the buffers allow.
+//
+// A thread of its own owns the ring: it takes a buffer, pushes the reads of the next batch, and
+// finishes batches as their reads complete. The consumer takes finished batches in order; while it
+// holds them their buffers are not reused, which is the backpressure.
+//
+// Note: never stuck. When tensors hold so many buffers that fewer than a reserve would be left for
+// reading, `next` copies the batch out of the pool and frees its buffer: slower, counted, but a
+// program that keeps every batch still runs.
+//
+// Note: a forked child has no reading thread. Its copy of a BatchReader does nothing when it dies.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "memory/buffer_pool.h"
+#include "order/epoch_plan.h"
+#include "reader/batch.h"
+#include "reader/record_source.h"
+
+namespace s3io {
+
+class BatchReader {
+ public:
+  // Without a pool every batch gets an allocation of its own. The thread begins to read at once.
+  // Throws Error(config) when a buffer of the pool cannot hold `max_batch` records.
+  BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan, int64_t max_batch,
+              std::shared_ptr<BufferPool> pool);
+  BatchReader(const BatchReader&) = delete;
+  BatchReader& operator=(const BatchReader&) = delete;
+  ~BatchReader();
+
+  // Waits for the next batch; false at the end of the plan. Throws what went wrong with it; the reader
+  // is then closed. `on_wait` is called every few milliseconds while waiting and may throw. One
+  // consumer thread.
+  bool next(Batch& out, const std::function<void()>& on_wait = {});
+  // Stops reading; buffers that were not delivered go back to the pool. Bounded: a read that does not
+  // come back within a second loses its buffer for good, counted. Idempotent.
+  void close();
+
+  // "uring" or "threads"; empty until the thread has made it.
+  std::string engine_name() const;
+
+ private:
+  class Worker;
+  std::shared_ptr<Worker> worker_;  // shared with its thread, which may outlive this object
+  std::thread thread_;
+  pid_t owner_;
+};
+
+}  // namespace s3io

@@ -1,0 +1,83 @@
+#include "reader/record_source.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/align.h"
+
+namespace s3io {
+namespace {
+
+constexpr int64_t kFieldAlignment = 64;
+
+bool is_view_everywhere(const Field& field, const RecordLayout& layout, const ShardTable& shards) {
+  return std::all_of(shards.shards().begin(), shards.shards().end(), [&](const Shard& shard) {
+    return can_view(layout, field, shard.header_bytes);
+  });
+}
+
+}  // namespace
+
+RecordSource::RecordSource(ShardTable shards, RecordLayout layout,
+                           std::vector<FileIdentity> identities, int64_t alignment,
+                           ReadOptions options)
+    : shards_(std::move(shards)),
+      layout_(std::move(layout)),
+      identities_(std::move(identities)),
+      alignment_(alignment),
+      options_(std::move(options)),
+      files_(options_.direct, alignment_ > 1 ? alignment_ : 0) {
+  layout_.validate();
+  if (!is_power_of_two(alignment_) || alignment_ > kHugePageBytes) {
+    throw Error(ErrorKind::config,
+                message("alignment must be a power of two of at most 2 MiB, not ", alignment_));
+  }
+  if (identities_.size() != shards_.shards().size()) {
+    throw Error(ErrorKind::config, "one identity per shard is needed");
+  }
+  options_.chunk_bytes = align_up(std::max<int64_t>(options_.chunk_bytes, 1), alignment_);
+  for (const Field& field : layout_.fields) {
+    is_view_.push_back(is_view_everywhere(field, layout_, shards_));
+  }
+}
+
+int64_t RecordSource::batch_bytes(int64_t count) const {
+  constexpr int64_t kMost = int64_t{1} << 46;
+  const int64_t per_record = std::max(layout_.record_bytes, layout_.record_stride) + 2 * alignment_;
+  if (count < 0 || count > kMost / per_record) {
+    throw Error(ErrorKind::config, message("a batch of ", count, " records of ",
+                                           layout_.record_bytes, " bytes is too large"));
+  }
+  int64_t bytes = 0;
+  if (options_.with_record_numbers) bytes = align_up(count * 8, kFieldAlignment);
+  for (size_t index = 0; index < layout_.fields.size(); ++index) {
+    if (is_view_[index]) continue;
+    bytes += align_up(output_bytes(layout_.fields[index], count), kFieldAlignment);
+  }
+  bytes = align_up(bytes, std::max(alignment_, kFieldAlignment));
+  return bytes + (count > 0 ? max_landing_bytes(count, layout_, alignment_) : 0);
+}
+
+std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {
+  const auto index = static_cast<size_t>(shard);
+  std::shared_ptr<DirectFile> file = files_.open(shards_.shards()[index].path);
+  if (file->identity() != identities_[index]) {
+    throw Error(ErrorKind::file_changed,
+                message(file->path(), ": is not the file that was there when the data set was made "
+                                      "(size, time or inode differ); make the data set anew"));
+  }
+  return file;
+}
+
+std::unique_ptr<IoEngine> RecordSource::make_engine(bool any_thread) const {
+  auto engine = s3io::make_engine(
+      {.kind = options_.engine, .depth = options_.depth, .any_thread = any_thread});
+  if (options_.faults == nullptr) return engine;
+  return std::make_unique<FaultEngine>(std::move(engine), *options_.faults);
+}
+
+ReadQueueOptions RecordSource::queue_options() const {
+  return {.chunk_bytes = options_.chunk_bytes};
+}
+
+}  // namespace s3io

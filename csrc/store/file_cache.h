@@ -1,0 +1,42 @@
+// Open files, by path, bounded: the least recently used one is closed first, once nobody reads it.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "io/direct_file.h"
+
+namespace s3io {
+
+class FileCache {
+ public:
+  // `max_files` 0: a quarter of what RLIMIT_NOFILE allows, at most 1024.
+  FileCache(DirectMode mode, int64_t min_alignment, int64_t max_files = 0);
+
+  // Opens `path` unless it is open already. The caller keeps the file open as long as it needs it.
+  // Thread-safe.
+  std::shared_ptr<DirectFile> open(const std::string& path);
+  // Opens `path` anew if what is open is no longer what the path names.
+  std::shared_ptr<DirectFile> open_current(const std::string& path);
+
+ private:
+  struct Entry {
+    std::shared_ptr<DirectFile> file;
+    std::list<const std::string*>::iterator use;
+  };
+
+  std::shared_ptr<DirectFile> open_locked(const std::string& path);
+
+  const DirectMode mode_;
+  const int64_t min_alignment_;
+  const size_t max_files_;
+  std::mutex mutex_;
+  std::unordered_map<std::string, Entry> entries_;
+  std::list<const std::string*> uses_;  // most recent first; points at the keys of entries_
+};
+
+}  // namespace s3io

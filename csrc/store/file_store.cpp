@@ -1,0 +1,152 @@
+#include "store/file_store.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "base/align.h"
+
+namespace s3io {
+namespace {
+
+int64_t checked_alignment(const FileSystemConfig& config) {
+  if (config.alignment != 0 &&
+      (!is_power_of_two(config.alignment) || config.alignment > kHugePageBytes)) {
+    throw Error(ErrorKind::config,
+                message("FileSystemConfig.alignment must be a power of two of at most 2 MiB, not ",
+                        config.alignment));
+  }
+  if (config.min_io_size < 0) {
+    throw Error(ErrorKind::config,
+                message("FileSystemConfig.min_io_size must be >= 0, not ", config.min_io_size));
+  }
+  return config.alignment;
+}
+
+}  // namespace
+
+struct FileStore::Runtime {
+  Runtime(const FileSystemConfig& config, EngineKind engine)
+      : owner(::getpid()),
+        files(config.direct_io, checked_alignment(config)),
+        ranges({.config = config.range_engine,
+                .splits = config.enable_range_engine,
+                .engine = engine,
+                .min_direct_bytes = config.min_io_size,
+                .alignment = std::max<int64_t>(config.alignment, kPageBytes)}) {
+    if (config.buffer_pool) pool.emplace(*config.buffer_pool);
+  }
+
+  const pid_t owner;
+  FileCache files;
+  RangeEngine ranges;
+  std::optional<BufferPool> pool;
+};
+
+FileStore::FileStore(const FileSystemConfig& config, EngineKind engine)
+    : config_(config), engine_(engine), runtime_(new Runtime(config, engine)) {}
+
+FileStore::~FileStore() {
+  // In a forked child its rings and threads are the parent's: left alone.
+  const Runtime* runtime = runtime_.load();
+  if (runtime->owner == ::getpid()) delete runtime;
+}
+
+FileStore::Runtime& FileStore::runtime() {
+  Runtime* current = runtime_.load();
+  if (current->owner == ::getpid()) return *current;
+  auto fresh = std::make_unique<Runtime>(config_, engine_);
+  if (runtime_.compare_exchange_strong(current, fresh.get())) return *fresh.release();
+  return *current;  // another thread of this child was first
+}
+
+ObjectInfo FileStore::stat(const std::string& path) {
+  const FileInfo info = inspect_file(path);
+  return {info.identity.size_bytes, info.identity.modified_ns, info.direct_alignment};
+}
+
+ObjectData FileStore::get(const std::string& path, const WaitCallback& on_wait) {
+  Runtime& mine = runtime();
+  const std::shared_ptr<DirectFile> file = mine.files.open_current(path);
+  return read(mine, *file, {0, file->size()}, on_wait);
+}
+
+ObjectData FileStore::get_range(const std::string& path, ByteRange range,
+                                const WaitCallback& on_wait) {
+  Runtime& mine = runtime();
+  const std::shared_ptr<DirectFile> file = mine.files.open_current(path);
+  if (range.end() > file->size()) {
+    throw Error(ErrorKind::range, message(path, ": bytes ", range.offset, " to ", range.end(),
+                                          " lie beyond its end at ", file->size()));
+  }
+  return read(mine, *file, range, on_wait);
+}
+
+ObjectData FileStore::read(Runtime& mine, DirectFile& file, ByteRange range,
+                           const WaitCallback& on_wait) const {
+  std::optional<BufferPool>& pool = mine.pool;
+  const int64_t alignment = file.alignment();
+  const int64_t head = range.offset & (alignment - 1);
+  const int64_t needed = align_up(head + std::max<int64_t>(range.length, 1), alignment);
+  if (pool && pool->config().alignment < alignment) {
+    throw Error(ErrorKind::config,
+                message(file.path(), ": direct reads need an alignment of ", alignment,
+                        "; raise BufferPoolConfig.alignment (now ", pool->config().alignment, ")"));
+  }
+  ObjectData data;
+  const double timeout_s = config_.range_engine.range_timeout_s;
+  data.buffer =
+      pool ? pool->take(needed, timeout_s, on_wait) : AlignedBuf::allocate(needed, alignment);
+  data.begin = data.buffer.data() + head;
+  data.length = range.length;
+  if (range.length > 0) mine.ranges.read(file, range, data.begin, data.buffer, on_wait);
+  file.check_unchanged();
+  return data;
+}
+
+std::vector<std::string> FileStore::list(const std::string& prefix) {
+  namespace fs = std::filesystem;
+  const size_t slash = prefix.rfind('/');
+  const std::string folder =
+      slash == std::string::npos ? "." : (slash == 0 ? "/" : prefix.substr(0, slash));
+  std::vector<std::string> paths;
+  try {
+    for (auto entry = fs::recursive_directory_iterator(folder);
+         entry != fs::recursive_directory_iterator(); ++entry) {
+      std::string path = entry->path().string();
+      if (slash == std::string::npos) path = path.substr(2);  // "./"
+      // Do not descend into what cannot match.
+      const size_t common = std::min(path.size(), prefix.size());
+      if (path.compare(0, common, prefix, 0, common) != 0) {
+        entry.disable_recursion_pending();
+      } else if (path.size() >= prefix.size() && entry->is_regular_file()) {
+        paths.push_back(std::move(path));
+      }
+    }
+  } catch (const fs::filesystem_error& error) {
+    throw error_from_errno(error.code().value(), "list", folder);
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+FileStoreStats FileStore::stats() {
+  Runtime& mine = runtime();
+  const ReadCounters& reads = mine.ranges.counters();
+  FileStoreStats stats;
+  stats.requests = reads.requests;
+  stats.direct_bytes = reads.direct_bytes;
+  stats.cached_bytes = reads.cached_bytes;
+  stats.buffered_bytes = reads.buffered_bytes;
+  stats.retries = reads.retries;
+  stats.short_reads = reads.short_reads;
+  stats.direct_refused = reads.direct_refused;
+  stats.engine = mine.ranges.engine_name();
+  if (mine.pool) stats.pool = mine.pool->stats();
+  return stats;
+}
+
+}  // namespace s3io
