@@ -7,6 +7,7 @@ namespace s3io {
 
 inline constexpr int64_t kHugePageBytes = int64_t{2} << 20;
 inline constexpr int64_t kPageBytes = 4096;
+inline constexpr int64_t kCacheLineBytes = 64;  // a multiple of every element size
 
 constexpr bool is_power_of_two(int64_t value) { return value > 0 && (value & (value - 1)) == 0; }
 

@@ -46,20 +46,29 @@ void copy_swapped(const std::byte* in, std::byte* out, int64_t size, int64_t uni
   }
 }
 
+template <typename In>
+In load(const std::byte* in, bool swap_bytes) {
+  std::byte raw[sizeof(In)];
+  std::memcpy(raw, in, sizeof(In));
+  if (swap_bytes) std::reverse(raw, raw + sizeof(In));
+  if constexpr (std::is_same_v<In, bool>) {
+    return raw[0] != std::byte{0};  // any other bit pattern in a bool would be undefined
+  } else {
+    In value;
+    std::memcpy(&value, raw, sizeof(In));
+    return value;
+  }
+}
+
+template <typename Out>
+void store(Out value, std::byte* out) {
+  std::memcpy(out, &value, sizeof(Out));
+}
+
 template <typename In, typename Out>
 void convert_row(const std::byte* in, std::byte* out, int64_t elements, bool swap_bytes) {
-  for (int64_t index = 0; index < elements; ++index) {
-    std::byte raw[sizeof(In)];
-    std::memcpy(raw, in + index * static_cast<int64_t>(sizeof(In)), sizeof(In));
-    if (swap_bytes) std::reverse(raw, raw + sizeof(In));
-    In value;
-    if constexpr (std::is_same_v<In, bool>) {
-      value = raw[0] != std::byte{0};  // any other bit pattern in a bool would be undefined
-    } else {
-      std::memcpy(&value, raw, sizeof(In));
-    }
-    const Out converted = static_cast<Out>(value);
-    std::memcpy(out + index * static_cast<int64_t>(sizeof(Out)), &converted, sizeof(Out));
+  for (int64_t index = 0; index < elements; ++index, in += sizeof(In), out += sizeof(Out)) {
+    store(static_cast<Out>(load<In>(in, swap_bytes)), out);
   }
 }
 
@@ -100,10 +109,10 @@ void RecordLayout::validate() const {
   }
 }
 
-bool can_view(const RecordLayout& layout, const Field& field, int64_t header_bytes) {
+bool can_view(const RecordLayout& layout, const Field& field, int64_t first_row_bytes) {
   const int64_t item = size_bytes(field.type);
   return field.type == field.output && !(field.swap_bytes && swap_unit(field.type) > 1) &&
-         (header_bytes + field.offset) % item == 0 && layout.record_stride % item == 0 &&
+         (first_row_bytes + field.offset) % item == 0 && layout.record_stride % item == 0 &&
          layout.record_bytes % item == 0;
 }
 

@@ -33,8 +33,9 @@ struct RecordLayout {
 };
 
 // Whether a strided tensor can view the field wherever the record lies: address and strides must be
-// multiples of the element size. `header_bytes` is where the first record of a file begins.
-bool can_view(const RecordLayout& layout, const Field& field, int64_t header_bytes);
+// multiples of the element size. `first_row_bytes` is where the first record lies, in the file or from
+// an aligned address.
+bool can_view(const RecordLayout& layout, const Field& field, int64_t first_row_bytes);
 
 // Bytes of the field for `count` records, packed, as delivered.
 int64_t output_bytes(const Field& field, int64_t count);

@@ -25,8 +25,7 @@ std::unique_ptr<IoEngine> make_uring(const EngineOptions&) {
 }
 #endif
 
-// Some sandboxes let a ring be made and then refuse its use, so read a byte through it.
-void probe(IoEngine& engine) {
+void read_through(IoEngine& engine) {
   const UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   alignas(64) std::byte byte[64];
   ReadRequest request{.fd = file.get(), .data = byte, .offset = 0, .length = sizeof(byte)};
@@ -42,6 +41,17 @@ void probe(IoEngine& engine) {
   if (request.result < 0) {
     throw Error(ErrorKind::engine, message("io_uring is not available: a test read failed with ",
                                            errno_text(static_cast<int>(-request.result))));
+  }
+}
+
+// Some sandboxes let a ring be made and then refuse its use, so read a few bytes through it. Throws
+// Error(engine).
+void probe(IoEngine& engine) {
+  try {
+    read_through(engine);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::engine) throw;
+    throw Error(ErrorKind::engine, message("io_uring is not available: ", error.what()));
   }
 }
 

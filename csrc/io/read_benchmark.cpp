@@ -23,7 +23,7 @@ ReadBenchmarkResult measure_reads(const ReadBenchmarkOptions& options) {
   // One slot for all blocks: a single registration, as few pages as possible.
   const int64_t stride = align_up(options.block_bytes, std::max<int64_t>(file.alignment(), 512));
   Slab slab(1, stride * options.depth, kPageBytes);
-  slab.prepare(0);
+  slab.prepare(0, stride * options.depth);
   std::byte* memory = slab.slot_data(0);
   const bool registered =
       queue.register_buffer(0, {memory, static_cast<size_t>(stride * options.depth)});

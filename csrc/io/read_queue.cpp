@@ -48,6 +48,11 @@ ReadQueue::ReadQueue(std::unique_ptr<IoEngine> engine, const ReadQueueOptions& o
       chunks_(static_cast<size_t>(engine_->depth())),
       completed_(chunks_.size()) {
   prepared_.reserve(chunks_.size());
+  free_all_chunks();
+}
+
+void ReadQueue::free_all_chunks() {
+  free_chunks_ = nullptr;
   for (Chunk& chunk : chunks_) {
     chunk.next_free = free_chunks_;
     free_chunks_ = &chunk;
@@ -136,6 +141,7 @@ void ReadQueue::run(std::vector<RangeRead*>& finished, milliseconds timeout) {
     submit_prepared();
     const int wanted = chunks_in_flight_ >= kDeep ? chunks_in_flight_ / 4 : 1;
     const int count = engine_->wait(completed_, wanted, kWaitSlice);
+    completions_ += count;
     for (int index = 0; index < count; ++index) {
       handle(*static_cast<Chunk*>(completed_[static_cast<size_t>(index)]), finished);
     }
@@ -180,7 +186,10 @@ bool ReadQueue::handle_data(Chunk& chunk, int64_t count) {
   chunk.position = position;
   // The rest of a range that is only partly cached comes from the device.
   if (route == Route::cached) chunk.route = uncached_route(*chunk.range);
-  if (progressed) return false;
+  if (progressed) {
+    chunk.attempts = 0;
+    return false;
+  }
   const int64_t size_now = file.size_now();
   if (size_now < chunk.end) {
     fail(chunk, 0, size_now);
@@ -236,7 +245,9 @@ bool ReadQueue::abandon(milliseconds timeout) {
   while (chunks_in_flight_ > 0 && Clock::now() < deadline) {
     chunks_in_flight_ -= engine_->wait(completed_, chunks_in_flight_, kWaitSlice);
   }
-  return chunks_in_flight_ == 0;
+  if (chunks_in_flight_ > 0) return false;
+  free_all_chunks();
+  return true;
 }
 
 }  // namespace s3io

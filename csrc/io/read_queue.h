@@ -81,8 +81,11 @@ class ReadQueue {
   // Works for up to `timeout`, or until at least one range is finished, and appends those to
   // `finished` (which should have the capacity for all that were pushed).
   void run(std::vector<RangeRead*>& finished, milliseconds timeout);
+  // Reads that came back so far, in whatever state: tells a slow device from a dead one.
+  int64_t completions() const { return completions_; }
   // Forgets what was not begun and waits up to `timeout` for the reads in flight. True when none is
-  // left; otherwise the kernel may still write into their memory, which must not be used again.
+  // left: the queue is as new. Otherwise the kernel may still write into their memory, which must not
+  // be used again, nor the queue.
   bool abandon(milliseconds timeout);
 
  private:
@@ -97,6 +100,7 @@ class ReadQueue {
     Chunk* next_free = nullptr;
   };
 
+  void free_all_chunks();
   void begin_chunks();
   Route first_route(const RangeRead& range);
   Route uncached_route(const RangeRead& range) const;
@@ -116,6 +120,7 @@ class ReadQueue {
   std::vector<Chunk> chunks_;   // as many as the engine's depth
   Chunk* free_chunks_ = nullptr;
   int chunks_in_flight_ = 0;
+  int64_t completions_ = 0;
   std::vector<ReadRequest*> prepared_;
   std::vector<ReadRequest*> completed_;
   int consecutive_misses_ = 0;

@@ -44,6 +44,11 @@ AlignedBuf& AlignedBuf::operator=(AlignedBuf&& other) noexcept {
 AlignedBuf::~AlignedBuf() { give_back(); }
 
 AlignedBuf AlignedBuf::allocate(int64_t size_bytes, int64_t alignment) {
+  constexpr int64_t kMost = int64_t{1} << 46;  // more than any machine has: rounding cannot overflow
+  if (size_bytes > kMost) {
+    throw Error(ErrorKind::out_of_memory,
+                message("cannot allocate a buffer of ", size_bytes, " bytes"));
+  }
   const bool large = size_bytes >= kHugePageBytes;
   const int64_t boundary = std::max(alignment, large ? kHugePageBytes : kPageBytes);
   const auto rounded = static_cast<size_t>(align_up(std::max<int64_t>(size_bytes, 1), boundary));
@@ -114,7 +119,7 @@ std::optional<AlignedBuf> BufferPool::try_take(int64_t size_bytes) {
   if (slot < 0) return std::nullopt;
   const int64_t in_use = state.in_use.fetch_add(1, std::memory_order_relaxed) + 1;
   AlignedBuf lease(state_, slot, state.slab.slot_data(slot), state.config.buffer_size);
-  state.slab.prepare(slot);  // may throw: the lease above then frees the slot
+  state.slab.prepare(slot, size_bytes);  // may throw: the lease above then frees the slot
   state.taken.fetch_add(1, std::memory_order_relaxed);
   int64_t peak = state.peak.load(std::memory_order_relaxed);
   while (peak < in_use &&

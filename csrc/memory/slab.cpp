@@ -1,6 +1,6 @@
 #include "memory/slab.h"
 
-#include <limits>
+#include <algorithm>
 
 #include "base/align.h"
 #include "base/error.h"
@@ -27,7 +27,9 @@ int64_t checked_stride(int64_t slots, int64_t slot_bytes, int64_t alignment) {
                 message("buffer_size must be at least 1 byte and capacity * buffer_size at most ",
                         kMaxTotal, " bytes, not ", slots, " * ", slot_bytes));
   }
-  return align_up(slot_bytes, slot_bytes >= kHugePageBytes ? kHugePageBytes : alignment);
+  return align_up(slot_bytes, slot_bytes >= kHugePageBytes
+                                  ? kHugePageBytes
+                                  : std::max(alignment, kCacheLineBytes));
 }
 
 }  // namespace
@@ -87,10 +89,10 @@ void Slab::wake_waiters() {
   futex_wake_all(control_->releases);
 }
 
-void Slab::prepare(int64_t slot) {
+void Slab::prepare(int64_t slot, int64_t size_bytes) {
   const int64_t begin = slot * stride_bytes_;
   const int64_t first_page = begin / kHugePageBytes;
-  const int64_t last_page = (begin + stride_bytes_ - 1) / kHugePageBytes;
+  const int64_t last_page = (begin + std::max<int64_t>(size_bytes, 1) - 1) / kHugePageBytes;
   const std::lock_guard lock(prepare_mutex_);
   for (int64_t page = first_page; page <= last_page; ++page) {
     if (prepared_[static_cast<size_t>(page)]) continue;

@@ -21,7 +21,8 @@ class Slab {
  public:
   static constexpr int64_t kMaxSlots = 65536;
 
-  // `alignment` is a power of two of at most 2 MiB; every slot begins at a multiple of it.
+  // `alignment` is a power of two of at most 2 MiB; every slot begins at a multiple of it, and of 64:
+  // elements of every type can lie at its start.
   Slab(int64_t slots, int64_t slot_bytes, int64_t alignment);
 
   int64_t slots() const { return slots_; }
@@ -43,8 +44,9 @@ class Slab {
   // Makes every waiter look again, as if a slot had been released.
   void wake_waiters();
 
-  // Backs the slot with physical memory, huge pages where possible; cheap when done before.
-  void prepare(int64_t slot);
+  // Backs the first `size_bytes` of the slot with physical memory, huge pages where possible; cheap when
+  // done before.
+  void prepare(int64_t slot, int64_t size_bytes);
   int64_t huge_pages() const { return huge_pages_.load(std::memory_order_relaxed); }
   int64_t small_pages() const { return small_pages_.load(std::memory_order_relaxed); }
 

@@ -1,7 +1,6 @@
 #include "order/epoch_plan.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/error.h"
 
@@ -16,6 +15,10 @@ EpochPlan::EpochPlan(const Config& config) : config_(config) {
     throw Error(ErrorKind::config,
                 message("worker ", config.worker, " of ", config.num_workers, " does not exist"));
   }
+  constexpr int64_t kMostRecords = int64_t{1} << 46;
+  if (config.group_size < 1 || config.batch_size > kMostRecords / config.group_size) {
+    throw Error(ErrorKind::config, message("batch_size ", config.batch_size, " is too large"));
+  }
   const int64_t full = config.num_records / config.batch_size;
   const bool has_rest = config.num_records % config.batch_size != 0;
   num_batches_ = full + (has_rest && !config.drop_last ? 1 : 0);
@@ -23,12 +26,19 @@ EpochPlan::EpochPlan(const Config& config) : config_(config) {
   num_local_batches_ = left <= 0 ? 0 : (left - 1) / config.num_workers + 1;
 }
 
-void EpochPlan::records(int64_t index, std::vector<int64_t>& out) const {
-  const int64_t batch = config_.worker + index * config_.num_workers;
-  const int64_t begin = batch * config_.batch_size;
-  const int64_t count = std::min(config_.batch_size, config_.num_records - begin);
-  out.resize(static_cast<size_t>(count));
-  std::iota(out.begin(), out.end(), begin);
+int64_t EpochPlan::num_groups() const {
+  return (num_local_batches_ + config_.group_size - 1) / config_.group_size;
+}
+
+void EpochPlan::records(int64_t group, std::vector<int64_t>& out) const {
+  const int64_t first = group * config_.group_size;
+  const int64_t last = std::min(first + config_.group_size, num_local_batches_);
+  out.clear();
+  for (int64_t local = first; local < last; ++local) {
+    const int64_t begin = (config_.worker + local * config_.num_workers) * config_.batch_size;
+    const int64_t end = std::min(begin + config_.batch_size, config_.num_records);
+    for (int64_t record = begin; record < end; ++record) out.push_back(record);
+  }
 }
 
 }  // namespace s3io

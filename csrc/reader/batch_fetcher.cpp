@@ -15,7 +15,9 @@ BatchFetcher::BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr
     : source_(std::move(source)),
       pool_(std::move(pool)),
       last_check_(source_->shards().shards().size()),
-      owner_(::getpid()) {}
+      owner_(::getpid()) {
+  if (pool_ != nullptr) source_->check_alignment(pool_->config().alignment);
+}
 
 BatchFetcher::~BatchFetcher() {
   // A forked child has the parent's ring, or none of its threads: leave them alone.
@@ -24,6 +26,10 @@ BatchFetcher::~BatchFetcher() {
 
 void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
                          const std::function<void()>& on_wait) {
+  if (::getpid() != owner_) {
+    throw Error(ErrorKind::config,
+                message("this fetcher belongs to process ", owner_, "; make another one after fork"));
+  }
   for (const int64_t record : records) {
     if (record < 0 || record >= source_->shards().num_records()) {
       throw Error(ErrorKind::range, message("record ", record, " does not exist: the data set has ",

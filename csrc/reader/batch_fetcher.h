@@ -16,12 +16,14 @@ namespace s3io {
 
 class BatchFetcher {
  public:
-  // `pool` may be null: then every batch gets an allocation of its own.
+  // `pool` may be null: then every batch gets an allocation of its own. Throws Error(config) when the
+  // pool's alignment is too low for direct reads of these files.
   BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool);
   ~BatchFetcher();
 
   // Throws Error(range) for a record number that does not exist, and what went wrong with the reads.
-  // Thread-safe: one fetch at a time.
+  // Thread-safe: one fetch at a time. Belongs to the process that made it: Error(config) in a forked
+  // child, whose ring is its parent's.
   void fetch(std::vector<int64_t> records, Batch& out, const std::function<void()>& on_wait = {});
 
  private:

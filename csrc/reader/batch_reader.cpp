@@ -85,7 +85,7 @@ BatchReader::Worker::Worker(std::shared_ptr<RecordSource> source, const EpochPla
       pool_(std::move(pool)),
       last_check_(source_->shards().shards().size()) {
   const int64_t buffers = pool_ != nullptr ? pool_->config().capacity : kBatchesWithoutPool;
-  const int64_t count = std::clamp<int64_t>(plan_.num_local_batches(), 1, buffers);
+  const int64_t count = std::clamp<int64_t>(plan_.num_groups(), 1, buffers);
   for (int64_t index = 0; index < count; ++index) entries_.emplace_back(*source_);
 }
 
@@ -145,7 +145,7 @@ void BatchReader::Worker::read_all(ReadQueue& queue) {
 
 // Starts as many batches as there are buffers. True when the whole plan has been started.
 bool BatchReader::Worker::start_batches(ReadQueue& queue) {
-  for (; started_ < plan_.num_local_batches(); ++started_) {
+  for (; started_ < plan_.num_groups(); ++started_) {
     if (!has_free_entry()) return false;
     Entry& next_entry = entry(started_);
     PendingBatch& batch = next_entry.batch;
@@ -168,7 +168,7 @@ bool BatchReader::Worker::has_free_entry() {
 }
 
 std::optional<AlignedBuf> BatchReader::Worker::try_take(int64_t bytes) {
-  if (pool_ != nullptr) return pool_->try_take(bytes);
+  if (pool_ != nullptr) return pool_->try_take(pool_->config().buffer_size);  // all of it: registered
   return AlignedBuf::allocate(bytes, source_->alignment());
 }
 
@@ -198,7 +198,7 @@ bool BatchReader::Worker::next(Batch& out, const std::function<void()>& on_wait)
   out.buffer = AlignedBuf();  // the consumer is done with what it did not detach
   {
     std::unique_lock lock(mutex_);
-    if (delivered_ == plan_.num_local_batches()) return false;
+    if (delivered_ == plan_.num_groups()) return false;
     wait_for_completion(lock, on_wait);
     Entry& head = entry(delivered_);
     head.completed = false;
@@ -264,21 +264,18 @@ std::string BatchReader::Worker::engine_name() {
 }
 
 BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                         int64_t max_batch, std::shared_ptr<BufferPool> pool)
+                         std::shared_ptr<BufferPool> pool)
     : owner_(::getpid()) {
-  const int64_t needed = source->batch_bytes(max_batch);
+  const int64_t needed = source->batch_bytes(plan.max_group_records());
   if (pool != nullptr && pool->config().buffer_size < needed) {
     throw Error(ErrorKind::config,
                 message("BufferPoolConfig.buffer_size is ", pool->config().buffer_size,
-                        " bytes, but a batch of ", max_batch, " records needs ", needed,
+                        " bytes, but a batch of ", plan.max_group_records(), " records needs ",
+                        needed,
                         " (records, alignment and conversions included); raise it or lower "
                         "batch_size"));
   }
-  if (pool != nullptr && pool->config().alignment < source->alignment()) {
-    throw Error(ErrorKind::config,
-                message("BufferPoolConfig.alignment is ", pool->config().alignment,
-                        ", but direct reads of these files need ", source->alignment()));
-  }
+  if (pool != nullptr) source->check_alignment(pool->config().alignment);
   worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool));
   try {
     thread_ = std::thread([worker = worker_] { worker->run(); });
@@ -292,6 +289,10 @@ BatchReader::~BatchReader() { close(); }
 
 bool BatchReader::next(Batch& out, const std::function<void()>& on_wait) {
   if (!thread_.joinable()) return false;
+  if (::getpid() != owner_) {
+    throw Error(ErrorKind::config,
+                message("this reader belongs to process ", owner_, "; make another one after fork"));
+  }
   try {
     return worker_->next(out, on_wait);
   } catch (...) {

@@ -8,7 +8,8 @@
 // reading, `next` copies the batch out of the pool and frees its buffer: slower, counted, but a
 // program that keeps every batch still runs.
 //
-// Note: a forked child has no reading thread. Its copy of a BatchReader does nothing when it dies.
+// Note: a forked child has no reading thread. Its copy of a BatchReader delivers nothing (Error(config))
+// and does nothing when it dies.
 #pragma once
 
 #include <sys/types.h>
@@ -28,8 +29,9 @@ namespace s3io {
 class BatchReader {
  public:
   // Without a pool every batch gets an allocation of its own. The thread begins to read at once.
-  // Throws Error(config) when a buffer of the pool cannot hold `max_batch` records.
-  BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan, int64_t max_batch,
+  // Throws Error(config) when a buffer of the pool cannot hold a group of the plan. What the plan calls
+  // a group is a batch here.
+  BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
               std::shared_ptr<BufferPool> pool);
   BatchReader(const BatchReader&) = delete;
   BatchReader& operator=(const BatchReader&) = delete;

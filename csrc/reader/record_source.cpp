@@ -10,9 +10,20 @@ namespace {
 
 constexpr int64_t kFieldAlignment = 64;
 
-bool is_view_everywhere(const Field& field, const RecordLayout& layout, const ShardTable& shards) {
+// Direct reads place a record congruent to its place in the file, so that a view needs that to be a
+// multiple of the element size: an alignment of at least that size makes it so in memory as well.
+int64_t checked_alignment(int64_t alignment) {
+  if (!is_power_of_two(alignment) || alignment > kHugePageBytes) {
+    throw Error(ErrorKind::config,
+                message("alignment must be a power of two of at most 2 MiB, not ", alignment));
+  }
+  return alignment == 1 ? 1 : std::max(alignment, kFieldAlignment);
+}
+
+bool is_view_everywhere(const Field& field, const RecordLayout& layout, const ShardTable& shards,
+                        int64_t alignment) {
   return std::all_of(shards.shards().begin(), shards.shards().end(), [&](const Shard& shard) {
-    return can_view(layout, field, shard.header_bytes);
+    return can_view(layout, field, shard.header_bytes % alignment);
   });
 }
 
@@ -24,20 +35,16 @@ RecordSource::RecordSource(ShardTable shards, RecordLayout layout,
     : shards_(std::move(shards)),
       layout_(std::move(layout)),
       identities_(std::move(identities)),
-      alignment_(alignment),
+      alignment_(checked_alignment(alignment)),
       options_(std::move(options)),
       files_(options_.direct, alignment_ > 1 ? alignment_ : 0) {
   layout_.validate();
-  if (!is_power_of_two(alignment_) || alignment_ > kHugePageBytes) {
-    throw Error(ErrorKind::config,
-                message("alignment must be a power of two of at most 2 MiB, not ", alignment_));
-  }
   if (identities_.size() != shards_.shards().size()) {
     throw Error(ErrorKind::config, "one identity per shard is needed");
   }
   options_.chunk_bytes = align_up(std::max<int64_t>(options_.chunk_bytes, 1), alignment_);
   for (const Field& field : layout_.fields) {
-    is_view_.push_back(is_view_everywhere(field, layout_, shards_));
+    is_view_.push_back(is_view_everywhere(field, layout_, shards_, alignment_));
   }
 }
 
@@ -56,6 +63,13 @@ int64_t RecordSource::batch_bytes(int64_t count) const {
   }
   bytes = align_up(bytes, std::max(alignment_, kFieldAlignment));
   return bytes + (count > 0 ? max_landing_bytes(count, layout_, alignment_) : 0);
+}
+
+void RecordSource::check_alignment(int64_t pool_alignment) const {
+  if (pool_alignment >= alignment_) return;
+  throw Error(ErrorKind::config,
+              message("BufferPoolConfig.alignment is ", pool_alignment,
+                      ", but direct reads of these files need ", alignment_));
 }
 
 std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {

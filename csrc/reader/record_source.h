@@ -56,6 +56,9 @@ class RecordSource {
   // Bytes that a batch of `count` records needs: over-read, conversions and record numbers included.
   int64_t batch_bytes(int64_t count) const;
 
+  // Throws Error(config) when buffers of `pool_alignment` are not aligned enough for these files.
+  void check_alignment(int64_t pool_alignment) const;
+
   // The shard's file. Throws Error(file_changed) if it is not the one that was counted.
   std::shared_ptr<DirectFile> open(int64_t shard);
 

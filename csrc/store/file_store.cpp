@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/align.h"
+#include "store/atomic_file.h"
 
 namespace s3io {
 namespace {
@@ -131,6 +132,10 @@ std::vector<std::string> FileStore::list(const std::string& prefix) {
   }
   std::sort(paths.begin(), paths.end());
   return paths;
+}
+
+void FileStore::put(const std::string& path, std::span<const std::byte> data) const {
+  write_file_atomically(path, data, config_.sync_writes);
 }
 
 FileStoreStats FileStore::stats() {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct FileSystemConfig {
   DirectMode direct_io = DirectMode::automatic;
   int64_t alignment = 0;    // of direct reads, bytes; 0: what the file system asks for
   int64_t min_io_size = 0;  // with `automatic`, shorter reads go through the page cache
+  bool sync_writes = true;  // `put` returns when the bytes are on the device
   bool enable_range_engine = true;
   RangeEngineConfig range_engine;
   std::optional<BufferPoolConfig> buffer_pool;  // none: an allocation per read
@@ -49,6 +51,8 @@ class FileStore final : public ObjectStore {
                        const WaitCallback& on_wait) override;
   ObjectData get(const std::string& path, const WaitCallback& on_wait) override;
   std::vector<std::string> list(const std::string& prefix) override;
+  // Writes the file whole or not at all.
+  void put(const std::string& path, std::span<const std::byte> data) const;
 
   FileStoreStats stats();
 

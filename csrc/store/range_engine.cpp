@@ -94,13 +94,13 @@ void RangeEngine::run(ReadQueue& queue, RangeRead& range, const WaitCallback& on
   std::vector<RangeRead*> finished;
   queue.push(range);
   Clock::time_point last_progress = Clock::now();
-  int64_t bytes_seen = -1;
+  int64_t completions_seen = queue.completions();
   while (true) {
     queue.run(finished, kWaitSlice);
     if (!finished.empty()) return;
     if (on_wait) on_wait();
-    const int64_t bytes = counters_.direct_bytes + counters_.cached_bytes + counters_.buffered_bytes;
-    if (std::exchange(bytes_seen, bytes) != bytes) last_progress = Clock::now();
+    const int64_t completions = queue.completions();
+    if (std::exchange(completions_seen, completions) != completions) last_progress = Clock::now();
     if (Clock::now() - last_progress > std::chrono::duration<double>(options_.config.range_timeout_s)) {
       throw Error(ErrorKind::read_timeout,
                   message(range.file->path(), ": no data for ", options_.config.range_timeout_s,

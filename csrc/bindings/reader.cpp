@@ -1,0 +1,227 @@
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "bindings/tensors.h"
+#include "reader/batch_fetcher.h"
+#include "reader/batch_reader.h"
+
+namespace py = pybind11;
+
+namespace s3io::bindings {
+namespace {
+
+// (device, inode, size_bytes, modified_ns)
+using IdentityTuple = std::tuple<uint64_t, uint64_t, int64_t, int64_t>;
+// (path, header_bytes, num_records, identity)
+using ShardTuple = std::tuple<std::string, int64_t, int64_t, IdentityTuple>;
+// (name, type, output type, swap_bytes, offset, shape)
+using FieldTuple =
+    std::tuple<std::string, std::string, std::string, bool, int64_t, std::vector<int64_t>>;
+// (error_number, short_read, lost)
+using FaultTuple = std::tuple<int, bool, bool>;
+
+IdentityTuple identity_tuple(const FileIdentity& identity) {
+  return {identity.device, identity.inode, identity.size_bytes, identity.modified_ns};
+}
+
+RecordLayout make_layout(const std::vector<FieldTuple>& fields, int64_t record_bytes,
+                         int64_t record_stride) {
+  RecordLayout layout{.fields = {}, .record_bytes = record_bytes, .record_stride = record_stride};
+  for (const auto& [name, type, output, swap_bytes, offset, shape] : fields) {
+    layout.fields.push_back({.name = name,
+                             .type = scalar_type_named(type),
+                             .output = scalar_type_named(output),
+                             .swap_bytes = swap_bytes,
+                             .offset = offset,
+                             .shape = shape});
+  }
+  return layout;
+}
+
+std::shared_ptr<RecordSource> make_source(
+    const std::vector<ShardTuple>& shards, const std::vector<FieldTuple>& fields,
+    int64_t record_bytes, int64_t record_stride, int64_t alignment, const std::string& direct,
+    const std::string& engine, int64_t chunk_bytes, int depth, double read_timeout_s,
+    bool with_record_numbers, std::shared_ptr<FaultPlan> faults) {
+  std::vector<Shard> table;
+  std::vector<FileIdentity> identities;
+  for (const auto& [path, header_bytes, num_records, identity] : shards) {
+    table.push_back({path, header_bytes, num_records});
+    const auto [device, inode, size_bytes, modified_ns] = identity;
+    identities.push_back({device, inode, size_bytes, modified_ns});
+  }
+  return std::make_shared<RecordSource>(
+      ShardTable(std::move(table)), make_layout(fields, record_bytes, record_stride),
+      std::move(identities), alignment,
+      ReadOptions{.direct = parse_direct_mode(direct),
+                  .engine = parse_engine_kind(engine),
+                  .chunk_bytes = chunk_bytes,
+                  .depth = depth,
+                  .read_timeout_s = read_timeout_s,
+                  .with_record_numbers = with_record_numbers,
+                  .faults = std::move(faults)});
+}
+
+py::dict stats_dict(RecordSource& source) {
+  const ReaderCounters& counters = source.counters();
+  py::dict dict;
+  const auto seconds = [](int64_t nanoseconds) { return static_cast<double>(nanoseconds) * 1e-9; };
+  dict["batches"] = counters.batches.load();
+  dict["batch_bytes"] = counters.batch_bytes.load();
+  dict["requests"] = counters.reads.requests.load();
+  dict["direct_bytes"] = counters.reads.direct_bytes.load();
+  dict["cached_bytes"] = counters.reads.cached_bytes.load();
+  dict["buffered_bytes"] = counters.reads.buffered_bytes.load();
+  dict["retries"] = counters.reads.retries.load();
+  dict["short_reads"] = counters.reads.short_reads.load();
+  dict["direct_refused"] = counters.reads.direct_refused.load();
+  dict["copied_bytes"] = counters.copied_bytes.load();
+  dict["converted_bytes"] = counters.converted_bytes.load();
+  dict["spilled_batches"] = counters.spilled_batches.load();
+  dict["quarantined_buffers"] = counters.quarantined_buffers.load();
+  dict["reader_wait_s"] = seconds(counters.reader_wait_ns.load());
+  dict["consumer_wait_s"] = seconds(counters.consumer_wait_ns.load());
+  return dict;
+}
+
+// A BatchReader as a Python iterator.
+class BatchIterator {
+ public:
+  BatchIterator(std::shared_ptr<RecordSource> source, int64_t batch_size, bool drop_last,
+                int64_t worker, int64_t num_workers, int64_t group_size,
+                std::shared_ptr<BufferPool> pool)
+      : source_(std::move(source)),
+        reader_(source_,
+                EpochPlan({.num_records = source_->shards().num_records(),
+                           .batch_size = batch_size,
+                           .drop_last = drop_last,
+                           .worker = worker,
+                           .num_workers = num_workers,
+                           .group_size = group_size}),
+                std::move(pool)) {}
+
+  // Closing may wait for reads in flight: not with the GIL.
+  ~BatchIterator() { close(); }
+  BatchIterator(const BatchIterator&) = delete;
+  BatchIterator& operator=(const BatchIterator&) = delete;
+
+  py::object next() {
+    bool more = false;
+    {
+      const py::gil_scoped_release no_gil;
+      more = reader_.next(batch_, on_wait_);
+    }
+    if (!more) throw py::stop_iteration();
+    warn_of_spills();
+    return batch_tensors(batch_, source_->layout());
+  }
+
+  void close() {
+    const py::gil_scoped_release no_gil;
+    reader_.close();
+  }
+
+  std::string engine_name() const { return reader_.engine_name(); }
+
+ private:
+  void warn_of_spills() {
+    if (warned_ || source_->counters().spilled_batches == 0) return;
+    warned_ = true;
+    const char* text =
+        "the batches that are still referenced hold nearly all buffers of the pool: batches are "
+        "copied out of it from here on, which is slower. Drop batches earlier, or raise "
+        "BufferPoolConfig.capacity (pool=BufferPoolConfig(...))";
+    if (PyErr_WarnEx(PyExc_RuntimeWarning, text, 1) != 0) throw py::error_already_set();
+  }
+
+  std::shared_ptr<RecordSource> source_;
+  BatchReader reader_;
+  Batch batch_;  // reused, so that the steady state allocates nothing
+  bool warned_ = false;
+  const std::function<void()> on_wait_ = check_signals;
+};
+
+py::object fetch(BatchFetcher& fetcher, const RecordSource& source, std::vector<int64_t> records) {
+  Batch batch;
+  {
+    const py::gil_scoped_release no_gil;
+    fetcher.fetch(std::move(records), batch, check_signals);
+  }
+  return batch_tensors(batch, source.layout());
+}
+
+std::shared_ptr<FaultPlan> make_faults(uint64_t seed,
+                                       const std::map<int64_t, FaultTuple>& by_number,
+                                       double probability, const std::vector<FaultTuple>& random,
+                                       bool reorder) {
+  const auto fault = [](const FaultTuple& tuple) {
+    return Fault{std::get<0>(tuple), std::get<1>(tuple), std::get<2>(tuple)};
+  };
+  FaultPlan plan{.seed = seed, .fault_probability = probability, .reorder = reorder};
+  for (const auto& [number, tuple] : by_number) plan.by_number[number] = fault(tuple);
+  for (const FaultTuple& tuple : random) plan.random_faults.push_back(fault(tuple));
+  return std::make_shared<FaultPlan>(std::move(plan));
+}
+
+}  // namespace
+
+void register_reader(py::module_& module) {
+  py::class_<FaultPlan, std::shared_ptr<FaultPlan>>(module, "FaultPlan", "For tests: see FaultEngine.")
+      .def(py::init(&make_faults), py::kw_only(), py::arg("seed") = 0,
+           py::arg("by_number") = std::map<int64_t, FaultTuple>(), py::arg("probability") = 0.0,
+           py::arg("random") = std::vector<FaultTuple>(), py::arg("reorder") = false);
+
+  py::class_<RecordSource, std::shared_ptr<RecordSource>>(module, "RecordSource")
+      .def(py::init(&make_source), py::kw_only(), py::arg("shards"), py::arg("fields"),
+           py::arg("record_bytes"), py::arg("record_stride"), py::arg("alignment"),
+           py::arg("direct"), py::arg("engine"), py::arg("chunk_bytes"), py::arg("depth"),
+           py::arg("read_timeout_s"), py::arg("with_record_numbers"), py::arg("faults"))
+      .def("batch_bytes", &RecordSource::batch_bytes, py::arg("count"))
+      .def("stats", &stats_dict);
+
+  py::class_<BatchIterator>(module, "BatchIterator")
+      .def(py::init<std::shared_ptr<RecordSource>, int64_t, bool, int64_t, int64_t, int64_t,
+                    std::shared_ptr<BufferPool>>(),
+           py::kw_only(), py::arg("source"), py::arg("batch_size"), py::arg("drop_last"),
+           py::arg("worker"), py::arg("num_workers"),
+           py::arg("group_size"), py::arg("pool"))
+      .def("__iter__", [](py::object self) { return self; })
+      .def("__next__", &BatchIterator::next)
+      .def("close", &BatchIterator::close)
+      .def_property_readonly("engine", &BatchIterator::engine_name);
+
+  py::class_<BatchFetcher>(module, "BatchFetcher")
+      .def(py::init<std::shared_ptr<RecordSource>, std::shared_ptr<BufferPool>>(), py::kw_only(),
+           py::arg("source"), py::arg("pool"))
+      .def("fetch", &fetch, py::arg("source"), py::arg("records"));
+
+  module.def(
+      "inspect_files",
+      [](const std::vector<std::string>& paths) {
+        std::vector<std::pair<IdentityTuple, int64_t>> infos;
+        const py::gil_scoped_release no_gil;
+        for (const std::string& path : paths) {
+          const FileInfo info = inspect_file(path);
+          infos.emplace_back(identity_tuple(info.identity), info.direct_alignment);
+        }
+        return infos;
+      },
+      py::arg("paths"),
+      "For each path ((device, inode, size_bytes, modified_ns), alignment of direct reads or 0).");
+  module.def(
+      "direct_alignment",
+      [](const std::string& path, const std::string& direct) {
+        const DirectFile file(path, parse_direct_mode(direct), 0);
+        return file.can_read_direct() ? file.alignment() : 0;
+      },
+      py::arg("path"), py::arg("direct"),
+      "Opens the file: the alignment of its direct reads, or 0 where the file system refuses them.");
+}
+
+}  // namespace s3io::bindings

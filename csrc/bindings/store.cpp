@@ -1,0 +1,110 @@
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <utility>
+
+#include "bindings/bindings.h"
+#include "bindings/tensors.h"
+#include "store/file_store.h"
+
+namespace py = pybind11;
+
+namespace s3io::bindings {
+namespace {
+
+std::unique_ptr<FileStore> make_file_store(
+    const std::string& direct_io, int64_t alignment, int64_t min_io_size, bool sync_writes,
+    bool enable_range_engine, int64_t chunk_size, int64_t max_concurrent_ranges,
+    int64_t min_split_size, double range_timeout_s,
+    std::optional<std::tuple<int64_t, int64_t, int64_t>> buffer_pool, const std::string& engine) {
+  FileSystemConfig config;
+  config.direct_io = parse_direct_mode(direct_io);
+  config.alignment = alignment;
+  config.min_io_size = min_io_size;
+  config.sync_writes = sync_writes;
+  config.enable_range_engine = enable_range_engine;
+  config.range_engine = {chunk_size, max_concurrent_ranges, min_split_size, range_timeout_s};
+  if (buffer_pool) {
+    const auto [capacity, buffer_size, pool_alignment] = *buffer_pool;
+    config.buffer_pool = BufferPoolConfig{capacity, buffer_size, pool_alignment};
+  }
+  return std::make_unique<FileStore>(config, parse_engine_kind(engine));
+}
+
+py::object get(FileStore& store, const std::string& path) {
+  ObjectData data;
+  {
+    const py::gil_scoped_release no_gil;
+    data = store.get(path, check_signals);
+  }
+  return bytes_tensor(std::move(data));
+}
+
+py::object get_range(FileStore& store, const std::string& path, int64_t offset, int64_t length) {
+  ObjectData data;
+  {
+    const py::gil_scoped_release no_gil;
+    data = store.get_range(path, ByteRange::checked(offset, length, path), check_signals);
+  }
+  return bytes_tensor(std::move(data));
+}
+
+void put(const FileStore& store, const std::string& path, const py::buffer& data) {
+  const py::buffer_info info = data.request();
+  const std::span bytes(static_cast<const std::byte*>(info.ptr),
+                        static_cast<size_t>(info.size * info.itemsize));
+  const py::gil_scoped_release no_gil;
+  store.put(path, bytes);
+}
+
+py::dict stats_dict(FileStore& store) {
+  const FileStoreStats stats = store.stats();
+  py::dict dict;
+  dict["engine"] = stats.engine;
+  dict["requests"] = stats.requests;
+  dict["direct_bytes"] = stats.direct_bytes;
+  dict["cached_bytes"] = stats.cached_bytes;
+  dict["buffered_bytes"] = stats.buffered_bytes;
+  dict["retries"] = stats.retries;
+  dict["short_reads"] = stats.short_reads;
+  dict["direct_refused"] = stats.direct_refused;
+  dict["pool_taken"] = stats.pool.taken;
+  dict["pool_waited"] = stats.pool.waited;
+  dict["pool_wait_s"] = static_cast<double>(stats.pool.wait_ns) * 1e-9;
+  dict["pool_in_use"] = stats.pool.in_use;
+  dict["pool_peak"] = stats.pool.peak;
+  dict["pool_oversize"] = stats.pool.oversize;
+  dict["huge_pages"] = stats.pool.huge_pages;
+  dict["small_pages"] = stats.pool.small_pages;
+  return dict;
+}
+
+}  // namespace
+
+void register_store(py::module_& module) {
+  py::class_<ObjectInfo>(module, "ObjectInfo", "What a store knows of an object without reading it.")
+      .def_readonly("size_bytes", &ObjectInfo::size_bytes)
+      .def_readonly("modified_ns", &ObjectInfo::modified_ns)
+      .def_readonly("direct_alignment", &ObjectInfo::direct_alignment)
+      .def("__repr__", [](const ObjectInfo& info) {
+        return message("ObjectInfo(size_bytes=", info.size_bytes, ", modified_ns=",
+                       info.modified_ns, ", direct_alignment=", info.direct_alignment, ")");
+      });
+
+  py::class_<FileStore>(module, "FileStore")
+      .def(py::init(&make_file_store), py::kw_only(), py::arg("direct_io"), py::arg("alignment"),
+           py::arg("min_io_size"), py::arg("sync_writes"), py::arg("enable_range_engine"), py::arg("chunk_size"),
+           py::arg("max_concurrent_ranges"), py::arg("min_split_size"),
+           py::arg("range_timeout_s"), py::arg("buffer_pool"), py::arg("engine"))
+      .def("get", &get, py::arg("path"))
+      .def("get_range", &get_range, py::arg("path"), py::arg("offset"), py::arg("length"))
+      .def("put", &put, py::arg("path"), py::arg("data"))
+      .def("stat", &FileStore::stat, py::arg("path"), py::call_guard<py::gil_scoped_release>())
+      .def("list", &FileStore::list, py::arg("prefix"), py::call_guard<py::gil_scoped_release>())
+      .def("stats", &stats_dict);
+
+  module.def("uring_unavailable_reason", &uring_unavailable_reason,
+             "Empty if io_uring works here, else the reason why not.");
+}
+
+}  // namespace s3io::bindings

@@ -1,0 +1,53 @@
+"""A PyTorch data loader that reads with O_DIRECT and io_uring straight into pooled, reusable memory.
+
+``RecordDataset`` streams fixed-size records of local files as batches; ``FileStore`` reads whole files
+and ranges; ``BufferPool`` is the memory below both.
+"""
+
+import torch as _torch  # noqa: F401  (loads the libraries that the extension links to)
+
+from ._version import __version__
+from .config import BufferPoolConfig, FileSystemConfig, RangeEngineConfig
+from .dataset import RecordDataset
+from .errors import (
+    AccessError,
+    ConfigError,
+    DataError,
+    DirectIOError,
+    EngineError,
+    Error,
+    FileChangedError,
+    NotFoundError,
+    OutOfMemoryError,
+    PoolTimeoutError,
+    RangeError,
+    ReadError,
+    ReadTimeoutError,
+)
+from .memory import AlignedBuf, BufferPool
+from .store import FileStore, ObjectInfo
+
+__all__ = [
+    "AccessError",
+    "AlignedBuf",
+    "BufferPool",
+    "BufferPoolConfig",
+    "ConfigError",
+    "DataError",
+    "DirectIOError",
+    "EngineError",
+    "Error",
+    "FileChangedError",
+    "FileStore",
+    "FileSystemConfig",
+    "NotFoundError",
+    "ObjectInfo",
+    "OutOfMemoryError",
+    "PoolTimeoutError",
+    "RangeEngineConfig",
+    "RangeError",
+    "ReadError",
+    "ReadTimeoutError",
+    "RecordDataset",
+    "__version__",
+]

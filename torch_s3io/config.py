@@ -1,0 +1,141 @@
+"""Settings, as frozen values that are checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from .errors import ConfigError
+
+DirectMode = Literal["auto", "require", "off"]
+EngineKind = Literal["auto", "uring", "threads"]
+
+MIB = 1 << 20
+PAGE_BYTES = 4096
+
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    if value not in get_args(choices):
+        allowed = ", ".join(repr(choice) for choice in get_args(choices))
+        raise ConfigError(f"{name} must be one of {allowed}, not {value!r}")
+
+
+def check_int(name: str, value: Any, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name} must be an integer, not {value!r}")
+    if value < at_least:
+        raise ConfigError(f"{name} must be at least {at_least}, not {value}")
+    if value >= 1 << 62:
+        raise ConfigError(f"{name} is too large: {value}")
+
+
+def check_seconds(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ConfigError(f"{name} must be a number of seconds above 0, not {value!r}")
+
+
+def check_alignment(name: str, value: Any) -> None:
+    check_int(name, value, 1)
+    if value & (value - 1) or value > 2 * MIB:
+        raise ConfigError(f"{name} must be a power of two of at most 2 MiB, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BufferPoolConfig:
+    """Size of a buffer pool: the bound on the memory that data is read into.
+
+    Attributes:
+        capacity: Number of buffers.
+        buffer_size: Bytes of one buffer. In a data set it must hold a batch; the error says how many
+            bytes that takes.
+        alignment: Every buffer begins at a multiple of it: a power of two of at most 2 MiB, in bytes.
+    """
+
+    capacity: int = 32
+    buffer_size: int = 64 * MIB
+    alignment: int = PAGE_BYTES
+
+    def __post_init__(self) -> None:
+        check_int("BufferPoolConfig.capacity", self.capacity, 1)
+        check_int("BufferPoolConfig.buffer_size", self.buffer_size, 1)
+        check_alignment("BufferPoolConfig.alignment", self.alignment)
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory of the whole pool once every buffer has been used, in bytes."""
+        return self.capacity * self.buffer_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeEngineConfig:
+    """How one large read is split into concurrent ranges.
+
+    Attributes:
+        chunk_size: Bytes of one range.
+        max_concurrent_ranges: Ranges in flight at once, per call.
+        min_split_size: A read shorter than this is not split, in bytes.
+        range_timeout: Longest wait without any progress, in seconds; then ReadTimeoutError.
+    """
+
+    chunk_size: int = 1 * MIB
+    max_concurrent_ranges: int = 16
+    min_split_size: int = 4 * MIB
+    range_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_int("RangeEngineConfig.chunk_size", self.chunk_size, PAGE_BYTES)
+        check_int("RangeEngineConfig.max_concurrent_ranges", self.max_concurrent_ranges, 1)
+        check_int("RangeEngineConfig.min_split_size", self.min_split_size, 0)
+        check_seconds("RangeEngineConfig.range_timeout", self.range_timeout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSystemConfig:
+    """How a FileStore reads and writes.
+
+    ``FileSystemConfig()`` reads as ``direct_io="auto"`` says, without a pool.
+    ``FileSystemConfig.direct_io()`` and ``FileSystemConfig.high_performance()`` are ready-made.
+
+    Attributes:
+        direct_io: ``"auto"``: from the page cache what is there, with O_DIRECT what is not;
+            ``"require"``: O_DIRECT, or DirectIOError; ``"off"``: through the page cache.
+        alignment: Alignment of direct reads in bytes; None: what the file system asks for (statx),
+            4096 where it does not say.
+        min_io_size: With ``"auto"``, reads shorter than this go through the page cache, in bytes.
+        sync_writes: Whether ``FileStore.put`` returns only when the bytes are on the device.
+        enable_range_engine: Whether large reads are split into concurrent ranges.
+        range_engine: How they are split.
+        buffer_pool: The buffers to read into; None: an aligned allocation for every read.
+    """
+
+    direct_io: DirectMode = field(default_factory=lambda: "auto")
+    alignment: int | None = None
+    min_io_size: int = 0
+    sync_writes: bool = True
+    enable_range_engine: bool = True
+    range_engine: RangeEngineConfig = RangeEngineConfig()
+    buffer_pool: BufferPoolConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("FileSystemConfig.direct_io", self.direct_io, DirectMode)
+        if self.alignment is not None:
+            check_alignment("FileSystemConfig.alignment", self.alignment)
+        check_int("FileSystemConfig.min_io_size", self.min_io_size, 0)
+
+    @classmethod
+    def high_performance(cls) -> FileSystemConfig:
+        """Direct reads where possible, pooled buffers, 4 MiB ranges, 32 of them at once."""
+        ranges = RangeEngineConfig(
+            chunk_size=4 * MIB, max_concurrent_ranges=32, min_split_size=8 * MIB
+        )
+        return cls(range_engine=ranges, buffer_pool=BufferPoolConfig())
+
+
+def _direct_io(cls: type[FileSystemConfig]) -> FileSystemConfig:
+    """O_DIRECT required, and a pool of 32 buffers of 64 MiB, page-aligned."""
+    return cls(direct_io="require", buffer_pool=BufferPoolConfig())
+
+
+# Note: `direct_io` is a field and a constructor. An instance finds its field first; the class has no
+# attribute of that name (the field's default is a factory), so the constructor can take the place.
+setattr(FileSystemConfig, "direct_io", classmethod(_direct_io))  # noqa: B010

@@ -1,0 +1,57 @@
+"""What can go wrong. Every class takes one string, so that errors cross process borders unchanged.
+
+Each class also derives from the built-in exception that fits, so ``except FileNotFoundError`` and
+``except TimeoutError`` work as a user would expect.
+"""
+
+
+class Error(Exception):
+    """Base of all errors that torch_s3io raises itself."""
+
+
+class ConfigError(Error, ValueError):
+    """A setting, or a combination of settings, that cannot work. The text names the setting."""
+
+
+class DataError(Error, ValueError):
+    """Bytes on disk that are not what the layout says."""
+
+
+class NotFoundError(Error, FileNotFoundError):
+    """No such file, or a pattern that matches nothing."""
+
+
+class AccessError(Error, PermissionError):
+    """The file may not be read by this user."""
+
+
+class ReadError(Error, OSError):
+    """The device or the kernel failed a read. The text names the file and the bytes."""
+
+
+class FileChangedError(ReadError):
+    """A file was truncated, rewritten or replaced while it was in use."""
+
+
+class DirectIOError(Error, OSError):
+    """``direct="require"`` on a file system that has no direct reads."""
+
+
+class EngineError(Error, RuntimeError):
+    """The I/O engine that was asked for is not to be had here. The text says why."""
+
+
+class PoolTimeoutError(Error, TimeoutError):
+    """No buffer became free in time: all are held."""
+
+
+class ReadTimeoutError(Error, TimeoutError):
+    """A read did not come back in time."""
+
+
+class RangeError(Error, IndexError):
+    """A byte range or a record number outside of what exists."""
+
+
+class OutOfMemoryError(Error, MemoryError):
+    """Memory, file descriptors or another bounded resource ran out."""

@@ -1,0 +1,170 @@
+"""Which files a data set has, and how many records each holds."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import _C
+from .errors import ConfigError, DataError, NotFoundError
+from .layout import RecordLayout, make_layout
+from .npy import NpyHeader, read_npy_header
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a data set.
+
+    Attributes:
+        path: Absolute.
+        header_bytes: Where the first record begins.
+        num_records: Possibly 0.
+        size_bytes: Of the file.
+        identity: (device, inode, size_bytes, modified_ns): changes with the file.
+        direct_alignment: Of direct reads, in bytes; 0 where the file system says there are none.
+    """
+
+    path: str
+    header_bytes: int
+    num_records: int
+    size_bytes: int
+    identity: tuple[int, int, int, int]
+    direct_alignment: int
+
+
+def expand_paths(paths: Paths) -> list[str]:
+    """The files that ``paths`` names, as absolute paths: patterns sorted, sequences in their order.
+
+    Raises:
+        NotFoundError: A pattern matches nothing, or there are no paths.
+        ConfigError: Something that is not a path.
+    """
+    items = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    if not isinstance(items, Iterable):
+        raise ConfigError(f"paths must be a path, a glob pattern or a sequence of them, not {paths!r}")
+    expanded: list[str] = []
+    for item in items:
+        if not isinstance(item, (str, os.PathLike)):
+            raise ConfigError(f"{item!r} is not a path")
+        path = os.path.expanduser(os.fspath(item))
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise ConfigError(f"{item!r} is not a path")
+        expanded += _expand(path)
+    if not expanded:
+        raise NotFoundError("there are no files: paths is empty")
+    return expanded
+
+
+def _expand(path: str) -> list[str]:
+    if os.path.isdir(path):
+        raise ConfigError(f"{path}: is a directory; name its files, or a pattern such as {path}/*.bin")
+    if not glob.has_magic(path) or os.path.lexists(path):
+        return [os.path.abspath(path)]
+    matches = sorted(
+        match for match in glob.glob(path, recursive=True) if not os.path.isdir(match)
+    )
+    if not matches:
+        raise NotFoundError(f"{path}: no file matches this pattern")
+    return [os.path.abspath(match) for match in matches]
+
+
+def count_records(paths: Paths, layout: RecordLayout, header_bytes: int) -> list[Shard]:
+    """The shards of files that hold nothing but a header and whole records.
+
+    Raises:
+        DataError: A size that is not a whole number of records.
+    """
+    return [
+        _shard(path, info, header_bytes, _whole_records(path, info, layout, header_bytes))
+        for path, info in _inspect(expand_paths(paths))
+    ]
+
+
+def count_windows(paths: Paths, layout: RecordLayout, item_bytes: int) -> list[Shard]:
+    """The shards of token streams: as many windows as fit into each file.
+
+    Raises:
+        DataError: A size that is not a whole number of tokens.
+    """
+    shards = []
+    for path, info in _inspect(expand_paths(paths)):
+        size = info[0][2]
+        if size % item_bytes:
+            raise DataError(
+                f"{path}: has {size} bytes, which is no multiple of the {item_bytes} bytes of a token"
+            )
+        count = 0
+        if size >= layout.record_bytes:
+            count = (size - layout.record_bytes) // layout.stride_bytes + 1
+        shards.append(_shard(path, info, 0, count))
+    return shards
+
+
+def count_npy(paths: Paths, as_dtype: Any) -> tuple[list[Shard], RecordLayout]:
+    """The shards of ``.npy`` files and their layout: records along the first axis.
+
+    Raises:
+        DataError: Headers that are damaged or disagree, or a file whose size is not what its header
+            says.
+    """
+    inspected = _inspect(expand_paths(paths))
+    headers = [read_npy_header(path) for path, _ in inspected]
+    first_path, first = inspected[0][0], headers[0]
+    for (path, _), header in zip(inspected, headers, strict=True):
+        if not header.shape:
+            raise DataError(f"{path}: holds a single number, not an array of records")
+        if (header.dtype, header.shape[1:]) != (first.dtype, first.shape[1:]):
+            raise DataError(
+                f"{path}: records of {_describe(header)}, but {first_path} has {_describe(first)}"
+            )
+    if 0 in first.shape[1:]:
+        raise DataError(f"{first_path}: records of shape {first.shape[1:]} have no bytes")
+    layout = make_layout(first.dtype, first.shape[1:], as_dtype)
+    shards = []
+    for (path, info), header in zip(inspected, headers, strict=True):
+        expected = header.header_bytes + header.shape[0] * layout.record_bytes
+        if info[0][2] != expected:
+            raise DataError(
+                f"{path}: has {info[0][2]} bytes, but its header describes {expected}: "
+                "it was cut off or appended to"
+            )
+        shards.append(_shard(path, info, header.header_bytes, header.shape[0]))
+    return shards, layout
+
+
+_Info = tuple[tuple[int, int, int, int], int]
+
+
+def _inspect(paths: list[str]) -> list[tuple[str, _Info]]:
+    return list(zip(paths, _C.inspect_files(paths), strict=True))
+
+
+def _describe(header: NpyHeader) -> str:
+    return f"{header.dtype} and shape {header.shape[1:]}"
+
+
+def _whole_records(path: str, info: _Info, layout: RecordLayout, header_bytes: int) -> int:
+    size = info[0][2]
+    if size == 0:
+        return 0
+    if size < header_bytes:
+        raise DataError(f"{path}: has {size} bytes, fewer than header_bytes={header_bytes}")
+    count, rest = divmod(size - header_bytes, layout.record_bytes)
+    if rest:
+        after = f" after a header of {header_bytes}" if header_bytes else ""
+        raise DataError(
+            f"{path}: has {size} bytes{after}, which is {count} records of {layout.record_bytes} "
+            f"bytes and a remainder of {rest}: dtype, shape or header_bytes do not fit this file, "
+            "or it was cut off"
+        )
+    return count
+
+
+def _shard(path: str, info: _Info, header_bytes: int, count: int) -> Shard:
+    identity, alignment = info
+    return Shard(path, header_bytes, count, identity[2], identity, alignment)

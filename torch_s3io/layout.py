@@ -1,0 +1,197 @@
+"""Record layouts: a numpy or torch dtype and a shape, as the core wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from .config import check_int
+from .errors import ConfigError
+
+# numpy's kind and item size -> torch's name.
+_NUMPY_NAMES = {
+    "b1": "bool",
+    "u1": "uint8",
+    "i1": "int8",
+    "u2": "uint16",
+    "i2": "int16",
+    "u4": "uint32",
+    "i4": "int32",
+    "u8": "uint64",
+    "i8": "int64",
+    "f2": "float16",
+    "f4": "float32",
+    "f8": "float64",
+    "c8": "complex64",
+    "c16": "complex128",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a record, or the whole record of a plain layout (then ``name`` is empty).
+
+    Attributes:
+        name: Key in the batch's dict.
+        stored: Element type in the file, by torch's name.
+        output: Element type of the tensor.
+        swap_bytes: Stored in the byte order that is not this machine's.
+        offset: Bytes from the start of the record.
+        shape: Shape within one record.
+    """
+
+    name: str
+    stored: str
+    output: str
+    swap_bytes: bool
+    offset: int
+    shape: tuple[int, ...]
+
+    @property
+    def output_dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.output)
+        return dtype
+
+
+@dataclass(frozen=True)
+class RecordLayout:
+    """Fixed-size records.
+
+    Attributes:
+        fields: At least one.
+        record_bytes: Size of a record.
+        stride_bytes: From one record's start to the next one's; smaller than ``record_bytes`` when
+            records overlap.
+    """
+
+    fields: tuple[Field, ...]
+    record_bytes: int
+    stride_bytes: int
+
+    @property
+    def is_plain(self) -> bool:
+        """One tensor per batch rather than a dict of tensors."""
+        return len(self.fields) == 1 and self.fields[0].name == ""
+
+
+def make_layout(
+    dtype: Any, shape: Any = (), as_dtype: Any = None, *, stride_bytes: int | None = None
+) -> RecordLayout:
+    """The layout for ``dtype`` and ``shape`` as RecordDataset documents them.
+
+    Raises:
+        ConfigError: A dtype that tensors cannot have, a shape that is none, an empty record.
+    """
+    shape = _check_shape(shape)
+    if isinstance(dtype, torch.dtype):
+        name = str(dtype).removeprefix("torch.")
+        fields = (Field("", name, name, False, 0, shape),)
+        record_bytes = dtype.itemsize
+    else:
+        numpy_dtype = _as_numpy(dtype)
+        if numpy_dtype.names is not None and shape:
+            raise ConfigError("shape= goes with a plain dtype; a structured dtype has its own shapes")
+        if numpy_dtype.names is not None and numpy_dtype.ndim:
+            raise ConfigError(f"arrays of structures are not supported: {numpy_dtype}")
+        fields = tuple(_fields_of(numpy_dtype, "", 0, shape))
+        record_bytes = numpy_dtype.itemsize
+    for extent in shape:
+        record_bytes *= extent
+    if record_bytes == 0 or not fields:
+        raise ConfigError(f"a record of dtype {dtype} and shape {shape} has no bytes")
+    return RecordLayout(
+        fields=_with_outputs(fields, as_dtype),
+        record_bytes=record_bytes,
+        stride_bytes=record_bytes if stride_bytes is None else stride_bytes,
+    )
+
+
+def _check_shape(shape: Any) -> tuple[int, ...]:
+    extents = (shape,) if isinstance(shape, (int, np.integer)) else shape
+    try:
+        extents = tuple(int(extent) for extent in extents if not isinstance(extent, (str, float)))
+        valid = len(extents) == (1 if isinstance(shape, (int, np.integer)) else len(shape))
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ConfigError(f"shape must be a tuple of integers, not {shape!r}")
+    for extent in extents:
+        check_int("every entry of shape", extent, 1)
+    return extents
+
+
+def _as_numpy(dtype: Any) -> np.dtype[Any]:
+    if dtype is None:
+        raise ConfigError("dtype= is missing: a numpy dtype or a torch dtype")
+    try:
+        return np.dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{dtype!r} is not a dtype: {error}") from None
+
+
+def _fields_of(
+    dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, ...]
+) -> list[Field]:
+    """The fields of ``dtype``, those of nested structures with dotted names."""
+    if dtype.subdtype is not None:
+        element, inner = dtype.subdtype
+        if element.names is not None:
+            raise ConfigError(f"field {name!r}: arrays of structures are not supported")
+        return _fields_of(element, name, offset, (*shape, *inner))
+    if dtype.names is None:
+        return [_scalar_field(dtype, name, offset, shape)]
+    assert dtype.fields is not None
+    fields: list[Field] = []
+    for inner_name in dtype.names:
+        inner_dtype, inner_offset = dtype.fields[inner_name][:2]
+        full_name = f"{name}.{inner_name}" if name else inner_name
+        fields += _fields_of(inner_dtype, full_name, offset + inner_offset, ())
+    return fields
+
+
+def _scalar_field(dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, ...]) -> Field:
+    torch_name = _NUMPY_NAMES.get(f"{dtype.kind}{dtype.itemsize}")
+    if torch_name is None:
+        what = f"field {name!r}" if name else "dtype"
+        hint = {
+            "S": f"; read bytes as np.uint8 with shape ({dtype.itemsize},)",
+            "V": f"; read bytes as np.uint8 with shape ({dtype.itemsize},)",
+            "U": f"; read it as np.uint32 with shape ({dtype.itemsize // 4},)",
+            "M": "; read it as np.int64",
+            "m": "; read it as np.int64",
+            "O": "; Python objects cannot be read from a file of records",
+        }.get(dtype.kind, "")
+        raise ConfigError(f"{what}: torch has no tensors of {dtype}{hint}")
+    swap_bytes = not dtype.isnative
+    return Field(name, torch_name, torch_name, swap_bytes, offset, shape)
+
+
+def _with_outputs(fields: tuple[Field, ...], as_dtype: Any) -> tuple[Field, ...]:
+    if as_dtype is None:
+        return fields
+    if not isinstance(as_dtype, Mapping):
+        if len(fields) > 1 or fields[0].name:
+            raise ConfigError("as_dtype= of a structured dtype is a dict: {field name: dtype}")
+        return (replace(fields[0], output=_torch_name(as_dtype)),)
+    unknown = set(as_dtype) - {field.name for field in fields}
+    if unknown:
+        known = ", ".join(repr(field.name) for field in fields)
+        raise ConfigError(f"as_dtype= names {sorted(unknown)}, but the fields are {known}")
+    return tuple(
+        replace(field, output=_torch_name(as_dtype[field.name])) if field.name in as_dtype else field
+        for field in fields
+    )
+
+
+def _torch_name(dtype: Any) -> str:
+    if isinstance(dtype, torch.dtype):
+        return str(dtype).removeprefix("torch.")
+    converted = _as_numpy(dtype)
+    name = _NUMPY_NAMES.get(f"{converted.kind}{converted.itemsize}")
+    if name is None or not converted.isnative:
+        raise ConfigError(f"as_dtype: torch has no tensors of {converted}")
+    return name

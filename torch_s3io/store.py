@@ -1,0 +1,113 @@
+"""Files as objects: read whole or in ranges, straight into pooled buffers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from . import _C
+from .config import EngineKind, FileSystemConfig, check_choice
+from .errors import ConfigError
+
+ObjectInfo = _C.ObjectInfo
+
+
+class FileStore:
+    """Reads the files of a mounted file system as tensors.
+
+    Results are uint8 tensors that view the buffer that the device wrote into: no copy. With a pool
+    (``FileSystemConfig(buffer_pool=...)``) the buffer goes back to it when the last view of the tensor
+    dies. Thread-safe: calls from several threads read concurrently. Works after fork, too: the child
+    makes its own buffers and rings. Nothing is opened or started before the first read.
+
+    Args:
+        config: How to read; see FileSystemConfig.
+        engine: ``"uring"``, ``"threads"``, or ``"auto"``: io_uring where the kernel allows it.
+    """
+
+    def __init__(
+        self, config: FileSystemConfig | None = None, *, engine: EngineKind = "auto"
+    ) -> None:
+        config = FileSystemConfig() if config is None else config
+        if not isinstance(config, FileSystemConfig):
+            raise ConfigError(f"config must be a FileSystemConfig, not {config!r}")
+        check_choice("engine", engine, EngineKind)
+        self.config = config
+        self.engine = engine
+        self._store = self._make()
+
+    def _make(self) -> _C.FileStore:
+        config, ranges, pool = self.config, self.config.range_engine, self.config.buffer_pool
+        return _C.FileStore(
+            direct_io=config.direct_io,
+            alignment=config.alignment or 0,
+            min_io_size=config.min_io_size,
+            sync_writes=config.sync_writes,
+            enable_range_engine=config.enable_range_engine,
+            chunk_size=ranges.chunk_size,
+            max_concurrent_ranges=ranges.max_concurrent_ranges,
+            min_split_size=ranges.min_split_size,
+            range_timeout_s=ranges.range_timeout,
+            buffer_pool=pool and (pool.capacity, pool.buffer_size, pool.alignment),
+            engine=self.engine,
+        )
+
+    def get(self, path: str | os.PathLike[str]) -> torch.Tensor:
+        """The whole file as a uint8 tensor [size].
+
+        Raises:
+            NotFoundError, AccessError: There is no such file, or it may not be read.
+            ConfigError: ``path`` is a directory, a FIFO or a device.
+            ReadError: The device failed; FileChangedError: the file changed while it was read.
+            PoolTimeoutError, ReadTimeoutError: No buffer, or no data, within ``range_timeout``.
+        """
+        return self._store.get(os.fspath(path))
+
+    def get_range(self, path: str | os.PathLike[str], offset: int, length: int) -> torch.Tensor:
+        """Bytes ``[offset, offset + length)`` of the file as a uint8 tensor [length].
+
+        Raises:
+            RangeError: The range does not lie within the file. Others: as ``get``.
+        """
+        return self._store.get_range(os.fspath(path), offset, length)
+
+    def put(self, path: str | os.PathLike[str], data: torch.Tensor | bytes | bytearray) -> None:
+        """Writes a file, whole or not at all: an interrupted write leaves the old file, or none.
+
+        Args:
+            path: The file; its folder must exist.
+            data: Bytes, or a contiguous CPU tensor, whose bytes are written.
+
+        With ``FileSystemConfig.sync_writes`` the bytes and the name are on the device on return.
+        """
+        if isinstance(data, torch.Tensor):
+            if data.device.type != "cpu" or not data.is_contiguous():
+                raise ConfigError("put writes contiguous CPU tensors; call .cpu().contiguous()")
+            view: Any = data.detach().reshape(-1).view(torch.uint8).numpy()
+        else:
+            view = data
+        self._store.put(os.fspath(path), memoryview(view).cast("B"))
+
+    def stat(self, path: str | os.PathLike[str]) -> ObjectInfo:
+        """Size in bytes, time of the last change in ns, and the alignment of direct reads (0: none)."""
+        return self._store.stat(os.fspath(path))
+
+    def list(self, prefix: str | os.PathLike[str]) -> list[str]:
+        """Every file whose path begins with ``prefix``, also in folders below it, sorted."""
+        return self._store.list(os.fspath(prefix))
+
+    def stats(self) -> dict[str, Any]:
+        """What was read in this process, and how: bytes, requests, and the pool's counts."""
+        return self._store.stats()
+
+    def __repr__(self) -> str:
+        return f"FileStore({self.config!r}, engine={self.engine!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config, "engine": self.engine}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.config, self.engine = state["config"], state["engine"]
+        self._store = self._make()
