@@ -1,7 +1,8 @@
-"""A PyTorch data loader that reads with O_DIRECT and io_uring straight into pooled, reusable memory.
+"""A PyTorch data loader that reads with O_DIRECT and io_uring straight into pooled, reusable
+memory.
 
-``RecordDataset`` streams fixed-size records of local files as batches; ``FileStore`` reads whole files
-and ranges; ``BufferPool`` is the memory below both.
+``RecordDataset`` streams fixed-size records of local files as batches; ``FileStore`` reads whole
+files and ranges; ``BufferPool`` is the memory below both.
 """
 
 import torch as _torch  # noqa: F401  (loads the libraries that the extension links to)

@@ -46,9 +46,10 @@ class BufferPoolConfig:
 
     Attributes:
         capacity: Number of buffers.
-        buffer_size: Bytes of one buffer. In a data set it must hold a batch; the error says how many
-            bytes that takes.
-        alignment: Every buffer begins at a multiple of it: a power of two of at most 2 MiB, in bytes.
+        buffer_size: Bytes of one buffer. In a data set it must hold a batch; the error says how
+            many bytes that takes.
+        alignment: Every buffer begins at a multiple of it: a power of two of at most 2 MiB, in
+            bytes.
     """
 
     capacity: int = 32
@@ -136,6 +137,7 @@ def _direct_io(cls: type[FileSystemConfig]) -> FileSystemConfig:
     return cls(direct_io="require", buffer_pool=BufferPoolConfig())
 
 
-# Note: `direct_io` is a field and a constructor. An instance finds its field first; the class has no
-# attribute of that name (the field's default is a factory), so the constructor can take the place.
+# Note: `direct_io` is a field and a constructor. An instance finds its field first; the class has
+# no attribute of that name (the field's default is a factory), so the constructor can take the
+# place.
 setattr(FileSystemConfig, "direct_io", classmethod(_direct_io))  # noqa: B010

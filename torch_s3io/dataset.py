@@ -3,64 +3,21 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from . import _C
-from .config import (
-    MIB,
-    BufferPoolConfig,
-    DirectMode,
-    EngineKind,
-    check_choice,
-    check_int,
-    check_seconds,
-)
+from .config import DirectMode, EngineKind, check_int
 from .errors import ConfigError, DataError
 from .files import Paths, Shard, count_npy, count_records, count_windows
 from .layout import RecordLayout, make_layout
-from .sizing import auto_pool, check_pool
+from .runtime import DatasetOptions, PoolSetting, Runtime
 
 Batch = Any  # a tensor, a dict of tensors, or what `transform` makes of them
-PoolSetting = Literal["auto"] | BufferPoolConfig | None
-
-_CHUNK_BYTES = 1 * MIB
-_DEPTH = 64
-_SAMPLES_PER_READ = 256  # with batch_size=None
-_SAMPLE_READ_BYTES = 1 * MIB
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Options:
-    """What the three constructors share; documented in RecordDataset."""
-
-    batch_size: int | None = 64
-    drop_last: bool = False
-    direct: DirectMode = "auto"
-    engine: EngineKind = "auto"
-    pool: PoolSetting = "auto"
-    transform: Callable[[Any], Any] | None = None
-    return_index: bool = False
-    read_timeout_s: float = 60.0
-    faults: Any = field(default=None, repr=False)  # tests only: a _C.FaultPlan
-
-    def __post_init__(self) -> None:
-        if self.batch_size is not None:
-            check_int("batch_size", self.batch_size, 1)
-        check_choice("direct", self.direct, DirectMode)
-        check_choice("engine", self.engine, EngineKind)
-        check_seconds("read_timeout_s", self.read_timeout_s)
-        if not (self.pool is None or self.pool == "auto" or isinstance(self.pool, BufferPoolConfig)):
-            raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
-        if self.transform is not None and not callable(self.transform):
-            raise ConfigError(f"transform must be callable, not {self.transform!r}")
 
 
 class RecordDataset(IterableDataset[Batch]):
@@ -73,12 +30,13 @@ class RecordDataset(IterableDataset[Batch]):
         for images in loader:  # float32 [64, 3, 32, 32]
             ...
 
-    A batch is one tensor ``[B, *shape]`` for a plain dtype, and a dict of tensors ``[B, ...]`` for a
-    structured one; fields of nested structures get dotted names. Tensors view the buffer that the
+    A batch is one tensor ``[B, *shape]`` for a plain dtype, and a dict of tensors ``[B, ...]`` for
+    a structured one; fields of nested structures get dotted names. Tensors view the buffer that the
     device wrote into, wherever torch can express it; what it cannot (a field at an odd offset, the
-    other byte order, another ``as_dtype``) is copied once, and counted in ``stats()``. The buffer is
-    reused when the last view of it dies. Writing into a batch is allowed. Keeping more batches than
-    the pool has buffers is allowed, too: they are then copied out, counted, and warned of once.
+    other byte order, another ``as_dtype``) is copied once, and counted in ``stats()``. The buffer
+    is reused when the last view of it dies. Writing into a batch is allowed. Keeping more batches
+    than the pool has buffers is allowed, too: they are then copied out, counted, and warned of
+    once.
 
     Args:
         paths: A file, a glob pattern, or a sequence of these. Matches of a pattern are sorted.
@@ -90,14 +48,15 @@ class RecordDataset(IterableDataset[Batch]):
         drop_last: Leave out a last batch that is not full.
         header_bytes: Bytes to skip at the start of each file.
         direct: ``"require"``: O_DIRECT, or DirectIOError. ``"off"``: through the page cache.
-            ``"auto"``: from the page cache what is there, with O_DIRECT what is not; from the second
-            epoch of an iterating process on, a set that fits in half of the free memory is read
-            through the page cache, which then keeps it.
+            ``"auto"``: from the page cache what is there, with O_DIRECT what is not; from the
+            second epoch of an iterating process on, a set that fits in half of the free memory is
+            read through the page cache, which then keeps it.
         engine: ``"uring"``, ``"threads"``, or ``"auto"``: io_uring where the kernel allows it.
         pool: ``"auto"``: sized from the batch within the available memory; a BufferPoolConfig; or
             None: an allocation per batch. Every process that iterates has its own pool, and so has
             every iterator that is alive at the same time.
-        transform: Called with every batch (every sample with ``batch_size=None``), where it is read.
+        transform: Called with every batch (every sample with ``batch_size=None``), where it is
+            read.
         as_dtype: Convert to this dtype while reading; a dict by field name for a structured dtype.
         return_index: Yield ``(batch, index)``, index int64 [B]: the numbers of the records.
         read_timeout_s: Longest wait for one batch, in seconds; then ReadTimeoutError.
@@ -126,7 +85,7 @@ class RecordDataset(IterableDataset[Batch]):
         read_timeout_s: float = 60.0,
         _faults: Any = None,
     ) -> None:
-        options = _Options(
+        options = DatasetOptions(
             batch_size=batch_size,
             drop_last=drop_last,
             direct=direct,
@@ -148,13 +107,13 @@ class RecordDataset(IterableDataset[Batch]):
         Args:
             paths: As for RecordDataset. All arrays have the same dtype and record shape.
             as_dtype: As for RecordDataset.
-            **options: ``batch_size``, ``drop_last``, ``direct``, ``engine``, ``pool``, ``transform``,
-                ``return_index``, ``read_timeout_s``, as for RecordDataset.
+            **options: ``batch_size``, ``drop_last``, ``direct``, ``engine``, ``pool``,
+                ``transform``, ``return_index``, ``read_timeout_s``, as for RecordDataset.
 
         Raises:
             DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
         """
-        checked = _Options(**options)
+        checked = DatasetOptions(**options)
         shards, layout = count_npy(paths, as_dtype)
         return cls._of(shards, layout, checked)
 
@@ -171,9 +130,9 @@ class RecordDataset(IterableDataset[Batch]):
     ) -> RecordDataset:
         """Windows of token streams: ``window`` tokens every ``stride`` tokens, within each file.
 
-        A batch is a tensor ``[B, window]``. With ``stride < window`` the rows overlap in memory where
-        they were read in place: clone a batch before writing into it. Tokens at the end of a file that
-        fill no window are left out; ``unused_tail_bytes`` counts them.
+        A batch is a tensor ``[B, window]``. With ``stride < window`` the rows overlap in memory
+        where they were read in place: clone a batch before writing into it. Tokens at the end of a
+        file that fill no window are left out; ``unused_tail_bytes`` counts them.
 
         Args:
             paths: As for RecordDataset: files that hold nothing but tokens.
@@ -183,7 +142,7 @@ class RecordDataset(IterableDataset[Batch]):
             as_dtype: For instance torch.int64, which embeddings want.
             **options: As for ``from_npy``.
         """
-        checked = _Options(**options)
+        checked = DatasetOptions(**options)
         check_int("window", window, 1)
         step = window if stride is None else stride
         check_int("stride", step, 1)
@@ -195,12 +154,14 @@ class RecordDataset(IterableDataset[Batch]):
         return cls._of(count_windows(paths, layout, item_bytes), layout, checked)
 
     @classmethod
-    def _of(cls, shards: list[Shard], layout: RecordLayout, options: _Options) -> RecordDataset:
+    def _of(
+        cls, shards: list[Shard], layout: RecordLayout, options: DatasetOptions
+    ) -> RecordDataset:
         dataset = cls.__new__(cls)
         dataset._set_up(shards, layout, options)
         return dataset
 
-    def _set_up(self, shards: list[Shard], layout: RecordLayout, options: _Options) -> None:
+    def _set_up(self, shards: list[Shard], layout: RecordLayout, options: DatasetOptions) -> None:
         self._shards = shards
         self._layout = layout
         self._options = options
@@ -209,7 +170,7 @@ class RecordDataset(IterableDataset[Batch]):
             raise DataError(
                 f"there are no records in {len(shards)} file(s), the first being {shards[0].path}"
             )
-        self._runtime: _Runtime | None = None
+        self._runtime: Runtime | None = None
         # Finds settings that cannot work now rather than in a worker: it reads nothing.
         self._own_runtime().check_pool(num_workers=1)
 
@@ -272,22 +233,22 @@ class RecordDataset(IterableDataset[Batch]):
         """What this process read so far, and how (workers count for themselves).
 
         ``batches``, ``batch_bytes``: delivered. ``direct_bytes``, ``cached_bytes``,
-        ``buffered_bytes``: read from the device, found in the page cache, read through the page cache
-        (over-read included). ``requests``: reads submitted; ``retries``, ``short_reads``: of those,
-        repeated or continued. ``direct_refused``: fell back because O_DIRECT failed. ``copied_bytes``:
-        moved by the processor, of which ``converted_bytes`` for dtype, byte order or alignment.
-        ``spilled_batches``: copied out of the pool. ``quarantined_buffers``: lost to reads that never
-        came back. ``reader_wait_s``: the reader waited for a free buffer, because the consumer is
-        slower. ``consumer_wait_s``: the consumer waited for data. ``engine``, ``direct``: in use.
-        ``page_size``: behind the buffers: "2 MiB", "4 KiB", "mixed" or "none yet"; ``pool_*``: of the
-        pools (see BufferPool.stats).
+        ``buffered_bytes``: read from the device, found in the page cache, read through the page
+        cache (over-read included). ``requests``: reads submitted; ``retries``, ``short_reads``: of
+        those, repeated or continued. ``direct_refused``: fell back because O_DIRECT failed.
+        ``copied_bytes``: moved by the processor, of which ``converted_bytes`` for dtype, byte order
+        or alignment. ``spilled_batches``: copied out of the pool. ``quarantined_buffers``: lost to
+        reads that never came back. ``reader_wait_s``: the reader waited for a free buffer, because
+        the consumer is slower. ``consumer_wait_s``: the consumer waited for data. ``engine``,
+        ``direct``: in use. ``page_size``: behind the buffers: "2 MiB", "4 KiB", "mixed" or "none
+        yet"; ``pool_*``: of the pools (see BufferPool.stats).
         """
         return self._own_runtime().stats()
 
-    def _own_runtime(self) -> _Runtime:
+    def _own_runtime(self) -> Runtime:
         """The files, buffers and counters of this process; never those of a parent."""
         if self._runtime is None or self._runtime.owner != os.getpid():
-            self._runtime = _Runtime(self._shards, self._layout, self._options)
+            self._runtime = Runtime(self._shards, self._layout, self._options)
         return self._runtime
 
     def __getstate__(self) -> dict[str, Any]:
@@ -341,178 +302,3 @@ def _as_numbers(indices: Any) -> list[int]:
         )
     numbers: list[int] = array.tolist()
     return numbers
-
-
-class _Runtime:
-    """What belongs to one process: open files, buffers, reading threads, counters."""
-
-    def __init__(self, shards: list[Shard], layout: RecordLayout, options: _Options) -> None:
-        self.owner = os.getpid()
-        self._shards = shards
-        self._layout = layout
-        self._options = options
-        self._epochs = 0
-        self._alignment = self._find_alignment()
-        self._source = self._make_source(options.direct)
-        self._past_sources: list[_C.RecordSource] = []
-        self._idle_pools: list[_C.BufferPool] = []
-        self._all_pools: list[_C.BufferPool] = []
-        self._engine = "none yet"
-        self._fetcher: _C.BatchFetcher | None = None
-
-    def _find_alignment(self) -> int:
-        """What every direct read of these files satisfies; 1 if none is direct."""
-        if self._options.direct == "off":
-            return 1
-        alignments = [shard.direct_alignment for shard in self._shards]
-        # Opening one file per file system tells whether O_DIRECT is accepted there.
-        by_device = {shard.identity[0]: shard.path for shard in self._shards}
-        opened = [_C.direct_alignment(path, self._options.direct) for path in by_device.values()]
-        if 0 in opened or 0 in alignments:
-            refused = next(
-                path for path, found in zip(by_device.values(), opened, strict=True) if not found
-            )
-            warnings.warn(
-                f"{refused}: the file system refuses O_DIRECT: direct='auto' reads it through the "
-                "page cache",
-                RuntimeWarning,
-                stacklevel=6,
-            )
-        return max(1, *alignments) if any(opened) else 1
-
-    def _make_source(self, direct: DirectMode) -> _C.RecordSource:
-        layout, options = self._layout, self._options
-        return _C.RecordSource(
-            shards=[
-                (shard.path, shard.header_bytes, shard.num_records, shard.identity)
-                for shard in self._shards
-            ],
-            fields=[
-                (item.name, item.stored, item.output, item.swap_bytes, item.offset, list(item.shape))
-                for item in layout.fields
-            ],
-            record_bytes=layout.record_bytes,
-            record_stride=layout.stride_bytes,
-            alignment=1 if direct == "off" else self._alignment,
-            direct=direct,
-            engine=options.engine,
-            chunk_bytes=_CHUNK_BYTES,
-            depth=_DEPTH,
-            read_timeout_s=float(options.read_timeout_s),
-            with_record_numbers=options.return_index,
-            faults=options.faults,
-        )
-
-    def _begin_epoch(self) -> None:
-        """From the second epoch on, a set that fits in memory is kept in the page cache.
-
-        Filling the cache costs several times a direct read, so a single pass does not do it.
-        """
-        self._epochs += 1
-        if self._epochs != 2 or self._options.direct != "auto" or self._alignment == 1:
-            return
-        total_bytes = sum(shard.size_bytes for shard in self._shards)
-        if total_bytes <= _C.available_memory_bytes() // 2:
-            self._past_sources.append(self._source)
-            self._source = self._make_source("off")
-            self._fetcher = None
-
-    @property
-    def _group_size(self) -> int:
-        if self._options.batch_size is not None:
-            return 1
-        wanted = _SAMPLE_READ_BYTES // self._layout.record_bytes
-        return max(1, min(_SAMPLES_PER_READ, wanted))
-
-    def _pool_config(self, num_workers: int) -> BufferPoolConfig | None:
-        setting = self._options.pool
-        if setting is None:
-            return None
-        records = self._options.batch_size or self._group_size
-        batch_bytes = self._source.batch_bytes(records)
-        available = _C.available_memory_bytes()
-        if setting == "auto":
-            return auto_pool(batch_bytes, self._alignment, num_workers, available)
-        check_pool(setting, num_workers, available)
-        if setting.buffer_size < batch_bytes:
-            raise ConfigError(
-                f"BufferPoolConfig.buffer_size is {setting.buffer_size} bytes, but a batch of "
-                f"{records} records needs {batch_bytes} (records, alignment and conversions "
-                "included); raise it or lower batch_size"
-            )
-        return setting
-
-    def check_pool(self, num_workers: int) -> None:
-        self._pool_config(num_workers)
-
-    def _borrow_pool(self, num_workers: int) -> _C.BufferPool | None:
-        if self._idle_pools:
-            return self._idle_pools.pop()
-        config = self._pool_config(num_workers)
-        if config is None:
-            return None
-        pool = _C.BufferPool(
-            capacity=config.capacity, buffer_size=config.buffer_size, alignment=config.alignment
-        )
-        self._all_pools.append(pool)
-        return pool
-
-    def _give_back_pool(self, pool: _C.BufferPool | None) -> None:
-        if pool is None:
-            return
-        if self._idle_pools:
-            self._all_pools.remove(pool)  # one is kept for the next epoch
-        else:
-            self._idle_pools.append(pool)
-
-    def iterate(self, worker: int, num_workers: int) -> Iterator[Any]:
-        self._begin_epoch()
-        pool = self._borrow_pool(num_workers)
-        reader = _C.BatchIterator(
-            source=self._source,
-            batch_size=self._options.batch_size or 1,
-            drop_last=self._options.drop_last,
-            worker=worker,
-            num_workers=num_workers,
-            group_size=self._group_size,
-            pool=pool,
-        )
-        try:
-            yield from reader
-        finally:
-            self._note_engine(reader.engine)
-            reader.close()
-            self._give_back_pool(pool)
-
-    def fetch(self, numbers: list[int]) -> Any:
-        if self._fetcher is None:
-            self._fetcher = _C.BatchFetcher(source=self._source, pool=None)
-        return self._fetcher.fetch(self._source, numbers)
-
-    def _note_engine(self, engine: str) -> None:
-        if not engine or engine == self._engine:
-            return
-        self._engine = engine
-        if engine == "threads" and self._options.engine == "auto":
-            warnings.warn(
-                f"{_C.uring_unavailable_reason()}: reading with threads instead",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-    def stats(self) -> dict[str, Any]:
-        stats: dict[str, Any] = dict(self._source.stats())
-        for source in self._past_sources:
-            for key, value in source.stats().items():
-                stats[key] += value
-        stats["engine"] = self._engine
-        stats["direct"] = self._options.direct
-        pools = [pool.stats() for pool in self._all_pools]
-        for key in ("taken", "waited", "wait_s", "in_use", "peak", "oversize"):
-            stats[f"pool_{key}"] = sum(pool[key] for pool in pools)
-        huge = sum(pool["huge_pages"] for pool in pools)
-        small = sum(pool["small_pages"] for pool in pools)
-        stats["huge_pages"], stats["small_pages"] = huge, small
-        names = {(False, False): "none yet", (True, False): "2 MiB", (False, True): "4 KiB"}
-        stats["page_size"] = names.get((huge > 0, small > 0), "mixed")
-        return stats

@@ -46,7 +46,7 @@ def expand_paths(paths: Paths) -> list[str]:
     """
     items = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     if not isinstance(items, Iterable):
-        raise ConfigError(f"paths must be a path, a glob pattern or a sequence of them, not {paths!r}")
+        raise ConfigError(f"paths must be a path, a pattern or a sequence of them, not {paths!r}")
     expanded: list[str] = []
     for item in items:
         if not isinstance(item, (str, os.PathLike)):
@@ -62,12 +62,10 @@ def expand_paths(paths: Paths) -> list[str]:
 
 def _expand(path: str) -> list[str]:
     if os.path.isdir(path):
-        raise ConfigError(f"{path}: is a directory; name its files, or a pattern such as {path}/*.bin")
+        raise ConfigError(f"{path}: is a directory; name its files, or a pattern: {path}/*.bin")
     if not glob.has_magic(path) or os.path.lexists(path):
         return [os.path.abspath(path)]
-    matches = sorted(
-        match for match in glob.glob(path, recursive=True) if not os.path.isdir(match)
-    )
+    matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
     if not matches:
         raise NotFoundError(f"{path}: no file matches this pattern")
     return [os.path.abspath(match) for match in matches]
@@ -96,7 +94,7 @@ def count_windows(paths: Paths, layout: RecordLayout, item_bytes: int) -> list[S
         size = info[0][2]
         if size % item_bytes:
             raise DataError(
-                f"{path}: has {size} bytes, which is no multiple of the {item_bytes} bytes of a token"
+                f"{path}: has {size} bytes, no multiple of the {item_bytes} bytes of a token"
             )
         count = 0
         if size >= layout.record_bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,53 +89,50 @@ def make_layout(
     shape = _check_shape(shape)
     if isinstance(dtype, torch.dtype):
         name = str(dtype).removeprefix("torch.")
-        fields = (Field("", name, name, False, 0, shape),)
+        fields = [Field("", name, name, False, 0, shape)]
         record_bytes = dtype.itemsize
     else:
         numpy_dtype = _as_numpy(dtype)
         if numpy_dtype.names is not None and shape:
-            raise ConfigError("shape= goes with a plain dtype; a structured dtype has its own shapes")
+            raise ConfigError("shape= goes with a plain dtype; a structured one has its own shapes")
         if numpy_dtype.names is not None and numpy_dtype.ndim:
             raise ConfigError(f"arrays of structures are not supported: {numpy_dtype}")
-        fields = tuple(_fields_of(numpy_dtype, "", 0, shape))
+        fields = _fields_of(numpy_dtype, "", 0, shape)
         record_bytes = numpy_dtype.itemsize
     for extent in shape:
         record_bytes *= extent
     if record_bytes == 0 or not fields:
         raise ConfigError(f"a record of dtype {dtype} and shape {shape} has no bytes")
     return RecordLayout(
-        fields=_with_outputs(fields, as_dtype),
+        fields=_with_outputs(tuple(fields), as_dtype),
         record_bytes=record_bytes,
         stride_bytes=record_bytes if stride_bytes is None else stride_bytes,
     )
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:
-    extents = (shape,) if isinstance(shape, (int, np.integer)) else shape
-    try:
-        extents = tuple(int(extent) for extent in extents if not isinstance(extent, (str, float)))
-        valid = len(extents) == (1 if isinstance(shape, (int, np.integer)) else len(shape))
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise ConfigError(f"shape must be a tuple of integers, not {shape!r}")
-    for extent in extents:
+    items = (shape,) if isinstance(shape, (int, np.integer)) else shape
+    if isinstance(items, str) or not isinstance(items, Iterable):
+        raise ConfigError(f"shape must be an integer or a tuple of integers, not {shape!r}")
+    extents = []
+    for item in items:
+        extent = int(item) if isinstance(item, np.integer) else item
         check_int("every entry of shape", extent, 1)
-    return extents
+        extents.append(extent)
+    return tuple(extents)
 
 
 def _as_numpy(dtype: Any) -> np.dtype[Any]:
     if dtype is None:
         raise ConfigError("dtype= is missing: a numpy dtype or a torch dtype")
     try:
-        return np.dtype(dtype)
+        converted: np.dtype[Any] = np.dtype(dtype)
+        return converted
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{dtype!r} is not a dtype: {error}") from None
 
 
-def _fields_of(
-    dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, ...]
-) -> list[Field]:
+def _fields_of(dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, ...]) -> list[Field]:
     """The fields of ``dtype``, those of nested structures with dotted names."""
     if dtype.subdtype is not None:
         element, inner = dtype.subdtype
@@ -182,7 +179,7 @@ def _with_outputs(fields: tuple[Field, ...], as_dtype: Any) -> tuple[Field, ...]
         known = ", ".join(repr(field.name) for field in fields)
         raise ConfigError(f"as_dtype= names {sorted(unknown)}, but the fields are {known}")
     return tuple(
-        replace(field, output=_torch_name(as_dtype[field.name])) if field.name in as_dtype else field
+        replace(field, output=_torch_name(as_dtype.get(field.name, field.output_dtype)))
         for field in fields
     )
 

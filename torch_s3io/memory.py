@@ -11,15 +11,16 @@ AlignedBuf = _C.AlignedBuf
 class BufferPool(_C.BufferPool):
     """Aligned buffers on huge pages, taken and given back instead of allocated and freed.
 
-    Thread-safe. Belongs to the process that makes it: after fork, make another one. Uses no physical
-    memory until a buffer is taken for the first time; then each costs about 0.2 ms per MiB, once.
+    Thread-safe. Belongs to the process that makes it: after fork, make another one. Uses no
+    physical memory until a buffer is taken for the first time; then each costs about 0.2 ms per
+    MiB, once.
 
-    ``take(size_bytes=None, *, timeout_s=30.0)`` returns an ``AlignedBuf`` of at least ``size_bytes``
-    (default: a whole buffer). It waits for a buffer at most ``timeout_s`` seconds and then raises
-    PoolTimeoutError. More bytes than ``buffer_size`` get an allocation of their own, counted as
-    ``oversize``. ``give(buffer)`` returns it; dropping the last reference does so, too.
-    ``AlignedBuf.tensor()`` gives a uint8 tensor [size] that views the buffer and gives it back when
-    its last view dies.
+    ``take(size_bytes=None, *, timeout_s=30.0)`` returns an ``AlignedBuf`` of at least
+    ``size_bytes`` (default: a whole buffer). It waits for a buffer at most ``timeout_s`` seconds
+    and then raises PoolTimeoutError. More bytes than ``buffer_size`` get an allocation of their
+    own, counted as ``oversize``. ``give(buffer)`` returns it; dropping the last reference does so,
+    too. ``AlignedBuf.tensor()`` gives a uint8 tensor [size] that views the buffer and gives it back
+    when its last view dies.
 
     ``stats()`` is a dict: ``taken``, ``waited`` (takes that had to wait), ``wait_s``, ``in_use``,
     ``peak``, ``oversize``, ``huge_pages`` and ``small_pages`` (2 MiB units of the pool in use,

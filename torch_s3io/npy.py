@@ -1,8 +1,8 @@
 """The header of ``.npy`` files, versions 1 to 3.
 
 Format: NEP 1, https://numpy.org/neps/nep-0001-npy-format.html, and numpy.lib.format. A magic string
-of 6 bytes, two version bytes, the header's length (2 bytes little-endian in version 1, else 4), then
-the literal of a dict with the keys ``descr``, ``fortran_order`` and ``shape``.
+of 6 bytes, two version bytes, the header's length (2 bytes little-endian in version 1, else 4),
+then the literal of a dict with the keys ``descr``, ``fortran_order`` and ``shape``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _MAX_HEADER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class NpyHeader:
-    """What a ``.npy`` file holds: an array of ``shape`` and ``dtype`` after ``header_bytes`` bytes."""
+    """What a ``.npy`` file holds: an array of ``shape`` and ``dtype`` after ``header_bytes``
+    bytes."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]

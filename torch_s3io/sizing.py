@@ -29,9 +29,9 @@ def auto_pool(
     fewest = _FEWEST_BUFFERS * batch_bytes * workers
     if fewest > available_bytes:
         raise ConfigError(
-            f"a batch needs a buffer of {batch_bytes} bytes, and {_FEWEST_BUFFERS} buffers for each "
-            f"of {workers} processes make {fewest} bytes, but only {available_bytes} bytes of memory "
-            "are available (cgroup limits included); lower batch_size or num_workers"
+            f"a batch needs a buffer of {batch_bytes} bytes, and {_FEWEST_BUFFERS} buffers for "
+            f"each of {workers} processes make {fewest} bytes, but only {available_bytes} bytes of "
+            "memory are available (cgroup limits included); lower batch_size or num_workers"
         )
     wanted = min(_MOST_BUFFERS, max(_PREFERRED_BUFFERS, _TARGET_BYTES // batch_bytes))
     affordable = min(_MOST_BYTES, available_bytes // 2) // workers // batch_bytes
@@ -49,6 +49,7 @@ def check_pool(config: BufferPoolConfig, num_workers: int, available_bytes: int)
     if total > available_bytes:
         raise ConfigError(
             f"the pool has {config.capacity} buffers of {config.buffer_size} bytes for each of "
-            f"{workers} processes, {total} bytes in all, but only {available_bytes} bytes of memory "
-            "are available (cgroup limits included); lower BufferPoolConfig.capacity or buffer_size"
+            f"{workers} processes, {total} bytes in all, but only {available_bytes} bytes of "
+            "memory are available (cgroup limits included); lower BufferPoolConfig.capacity or "
+            "buffer_size"
         )

@@ -18,9 +18,9 @@ class FileStore:
     """Reads the files of a mounted file system as tensors.
 
     Results are uint8 tensors that view the buffer that the device wrote into: no copy. With a pool
-    (``FileSystemConfig(buffer_pool=...)``) the buffer goes back to it when the last view of the tensor
-    dies. Thread-safe: calls from several threads read concurrently. Works after fork, too: the child
-    makes its own buffers and rings. Nothing is opened or started before the first read.
+    (``FileSystemConfig(buffer_pool=...)``) the buffer goes back to it when the last view of the
+    tensor dies. Thread-safe: calls from several threads read concurrently. Works after fork, too:
+    the child makes its own buffers and rings. Nothing is opened or started before the first read.
 
     Args:
         config: How to read; see FileSystemConfig.
@@ -50,7 +50,7 @@ class FileStore:
             max_concurrent_ranges=ranges.max_concurrent_ranges,
             min_split_size=ranges.min_split_size,
             range_timeout_s=ranges.range_timeout,
-            buffer_pool=pool and (pool.capacity, pool.buffer_size, pool.alignment),
+            buffer_pool=None if pool is None else (pool.capacity, pool.buffer_size, pool.alignment),
             engine=self.engine,
         )
 
@@ -63,7 +63,8 @@ class FileStore:
             ReadError: The device failed; FileChangedError: the file changed while it was read.
             PoolTimeoutError, ReadTimeoutError: No buffer, or no data, within ``range_timeout``.
         """
-        return self._store.get(os.fspath(path))
+        data: torch.Tensor = self._store.get(os.fspath(path))
+        return data
 
     def get_range(self, path: str | os.PathLike[str], offset: int, length: int) -> torch.Tensor:
         """Bytes ``[offset, offset + length)`` of the file as a uint8 tensor [length].
@@ -71,7 +72,8 @@ class FileStore:
         Raises:
             RangeError: The range does not lie within the file. Others: as ``get``.
         """
-        return self._store.get_range(os.fspath(path), offset, length)
+        data: torch.Tensor = self._store.get_range(os.fspath(path), offset, length)
+        return data
 
     def put(self, path: str | os.PathLike[str], data: torch.Tensor | bytes | bytearray) -> None:
         """Writes a file, whole or not at all: an interrupted write leaves the old file, or none.
@@ -91,7 +93,8 @@ class FileStore:
         self._store.put(os.fspath(path), memoryview(view).cast("B"))
 
     def stat(self, path: str | os.PathLike[str]) -> ObjectInfo:
-        """Size in bytes, time of the last change in ns, and the alignment of direct reads (0: none)."""
+        """Size in bytes, time of the last change in ns, and the alignment of direct reads (0:
+        none)."""
         return self._store.stat(os.fspath(path))
 
     def list(self, prefix: str | os.PathLike[str]) -> list[str]:

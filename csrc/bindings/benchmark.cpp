@@ -24,7 +24,7 @@ void register_benchmark(py::module_& module) {
           const py::gil_scoped_release no_gil;
           result = measure_reads(options);
         }
-        py::dict dict;
+        StatsDict dict;
         dict["bytes"] = result.bytes;
         dict["requests"] = result.requests;
         dict["seconds"] = result.seconds;

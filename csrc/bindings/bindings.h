@@ -2,8 +2,12 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/typing.h>
 
 namespace s3io::bindings {
+
+// dict[str, Any]
+using StatsDict = pybind11::typing::Dict<pybind11::str, pybind11::object>;
 
 void register_errors(pybind11::module_& module);
 void register_memory(pybind11::module_& module);

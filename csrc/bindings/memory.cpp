@@ -12,8 +12,8 @@ namespace py = pybind11;
 namespace s3io::bindings {
 namespace {
 
-py::dict stats_dict(const BufferPoolStats& stats) {
-  py::dict dict;
+StatsDict stats_dict(const BufferPoolStats& stats) {
+  StatsDict dict;
   dict["taken"] = stats.taken;
   dict["waited"] = stats.waited;
   dict["wait_s"] = static_cast<double>(stats.wait_ns) * 1e-9;

@@ -1,6 +1,8 @@
 #include <pybind11/stl.h>
 
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -48,7 +50,7 @@ std::shared_ptr<RecordSource> make_source(
     const std::vector<ShardTuple>& shards, const std::vector<FieldTuple>& fields,
     int64_t record_bytes, int64_t record_stride, int64_t alignment, const std::string& direct,
     const std::string& engine, int64_t chunk_bytes, int depth, double read_timeout_s,
-    bool with_record_numbers, std::shared_ptr<FaultPlan> faults) {
+    bool with_record_numbers, std::optional<std::shared_ptr<FaultPlan>> faults) {
   std::vector<Shard> table;
   std::vector<FileIdentity> identities;
   for (const auto& [path, header_bytes, num_records, identity] : shards) {
@@ -65,12 +67,12 @@ std::shared_ptr<RecordSource> make_source(
                   .depth = depth,
                   .read_timeout_s = read_timeout_s,
                   .with_record_numbers = with_record_numbers,
-                  .faults = std::move(faults)});
+                  .faults = faults.value_or(nullptr)});
 }
 
-py::dict stats_dict(RecordSource& source) {
+StatsDict stats_dict(RecordSource& source) {
   const ReaderCounters& counters = source.counters();
-  py::dict dict;
+  StatsDict dict;
   const auto seconds = [](int64_t nanoseconds) { return static_cast<double>(nanoseconds) * 1e-9; };
   dict["batches"] = counters.batches.load();
   dict["batch_bytes"] = counters.batch_bytes.load();
@@ -95,7 +97,7 @@ class BatchIterator {
  public:
   BatchIterator(std::shared_ptr<RecordSource> source, int64_t batch_size, bool drop_last,
                 int64_t worker, int64_t num_workers, int64_t group_size,
-                std::shared_ptr<BufferPool> pool)
+                std::optional<std::shared_ptr<BufferPool>> pool)
       : source_(std::move(source)),
         reader_(source_,
                 EpochPlan({.num_records = source_->shards().num_records(),
@@ -104,7 +106,7 @@ class BatchIterator {
                            .worker = worker,
                            .num_workers = num_workers,
                            .group_size = group_size}),
-                std::move(pool)) {}
+                pool.value_or(nullptr)) {}
 
   // Closing may wait for reads in flight: not with the GIL.
   ~BatchIterator() { close(); }
@@ -187,7 +189,7 @@ void register_reader(py::module_& module) {
 
   py::class_<BatchIterator>(module, "BatchIterator")
       .def(py::init<std::shared_ptr<RecordSource>, int64_t, bool, int64_t, int64_t, int64_t,
-                    std::shared_ptr<BufferPool>>(),
+                    std::optional<std::shared_ptr<BufferPool>>>(),
            py::kw_only(), py::arg("source"), py::arg("batch_size"), py::arg("drop_last"),
            py::arg("worker"), py::arg("num_workers"),
            py::arg("group_size"), py::arg("pool"))
@@ -197,8 +199,11 @@ void register_reader(py::module_& module) {
       .def_property_readonly("engine", &BatchIterator::engine_name);
 
   py::class_<BatchFetcher>(module, "BatchFetcher")
-      .def(py::init<std::shared_ptr<RecordSource>, std::shared_ptr<BufferPool>>(), py::kw_only(),
-           py::arg("source"), py::arg("pool"))
+      .def(py::init([](std::shared_ptr<RecordSource> source,
+                       std::optional<std::shared_ptr<BufferPool>> pool) {
+             return std::make_unique<BatchFetcher>(std::move(source), pool.value_or(nullptr));
+           }),
+           py::kw_only(), py::arg("source"), py::arg("pool"))
       .def("fetch", &fetch, py::arg("source"), py::arg("records"));
 
   module.def(

@@ -57,9 +57,9 @@ void put(const FileStore& store, const std::string& path, const py::buffer& data
   store.put(path, bytes);
 }
 
-py::dict stats_dict(FileStore& store) {
+StatsDict stats_dict(FileStore& store) {
   const FileStoreStats stats = store.stats();
-  py::dict dict;
+  StatsDict dict;
   dict["engine"] = stats.engine;
   dict["requests"] = stats.requests;
   dict["direct_bytes"] = stats.direct_bytes;

@@ -21,9 +21,9 @@ struct Fault {
 
 struct FaultPlan {
   uint64_t seed = 0;
-  std::map<int64_t, Fault> by_number;  // the n-th read submitted, from 0
+  std::map<int64_t, Fault> by_number = {};  // the n-th read submitted, from 0
   double fault_probability = 0;        // for every other read: one of `random_faults`
-  std::vector<Fault> random_faults;
+  std::vector<Fault> random_faults = {};
   bool reorder = false;                // completions come in random order
 };
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <fstream>
 #include <limits>
@@ -36,6 +37,11 @@ int64_t read_number(const std::string& path, int64_t otherwise) {
   std::ifstream file(path);
   int64_t value = 0;
   return file >> value ? value : otherwise;
+}
+
+// Faults a page in and leaves its bytes alone: part of it may belong to a slot that is in use.
+void touch(std::byte* page) {
+  std::atomic_ref(*reinterpret_cast<unsigned char*>(page)).fetch_or(0, std::memory_order_relaxed);
 }
 
 int64_t mem_available_bytes() {
@@ -106,7 +112,7 @@ SharedMemory::~SharedMemory() { ::munmap(data_, static_cast<size_t>(size_)); }
 
 bool prepare_huge_page(std::byte* huge_page) {
   constexpr auto kLength = static_cast<size_t>(kHugePageBytes);
-  *reinterpret_cast<volatile unsigned char*>(huge_page) = 0;  // collapsing needs one page present
+  touch(huge_page);  // collapsing needs one page present
   for (int attempt = 0; attempt < kCollapseAttempts; ++attempt) {
     if (::madvise(huge_page, kLength, MADV_COLLAPSE) == 0) return true;
     if (errno != EAGAIN) break;
@@ -115,7 +121,7 @@ bool prepare_huge_page(std::byte* huge_page) {
   if (errno == ENOMEM || errno == EFAULT) throw_no_memory("populate", kHugePageBytes);
   // Kernels before 5.14 cannot populate by advice: touch every page.
   for (int64_t offset = 0; offset < kHugePageBytes; offset += kPageBytes) {
-    *reinterpret_cast<volatile unsigned char*>(huge_page + offset) = 0;
+    touch(huge_page + offset);
   }
   return false;
 }

@@ -29,7 +29,8 @@ class SharedMemory {
   std::byte* data_ = nullptr;
 };
 
-// Backs one huge page of a SharedMemory with physical memory, so that no later access faults.
+// Backs one huge page of a SharedMemory with physical memory, so that no later access faults. Keeps
+// what it holds.
 // Returns true if a huge page backs it, false if 4 KiB pages do (older kernel, or memory too
 // fragmented). Must come before pinning: pinned pages cannot be collapsed. Throws
 // Error(out_of_memory) when not even small pages are to be had.

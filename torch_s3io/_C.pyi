@@ -1,0 +1,125 @@
+"""
+The C++ core of torch_s3io. Private: use the Python package.
+"""
+from __future__ import annotations
+import collections.abc
+import typing
+import typing_extensions
+__all__: list[str] = ['AlignedBuf', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'FaultPlan', 'FileStore', 'ObjectInfo', 'RecordSource', 'available_memory_bytes', 'benchmark_take_give', 'built_with_uring', 'direct_alignment', 'inspect_files', 'measure_reads', 'uring_unavailable_reason']
+class AlignedBuf:
+    """
+    A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
+    """
+    def __len__(self) -> int:
+        ...
+    def tensor(self) -> typing.Any:
+        """
+        The buffer as a uint8 tensor [len(self)] that views it. The lease passes to the tensor: the buffer goes back to its pool when the last view of it dies.
+        """
+    @property
+    def is_valid(self) -> bool:
+        """
+        False once given back or turned into a tensor.
+        """
+class BufferPool:
+    def __init__(self, *, capacity: typing.SupportsInt | typing.SupportsIndex, buffer_size: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def give(self, buffer: AlignedBuf) -> None:
+        ...
+    def stats(self) -> dict[str, typing.Any]:
+        ...
+    def take(self, size_bytes: typing.SupportsInt | typing.SupportsIndex | None = None, *, timeout_s: typing.SupportsFloat | typing.SupportsIndex = 30.0) -> AlignedBuf:
+        ...
+    @property
+    def alignment(self) -> int:
+        ...
+    @property
+    def buffer_size(self) -> int:
+        ...
+    @property
+    def capacity(self) -> int:
+        ...
+class ObjectInfo:
+    """
+    What a store knows of an object without reading it.
+    """
+    def __repr__(self) -> str:
+        ...
+    @property
+    def direct_alignment(self) -> int:
+        ...
+    @property
+    def modified_ns(self) -> int:
+        ...
+    @property
+    def size_bytes(self) -> int:
+        ...
+class FileStore:
+    def __init__(self, *, direct_io: str, alignment: typing.SupportsInt | typing.SupportsIndex, min_io_size: typing.SupportsInt | typing.SupportsIndex, sync_writes: bool, enable_range_engine: bool, chunk_size: typing.SupportsInt | typing.SupportsIndex, max_concurrent_ranges: typing.SupportsInt | typing.SupportsIndex, min_split_size: typing.SupportsInt | typing.SupportsIndex, range_timeout_s: typing.SupportsFloat | typing.SupportsIndex, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, engine: str) -> None:
+        ...
+    def get(self, path: str) -> typing.Any:
+        ...
+    def get_range(self, path: str, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+        ...
+    def list(self, prefix: str) -> list[str]:
+        ...
+    def put(self, path: str, data: typing_extensions.Buffer) -> None:
+        ...
+    def stat(self, path: str) -> ObjectInfo:
+        ...
+    def stats(self) -> dict[str, typing.Any]:
+        ...
+class FaultPlan:
+    """
+    For tests: see FaultEngine.
+    """
+    def __init__(self, *, seed: typing.SupportsInt | typing.SupportsIndex = 0, by_number: collections.abc.Mapping[typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = {}, probability: typing.SupportsFloat | typing.SupportsIndex = 0.0, random: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = [], reorder: bool = False) -> None:
+        ...
+class RecordSource:
+    def __init__(self, *, shards: collections.abc.Sequence[tuple[str, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]]], fields: collections.abc.Sequence[tuple[str, str, str, bool, typing.SupportsInt | typing.SupportsIndex, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, direct: str, engine: str, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex, with_record_numbers: bool, faults: FaultPlan | None) -> None:
+        ...
+    def batch_bytes(self, count: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def stats(self) -> dict[str, typing.Any]:
+        ...
+class BatchIterator:
+    def __init__(self, *, source: RecordSource, batch_size: typing.SupportsInt | typing.SupportsIndex, drop_last: bool, worker: typing.SupportsInt | typing.SupportsIndex, num_workers: typing.SupportsInt | typing.SupportsIndex, group_size: typing.SupportsInt | typing.SupportsIndex, pool: BufferPool | None) -> None:
+        ...
+    def __iter__(self) -> typing.Any:
+        ...
+    def __next__(self) -> typing.Any:
+        ...
+    def close(self) -> None:
+        ...
+    @property
+    def engine(self) -> str:
+        ...
+class BatchFetcher:
+    def __init__(self, *, source: RecordSource) -> None:
+        ...
+    def fetch(self, source: RecordSource, records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> typing.Any:
+        ...
+def available_memory_bytes() -> int:
+    """
+    What this process can still allocate, cgroup limits included, in bytes.
+    """
+def benchmark_take_give(pool: BufferPool, rounds: typing.SupportsInt | typing.SupportsIndex) -> None:
+    ...
+def direct_alignment(path: str, direct: str) -> int:
+    """
+    Opens the file: the alignment of its direct reads, or 0 where the file system refuses them.
+    """
+def inspect_files(paths: collections.abc.Sequence[str]) -> list[tuple[tuple[int, int, int, int], int]]:
+    """
+    For each path ((device, inode, size_bytes, modified_ns), alignment of direct reads or 0).
+    """
+def measure_reads(path: str, *, block_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, sequential: bool = False, engine: str = 'auto', direct: str = 'require', seed: typing.SupportsInt | typing.SupportsIndex = 0) -> dict[str, typing.Any]:
+    """
+    Reads blocks at a constant depth for a while, as the reader does. For benchmarks.
+    """
+def uring_unavailable_reason() -> str:
+    """
+    Empty if io_uring works here, else the reason why not.
+    """
+__version__: str = '0.1.0.dev0'
+built_with_uring: bool = True

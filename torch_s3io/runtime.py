@@ -1,0 +1,235 @@
+"""What a data set needs in the process that iterates it: files, buffers, reading threads,
+counters."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from . import _C
+from .config import (
+    MIB,
+    BufferPoolConfig,
+    DirectMode,
+    EngineKind,
+    check_choice,
+    check_int,
+    check_seconds,
+)
+from .errors import ConfigError
+from .files import Shard
+from .layout import RecordLayout
+from .sizing import auto_pool, check_pool
+
+PoolSetting = Literal["auto"] | BufferPoolConfig | None
+
+_CHUNK_BYTES = 1 * MIB
+_DEPTH = 64
+_SAMPLES_PER_READ = 256  # with batch_size=None
+_SAMPLE_READ_BYTES = 1 * MIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """What the constructors of RecordDataset share; documented there."""
+
+    batch_size: int | None = 64
+    drop_last: bool = False
+    direct: DirectMode = "auto"
+    engine: EngineKind = "auto"
+    pool: PoolSetting = "auto"
+    transform: Callable[[Any], Any] | None = None
+    return_index: bool = False
+    read_timeout_s: float = 60.0
+    faults: Any = field(default=None, repr=False)  # tests only: a _C.FaultPlan
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            check_int("batch_size", self.batch_size, 1)
+        check_choice("direct", self.direct, DirectMode)
+        check_choice("engine", self.engine, EngineKind)
+        check_seconds("read_timeout_s", self.read_timeout_s)
+        if self.pool not in (None, "auto") and not isinstance(self.pool, BufferPoolConfig):
+            raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
+        if self.transform is not None and not callable(self.transform):
+            raise ConfigError(f"transform must be callable, not {self.transform!r}")
+
+
+class Runtime:
+    """Belongs to one process; a forked child makes its own. One thread at a time."""
+
+    def __init__(self, shards: list[Shard], layout: RecordLayout, options: DatasetOptions) -> None:
+        self.owner = os.getpid()
+        self._shards = shards
+        self._layout = layout
+        self._options = options
+        self._epochs = 0
+        self._alignment = self._find_alignment()
+        self._source = self._make_source(options.direct)
+        self._past_sources: list[_C.RecordSource] = []
+        self._idle_pools: list[_C.BufferPool] = []
+        self._all_pools: list[_C.BufferPool] = []
+        self._engine = "none yet"
+        self._fetcher: _C.BatchFetcher | None = None
+
+    def _find_alignment(self) -> int:
+        """What every direct read of these files satisfies; 1 if none is direct."""
+        if self._options.direct == "off":
+            return 1
+        alignments = [shard.direct_alignment for shard in self._shards]
+        # Opening one file per file system tells whether O_DIRECT is accepted there.
+        by_device = {shard.identity[0]: shard.path for shard in self._shards}
+        opened = [_C.direct_alignment(path, self._options.direct) for path in by_device.values()]
+        if 0 in opened or 0 in alignments:
+            refused = next(
+                path for path, found in zip(by_device.values(), opened, strict=True) if not found
+            )
+            warnings.warn(
+                f"{refused}: the file system refuses O_DIRECT: direct='auto' reads it through the "
+                "page cache",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+        return max(1, *alignments) if any(opened) else 1
+
+    def _make_source(self, direct: DirectMode) -> _C.RecordSource:
+        layout, options = self._layout, self._options
+        return _C.RecordSource(
+            shards=[
+                (shard.path, shard.header_bytes, shard.num_records, shard.identity)
+                for shard in self._shards
+            ],
+            fields=[
+                (part.name, part.stored, part.output, part.swap_bytes, part.offset, part.shape)
+                for part in layout.fields
+            ],
+            record_bytes=layout.record_bytes,
+            record_stride=layout.stride_bytes,
+            alignment=1 if direct == "off" else self._alignment,
+            direct=direct,
+            engine=options.engine,
+            chunk_bytes=_CHUNK_BYTES,
+            depth=_DEPTH,
+            read_timeout_s=float(options.read_timeout_s),
+            with_record_numbers=options.return_index,
+            faults=options.faults,
+        )
+
+    def _begin_epoch(self) -> None:
+        """From the second epoch on, a set that fits in memory is kept in the page cache.
+
+        Filling the cache costs several times a direct read, so a single pass does not do it.
+        """
+        self._epochs += 1
+        if self._epochs != 2 or self._options.direct != "auto" or self._alignment == 1:
+            return
+        total_bytes = sum(shard.size_bytes for shard in self._shards)
+        if total_bytes <= _C.available_memory_bytes() // 2:
+            self._past_sources.append(self._source)
+            self._source = self._make_source("off")
+            self._fetcher = None
+
+    @property
+    def _group_size(self) -> int:
+        if self._options.batch_size is not None:
+            return 1
+        wanted = _SAMPLE_READ_BYTES // self._layout.record_bytes
+        return max(1, min(_SAMPLES_PER_READ, wanted))
+
+    def _pool_config(self, num_workers: int) -> BufferPoolConfig | None:
+        setting = self._options.pool
+        if setting is None:
+            return None
+        records = self._options.batch_size or self._group_size
+        batch_bytes = self._source.batch_bytes(records)
+        available = _C.available_memory_bytes()
+        if setting == "auto":
+            return auto_pool(batch_bytes, self._alignment, num_workers, available)
+        check_pool(setting, num_workers, available)
+        if setting.buffer_size < batch_bytes:
+            raise ConfigError(
+                f"BufferPoolConfig.buffer_size is {setting.buffer_size} bytes, but a batch of "
+                f"{records} records needs {batch_bytes} (records, alignment and conversions "
+                "included); raise it or lower batch_size"
+            )
+        return setting
+
+    def check_pool(self, num_workers: int) -> None:
+        self._pool_config(num_workers)
+
+    def _borrow_pool(self, num_workers: int) -> _C.BufferPool | None:
+        if self._idle_pools:
+            return self._idle_pools.pop()
+        config = self._pool_config(num_workers)
+        if config is None:
+            return None
+        pool = _C.BufferPool(
+            capacity=config.capacity, buffer_size=config.buffer_size, alignment=config.alignment
+        )
+        self._all_pools.append(pool)
+        return pool
+
+    def _give_back_pool(self, pool: _C.BufferPool | None) -> None:
+        if pool is None:
+            return
+        if self._idle_pools:
+            self._all_pools.remove(pool)  # one is kept for the next epoch
+        else:
+            self._idle_pools.append(pool)
+
+    def iterate(self, worker: int, num_workers: int) -> Iterator[Any]:
+        self._begin_epoch()
+        pool = self._borrow_pool(num_workers)
+        reader = _C.BatchIterator(
+            source=self._source,
+            batch_size=self._options.batch_size or 1,
+            drop_last=self._options.drop_last,
+            worker=worker,
+            num_workers=num_workers,
+            group_size=self._group_size,
+            pool=pool,
+        )
+        try:
+            yield from reader
+        finally:
+            self._note_engine(reader.engine)
+            reader.close()
+            self._give_back_pool(pool)
+
+    def fetch(self, numbers: list[int]) -> Any:
+        if self._fetcher is None:
+            pool = self._borrow_pool(num_workers=1)
+            self._fetcher = _C.BatchFetcher(source=self._source, pool=pool)
+            self._give_back_pool(pool)  # it never waits for a buffer, so it can share them
+        return self._fetcher.fetch(self._source, numbers)
+
+    def _note_engine(self, engine: str) -> None:
+        if not engine or engine == self._engine:
+            return
+        self._engine = engine
+        if engine == "threads" and self._options.engine == "auto":
+            warnings.warn(
+                f"{_C.uring_unavailable_reason()}: reading with threads instead",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = dict(self._source.stats())
+        for source in self._past_sources:
+            for key, value in source.stats().items():
+                stats[key] += value
+        stats["engine"] = self._engine
+        stats["direct"] = self._options.direct
+        pools = [pool.stats() for pool in self._all_pools]
+        for key in ("taken", "waited", "wait_s", "in_use", "peak", "oversize"):
+            stats[f"pool_{key}"] = sum(pool[key] for pool in pools)
+        huge = sum(pool["huge_pages"] for pool in pools)
+        small = sum(pool["small_pages"] for pool in pools)
+        stats["huge_pages"], stats["small_pages"] = huge, small
+        names = {(False, False): "none yet", (True, False): "2 MiB", (False, True): "4 KiB"}
+        stats["page_size"] = names.get((huge > 0, small > 0), "mixed")
+        return stats
