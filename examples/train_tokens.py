@@ -1,0 +1,175 @@
+"""Trains a byte-level language model on text that torch_s3io reads as windows of a token stream.
+
+    python examples/train_tokens.py                            # half a minute
+    python examples/train_tokens.py --gigabytes 2 --batch-size 512 --steps 10000    # on a GPU
+
+What it shows: overlapping windows of .bin files that are nothing but tokens (here bytes), and their
+conversion to the int64 that embeddings ask for. The text is real: the sources of Python's standard
+library. It is written in shuffled blocks, since this version of torch_s3io reads files from front
+to back. A step's loss is taken before the model learns from it: as long as nothing is read twice,
+that is the loss on unseen text. A model that knew only how often each byte occurs would reach the
+unigram entropy of the text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import sysconfig
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from common import (
+    Meter,
+    Table,
+    all_default,
+    argument_parser,
+    option,
+    pick_device,
+    positive,
+)
+from shards import shard_sizes, write_shards
+from torch import nn
+from torch.utils.data import DataLoader
+
+import torch_s3io as s3io
+
+BLOCK = 1024  # bytes of text that stay together
+NOT_TEXT = {"site-packages", "dist-packages", "test", "tests", "__pycache__"}
+GOAL = 0.6  # of the unigram entropy
+
+Text = npt.NDArray[np.uint8]
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argument_parser(__doc__, data="data/tokens", batch_size=32)
+    option(parser, "--steps", type=positive, default=240, help="batches to train on")
+    option(parser, "--report-every", type=positive, default=30, help="steps per row of the table")
+    option(parser, "--window", type=positive, default=192, help="bytes that are predicted in a row")
+    option(parser, "--hidden", type=positive, default=192, help="width of the model")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        default=Path(sysconfig.get_path("stdlib")),
+        metavar="DIR",
+        help="folder of Python files to learn from (default: the standard library)",
+    )
+    args = parser.parse_args()
+    names = ("batch_size", "seed", "steps", "window", "hidden", "gigabytes", "source")
+    args.is_default = all_default(parser, args, *names)
+    return args
+
+
+def load_text(folder: Path) -> Text:
+    """All Python files below the folder, as whole blocks [N, BLOCK]."""
+    files = sorted(
+        file for file in folder.rglob("*.py") if not NOT_TEXT & {*file.relative_to(folder).parts}
+    )
+    text = np.frombuffer(b"".join(file.read_bytes() for file in files), np.uint8)
+    if len(text) < 64 * BLOCK:
+        sys.exit(f"train_tokens.py: --source {folder}: {len(text)} bytes of Python, too little")
+    return text[: len(text) // BLOCK * BLOCK].reshape(-1, BLOCK)
+
+
+def unigram_entropy(text: Text) -> float:
+    """The entropy of a byte of the text in nats, from the frequencies of bytes alone."""
+    counts = np.bincount(text.ravel(), minlength=256)
+    frequency = counts[counts > 0] / counts.sum()
+    return float(-(frequency * np.log(frequency)).sum())
+
+
+def write_text(args: argparse.Namespace, text: Text) -> list[Path]:
+    """The files of the text, its blocks shuffled anew in each repeat, written unless there."""
+    repeats = max(1, round(args.gigabytes * 1e9 / text.nbytes)) if args.gigabytes else 1
+    shuffled = (np.random.default_rng(repeat).permutation(text) for repeat in range(repeats))
+    sizes = shard_sizes("tokens", repeats * text.nbytes, BLOCK)
+    write_shards(args.data, sizes, shuffled, text_crc32=zlib.crc32(text.data), repeats=repeats)
+    return [args.data / name for name in sizes]
+
+
+class ByteModel(nn.Module):
+    """A GRU that predicts each next byte of a window."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(256, hidden)
+        self.gru = nn.GRU(hidden, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, 256)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """Windows [B, T + 1] of bytes as int64; the mean loss in nats per byte."""
+        states, _ = self.gru(self.embed(windows[:, :-1]))
+        return nn.functional.cross_entropy(
+            self.head(states).flatten(0, 1), windows[:, 1:].flatten()
+        )
+
+
+def batches(meter: Meter, loader: DataLoader[torch.Tensor], steps: int) -> Iterator[torch.Tensor]:
+    """So many batches, from as many epochs as that takes."""
+    left = steps
+    while left:
+        for batch in meter.watch(loader):
+            yield batch
+            left -= 1
+            if not left:
+                return
+
+
+def train(args: argparse.Namespace, meter: Meter, loader: DataLoader[torch.Tensor]) -> float:
+    """Trains for args.steps steps; the mean loss over the last row of the table it prints."""
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    device = pick_device()
+    model = ByteModel(args.hidden).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+    print(f"model: {sum(p.numel() for p in model.parameters()):,} parameters on {device}")
+
+    table = Table("step", "loss", *meter.columns)
+    losses: list[torch.Tensor] = []
+    for step, windows in enumerate(batches(meter, loader, args.steps), start=1):
+        loss = model(windows.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.detach())
+        if step % args.report_every == 0 or step == args.steps:
+            mean = float(torch.stack(losses).mean())
+            table.row(str(step), f"{mean:.4f}", *meter.lap())
+            losses = []
+    return mean
+
+
+def main() -> int:
+    args = parse_arguments()
+    text = load_text(args.source)
+    entropy = unigram_entropy(text)
+    files = write_text(args, text)
+    print(f"unigram entropy of the text: {entropy:.4f} nats")
+
+    dataset = s3io.RecordDataset.from_tokens(
+        files,
+        window=args.window + 1,
+        stride=args.window,
+        dtype="uint8",
+        as_dtype=torch.int64,
+        batch_size=args.batch_size,
+        direct=args.direct,
+        engine=args.engine,
+    )
+    meter = Meter(dataset, args.window + 1)
+    loss = train(args, meter, DataLoader(dataset, batch_size=None, num_workers=args.workers))
+    print(meter.how_it_was_read())
+
+    goal = GOAL * entropy
+    verdict = "reached" if loss < goal else "NOT reached"
+    print(f"last loss {loss:.4f} nats: the goal of {goal:.4f}, {GOAL:.0%} of it, was {verdict}")
+    return 1 if loss >= goal and args.is_default else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

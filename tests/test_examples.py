@@ -1,0 +1,120 @@
+"""The examples, run as a user runs them: as programs, in small settings, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import torch_s3io
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+IMPORT_PATH = str(Path(torch_s3io.__file__).parents[1])  # the package that is being tested
+DIGITS = ("train_digits.py", "--copies", "4", "--epochs", "4")
+TOKENS = ("train_tokens.py", "--steps", "120", "--hidden", "64", "--window", "64")
+
+# Not importorskip: importing scikit-learn starts threads that stay.
+needs_digits = pytest.mark.skipif(
+    find_spec("sklearn") is None, reason="NEEDS SCIKIT-LEARN: not tested"
+)
+
+
+def run_example(folder: Path, *command: str, status: int = 0) -> str:
+    """What the example prints, run in this folder; it must end with this exit status."""
+    process = subprocess.run(
+        [sys.executable, str(EXAMPLES / command[0]), *command[1:]],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert process.returncode == status, process.stdout + process.stderr
+    return process.stdout
+
+
+def number(pattern: str, output: str) -> float:
+    match = re.search(pattern, output)
+    assert match, output
+    return float(match[1])
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of every file below the folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder of Python files: one package of the standard library that is everywhere."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for package in ("asyncio", "email", "json", "unittest", "xml"):
+        library = Path(__import__(package).__file__ or "").parent
+        for path in library.rglob("*.py"):
+            (folder / f"{package}-{len(list(folder.iterdir()))}.py").write_bytes(path.read_bytes())
+    return folder
+
+
+@needs_digits
+@pytest.mark.slow
+def test_digits_are_learned_and_a_second_run_reuses_the_data(tmp_path: Path) -> None:
+    first = run_example(tmp_path, *DIGITS)
+    assert number(r"held-out accuracy ([\d.]+)%", first) >= 95
+    assert "written now" in first
+    rows = re.findall(r"^ +\d+ +[\d.]+ +[\d.]+% +[\d,]+ +[\d.]+ [kMG]?B/s +[\d.]+%$", first, re.M)
+    assert len(rows) == 4
+    assert re.search(r"read by the (uring|threads)\S* engine", first)
+
+    files = snapshot(tmp_path)
+    second = run_example(tmp_path, *DIGITS, "--workers", "2", "--engine", "threads")
+    assert number(r"held-out accuracy ([\d.]+)%", second) >= 95
+    assert "already there" in second
+    assert snapshot(tmp_path) == files
+
+
+@needs_digits
+@pytest.mark.slow
+def test_digits_that_were_written_only_in_part_are_written_again(tmp_path: Path) -> None:
+    quick = ("train_digits.py", "--copies", "1", "--epochs", "1")
+    run_example(tmp_path, *quick)
+    shard = tmp_path / "data" / "digits" / "train-00002.bin"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    assert "written now" in run_example(tmp_path, *quick)
+    assert shard.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_tokens_are_learned_and_a_second_run_reuses_the_data(tmp_path: Path, source: Path) -> None:
+    command = (*TOKENS, "--source", str(source))
+    first = run_example(tmp_path, *command)
+    entropy = number(r"unigram entropy of the text: ([\d.]+) nats", first)
+    assert number(r"last loss ([\d.]+) nats", first) < 0.8 * entropy
+    assert "written now" in first
+
+    shards = sorted((tmp_path / "data" / "tokens").glob("*.bin"))
+    counts = np.bincount(np.concatenate([np.fromfile(shard, np.uint8) for shard in shards]))
+    frequency = counts[counts > 0] / counts.sum()
+    assert entropy == pytest.approx(-(frequency * np.log(frequency)).sum(), abs=1e-3)
+
+    files = snapshot(tmp_path)
+    second = run_example(tmp_path, *command, "--workers", "2", "--direct", "off")
+    assert number(r"last loss ([\d.]+) nats", second) < 0.8 * entropy
+    assert "already there" in second
+    assert snapshot(tmp_path) == files
+
+
+@pytest.mark.parametrize("example", ["train_digits.py", "train_tokens.py"])
+def test_a_nonsensical_option_is_refused_before_anything_is_written(
+    tmp_path: Path, example: str
+) -> None:
+    run_example(tmp_path, example, "--batch-size", "0", status=2)
+    assert not list(tmp_path.iterdir())
