@@ -36,9 +36,10 @@ setup: build/stamps/extension build/stamps/package ## .venv with PyTorch, the ex
 train: setup ## set up everything and train the example
 	@$(PY) examples/train_digits.py $(ARGS)
 
-bench: setup build/stamps/packages-bench ## the engine against fio, the pool against malloc
+bench: setup build/stamps/packages-bench ## against fio, malloc, and plain PyTorch data sets
 	@$(PY) benchmarks/bench_engine.py $(ARGS)
 	@$(PY) benchmarks/bench_pool.py $(ARGS)
+	@$(PY) benchmarks/bench_dataset.py $(ARGS)
 
 ## Test --------------------------------------------------------------------------------------------
 

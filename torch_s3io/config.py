@@ -29,6 +29,11 @@ def check_int(name: str, value: Any, at_least: int) -> None:
         raise ConfigError(f"{name} is too large: {value}")
 
 
+def check_bool(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be True or False, not {value!r}")
+
+
 def check_seconds(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ConfigError(f"{name} must be a number of seconds above 0, not {value!r}")
@@ -122,6 +127,18 @@ class FileSystemConfig:
         if self.alignment is not None:
             check_alignment("FileSystemConfig.alignment", self.alignment)
         check_int("FileSystemConfig.min_io_size", self.min_io_size, 0)
+        check_bool("FileSystemConfig.sync_writes", self.sync_writes)
+        check_bool("FileSystemConfig.enable_range_engine", self.enable_range_engine)
+        if not isinstance(self.range_engine, RangeEngineConfig):
+            raise ConfigError(
+                "FileSystemConfig.range_engine must be a RangeEngineConfig, "
+                f"not {self.range_engine!r}"
+            )
+        if not isinstance(self.buffer_pool, (BufferPoolConfig, type(None))):
+            raise ConfigError(
+                "FileSystemConfig.buffer_pool must be a BufferPoolConfig or None, "
+                f"not {self.buffer_pool!r}"
+            )
 
     @classmethod
     def high_performance(cls) -> FileSystemConfig:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .config import DirectMode, EngineKind, check_int
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, RangeError
 from .files import Paths, Shard, count_npy, count_records, count_windows
 from .layout import RecordLayout, make_layout
 from .runtime import DatasetOptions, PoolSetting, Runtime
@@ -236,8 +236,8 @@ class RecordDataset(IterableDataset[Batch]):
         ``buffered_bytes``: read from the device, found in the page cache, read through the page
         cache (over-read included). ``requests``: reads submitted; ``retries``, ``short_reads``: of
         those, repeated or continued. ``direct_refused``: fell back because O_DIRECT failed.
-        ``copied_bytes``: moved by the processor, of which ``converted_bytes`` for dtype, byte order
-        or alignment. ``spilled_batches``: copied out of the pool. ``quarantined_buffers``: lost to
+        ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
+        order or alignment. ``spilled_batches``: copied out of the pool. ``quarantined_buffers``: lost to
         reads that never came back. ``reader_wait_s``: the reader waited for a free buffer, because
         the consumer is slower. ``consumer_wait_s``: the consumer waited for data. ``engine``,
         ``direct``: in use. ``page_size``: behind the buffers: "2 MiB", "4 KiB", "mixed" or "none
@@ -292,7 +292,10 @@ def _rows(records: Any) -> Iterator[Any]:
 
 
 def _as_numbers(indices: Any) -> list[int]:
-    array = np.asarray(indices)
+    try:
+        array = np.asarray(indices)
+    except ValueError:  # rows of different lengths
+        raise ConfigError("indices must be a one-dimensional sequence of integers") from None
     if array.size == 0:
         return []
     if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -300,5 +303,7 @@ def _as_numbers(indices: Any) -> list[int]:
             f"indices must be a one-dimensional sequence of integers, not {array.dtype} with shape "
             f"{array.shape}"
         )
+    if array.max() >= 1 << 63:
+        raise RangeError(f"record {array.max()} does not exist: the number is too large")
     numbers: list[int] = array.tolist()
     return numbers

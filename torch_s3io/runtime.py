@@ -15,6 +15,7 @@ from .config import (
     BufferPoolConfig,
     DirectMode,
     EngineKind,
+    check_bool,
     check_choice,
     check_int,
     check_seconds,
@@ -49,6 +50,8 @@ class DatasetOptions:
     def __post_init__(self) -> None:
         if self.batch_size is not None:
             check_int("batch_size", self.batch_size, 1)
+        check_bool("drop_last", self.drop_last)
+        check_bool("return_index", self.return_index)
         check_choice("direct", self.direct, DirectMode)
         check_choice("engine", self.engine, EngineKind)
         check_seconds("read_timeout_s", self.read_timeout_s)
@@ -72,6 +75,7 @@ class Runtime:
         self._past_sources: list[_C.RecordSource] = []
         self._idle_pools: list[_C.BufferPool] = []
         self._all_pools: list[_C.BufferPool] = []
+        self._readers: list[_C.BatchIterator] = []
         self._engine = "none yet"
         self._fetcher: _C.BatchFetcher | None = None
 
@@ -192,10 +196,12 @@ class Runtime:
             group_size=self._group_size,
             pool=pool,
         )
+        self._readers.append(reader)
         try:
             yield from reader
         finally:
             self._note_engine(reader.engine)
+            self._readers.remove(reader)
             reader.close()
             self._give_back_pool(pool)
 
@@ -222,6 +228,8 @@ class Runtime:
         for source in self._past_sources:
             for key, value in source.stats().items():
                 stats[key] += value
+        for reader in self._readers:
+            self._note_engine(reader.engine)
         stats["engine"] = self._engine
         stats["direct"] = self._options.direct
         pools = [pool.stats() for pool in self._all_pools]

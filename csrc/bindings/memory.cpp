@@ -75,14 +75,6 @@ void register_memory(py::module_& module) {
 
   module.def("available_memory_bytes", &available_memory_bytes,
              "What this process can still allocate, cgroup limits included, in bytes.");
-  module.def("benchmark_take_give",
-             [](BufferPool& pool, int64_t rounds) {
-               const py::gil_scoped_release no_gil;
-               for (int64_t round = 0; round < rounds; ++round) {
-                 pool.give(pool.take(pool.config().buffer_size, 1));
-               }
-             },
-             py::arg("pool"), py::arg("rounds"));
 }
 
 }  // namespace s3io::bindings

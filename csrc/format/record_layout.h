@@ -11,12 +11,12 @@
 namespace s3io {
 
 struct Field {
-  std::string name;            // empty for the only field of a plain layout
+  std::string name = {};       // empty for the only field of a plain layout
   ScalarType type = ScalarType::uint8;    // as stored
   ScalarType output = ScalarType::uint8;  // as delivered
   bool swap_bytes = false;     // stored in the other byte order
   int64_t offset = 0;          // bytes from the start of the record
-  std::vector<int64_t> shape;  // of one record's field; empty for a scalar
+  std::vector<int64_t> shape = {};  // of one record's field; empty for a scalar
 
   int64_t num_elements() const;
 };
@@ -24,7 +24,7 @@ struct Field {
 // Record i of a file lies at `header_bytes + i * record_stride`. Records may overlap (windows of a
 // token stream) or have gaps.
 struct RecordLayout {
-  std::vector<Field> fields;
+  std::vector<Field> fields = {};
   int64_t record_bytes = 0;
   int64_t record_stride = 0;
 

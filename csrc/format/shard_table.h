@@ -8,7 +8,7 @@
 namespace s3io {
 
 struct Shard {
-  std::string path;
+  std::string path = {};
   int64_t header_bytes = 0;  // where the first record begins
   int64_t num_records = 0;
 };

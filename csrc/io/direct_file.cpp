@@ -31,7 +31,7 @@ int64_t direct_alignment_of(const struct statx&) { return kDefaultAlignment; }
 #endif
 
 struct statx checked_status(int folder, const char* name, int flags, unsigned mask,
-                          const std::string& path) {
+                            const std::string& path) {
   struct statx fields {};
   if (::statx(folder, name, flags, mask, &fields) != 0) {
     throw error_from_errno(errno, "open", path);
@@ -39,7 +39,7 @@ struct statx checked_status(int folder, const char* name, int flags, unsigned ma
   if (!S_ISREG(fields.stx_mode)) {
     const char* kind = S_ISDIR(fields.stx_mode)    ? "a directory"
                        : S_ISFIFO(fields.stx_mode) ? "a FIFO"
-                                                          : "a device or a socket";
+                                                   : "a device or a socket";
     throw Error(ErrorKind::config, message(path, ": is ", kind, ", not a regular file"));
   }
   return fields;
@@ -94,8 +94,9 @@ DirectFile::DirectFile(std::string path, DirectMode mode, int64_t min_alignment)
   }
   if (mode == DirectMode::require && !direct_fd_.valid()) {
     throw Error(ErrorKind::direct_io,
-                message(path_, ": the file system refuses O_DIRECT; direct='auto' or 'off' reads "
-                               "through the page cache"));
+                message(path_,
+                        ": the file system refuses O_DIRECT; direct='auto' or 'off' reads "
+                        "through the page cache"));
   }
 }
 

@@ -33,8 +33,8 @@ struct FileInfo {
   int64_t direct_alignment = 0;  // of offset, length and memory; 0: no direct reads of this file
 };
 
-// Looks at `path` without opening it. Throws Error(not_found | access | config) for what is missing,
-// forbidden, or not a regular file.
+// Looks at `path` without opening it. Throws Error(not_found | access | config) for what is
+// missing, forbidden, or not a regular file.
 FileInfo inspect_file(const std::string& path);
 
 class DirectFile {
@@ -56,12 +56,12 @@ class DirectFile {
 
   // Some file systems accept O_DIRECT on open and refuse the read: stop trying.
   void refuse_direct() { direct_refused_ = true; }
-  // Not every file system can say whether a range is in the page cache.
+  // The kernel does not say for every file whether a range is in the page cache.
   bool can_probe_cache() const { return can_probe_cache_; }
   void refuse_cache_probes() { can_probe_cache_ = false; }
 
-  // Throws Error(file_changed) if the file was truncated, rewritten, replaced or deleted since it was
-  // opened.
+  // Throws Error(file_changed) if the file was truncated, rewritten, replaced or deleted since it
+  // was opened.
   void check_unchanged() const;
   // The file's size as it is now, in bytes.
   int64_t size_now() const;

@@ -1,5 +1,6 @@
-// An engine that misbehaves on purpose: wraps another one and returns short reads, errors, delays and
-// reordered completions, as a plan says. For tests; reads through io_uring cannot be intercepted.
+// An engine that misbehaves on purpose: wraps another one and returns short reads, errors, delays
+// and reordered completions, as a plan says. For tests; reads through io_uring cannot be
+// intercepted.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +15,17 @@ namespace s3io {
 
 // What happens to one read.
 struct Fault {
-  int error_number = 0;   // fail with this errno; 0: do not
+  int error_number = 0;     // fail with this errno; 0: do not
   bool short_read = false;  // return about half of what was read, and at least one byte
-  bool lost = false;      // never complete it
+  bool lost = false;        // never complete it
 };
 
 struct FaultPlan {
   uint64_t seed = 0;
   std::map<int64_t, Fault> by_number = {};  // the n-th read submitted, from 0
-  double fault_probability = 0;        // for every other read: one of `random_faults`
+  double fault_probability = 0;             // for every other read: one of `random_faults`
   std::vector<Fault> random_faults = {};
-  bool reorder = false;                // completions come in random order
+  bool reorder = false;  // completions come in random order
 };
 
 class FaultEngine final : public IoEngine {
@@ -46,9 +47,9 @@ class FaultEngine final : public IoEngine {
   FaultPlan plan_;
   std::mt19937_64 random_;
   int64_t submitted_ = 0;
-  int in_flight_ = 0;                         // given to the wrapped engine
-  std::map<const ReadRequest*, Fault> due_;   // faults of the reads in flight
-  std::vector<ReadRequest*> completed_;       // not yet handed to the caller
+  int in_flight_ = 0;                        // given to the wrapped engine
+  std::map<const ReadRequest*, Fault> due_;  // faults of the reads in flight
+  std::vector<ReadRequest*> completed_;      // not yet handed to the caller
 };
 
 }  // namespace s3io

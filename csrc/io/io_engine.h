@@ -1,8 +1,9 @@
-// The seam between the library and the kernel: positioned reads, many in flight, completions in any order.
+// The seam between the library and the kernel: positioned reads, many in flight, completions in any
+// order.
 //
 // An engine reports raw results: a read may come back short, or fail with any errno; resuming and
-// retrying is ReadQueue's business, so that a FaultEngine in between can test it. One thread uses an
-// engine, the one that made it; with `EngineOptions::any_thread`, one thread at a time.
+// retrying is ReadQueue's business, so that a FaultEngine in between can test it. One thread uses
+// an engine, the one that made it; with `EngineOptions::any_thread`, one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -23,9 +24,8 @@ struct ReadRequest {
   std::byte* data = nullptr;
   int64_t offset = 0;
   uint32_t length = 0;
-  int buffer_index = -1;    // number given to register_buffer, or -1
-  bool cached_only = false; // fail with EAGAIN rather than wait for the device (RWF_NOWAIT)
-  int64_t result = 0;       // out: bytes read, or -errno
+  int buffer_index = -1;  // number given to register_buffer, or -1
+  int64_t result = 0;     // out: bytes read, or -errno
 };
 
 class IoEngine {

@@ -17,9 +17,8 @@ ReadBenchmarkResult measure_reads(const ReadBenchmarkOptions& options) {
   const int64_t blocks = file.size() / options.block_bytes;
   if (blocks < 1) throw Error(ErrorKind::config, "the file is smaller than one block");
   ReadCounters counters;
-  ReadQueue queue(
-      make_engine({.kind = options.engine, .depth = options.depth}),
-      {.chunk_bytes = align_up(options.block_bytes, file.alignment())}, &counters);
+  ReadQueue queue(make_engine({.kind = options.engine, .depth = options.depth}),
+                  {.chunk_bytes = align_up(options.block_bytes, file.alignment())}, &counters);
   // One slot for all blocks: a single registration, as few pages as possible.
   const int64_t stride = align_up(options.block_bytes, std::max<int64_t>(file.alignment(), 512));
   Slab slab(1, stride * options.depth, kPageBytes);

@@ -1,4 +1,5 @@
-// Measures an engine the way a reader uses it: block reads at a constant depth, through a ReadQueue.
+// Measures an engine the way a reader uses it: block reads at a constant depth, through a
+// ReadQueue.
 #pragma once
 
 #include <cstdint>

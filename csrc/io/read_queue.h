@@ -1,10 +1,12 @@
-// Reads whole byte ranges through an IoEngine: splits them into chunks, keeps the engine full, resumes
-// short reads, retries what may be retried, and chooses between the device and the page cache: a file
-// opened with DirectMode::automatic is read from the page cache where it is there, directly where not.
+// Reads whole byte ranges through an IoEngine: splits them into chunks, keeps the engine full,
+// resumes short reads, retries what may be retried, and chooses between the device and the page
+// cache: a file opened with DirectMode::automatic is read from the page cache where it is there,
+// directly where not.
 //
-// Worked example, alignment 512: bytes [700, 2100) into `data` (congruent to 700 modulo 512). A direct
-// read asks for [512, 2560). It comes back with 1024 bytes, so [512, 1536) is there; the next one asks
-// for [1536, 2560). The file ends at 2100, so that read is short too, but nothing is missing.
+// Worked example, alignment 512: bytes [700, 2100) into `data` (congruent to 700 modulo 512). A
+// direct read asks for [512, 2560). It comes back with 1024 bytes, so [512, 1536) is there; the
+// next one asks for [1536, 2560). The file ends at 2100, so that read is short too, but nothing is
+// missing.
 //
 // One thread. Does not allocate after construction.
 #pragma once
@@ -21,10 +23,12 @@
 
 namespace s3io {
 
-// One range of at least one byte. The caller owns it, and the memory, until it comes back from `run`.
+// One range of at least one byte. The caller owns it, and the memory, until it comes back from
+// `run`.
 //
-// `data` receives the byte at `offset`, and is congruent to it modulo the file's alignment. A direct
-// read also writes up to one alignment before `data` and after its end: the caller leaves that room.
+// `data` receives the byte at `offset`, and is congruent to it modulo the file's alignment. A
+// direct read also writes up to one alignment before `data` and after its end: the caller leaves
+// that room.
 struct RangeRead {
   DirectFile* file = nullptr;
   int64_t offset = 0;
@@ -84,12 +88,16 @@ class ReadQueue {
   // Reads that came back so far, in whatever state: tells a slow device from a dead one.
   int64_t completions() const { return completions_; }
   // Forgets what was not begun and waits up to `timeout` for the reads in flight. True when none is
-  // left: the queue is as new. Otherwise the kernel may still write into their memory, which must not
-  // be used again, nor the queue.
+  // left: the queue is as new. Otherwise the kernel may still write into their memory, which must
+  // not be used again, nor the queue.
   bool abandon(milliseconds timeout);
 
  private:
-  enum class Route : uint8_t { direct, cached, buffered };
+  enum class Route : uint8_t {
+    direct,
+    cached,
+    buffered
+  };  // the latter two: through the page cache
 
   struct Chunk : ReadRequest {
     RangeRead* range = nullptr;
@@ -102,8 +110,8 @@ class ReadQueue {
 
   void free_all_chunks();
   void begin_chunks();
-  Route first_route(const RangeRead& range);
   Route uncached_route(const RangeRead& range) const;
+  Route route_of(const Chunk& chunk);
   void prepare(Chunk& chunk);
   void handle(Chunk& chunk, std::vector<RangeRead*>& finished);
   bool handle_data(Chunk& chunk, int64_t count);
@@ -117,7 +125,7 @@ class ReadQueue {
   ReadCounters* counters_;
   RangeRead* first_ = nullptr;  // ranges not wholly begun
   RangeRead* last_ = nullptr;
-  std::vector<Chunk> chunks_;   // as many as the engine's depth
+  std::vector<Chunk> chunks_;  // as many as the engine's depth
   Chunk* free_chunks_ = nullptr;
   int chunks_in_flight_ = 0;
   int64_t completions_ = 0;

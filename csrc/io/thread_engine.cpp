@@ -1,6 +1,6 @@
 #include "io/thread_engine.h"
 
-#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,9 +12,7 @@ namespace s3io {
 namespace {
 
 int64_t read_at(const ReadRequest& request) {
-  const iovec vector{request.data, request.length};
-  const int flags = request.cached_only ? RWF_NOWAIT : 0;
-  const ssize_t count = ::preadv2(request.fd, &vector, 1, request.offset, flags);
+  const ssize_t count = ::pread(request.fd, request.data, request.length, request.offset);
   return count >= 0 ? count : -errno;
 }
 
@@ -29,8 +27,9 @@ ThreadEngine::ThreadEngine(const EngineOptions& options)
       threads_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {
       if (!threads_.empty()) break;  // fewer threads than wanted still read everything
-      throw Error(ErrorKind::engine, "cannot start a thread to read with; raise the limit of "
-                                     "processes (ulimit -u)");
+      throw Error(ErrorKind::engine,
+                  "cannot start a thread to read with; raise the limit of "
+                  "processes (ulimit -u)");
     }
   }
 }
@@ -59,11 +58,11 @@ void ThreadEngine::submit(std::span<ReadRequest* const> requests) {
 
 int ThreadEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) {
   std::unique_lock lock(mutex_);
-  // The system clock: ThreadSanitizer does not know waits on the monotonic one, and callers wait in slices.
+  // The system clock: ThreadSanitizer does not know waits on the monotonic one, and callers wait in
+  // slices.
   wanted_ = std::min({min_count, in_flight_, static_cast<int>(done.size())});
-  work_finished_.wait_until(lock, std::chrono::system_clock::now() + timeout, [this] {
-    return static_cast<int>(finished_.size()) >= wanted_;
-  });
+  work_finished_.wait_until(lock, std::chrono::system_clock::now() + timeout,
+                            [this] { return static_cast<int>(finished_.size()) >= wanted_; });
   const size_t count = std::min(finished_.size(), done.size());
   for (size_t index = 0; index < count; ++index) done[index] = finished_.pop();
   in_flight_ -= static_cast<int>(count);

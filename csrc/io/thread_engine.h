@@ -1,4 +1,4 @@
-// Reads through a few threads that call preadv2: the fallback where io_uring is forbidden.
+// Reads through a few threads that call pread: the fallback where io_uring is forbidden.
 #pragma once
 
 #include <condition_variable>

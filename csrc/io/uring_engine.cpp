@@ -20,11 +20,12 @@ std::string setup_failure(int error_number) {
   std::string hint;
   if (error_number == ENOSYS) hint = "the kernel has no io_uring";
   if (error_number == EPERM || error_number == EACCES) {
-    hint = "forbidden here: by sysctl kernel.io_uring_disabled or by the container's seccomp profile";
+    hint =
+        "forbidden here: by sysctl kernel.io_uring_disabled or by the container's seccomp profile";
   }
   if (error_number == ENOMEM) hint = "raise the limit of locked memory (ulimit -l)";
-  return message("io_uring is not available: ", errno_text(error_number),
-                 hint.empty() ? "" : "; ", hint, "; engine='threads' works without it");
+  return message("io_uring is not available: ", errno_text(error_number), hint.empty() ? "" : "; ",
+                 hint, "; engine='threads' works without it");
 }
 
 }  // namespace
@@ -37,7 +38,8 @@ UringEngine::UringEngine(const EngineOptions& options)
     if (status != -EINVAL) break;
   }
   if (status < 0) throw Error(ErrorKind::engine, setup_failure(-status));
-  if ((ring_.features & IORING_FEAT_EXT_ARG) == 0) {  // bounded waits without a timeout request: 5.11
+  if ((ring_.features & IORING_FEAT_EXT_ARG) ==
+      0) {  // bounded waits without a timeout request: 5.11
     io_uring_queue_exit(&ring_);
     throw Error(ErrorKind::engine, setup_failure(ENOSYS));
   }
@@ -56,7 +58,6 @@ void UringEngine::submit(std::span<ReadRequest* const> requests) {
     } else {
       io_uring_prep_read(sqe, request->fd, request->data, request->length, offset);
     }
-    if (request->cached_only) sqe->rw_flags = RWF_NOWAIT;
     io_uring_sqe_set_data(sqe, request);
   }
   in_flight_ += static_cast<int>(requests.size());
@@ -78,19 +79,24 @@ int UringEngine::reap(std::span<ReadRequest*> done) {
   return static_cast<int>(count);
 }
 
+int UringEngine::submit_and_wait(unsigned count, milliseconds timeout) {
+  // Without a timer: even one that has expired puts the thread to sleep.
+  if (timeout <= milliseconds(0)) return io_uring_submit_and_get_events(&ring_);
+  __kernel_timespec relative{};
+  relative.tv_sec = timeout.count() / 1000;
+  relative.tv_nsec = (timeout.count() % 1000) * 1'000'000;
+  io_uring_cqe* unused = nullptr;
+  return io_uring_submit_and_wait_timeout(&ring_, &unused, count, &relative, nullptr);
+}
+
 int UringEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) {
   const int wanted = std::min({min_count, in_flight_, static_cast<int>(done.size())});
   const int ready = static_cast<int>(io_uring_cq_ready(&ring_));
   if (unsubmitted_ > 0 || ready < wanted) {
-    __kernel_timespec relative{};
-    relative.tv_sec = timeout.count() / 1000;
-    relative.tv_nsec = (timeout.count() % 1000) * 1'000'000;
-    io_uring_cqe* unused = nullptr;
-    const int status = io_uring_submit_and_wait_timeout(
-        &ring_, &unused, static_cast<unsigned>(std::max(wanted, 1)), &relative, nullptr);
+    const int status = submit_and_wait(static_cast<unsigned>(std::max(wanted, 1)), timeout);
     unsubmitted_ = static_cast<int>(io_uring_sq_ready(&ring_));
-    // ETIME: nothing came in time. EINTR: a signal. EAGAIN, EBUSY: the kernel is short of memory or of
-    // completion slots; what was not taken stays queued. All of them: the caller comes again.
+    // ETIME: nothing came in time. EINTR: a signal. EAGAIN, EBUSY: the kernel is short of memory or
+    // of completion slots; what was not taken stays queued. All of them: the caller comes again.
     if (status < 0 && status != -ETIME && status != -EINTR && status != -EAGAIN &&
         status != -EBUSY) {
       throw Error(ErrorKind::read, message("io_uring_enter failed: ", errno_text(-status)));

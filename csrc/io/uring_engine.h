@@ -22,12 +22,13 @@ class UringEngine final : public IoEngine {
   std::string_view name() const override { return "uring"; }
 
  private:
+  int submit_and_wait(unsigned count, milliseconds timeout);
   int reap(std::span<ReadRequest*> done);
 
   io_uring ring_{};
   int depth_;
   int in_flight_ = 0;
-  int unsubmitted_ = 0;     // prepared, and handed to the kernel by the next wait
+  int unsubmitted_ = 0;  // prepared, and handed to the kernel by the next wait
   bool can_register_ = false;
   std::vector<bool> registered_;
 };

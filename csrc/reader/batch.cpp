@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "base/align.h"
@@ -42,7 +43,7 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, ReadQ
   batch_.record_numbers = nullptr;
   int64_t used = 0;
   if (source_.options().with_record_numbers) {
-    std::memcpy(buffer_.data(), records_.data(), records_.size() * sizeof(int64_t));
+    std::ranges::copy(std::as_bytes(std::span(records_)), buffer_.data());
     batch_.record_numbers = buffer_.data();
     used = align_up(count * 8, kFieldAlignment);
   }
@@ -68,6 +69,7 @@ void PendingBatch::prepare_reads(int buffer_index, void* owner, ReadQueue& queue
     return;
   }
   place_records(records_, source_.shards(), source_.layout(), source_.alignment(), placement_);
+  if (source_.alignment() == 1) align_with_page_cache();
   files_.resize(placement_.runs.size());
   reads_.resize(placement_.runs.size());
   for (size_t index = 0; index < reads_.size(); ++index) {
@@ -83,6 +85,20 @@ void PendingBatch::prepare_reads(int buffer_index, void* owner, ReadQueue& queue
   }
   for (RangeRead& read : reads_) queue.push(read);
   reads_left_ = reads_.size();
+}
+
+// Copying out of the page cache is up to a third faster between addresses that agree modulo a cache
+// line: shifts the landing zone there, if the buffer has the room and the views stay possible.
+void PendingBatch::align_with_page_cache() {
+  const int64_t shift = placement_.runs.front().file_offset % kCacheLineBytes;
+  const Run& last = placement_.runs.back();
+  const std::byte* end = landing_ + shift + last.position + last.length;
+  if (end > buffer_.data() + buffer_.size()) return;
+  for (size_t index = 0; index < batch_.fields.size(); ++index) {
+    const Field& field = source_.layout().fields[index];
+    if (source_.is_view(index) && shift % size_bytes(field.type) != 0) return;
+  }
+  landing_ += shift;
 }
 
 bool PendingBatch::take_back(const RangeRead& read) {

@@ -58,6 +58,7 @@ class PendingBatch {
 
  private:
   void prepare_reads(int buffer_index, void* owner, ReadQueue& queue);
+  void align_with_page_cache();
   void convert_fields();
 
   RecordSource& source_;

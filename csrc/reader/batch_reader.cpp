@@ -48,7 +48,7 @@ class BatchReader::Worker {
     return entries_[static_cast<size_t>(number) % entries_.size()];
   }
   void read_all(ReadQueue& queue);
-  bool start_batches(ReadQueue& queue);
+  bool start_batch(ReadQueue& queue);
   bool has_free_entry();
   std::optional<AlignedBuf> try_take(int64_t bytes);
   void wait_for_buffer(uint32_t releases_seen);
@@ -127,37 +127,39 @@ void BatchReader::Worker::read_all(ReadQueue& queue) {
   std::vector<RangeRead*> finished;
   while (!stopping_) {
     const uint32_t releases_seen = pool_ != nullptr ? pool_->release_count() : 0;
-    const bool all_started = start_batches(queue);
+    const bool started = start_batch(queue);
     if (!queue.idle()) {
       finished.clear();
-      queue.run(finished, kWaitSlice);
+      // One batch at a time: what comes out of the page cache is there at once, and goes to the
+      // consumer before the next buffer is taken. Few buffers then circulate, and stay in the
+      // processor's caches.
+      queue.run(finished, started ? milliseconds(0) : kWaitSlice);
       for (RangeRead* read : finished) {
         auto* owner = static_cast<Entry*>(read->owner);
         if (owner->batch.take_back(*read)) complete(*owner);
       }
-    } else if (all_started) {
+    } else if (started_ == plan_.num_groups()) {
       return;
-    } else {
+    } else if (!started) {
       wait_for_buffer(releases_seen);
     }
   }
 }
 
-// Starts as many batches as there are buffers. True when the whole plan has been started.
-bool BatchReader::Worker::start_batches(ReadQueue& queue) {
-  for (; started_ < plan_.num_groups(); ++started_) {
-    if (!has_free_entry()) return false;
-    Entry& next_entry = entry(started_);
-    PendingBatch& batch = next_entry.batch;
-    plan_.records(started_, batch.records());
-    const int64_t bytes = source_->batch_bytes(static_cast<int64_t>(batch.records().size()));
-    std::optional<AlignedBuf> buffer = try_take(bytes);
-    if (!buffer) return false;
-    const auto slot = static_cast<int>(buffer->slot());
-    const bool registered = slot >= 0 && queue.register_buffer(slot, buffer->bytes());
-    if (!batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, queue)) {
-      complete(next_entry);
-    }
+// Starts the next batch. False when there is none, or no buffer for it.
+bool BatchReader::Worker::start_batch(ReadQueue& queue) {
+  if (started_ == plan_.num_groups() || !has_free_entry()) return false;
+  Entry& next_entry = entry(started_);
+  PendingBatch& batch = next_entry.batch;
+  plan_.records(started_, batch.records());
+  const int64_t bytes = source_->batch_bytes(static_cast<int64_t>(batch.records().size()));
+  std::optional<AlignedBuf> buffer = try_take(bytes);
+  if (!buffer) return false;
+  const auto slot = static_cast<int>(buffer->slot());
+  const bool registered = slot >= 0 && queue.register_buffer(slot, buffer->bytes());
+  ++started_;
+  if (!batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, queue)) {
+    complete(next_entry);
   }
   return true;
 }
@@ -189,9 +191,11 @@ void BatchReader::Worker::wait_for_buffer(uint32_t releases_seen) {
 
 void BatchReader::Worker::complete(Entry& finished) {
   finished.batch.finish(last_check_, ++completions_);
-  const std::lock_guard lock(mutex_);
-  finished.completed = true;
-  to_consumer_.notify_one();
+  {
+    const std::lock_guard lock(mutex_);
+    finished.completed = true;
+  }
+  to_consumer_.notify_one();  // without the lock, which the consumer takes as it wakes
 }
 
 bool BatchReader::Worker::next(Batch& out, const std::function<void()>& on_wait) {

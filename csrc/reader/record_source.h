@@ -23,7 +23,7 @@ struct ReadOptions {
   int depth = 16;               // reads in flight
   double read_timeout_s = 60;   // longest wait for one batch
   bool with_record_numbers = false;
-  std::shared_ptr<const FaultPlan> faults;  // tests only
+  std::shared_ptr<const FaultPlan> faults = nullptr;  // tests only
 };
 
 struct ReaderCounters {

@@ -1,12 +1,12 @@
 #include "store/atomic_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
-#include <cstdlib>
+#include <cstdint>
 
 #include "base/error.h"
 #include "base/unique_fd.h"
@@ -25,6 +25,19 @@ void write_all(int fd, std::span<const std::byte> data, const std::string& path)
   }
 }
 
+// A new file next to `path`, with the mode that files get here; `name` becomes its path.
+UniqueFd create_beside(const std::string& path, std::string& name) {
+  constexpr int kAttempts = 100;  // names may be left from a process of this number that was killed
+  static std::atomic<uint64_t> counter{0};
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    name = message(path, ".", ::getpid(), ".", counter.fetch_add(1), ".tmp");
+    UniqueFd fd(::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (fd.valid()) return fd;
+    if (errno != EEXIST) break;
+  }
+  throw error_from_errno(errno, "create", path);
+}
+
 std::string folder_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
@@ -39,14 +52,9 @@ void sync_folder(const std::string& folder) {
 }  // namespace
 
 void write_file_atomically(const std::string& path, std::span<const std::byte> data, bool sync) {
-  std::string temporary = path + ".XXXXXX";
-  const UniqueFd fd(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (!fd.valid()) throw error_from_errno(errno, "create", path);
+  std::string temporary;
+  const UniqueFd fd = create_beside(path, temporary);
   try {
-    // mkostemp makes files private; give this one the mode that open() would have given it.
-    const mode_t mask = ::umask(0);
-    ::umask(mask);
-    if (::fchmod(fd.get(), 0666 & ~mask) != 0) throw error_from_errno(errno, "write", path);
     write_all(fd.get(), data, path);
     if (sync && ::fsync(fd.get()) != 0) throw error_from_errno(errno, "sync", path);
     if (::rename(temporary.c_str(), path.c_str()) != 0) {

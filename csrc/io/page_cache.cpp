@@ -1,0 +1,41 @@
+#include "io/page_cache.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace s3io {
+namespace {
+
+#ifdef SYS_cachestat
+constexpr long kCachestat = SYS_cachestat;
+#else
+constexpr long kCachestat = 451;  // the same on every architecture
+#endif
+
+// As in linux/mman.h since 6.5.
+struct CachestatRange {
+  uint64_t offset;
+  uint64_t length;
+};
+struct Cachestat {
+  uint64_t cached_pages;
+  uint64_t dirty_pages;
+  uint64_t writeback_pages;
+  uint64_t evicted_pages;
+  uint64_t recently_evicted_pages;
+};
+
+}  // namespace
+
+CacheState cache_state(int fd, int64_t offset, int64_t length) {
+  const int64_t page_bytes = ::sysconf(_SC_PAGESIZE);
+  CachestatRange range{static_cast<uint64_t>(offset), static_cast<uint64_t>(length)};
+  Cachestat result{};
+  if (::syscall(kCachestat, fd, &range, &result, 0) != 0) return CacheState::unknown;
+  const int64_t first_page = offset / page_bytes;
+  const int64_t end_page = (offset + length - 1) / page_bytes + 1;
+  const bool all = static_cast<int64_t>(result.cached_pages) >= end_page - first_page;
+  return all ? CacheState::cached : CacheState::missing;
+}
+
+}  // namespace s3io

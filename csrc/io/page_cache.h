@@ -1,0 +1,18 @@
+// Whether a range of a file is in the page cache.
+#pragma once
+
+#include <cstdint>
+
+namespace s3io {
+
+enum class CacheState : uint8_t {
+  cached,   // every page of the range
+  missing,  // at least one page is not there
+  unknown,  // the kernel does not say: before Linux 6.5, or the file belongs to somebody else
+};
+
+// Asks with cachestat(2), which reads nothing and starts no readahead (a read with RWF_NOWAIT
+// starts it, and so spoils the device for the direct read that follows). `length` is above 0.
+CacheState cache_state(int fd, int64_t offset, int64_t length);
+
+}  // namespace s3io

@@ -1,0 +1,145 @@
+"""Fixtures, and what every test is held to: it leaves no descriptor, thread or mapping behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import hypothesis
+import pytest
+import support
+import torch
+
+from torch_s3io import _C
+
+hypothesis.settings.register_profile(
+    "default",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[
+        hypothesis.HealthCheck.function_scoped_fixture,
+        hypothesis.HealthCheck.too_slow,
+    ],
+)
+hypothesis.settings.load_profile("default")
+
+IGNORED_FOLDER = Path(__file__).parents[1] / "data"
+MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="NEEDS CUDA, which this machine does not have: not tested")
+    for item in items:
+        if item.get_closest_marker("needs_cuda"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warmed_up() -> None:
+    """What other libraries make once and keep must not look like a leak of the first test."""
+    torch.set_num_threads(1)
+    resource_tracker.ensure_running()
+    gc.collect()
+    gc.freeze()  # the check below collects garbage often: let it pass over what is there for good
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    with support.nothing_leaked():
+        yield
+
+
+def file_system_of(folder: Path) -> str:
+    """Type of the file system that holds the folder, from the longest matching mount point."""
+    best, kind = Path("/"), ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        mount = Path(fields.split()[4])
+        if folder.resolve().is_relative_to(mount) and len(mount.parts) >= len(best.parts):
+            best, kind = mount, rest.split()[0]
+    return kind
+
+
+def has_direct_reads(folder: Path) -> bool:
+    if file_system_of(folder) in MEMORY_FILE_SYSTEMS:
+        return False
+    probe = folder / "probe"
+    probe.write_bytes(bytes(4096))
+    try:
+        os.close(os.open(probe, os.O_RDONLY | os.O_DIRECT))
+    except OSError:
+        return False
+    finally:
+        probe.unlink()
+    return True
+
+
+@pytest.fixture(scope="session")
+def _disk_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    first = tmp_path_factory.getbasetemp()
+    if has_direct_reads(first):
+        yield first
+        return
+    IGNORED_FOLDER.mkdir(exist_ok=True)
+    second = Path(tempfile.mkdtemp(prefix="tests-", dir=IGNORED_FOLDER))
+    try:
+        if not has_direct_reads(second):
+            pytest.skip(f"NO FOLDER ON A DISK WITH O_DIRECT: neither {first} nor {second}")
+        yield second
+    finally:
+        shutil.rmtree(second, ignore_errors=True)
+
+
+@pytest.fixture
+def disk(_disk_root: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """An empty folder on a disk with O_DIRECT."""
+    folder = Path(tempfile.mkdtemp(prefix="disk-", dir=_disk_root))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def public_folder(disk: Path) -> Iterator[Path]:
+    """A folder on the same kind of disk that every user can reach."""
+    for candidate in (Path(tempfile.gettempdir()), Path("/var/tmp")):
+        if not has_direct_reads(candidate):
+            continue
+        folder = Path(tempfile.mkdtemp(prefix="torch-s3io-tests-", dir=candidate))
+        folder.chmod(0o755)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    pytest.skip("NO PUBLIC FOLDER ON A DISK WITH O_DIRECT")
+
+
+@pytest.fixture
+def needs_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("NEEDS ROOT to become another user: not tested")
+
+
+@pytest.fixture(params=["uring", "threads"])
+def engine(request: pytest.FixtureRequest) -> str:
+    reason = _C.uring_unavailable_reason()
+    if request.param == "uring" and reason:
+        pytest.skip(f"NO IO_URING HERE: {reason}")
+    return request.param
+
+
+@pytest.fixture
+def needs_uring() -> None:
+    reason = _C.uring_unavailable_reason()
+    if reason:
+        pytest.skip(f"NO IO_URING HERE: {reason}")
+
+
+@pytest.fixture(params=["auto", "require", "off"])
+def direct(request: pytest.FixtureRequest) -> str:
+    return request.param

@@ -1,0 +1,75 @@
+// Rounding, byte ranges, errno to errors.
+#include <doctest/doctest.h>
+
+#include <cerrno>
+#include <limits>
+#include <random>
+
+#include "base/align.h"
+#include "base/byte_range.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "testing.h"
+
+namespace s3io::testing {
+namespace {
+
+constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+
+TEST_CASE("align_down and align_up give the nearest multiples") {
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 1000; ++round) {
+    const int64_t alignment = int64_t{1} << (random() % 22);
+    const auto value = static_cast<int64_t>(random() >> 20);
+    CHECK(align_down(value, alignment) == value / alignment * alignment);
+    CHECK(align_up(value, alignment) == (value + alignment - 1) / alignment * alignment);
+  }
+}
+
+TEST_CASE("only powers of two are powers of two") {
+  for (int64_t value = -5; value <= 70; ++value) {
+    const bool expected = value == 1 || value == 2 || value == 4 || value == 8 || value == 16 ||
+                          value == 32 || value == 64;
+    CHECK(is_power_of_two(value) == expected);
+  }
+}
+
+TEST_CASE("a byte range is refused when negative or overflowing, and the error names the path") {
+  CHECK(ByteRange::checked(0, 0, "p").end() == 0);
+  CHECK(ByteRange::checked(kMax - 5, 5, "p").end() == kMax);
+  const std::vector<std::pair<int64_t, int64_t>> bad{{-1, 1},   {1, -1},      {kMax, 1},
+                                                     {1, kMax}, {kMax, kMax}, {-kMax - 1, 0}};
+  for (const auto& [offset, length] : bad) {
+    const Caught error = caught([&] { ByteRange::checked(offset, length, "some/file"); });
+    CHECK(error.kind == ErrorKind::range);
+    CHECK(error.says("some/file"));
+    CHECK(error.says(std::to_string(offset)));
+  }
+}
+
+TEST_CASE("errno becomes a kind and a text with its name") {
+  CHECK(kind_of_errno(ENOENT) == ErrorKind::not_found);
+  CHECK(kind_of_errno(EACCES) == ErrorKind::access);
+  CHECK(kind_of_errno(EISDIR) == ErrorKind::config);
+  CHECK(kind_of_errno(EMFILE) == ErrorKind::out_of_memory);
+  CHECK(kind_of_errno(ESTALE) == ErrorKind::file_changed);
+  CHECK(kind_of_errno(EIO) == ErrorKind::read);
+  CHECK(errno_text(EIO) == "EIO (Input/output error)");
+  CHECK(errno_text(99999).find("99999") != std::string::npos);
+  const Error error = error_from_errno(EMFILE, "open", "some/file");
+  CHECK(std::string(error.what()).find("some/file: cannot open: EMFILE") == 0);
+  CHECK(std::string(error.what()).find("ulimit -n") != std::string::npos);
+}
+
+TEST_CASE("a deadline never overflows, whatever the number of seconds") {
+  for (const double seconds : {-1.0, 0.0, 1e300, std::numeric_limits<double>::infinity(),
+                               std::numeric_limits<double>::quiet_NaN()}) {
+    const Clock::time_point before = Clock::now();
+    const Clock::time_point deadline = deadline_after(seconds);
+    CHECK(deadline >= before);
+    CHECK(deadline <= Clock::now() + std::chrono::hours(24 * 366));
+  }
+}
+
+}  // namespace
+}  // namespace s3io::testing

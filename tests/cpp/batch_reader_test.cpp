@@ -1,0 +1,256 @@
+// Batches in order, with the right records, whatever the layout, the engine and the pool.
+#include "reader/batch_reader.h"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <random>
+#include <utility>
+
+#include "data_set.h"
+#include "leak_check.h"
+#include "testing.h"
+
+namespace s3io::testing {
+namespace {
+
+// Reads the whole plan and checks every batch. Returns how many there were.
+int64_t read_all(const DataSet& data, const std::shared_ptr<RecordSource>& source,
+                 const EpochPlan& plan, const std::shared_ptr<BufferPool>& pool) {
+  BatchReader reader(source, plan, pool);
+  Batch batch;
+  int64_t number = 0;
+  std::vector<int64_t> records;
+  for (; reader.next(batch); ++number) {
+    plan.records(number, records);
+    REQUIRE(data.holds(batch, records));
+  }
+  CHECK(number == plan.num_groups());
+  return number;
+}
+
+TEST_CASE("all batches are right for random layouts, engines, modes, pools and plans") {
+  const LeakCheck leaks;
+  std::mt19937_64 random(80);
+  const std::vector<EngineKind> engines = engines_here();
+  for (int round = 0; round < 150; ++round) {
+    CAPTURE(round);
+    const auto header =
+        static_cast<int64_t>(random() % 3 == 0 ? random() % 600 : random() % 2 * 128);
+    std::vector<int64_t> counts(1 + random() % 4);
+    for (int64_t& count : counts) count = static_cast<int64_t>(random() % 40);
+    counts[0] += 1;
+    const DataSet data(random_layout(random), header, counts, random());
+    const std::vector<DirectMode> modes = data.modes();
+    ReadOptions options;
+    options.direct = modes[random() % modes.size()];
+    options.engine = engines[random() % engines.size()];
+    options.chunk_bytes = random() % 2 == 0 ? 1 : 1 << 20;
+    options.depth = static_cast<int>(1 + random() % 8);
+    options.with_record_numbers = random() % 2 == 0;
+    const auto source = data.source(options);
+    const EpochPlan plan({.num_records = data.num_records(),
+                          .batch_size = static_cast<int64_t>(1 + random() % 12),
+                          .drop_last = random() % 2 == 0,
+                          .worker = 0,
+                          .num_workers = static_cast<int64_t>(1 + random() % 2),
+                          .group_size = static_cast<int64_t>(1 + random() % 3)});
+    if (random() % 2 == 0) data.make_files_cold();
+    const auto capacity = static_cast<int64_t>(random() % 9);
+    const auto pool =
+        capacity > 0 ? make_pool(*source, plan.max_group_records(), capacity) : nullptr;
+    const int64_t batches = read_all(data, source, plan, pool);
+    CHECK(source->counters().batches == batches);
+    if (pool != nullptr) {
+      CHECK(pool->stats().taken == batches);
+      CHECK(is_whole(*pool));
+    }
+  }
+}
+
+TEST_CASE("neighbouring records are delivered where the device wrote them, without a copy") {
+  const DataSet data(bytes_layout(777), 13, {50}, 81);
+  for (const DirectMode mode : data.modes()) {
+    const auto source = data.source({.direct = mode});
+    read_all(data, source, EpochPlan({.num_records = 50, .batch_size = 8}),
+             make_pool(*source, 8, 4));
+    CHECK(source->counters().copied_bytes == 0);
+    CHECK(source->counters().spilled_batches == 0);
+    CHECK(source->counters().batch_bytes == 50 * 777);
+  }
+}
+
+TEST_CASE("a data set without records has no batches") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(10), 5, {0, 0}, 82);
+  const auto source = data.source({});
+  CHECK(read_all(data, source, EpochPlan({.num_records = 0}), nullptr) == 0);
+}
+
+TEST_CASE("the reader reads ahead as far as the pool allows, and no further") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(1000), 0, {40}, 83);
+  const auto source = data.source({});
+  const auto pool = make_pool(*source, 4, 3);
+  const EpochPlan plan({.num_records = 40, .batch_size = 4});
+  BatchReader reader(source, plan, pool);
+  CHECK(holds_soon([&] { return source->counters().batches == 3; }));
+  CHECK(pool->stats().in_use == 3);
+  Batch batch;
+  REQUIRE(reader.next(batch));
+  CHECK(data.holds(batch, {0, 1, 2, 3}));
+  CHECK(source->counters().batches == 3);  // the consumer still holds the first one
+  REQUIRE(reader.next(batch));             // and now gave it back
+  CHECK(holds_soon([&] { return source->counters().batches == 4; }));
+  CHECK(pool->stats().in_use == 3);
+}
+
+TEST_CASE("a consumer that keeps every batch gets copies, counted, and is never stuck") {
+  const LeakCheck leaks;
+  std::mt19937_64 random(84);
+  const DataSet data(random_layout(random), 0, {60}, 84);
+  for (int64_t capacity = 1; capacity <= 8; ++capacity) {
+    for (const bool numbers : {false, true}) {
+      const auto source = data.source({.with_record_numbers = numbers});
+      const auto pool = make_pool(*source, 4, capacity);
+      const EpochPlan plan({.num_records = 60, .batch_size = 4});
+      BatchReader reader(source, plan, pool);
+      std::vector<Batch> kept;
+      std::vector<void*> owners;  // as tensors hold them
+      for (Batch batch; reader.next(batch);) {
+        owners.push_back(batch.buffer.detach());
+        kept.push_back(std::exchange(batch, Batch()));
+      }
+      REQUIRE(kept.size() == 15);
+      const int64_t lent = std::max<int64_t>(0, capacity >= 4 ? capacity - 2 : capacity - 1);
+      CHECK(source->counters().spilled_batches == 15 - lent);
+      CHECK(pool->stats().in_use == lent);
+      std::vector<int64_t> records;
+      for (int64_t number = 0; number < 15; ++number) {  // none was overwritten by a later one
+        plan.records(number, records);
+        CHECK(data.has_rows(kept[static_cast<size_t>(number)], records));
+      }
+      for (void* owner : owners) AlignedBuf::free_detached(owner);
+      CHECK(is_whole(*pool));
+    }
+  }
+}
+
+TEST_CASE("a reader may be closed after any number of batches") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(3000), 7, {30, 30}, 85);
+  for (const EngineKind engine : engines_here()) {
+    for (int64_t wanted = 0; wanted <= 12; ++wanted) {
+      const auto source = data.source({.engine = engine});
+      const auto pool = make_pool(*source, 5, 4);
+      BatchReader reader(source, EpochPlan({.num_records = 60, .batch_size = 5}), pool);
+      Batch batch;
+      for (int64_t number = 0; number < wanted; ++number) REQUIRE(reader.next(batch));
+      reader.close();
+      reader.close();
+      CHECK_FALSE(reader.next(batch));
+      batch = Batch();
+      CHECK(is_whole(*pool));
+    }
+  }
+}
+
+TEST_CASE("whoever waits for a batch may give up, which closes the reader") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(100), 0, {10}, 86);
+  const auto source = data.source({});
+  const auto pool = make_pool(*source, 5, 1);
+  {
+    const AlignedBuf taken_by_another = pool->take(1, 0);
+    BatchReader reader(source, EpochPlan({.num_records = 10, .batch_size = 5}), pool);
+    Batch batch;
+    CHECK_THROWS_AS(reader.next(batch, [] { throw std::runtime_error("interrupted"); }),
+                    std::runtime_error);
+    CHECK_FALSE(reader.next(batch));
+  }
+  CHECK(is_whole(*pool));
+}
+
+TEST_CASE("several readers share one pool") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(2000), 0, {100}, 87);
+  const auto source = data.source({});
+  const auto pool = make_pool(*source, 4, 3);
+  std::atomic<int64_t> right{0};
+  std::vector<std::thread> threads;
+  for (int64_t worker = 0; worker < 3; ++worker) {
+    threads.emplace_back([&, worker] {
+      const EpochPlan plan(
+          {.num_records = 100, .batch_size = 4, .worker = worker, .num_workers = 3});
+      BatchReader reader(source, plan, pool);
+      std::vector<int64_t> records;
+      Batch batch;
+      for (int64_t number = 0; reader.next(batch); ++number) {
+        plan.records(number, records);
+        right += data.holds(batch, records) ? 1 : 0;
+        batch = Batch();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(right == 25);
+  CHECK(is_whole(*pool));
+}
+
+TEST_CASE("a pool whose buffers are too small or not aligned is refused, with the numbers") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(1000), 0, {10}, 88);
+  const auto source = data.source({});
+  const EpochPlan plan({.num_records = 10, .batch_size = 4});
+  const int64_t needed = source->batch_bytes(4);
+  const auto make = [&](const BufferPoolConfig& config) {
+    BatchReader reader(source, plan, std::make_shared<BufferPool>(config));
+  };
+  const Caught too_small = caught([&] { make({.capacity = 2, .buffer_size = needed - 1}); });
+  CHECK(too_small.kind == ErrorKind::config);
+  CHECK(too_small.says(std::to_string(needed)));
+  CHECK(too_small.says("BufferPoolConfig.buffer_size"));
+  if (source->alignment() == 1) return;
+  const Caught unaligned =
+      caught([&] { make({.capacity = 2, .buffer_size = needed, .alignment = 64}); });
+  CHECK(unaligned.kind == ErrorKind::config);
+  CHECK(unaligned.says("BufferPoolConfig.alignment"));
+}
+
+TEST_CASE("a fork while a reader lives disturbs neither process") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(2000), 0, {40}, 89);
+  for (const EngineKind engine : engines_here()) {
+    const auto source = data.source({.engine = engine});
+    const auto pool = make_pool(*source, 4, 3);
+    const EpochPlan plan({.num_records = 40, .batch_size = 4});
+    auto reader = std::make_unique<BatchReader>(source, plan, pool);
+    Batch batch;
+    REQUIRE(reader->next(batch));
+    CHECK(run_in_child([&] {
+            require_in_child(data.holds(batch, {0, 1, 2, 3}), "the child cannot see the batch");
+            bool refused = false;
+            try {
+              Batch other;
+              reader->next(other);
+            } catch (const Error& error) {
+              refused = error.kind() == ErrorKind::config;
+            }
+            require_in_child(refused, "the child could read on");
+            batch = Batch();
+            reader.reset();
+          }) == "");
+    CHECK(data.holds(batch, {0, 1, 2, 3}));
+    std::vector<int64_t> records;
+    for (int64_t number = 1; reader->next(batch); ++number) {
+      plan.records(number, records);
+      CHECK(data.holds(batch, records));
+    }
+    CHECK(source->counters().batches == 10);
+    reader.reset();
+    CHECK(is_whole(*pool));
+  }
+}
+
+}  // namespace
+}  // namespace s3io::testing

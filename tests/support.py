@@ -1,0 +1,234 @@
+"""What several test files share: what the kernel says of this process, files with known bytes, and
+programs that run in a process of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import mmap
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import torch_s3io
+
+IMPORT_PATH = str(Path(torch_s3io.__file__).parents[1])  # the package that is being tested
+DEADLINE_S = 60.0  # longest wait for anything that must happen
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def random_bytes(size: int, seed: int = 0) -> bytes:
+    return np.random.default_rng(seed).bytes(size)
+
+
+def write_file(path: Path, data: bytes, *, age_s: float = 100.0) -> Path:
+    """Writes a file that looks ``age_s`` old, so that a later change always changes its time."""
+    path.write_bytes(data)
+    then = time.time_ns() - int(age_s * 1e9)
+    os.utime(path, ns=(then, then))
+    return path
+
+
+def make_cold(path: Path) -> None:
+    """Drops the file's pages from the page cache; fails if they stay."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert cached_pages(path) == 0, "the page cache keeps this file"
+
+
+def make_warm(path: Path) -> None:
+    path.read_bytes()
+    assert cached_pages(path) == -(-path.stat().st_size // mmap.PAGESIZE)
+
+
+def cached_pages(path: Path) -> int:
+    """Pages of the file in the page cache, as mincore(2) says."""
+    size = path.stat().st_size
+    flags = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), size, **flags) as mapping:
+        resident = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+        anchor = ctypes.c_char.from_buffer(mapping)
+        address = ctypes.c_void_p(ctypes.addressof(anchor))
+        status = _libc.mincore(address, ctypes.c_size_t(size), resident)
+        del anchor
+        assert status == 0, os.strerror(ctypes.get_errno())
+    return sum(byte & 1 for byte in resident)
+
+
+# What the kernel says of this process -----------------------------------------------------------
+
+
+def open_files() -> dict[int, str]:
+    """Number and target of every open file descriptor."""
+    targets = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            targets[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return {fd: target for fd, target in targets.items() if not target.startswith("/proc/")}
+
+
+def is_direct(fd: int) -> bool:
+    """Whether the descriptor is open with O_DIRECT."""
+    info = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    match = re.search(r"^flags:\s*([0-7]+)$", info, re.MULTILINE)
+    assert match, info
+    return bool(int(match[1], 8) & os.O_DIRECT)
+
+
+def rings() -> list[int]:
+    """Descriptors of io_uring instances."""
+    return [fd for fd, target in open_files().items() if "io_uring" in target]
+
+
+def registered_buffers(ring: int) -> int:
+    info = Path(f"/proc/self/fdinfo/{ring}").read_text()
+    return len(re.findall(r"^\s*\d+: 0x[0-9a-f]+/\d+$", info, re.MULTILINE))
+
+
+def thread_ids() -> set[int]:
+    """Threads of this process, without the kernel's own io_uring workers and what has ended."""
+    threads = set()
+    for name in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = Path(f"/proc/self/task/{name}/status").read_text()
+            comm = re.search(r"^Name:\s*(.*)$", status, re.MULTILINE)
+            ended = re.search(r"^State:\s*[ZX]", status, re.MULTILINE)
+            if comm and not comm[1].startswith("iou-") and not ended:
+                threads.add(int(name))
+    return threads
+
+
+def pool_mappings() -> list[tuple[int, int]]:
+    """Address ranges [begin, end) of the mappings of buffer pools."""
+    ranges = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "memfd:torch_s3io" in line:
+            begin, end = line.split()[0].split("-")
+            ranges.append((int(begin, 16), int(end, 16)))
+    return ranges
+
+
+def device_bytes() -> int:
+    """Bytes that this process has caused to be read from a device."""
+    match = re.search(r"^read_bytes: (\d+)$", Path("/proc/self/io").read_text(), re.MULTILINE)
+    assert match
+    return int(match[1])
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What must be after a test as it was before."""
+
+    files: dict[int, str]
+    threads: int
+    mappings: list[tuple[int, int]]
+
+    @classmethod
+    def now(cls) -> Resources:
+        return cls(open_files(), len(thread_ids()), pool_mappings())
+
+
+def holds_soon(condition) -> bool:
+    """Looks again until the condition holds, within a bound: threads end after the join."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        os.sched_yield()
+    return True
+
+
+@contextlib.contextmanager
+def nothing_leaked() -> Iterator[None]:
+    """Descriptors, threads and mapped pools are at the end what they were at the beginning."""
+    gc.collect()
+    before = Resources.now()
+    yield
+    gc.collect()
+    assert holds_soon(lambda: len(thread_ids()) <= before.threads), "a thread is left"
+    after = Resources.now()
+    files = {fd: name for fd, name in after.files.items() if before.files.get(fd) != name}
+    assert files == {}, "file descriptors are left open"
+    assert set(after.mappings) <= set(before.mappings), "the mapping of a pool is left"
+
+
+# Programs ---------------------------------------------------------------------------------------
+
+
+def run_program(source: str, *arguments: object, env: dict[str, str] | None = None) -> str:
+    """What a Python program prints, run in a process of its own; it must succeed.
+
+    It can import this module; ``arguments`` are its sys.argv[1:].
+    """
+    process = subprocess.run(
+        program_command(source, *arguments),
+        env=program_env(env),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S * 2,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+def program_command(source: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)]
+
+
+def program_env(env: dict[str, str] | None = None) -> dict[str, str]:
+    paths = os.pathsep.join([IMPORT_PATH, str(Path(__file__).parent)])
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **(env or {})}
+
+
+def become_nobody() -> None:
+    """Gives up root and all its capabilities, for good. Import everything before."""
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+
+def forbid_system_call(number: int, error_number: int) -> None:
+    """Makes a system call fail in this process, as the seccomp profile of a container does."""
+
+    class Instruction(ctypes.Structure):
+        _fields_ = [
+            ("code", ctypes.c_uint16),
+            ("jump_if", ctypes.c_uint8),
+            ("jump_else", ctypes.c_uint8),
+            ("value", ctypes.c_uint32),
+        ]
+
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_uint16), ("code", ctypes.c_void_p)]
+
+    load_number, jump_if_equal, give_back = 0x20, 0x15, 0x06
+    fail, allow = 0x00050000 | error_number, 0x7FFF0000
+    code = (Instruction * 4)(
+        Instruction(load_number, 0, 0, 0),
+        Instruction(jump_if_equal, 0, 1, number),
+        Instruction(give_back, 0, 0, fail),
+        Instruction(give_back, 0, 0, allow),
+    )
+    program = Program(4, ctypes.addressof(code))
+    set_no_new_privileges, set_seccomp, mode_filter = 38, 22, 2
+    assert _libc.prctl(set_no_new_privileges, 1, 0, 0, 0) == 0
+    assert _libc.prctl(set_seccomp, mode_filter, ctypes.byref(program), 0, 0) == 0, (
+        "seccomp filters are not to be had here"
+    )
+
+
+IO_URING_SETUP, IO_URING_ENTER = 425, 426  # the same numbers on all architectures

@@ -1,0 +1,425 @@
+"""FileStore against open().read(), and the effect of each of its settings."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import stat
+import tempfile
+import threading
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from support import (
+    cached_pages,
+    holds_soon,
+    is_direct,
+    make_cold,
+    open_files,
+    pool_mappings,
+    random_bytes,
+    thread_ids,
+    write_file,
+)
+
+from torch_s3io import (
+    _C,
+    BufferPoolConfig,
+    ConfigError,
+    Error,
+    FileStore,
+    FileSystemConfig,
+    NotFoundError,
+    PoolTimeoutError,
+    RangeEngineConfig,
+    RangeError,
+)
+
+MIB = 1 << 20
+ENGINES = ["threads"] if _C.uring_unavailable_reason() else ["uring", "threads"]
+POOL = BufferPoolConfig(capacity=2, buffer_size=256 * 1024)
+
+
+def store_with(engine="auto", **fields) -> FileStore:
+    return FileStore(FileSystemConfig(**fields), engine=engine)
+
+
+@settings(max_examples=80)
+@given(
+    size=st.one_of(st.integers(0, 3 * MIB), st.sampled_from([0, 1, 511, 512, 4096, MIB])),
+    data=st.data(),
+    engine=st.sampled_from(ENGINES),
+    direct_io=st.sampled_from(["auto", "require", "off"]),
+    splits=st.booleans(),
+    pool=st.sampled_from([None, POOL, BufferPoolConfig(capacity=3, buffer_size=4 * MIB)]),
+)
+def test_any_range_has_the_bytes_of_the_file(disk, size, data, engine, direct_io, splits, pool):
+    content = random_bytes(size)
+    path = write_file(disk / "x.bin", content)
+    ranges = RangeEngineConfig(chunk_size=65536, min_split_size=100_000, max_concurrent_ranges=5)
+    store = store_with(
+        engine,
+        direct_io=direct_io,
+        buffer_pool=pool,
+        range_engine=ranges,
+        enable_range_engine=splits,
+    )
+    whole = store.get(path)
+    assert whole.dtype == torch.uint8
+    assert whole.shape == (size,)
+    assert whole.numpy().tobytes() == content
+    del whole
+    for _ in range(4):
+        offset = data.draw(st.integers(0, size))
+        length = data.draw(st.integers(0, size - offset))
+        got = store.get_range(path, offset, length)
+        assert got.shape == (length,)
+        assert got.numpy().tobytes() == content[offset : offset + length]
+        got.fill_(7)
+        del got
+    assert path.read_bytes() == content
+    assert store.stats()["pool_in_use"] == 0
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(-1, 1), (0, -1), (0, 1001), (1001, 0), (1000, 1), (1 << 62, 1 << 62), (2**63 - 1, 2**63 - 1)],
+)
+def test_a_range_outside_of_the_file_is_a_range_error(disk, offset, length):
+    path = write_file(disk / "x.bin", bytes(1000))
+    with pytest.raises(RangeError, match=r"x\.bin") as caught:
+        FileStore().get_range(path, offset, length)
+    assert isinstance(caught.value, IndexError)
+
+
+@pytest.mark.parametrize(
+    "range_", [(0, 1 << 63), (1 << 70, 1), (-(1 << 64), 1), (0.5, 1), ("0", 1)]
+)
+def test_what_is_no_64_bit_range_is_refused(disk, range_):
+    path = write_file(disk / "x.bin", bytes(1000))
+    with pytest.raises((RangeError, TypeError)):
+        FileStore().get_range(path, *range_)
+
+
+def test_the_empty_range_at_the_end_is_empty(disk):
+    path = write_file(disk / "x.bin", bytes(1000))
+    assert FileStore().get_range(path, 1000, 0).shape == (0,)
+
+
+def test_a_missing_file_is_not_found_by_every_call(disk):
+    store = FileStore()
+    for attempt in (store.get, store.stat, lambda path: store.get_range(path, 0, 1)):
+        with pytest.raises(NotFoundError, match=r"no\.bin"):
+            attempt(disk / "no.bin")
+    with pytest.raises(NotFoundError):
+        store.list(disk / "no" / "x")
+
+
+def test_a_folder_is_no_object(disk):
+    for attempt in (FileStore().get, FileStore().stat):
+        with pytest.raises(ConfigError, match="directory"):
+            attempt(disk)
+
+
+def test_stat_says_what_the_system_says(disk):
+    path = write_file(disk / "x.bin", bytes(12345))
+    info = FileStore().stat(path)
+    assert info.size_bytes == 12345
+    assert info.modified_ns == path.stat().st_mtime_ns
+    assert info.direct_alignment > 0
+    assert "12345" in repr(info)
+
+
+@pytest.fixture
+def tree(disk):
+    for name in ("a/x.bin", "a/y.bin", "a/b/z.bin", "ab.bin", "c.bin", ".hidden"):
+        path = disk / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (disk / "link.bin").symlink_to(disk / "c.bin")
+    (disk / "folder-link").symlink_to(disk / "a")
+    (disk / "empty").mkdir()
+    os.mkfifo(disk / "fifo")
+    return disk
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "a", "a/", "a/b", "a/x", "ab", "c.bin", "nothing", "empty/"]
+)
+def test_list_names_the_files_that_begin_with_a_prefix(tree, prefix):
+    every_file = [
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(tree)
+        for name in names
+        if os.path.isfile(os.path.join(folder, name))
+    ]
+    wanted = f"{tree}/{prefix}"
+    assert FileStore().list(wanted) == sorted(p for p in every_file if p.startswith(wanted))
+
+
+def test_list_takes_relative_prefixes(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    assert FileStore().list("a/") == ["a/b/z.bin", "a/x.bin", "a/y.bin"]
+    assert FileStore().list("ab") == ["ab.bin"]
+    assert FileStore().list("./ab") == ["./ab.bin"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"abc",
+        bytearray(b"abc"),
+        memoryview(b"abcdef")[2:4],
+        torch.arange(10),
+        torch.arange(10, dtype=torch.bfloat16),
+        torch.zeros(2, 3, 4),
+        torch.tensor(1.5),
+        torch.empty(0),
+        torch.ones(4, requires_grad=True),
+        np.arange(5, dtype="f4"),
+    ],
+    ids=lambda data: type(data).__name__,
+)
+def test_what_is_put_is_what_is_read(disk, data):
+    path = disk / "x.bin"
+    store = FileStore()
+    store.put(path, data)
+    if isinstance(data, torch.Tensor):
+        expected = data.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
+    else:
+        expected = bytes(data)
+    assert path.read_bytes() == expected
+    assert store.get(path).numpy().tobytes() == expected
+    assert [entry.name for entry in disk.iterdir()] == ["x.bin"]
+
+
+def test_put_replaces_and_open_readers_keep_the_old_bytes(disk):
+    path = write_file(disk / "x.bin", b"old")
+    store = FileStore()
+    with open(path, "rb") as old:
+        store.put(path, b"new and longer")
+        assert old.read() == b"old"
+    assert store.get(path).numpy().tobytes() == b"new and longer"
+
+
+def test_put_gives_the_mode_that_open_would_give(disk):
+    old = os.umask(0o027)
+    try:
+        FileStore().put(disk / "x.bin", b"abc")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((disk / "x.bin").stat().st_mode) == 0o640
+
+
+def test_a_put_that_fails_leaves_nothing(disk):
+    store = FileStore()
+    with pytest.raises(NotFoundError, match="x.bin"):
+        store.put(disk / "no" / "x.bin", b"abc")
+    (disk / "folder").mkdir()
+    with pytest.raises(Error, match="folder"):
+        store.put(disk / "folder", b"abc")
+    for data in (torch.zeros(4, 4).T, torch.zeros(3, device="meta")):
+        with pytest.raises(ConfigError, match="contiguous"):
+            store.put(disk / "x.bin", data)
+    for data in (3, None, "text", [1, 2]):
+        with pytest.raises((ConfigError, TypeError)):
+            store.put(disk / "x.bin", data)
+    assert [entry.name for entry in disk.iterdir()] == ["folder"]
+
+
+# Each setting has its effect ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(disk):
+    return write_file(disk / "large.bin", random_bytes(2 * MIB))
+
+
+def test_direct_io_decides_how_the_file_is_opened_and_read(large):
+    for direct_io, flags in (("require", [True]), ("off", [False]), ("auto", [False, True])):
+        store = store_with(direct_io=direct_io)
+        make_cold(large)
+        store.get(large)
+        fds = [fd for fd, target in open_files().items() if target == str(large)]
+        assert sorted(map(is_direct, fds)) == flags
+        stats = store.stats()
+        assert (stats["direct_bytes"] > 0) == (direct_io != "off")
+        assert (stats["buffered_bytes"] > 0) == (direct_io == "off")
+        if direct_io != "auto":
+            assert (cached_pages(large) > 0) == (direct_io == "off")
+        del store
+
+
+def test_alignment_raises_that_of_direct_reads(large):
+    store = store_with(direct_io="require", alignment=65536)
+    got = store.get_range(large, 70_000, 10)
+    assert got.numpy().tobytes() == large.read_bytes()[70_000:70_010]
+    assert got.data_ptr() % 65536 == 70_000 % 65536
+    assert store.stats()["direct_bytes"] == 65536
+    plain = store_with(direct_io="require")
+    plain.get_range(large, 70_000, 10)
+    assert plain.stats()["direct_bytes"] == plain.stat(large).direct_alignment
+
+
+def test_a_pool_must_be_aligned_enough(large):
+    pool = BufferPoolConfig(capacity=2, buffer_size=MIB, alignment=4096)
+    store = store_with(direct_io="require", alignment=65536, buffer_pool=pool)
+    with pytest.raises(ConfigError, match=r"BufferPoolConfig\.alignment"):
+        store.get_range(large, 0, 10)
+
+
+def test_min_io_size_sends_short_reads_through_the_page_cache(large):
+    make_cold(large)
+    store = store_with(min_io_size=10_000)
+    store.get_range(large, 0, 9_999)
+    assert store.stats()["direct_bytes"] == 0
+    assert store.stats()["buffered_bytes"] == 9_999
+    make_cold(large)
+    store.get_range(large, 0, 10_000)
+    assert store.stats()["buffered_bytes"] == 9_999
+    assert store.stats()["direct_bytes"] >= 10_000
+
+
+def test_the_range_engine_splits_large_reads_into_chunks(large):
+    def requests(length: int, **fields) -> int:
+        store = store_with(direct_io="require", **fields)
+        assert store.get_range(large, 0, length).numpy().tobytes() == large.read_bytes()[:length]
+        return store.stats()["requests"]
+
+    ranges = RangeEngineConfig(chunk_size=65536, min_split_size=MIB)
+    assert requests(2 * MIB, range_engine=ranges) == 32
+    assert requests(MIB, range_engine=ranges) == 16
+    assert requests(MIB - 1, range_engine=ranges) == 1
+    assert requests(2 * MIB, range_engine=ranges, enable_range_engine=False) == 1
+    wide = RangeEngineConfig(chunk_size=MIB, min_split_size=0)
+    assert requests(2 * MIB, range_engine=wide) == 2
+    assert requests(2 * MIB) == 1
+
+
+@pytest.mark.parametrize("concurrent", [1, 3, 7])
+def test_max_concurrent_ranges_bounds_the_reading_threads(large, concurrent):
+    before = len(thread_ids())
+    ranges = RangeEngineConfig(chunk_size=65536, min_split_size=0, max_concurrent_ranges=concurrent)
+    store = store_with("threads", direct_io="require", range_engine=ranges)
+    assert store.get(large).numpy().tobytes() == large.read_bytes()
+    assert len(thread_ids()) - before == concurrent
+    del store
+    gc.collect()
+    assert holds_soon(lambda: len(thread_ids()) == before)
+
+
+def test_range_timeout_bounds_the_wait_for_a_buffer(large):
+    ranges = RangeEngineConfig(range_timeout=0.05)
+    pool = BufferPoolConfig(capacity=1, buffer_size=4 * MIB)
+    store = store_with(buffer_pool=pool, range_engine=ranges)
+    held = store.get(large)
+    with pytest.raises(PoolTimeoutError, match=r"0\.05 s.*BufferPoolConfig\.capacity") as caught:
+        store.get(large)
+    assert isinstance(caught.value, TimeoutError)
+    del held
+    assert len(store.get(large)) == 2 * MIB
+
+
+def test_buffers_of_the_pool_are_viewed_and_go_back(large):
+    pool = BufferPoolConfig(capacity=2, buffer_size=4 * MIB)
+    store = store_with(buffer_pool=pool)
+    first, second = store.get(large), store.get_range(large, 5, 100)
+    for tensor in (first, second):
+        assert any(low <= tensor.data_ptr() < high for low, high in pool_mappings())
+    del tensor
+    assert store.stats()["pool_in_use"] == 2
+    view = first[100:200]
+    del first
+    assert store.stats()["pool_in_use"] == 2
+    del view, second
+    stats = store.stats()
+    assert (stats["pool_in_use"], stats["pool_peak"], stats["pool_taken"]) == (0, 2, 2)
+
+
+def test_an_object_larger_than_a_buffer_gets_an_allocation_that_is_counted(large):
+    store = store_with(buffer_pool=BufferPoolConfig(capacity=2, buffer_size=MIB))
+    got = store.get(large)
+    assert got.numpy().tobytes() == large.read_bytes()
+    assert store.stats()["pool_oversize"] == 1
+    assert not any(low <= got.data_ptr() < high for low, high in pool_mappings())
+
+
+def test_the_engine_is_the_one_asked_for(large):
+    for engine in ENGINES:
+        store = FileStore(engine=engine)
+        assert store.stats()["engine"] == ""
+        store.get(large)
+        assert store.stats()["engine"] == engine
+
+
+def test_a_wrong_config_or_engine_is_refused():
+    for config in ("auto", 3, BufferPoolConfig()):
+        with pytest.raises(ConfigError, match="FileSystemConfig"):
+            FileStore(config)
+    with pytest.raises(ConfigError, match="engine"):
+        FileStore(engine="aio")
+
+
+def test_a_store_survives_pickling_and_prints_its_config(large):
+    store = FileStore(FileSystemConfig.high_performance(), engine="threads")
+    store.get(large)
+    other = pickle.loads(pickle.dumps(store))
+    assert repr(other) == repr(store)
+    assert "buffer_pool=BufferPoolConfig(" in repr(store)
+    assert other.get(large).numpy().tobytes() == large.read_bytes()
+    assert other.stats()["requests"] == store.stats()["requests"] > 0
+
+
+def test_several_threads_read_at_once(large):
+    content = large.read_bytes()
+    store = store_with(buffer_pool=BufferPoolConfig(capacity=3, buffer_size=MIB))
+    failures = []
+
+    def read(seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        for _ in range(40):
+            offset = int(generator.integers(0, 2 * MIB - 70_000))
+            got = store.get_range(large, offset, 70_000)
+            if got.numpy().tobytes() != content[offset : offset + 70_000]:
+                failures.append(offset)
+            del got  # else every thread waits for the others
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert failures == []
+    assert store.stats()["pool_in_use"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_uses_its_copy_of_a_store(large):
+    store = store_with(buffer_pool=BufferPoolConfig(capacity=1, buffer_size=4 * MIB))
+    held = [store.get(large)]
+    content = large.read_bytes()
+    child = os.fork()
+    if child == 0:
+        right = store.get(large).numpy().tobytes() == content
+        held.clear()
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store.stats()["pool_in_use"] == 1
+    assert held[0].numpy().tobytes() == content
+
+
+def test_paths_may_be_of_any_kind_and_name(disk):
+    store = FileStore()
+    for name in ("ünï cöde.bin", "with\nnewline", "-dash", "[x]*?"):
+        with tempfile.TemporaryDirectory(dir=disk) as folder:
+            path = Path(folder) / name
+            store.put(path, name.encode())
+            assert store.get(str(path)).numpy().tobytes() == name.encode()
+            assert store.list(folder + "/") == [str(path)]

@@ -1,0 +1,107 @@
+"""Once under way, a batch costs no allocation in the core, a few in torch, and no page fault:
+counted by an interposed allocator and by the kernel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import make_warm, random_bytes, run_program, write_file
+
+SOURCE = Path(__file__).with_name("interposer.c")
+
+
+@pytest.fixture(scope="module")
+def interposer(tmp_path_factory) -> Path:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler, "a C compiler is needed, as for the package itself"
+    library = tmp_path_factory.mktemp("interposer") / "interposer.so"
+    command = [compiler, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-ldl"]
+    subprocess.run([*command, str(SOURCE), "-o", str(library)], check=True, timeout=60)
+    return library
+
+
+MEASURE = """
+    import ctypes, gc, itertools, json, resource, sys
+    import numpy as np
+    import torch
+    from torch_s3io import RecordDataset
+
+    path, engine = sys.argv[2:]
+    counter = ctypes.CDLL(sys.argv[1])
+    for name in ("allocations_of_this_thread", "allocations_of_other_threads"):
+        getattr(counter, name).restype = ctypes.c_long
+    layouts = {
+        "plain": {"dtype": "u1", "shape": 4096},
+        "structured": {"dtype": np.dtype([("a", "u1", (96,)), ("b", "u1", (4000,))])},
+        "converted": {"dtype": ">i4", "shape": 1024},
+        "indexed": {"dtype": "u1", "shape": 4096, "return_index": True},
+    }
+
+    def now():
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        others = counter.allocations_of_other_threads()
+        return others, counter.allocations_of_this_thread(), faults
+
+    def measure(direct, kind):
+        dataset = RecordDataset(path, batch_size=16, engine=engine, direct=direct, **layouts[kind])
+        number, before, after = 0, now(), None
+        for batch in dataset:
+            number += 1
+            if number == 100:
+                before = now()
+            if number == 200:
+                after = now()
+        assert number == 256, number
+        assert dataset.stats()["engine"] == engine
+        others, mine, faults = (late - early for early, late in zip(before, after))
+        return {"what": (direct, kind), "others": others, "mine": mine, "faults": faults}
+
+    gc.disable()
+    measure("require", "plain")
+    print(json.dumps([[measure(*what) for _ in range(3)] for what in
+                      itertools.product(("auto", "require", "off"), layouts)]))
+    assert counter.allocations_of_other_threads() > 0, "the allocator is not interposed"
+"""
+BATCHES = 100
+TENSORS = {"plain": 1, "structured": 2, "converted": 1, "indexed": 2}
+MOST_PER_TENSOR = 12  # a storage, its tensor, and what torch and Python hang on them
+THREADS = 16  # of the thread engine
+
+
+def test_a_batch_allocates_nothing_in_the_core_and_faults_in_no_page(disk, interposer, engine):
+    """With threads, one that has not read before may have its first turn while we count: it then
+    allocates its thread-local storage, and faults in its stack. Far less than once per batch."""
+    path = write_file(disk / "x.bin", random_bytes(16 << 20))
+    make_warm(path)
+    output = run_program(MEASURE, interposer, path, engine, env={"LD_PRELOAD": str(interposer)})
+    measured = json.loads(output)
+    assert len(measured) == 12
+    for epochs in measured:
+        most = 0 if engine == "uring" else THREADS
+        for counted in epochs:
+            assert counted["others"] <= most, counted
+            tensors = TENSORS[counted["what"][1]]
+            assert 0 < counted["mine"] <= BATCHES * tensors * MOST_PER_TENSOR, counted
+        # The kernel also counts first uses of code and what it does to the heap of Python: a single
+        # epoch of 100 batches without any fault shows that a batch needs none.
+        assert min(counted["faults"] for counted in epochs) <= 3 * most, epochs
+
+
+def test_sync_writes_decides_whether_put_waits_for_the_device(disk, interposer):
+    source = """
+        import ctypes, sys
+        from torch_s3io import FileStore, FileSystemConfig
+
+        counter = ctypes.CDLL(sys.argv[1])
+        counter.fsync_calls.restype = ctypes.c_long
+        for sync in (True, False):
+            before = counter.fsync_calls()
+            FileStore(FileSystemConfig(sync_writes=sync)).put(sys.argv[2], b"abc")
+            print(counter.fsync_calls() - before)
+    """
+    output = run_program(source, interposer, disk / "x.bin", env={"LD_PRELOAD": str(interposer)})
+    assert output == "2\n0\n"  # the file and its folder
