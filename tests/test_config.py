@@ -1,4 +1,4 @@
-"""Settings: frozen values, validated once, printed whole. Their effects are tested where they act."""
+"""Settings: frozen values, validated once, printed whole. Effects are tested where they act."""
 
 from __future__ import annotations
 

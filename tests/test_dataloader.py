@@ -186,7 +186,7 @@ def test_a_forked_childs_copy_of_an_iterator_refuses_to_work(disk):
     first = [next(iterator)[0].clone()]
 
     def work() -> None:
-        with pytest.raises(torch_s3io.ConfigError, match="belongs to process"):
+        with pytest.raises(torch_s3io.ConfigError, match="after fork"):
             next(iterator)
 
     in_a_forked_child(work)

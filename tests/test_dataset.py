@@ -1,7 +1,8 @@
-"""RecordDataset against numpy: whatever the files, the settings and the engine, the same records."""
+"""RecordDataset against numpy: whatever files, settings and engine, the same records."""
 
 from __future__ import annotations
 
+import resource
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -186,14 +187,16 @@ def test_from_the_second_epoch_on_auto_reads_through_the_page_cache(disk):
         assert later["cached_bytes"] + later["buffered_bytes"] >= size
 
 
-def test_many_small_files_are_read_with_few_descriptors(disk, engine):
-    import resource
-
+def test_one_record_per_file_needs_few_descriptors_at_once(disk, engine, direct):
+    paths = [write_file(disk / f"{number}.bin", random_bytes(100, number)) for number in range(900)]
+    for path in paths:
+        make_cold(path)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    paths = [write_file(disk / f"{i}.bin", random_bytes(100, i)) for i in range(300)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
     try:
-        dataset = RecordDataset(paths, dtype="u1", shape=100, batch_size=7, engine=engine)
+        dataset = RecordDataset(
+            paths, dtype="u1", shape=100, batch_size=32, engine=engine, direct=direct
+        )
         got = b"".join(batch.numpy().tobytes() for batch in dataset)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

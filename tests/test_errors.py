@@ -1,4 +1,4 @@
-"""The error classes: one string, pickled whole, derived from built-in ones, as many as the core has."""
+"""The error classes: one string, pickled whole, with built-in bases, as many as the core has."""
 
 from __future__ import annotations
 

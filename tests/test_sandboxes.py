@@ -1,4 +1,4 @@
-"""Where io_uring or locked memory is forbidden, as in containers: the same bytes, or a clear error."""
+"""Where io_uring or locked memory is forbidden, as in containers: same bytes or a clear error."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def test_where_buffers_cannot_be_locked_they_are_read_into_unregistered(public_f
         for batch in dataset:
             assert np.array_equal(batch.numpy(), array[position : position + len(batch)])
             position += len(batch)
-            for ring in rings():
+            if position <= 90:  # far from the end: the reader waits for buffers, its ring exists
+                (ring,) = rings()
                 assert registered_buffers(ring) == 0, "the limit is not in force"
         assert position == len(array)
         assert dataset.stats()["engine"] == "uring"
@@ -126,7 +127,7 @@ def test_where_buffers_cannot_be_locked_they_are_read_into_unregistered(public_f
 
 
 def test_without_any_locked_memory_auto_reads_whatever_the_kernel_allows(public_folder, needs_root):
-    """Newer kernels count the ring itself as locked memory; then uring says which limit to raise."""
+    """Newer kernels count the ring as locked memory, too: uring then says which limit to raise."""
     path = write_file(public_folder / "x.bin", random_bytes(200_000))
     path.chmod(0o644)
     source = (

@@ -46,8 +46,7 @@ MEASURE = """
         others = counter.allocations_of_other_threads()
         return others, counter.allocations_of_this_thread(), faults
 
-    def measure(direct, kind):
-        dataset = RecordDataset(path, batch_size=16, engine=engine, direct=direct, **layouts[kind])
+    def measure(dataset):
         number, before, after = 0, now(), None
         for batch in dataset:
             number += 1
@@ -58,12 +57,15 @@ MEASURE = """
         assert number == 256, number
         assert dataset.stats()["engine"] == engine
         others, mine, faults = (late - early for early, late in zip(before, after))
-        return {"what": (direct, kind), "others": others, "mine": mine, "faults": faults}
+        return {"others": others, "mine": mine, "faults": faults}
+
+    def measure_epochs(direct, kind):
+        dataset = RecordDataset(path, batch_size=16, engine=engine, direct=direct, **layouts[kind])
+        return {"what": (direct, kind), "epochs": [measure(dataset) for _ in range(3)]}
 
     gc.disable()
-    measure("require", "plain")
-    print(json.dumps([[measure(*what) for _ in range(3)] for what in
-                      itertools.product(("auto", "require", "off"), layouts)]))
+    combinations = itertools.product(("auto", "require", "off"), layouts)
+    print(json.dumps([measure_epochs(*what) for what in combinations]))
     assert counter.allocations_of_other_threads() > 0, "the allocator is not interposed"
 """
 BATCHES = 100
@@ -80,15 +82,17 @@ def test_a_batch_allocates_nothing_in_the_core_and_faults_in_no_page(disk, inter
     output = run_program(MEASURE, interposer, path, engine, env={"LD_PRELOAD": str(interposer)})
     measured = json.loads(output)
     assert len(measured) == 12
-    for epochs in measured:
-        most = 0 if engine == "uring" else THREADS
+    most = 0 if engine == "uring" else THREADS
+    for combination in measured:
+        tensors, epochs = TENSORS[combination["what"][1]], combination["epochs"]
+        # The first epoch may still use a buffer for the first time, which faults in one huge page,
+        # and any epoch may see what the kernel does to the heap of Python.
+        assert min(counted["others"] for counted in epochs) <= most, combination
+        assert min(counted["faults"] for counted in epochs) <= 3 * most, combination
         for counted in epochs:
-            assert counted["others"] <= most, counted
-            tensors = TENSORS[counted["what"][1]]
-            assert 0 < counted["mine"] <= BATCHES * tensors * MOST_PER_TENSOR, counted
-        # The kernel also counts first uses of code and what it does to the heap of Python: a single
-        # epoch of 100 batches without any fault shows that a batch needs none.
-        assert min(counted["faults"] for counted in epochs) <= 3 * most, epochs
+            assert 0 < counted["mine"] <= BATCHES * tensors * MOST_PER_TENSOR, combination
+            assert counted["others"] < BATCHES / 2, combination
+            assert counted["faults"] < BATCHES / 2 + 3 * most, combination
 
 
 def test_sync_writes_decides_whether_put_waits_for_the_device(disk, interposer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'FaultPlan', 'FileStore', 'ObjectInfo', 'RecordSource', 'available_memory_bytes', 'benchmark_take_give', 'built_with_uring', 'direct_alignment', 'inspect_files', 'measure_reads', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'FaultPlan', 'FileStore', 'ObjectInfo', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'direct_alignment', 'inspect_files', 'measure_reads', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -95,7 +95,7 @@ class BatchIterator:
     def engine(self) -> str:
         ...
 class BatchFetcher:
-    def __init__(self, *, source: RecordSource) -> None:
+    def __init__(self, *, source: RecordSource, pool: BufferPool | None) -> None:
         ...
     def fetch(self, source: RecordSource, records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> typing.Any:
         ...
@@ -103,8 +103,14 @@ def available_memory_bytes() -> int:
     """
     What this process can still allocate, cgroup limits included, in bytes.
     """
-def benchmark_take_give(pool: BufferPool, rounds: typing.SupportsInt | typing.SupportsIndex) -> None:
-    ...
+def benchmark_allocate_free(size_bytes: typing.SupportsInt | typing.SupportsIndex, *, alignment: typing.SupportsInt | typing.SupportsIndex, rounds: typing.SupportsInt | typing.SupportsIndex, held: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
+    """
+    Allocates, touches and frees buffers, `held` of them at a time. For benchmarks.
+    """
+def benchmark_take_give(pool: BufferPool, *, rounds: typing.SupportsInt | typing.SupportsIndex, held: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
+    """
+    Takes, touches and gives buffers, `held` of them at a time. For benchmarks.
+    """
 def direct_alignment(path: str, direct: str) -> int:
     """
     Opens the file: the alignment of its direct reads, or 0 where the file system refuses them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -21,12 +22,13 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
 
 
 def check_int(name: str, value: Any, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ConfigError(f"{name} must be an integer, not {value!r}")
-    if value < at_least:
-        raise ConfigError(f"{name} must be at least {at_least}, not {value}")
-    if value >= 1 << 62:
-        raise ConfigError(f"{name} is too large: {value}")
+    number = operator.index(value)
+    if number < at_least:
+        raise ConfigError(f"{name} must be at least {at_least}, not {number}")
+    if number >= 1 << 62:
+        raise ConfigError(f"{name} is too large: {number}")
 
 
 def check_bool(name: str, value: Any) -> None:

@@ -237,11 +237,11 @@ class RecordDataset(IterableDataset[Batch]):
         cache (over-read included). ``requests``: reads submitted; ``retries``, ``short_reads``: of
         those, repeated or continued. ``direct_refused``: fell back because O_DIRECT failed.
         ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
-        order or alignment. ``spilled_batches``: copied out of the pool. ``quarantined_buffers``: lost to
-        reads that never came back. ``reader_wait_s``: the reader waited for a free buffer, because
-        the consumer is slower. ``consumer_wait_s``: the consumer waited for data. ``engine``,
-        ``direct``: in use. ``page_size``: behind the buffers: "2 MiB", "4 KiB", "mixed" or "none
-        yet"; ``pool_*``: of the pools (see BufferPool.stats).
+        order or alignment. ``spilled_batches``: copied out of the pool. ``quarantined_buffers``:
+        lost to reads that never came back. ``reader_wait_s``: the reader waited for a free buffer,
+        because the consumer is slower. ``consumer_wait_s``: the consumer waited for data.
+        ``engine``, ``direct``: in use. ``page_size``: behind the buffers: "2 MiB", "4 KiB", "mixed"
+        or "none yet"; ``pool_*``: of the pools (see BufferPool.stats).
         """
         return self._own_runtime().stats()
 

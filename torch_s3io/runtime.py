@@ -28,7 +28,7 @@ from .sizing import auto_pool, check_pool
 PoolSetting = Literal["auto"] | BufferPoolConfig | None
 
 _CHUNK_BYTES = 1 * MIB
-_DEPTH = 64
+_DEPTH = 32
 _SAMPLES_PER_READ = 256  # with batch_size=None
 _SAMPLE_READ_BYTES = 1 * MIB
 
@@ -83,21 +83,27 @@ class Runtime:
         """What every direct read of these files satisfies; 1 if none is direct."""
         if self._options.direct == "off":
             return 1
-        alignments = [shard.direct_alignment for shard in self._shards]
         # Opening one file per file system tells whether O_DIRECT is accepted there.
-        by_device = {shard.identity[0]: shard.path for shard in self._shards}
-        opened = [_C.direct_alignment(path, self._options.direct) for path in by_device.values()]
-        if 0 in opened or 0 in alignments:
-            refused = next(
-                path for path, found in zip(by_device.values(), opened, strict=True) if not found
-            )
+        by_device = {shard.identity[0]: shard for shard in self._shards}
+        opened = {
+            device: _C.direct_alignment(shard.path, self._options.direct)
+            for device, shard in by_device.items()
+        }
+        refused = [
+            shard.path
+            for shard in self._shards
+            if shard.direct_alignment == 0 or opened[shard.identity[0]] == 0
+        ]
+        if refused:
             warnings.warn(
-                f"{refused}: the file system refuses O_DIRECT: direct='auto' reads it through the "
-                "page cache",
+                f"{refused[0]}: the file system refuses O_DIRECT: direct='auto' reads it through "
+                f"the page cache (it, and {len(refused) - 1} other files)",
                 RuntimeWarning,
                 stacklevel=6,
             )
-        return max(1, *alignments) if any(opened) else 1
+        if not any(opened.values()):
+            return 1
+        return max(1, *(shard.direct_alignment for shard in self._shards))
 
     def _make_source(self, direct: DirectMode) -> _C.RecordSource:
         layout, options = self._layout, self._options

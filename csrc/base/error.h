@@ -1,5 +1,5 @@
-// The one error type of the core. Its kind decides the Python exception class; errno becomes text here
-// and nowhere else.
+// The one error type of the core. Its kind decides the Python exception class; errno becomes text
+// here and nowhere else.
 #pragma once
 
 #include <cstdint>

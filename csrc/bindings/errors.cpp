@@ -11,18 +11,30 @@ namespace {
 // The class in torch_s3io/errors.py for each kind.
 const char* class_name(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::config: return "ConfigError";
-    case ErrorKind::data: return "DataError";
-    case ErrorKind::not_found: return "NotFoundError";
-    case ErrorKind::access: return "AccessError";
-    case ErrorKind::read: return "ReadError";
-    case ErrorKind::file_changed: return "FileChangedError";
-    case ErrorKind::direct_io: return "DirectIOError";
-    case ErrorKind::engine: return "EngineError";
-    case ErrorKind::pool_timeout: return "PoolTimeoutError";
-    case ErrorKind::read_timeout: return "ReadTimeoutError";
-    case ErrorKind::range: return "RangeError";
-    case ErrorKind::out_of_memory: return "OutOfMemoryError";
+    case ErrorKind::config:
+      return "ConfigError";
+    case ErrorKind::data:
+      return "DataError";
+    case ErrorKind::not_found:
+      return "NotFoundError";
+    case ErrorKind::access:
+      return "AccessError";
+    case ErrorKind::read:
+      return "ReadError";
+    case ErrorKind::file_changed:
+      return "FileChangedError";
+    case ErrorKind::direct_io:
+      return "DirectIOError";
+    case ErrorKind::engine:
+      return "EngineError";
+    case ErrorKind::pool_timeout:
+      return "PoolTimeoutError";
+    case ErrorKind::read_timeout:
+      return "ReadTimeoutError";
+    case ErrorKind::range:
+      return "RangeError";
+    case ErrorKind::out_of_memory:
+      return "OutOfMemoryError";
   }
   return "Error";
 }
@@ -31,15 +43,16 @@ void translate(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const Error& error) {
-    const py::object type =
-        py::module_::import("torch_s3io.errors").attr(class_name(error.kind()));
+    const py::object type = py::module_::import("torch_s3io.errors").attr(class_name(error.kind()));
     PyErr_SetString(type.ptr(), error.what());
   }
 }
 
 }  // namespace
 
-void register_errors(py::module_& /*module*/) { py::register_local_exception_translator(&translate); }
+void register_errors(py::module_& /*module*/) {
+  py::register_local_exception_translator(&translate);
+}
 
 void check_signals() {
   const py::gil_scoped_acquire gil;

@@ -52,25 +52,28 @@ void register_memory(py::module_& module) {
       .def("__len__", &AlignedBuf::size)
       .def_property_readonly("is_valid", &AlignedBuf::valid,
                              "False once given back or turned into a tensor.")
-      .def("tensor", &detach_as_tensor,
-           "The buffer as a uint8 tensor [len(self)] that views it. The lease passes to the tensor: "
-           "the buffer goes back to its pool when the last view of it dies.");
+      .def(
+          "tensor", &detach_as_tensor,
+          "The buffer as a uint8 tensor [len(self)] that views it. The lease passes to the tensor: "
+          "the buffer goes back to its pool when the last view of it dies.");
 
   py::class_<BufferPool, std::shared_ptr<BufferPool>>(module, "BufferPool")
-      .def(py::init([](int64_t capacity, int64_t buffer_size, int64_t alignment) {
-             return std::make_shared<BufferPool>(
-                 BufferPoolConfig{capacity, buffer_size, alignment});
-           }),
-           py::kw_only(), py::arg("capacity"), py::arg("buffer_size"), py::arg("alignment"))
-      .def_property_readonly("capacity", [](const BufferPool& pool) { return pool.config().capacity; })
+      .def(
+          py::init([](int64_t capacity, int64_t buffer_size, int64_t alignment) {
+            return std::make_shared<BufferPool>(BufferPoolConfig{capacity, buffer_size, alignment});
+          }),
+          py::kw_only(), py::arg("capacity"), py::arg("buffer_size"), py::arg("alignment"))
+      .def_property_readonly("capacity",
+                             [](const BufferPool& pool) { return pool.config().capacity; })
       .def_property_readonly("buffer_size",
                              [](const BufferPool& pool) { return pool.config().buffer_size; })
       .def_property_readonly("alignment",
                              [](const BufferPool& pool) { return pool.config().alignment; })
       .def("take", &take, py::arg("size_bytes") = py::none(), py::kw_only(),
            py::arg("timeout_s") = 30.0)
-      .def("give", [](BufferPool& pool, AlignedBuf& buffer) { pool.give(std::move(buffer)); },
-           py::arg("buffer"))
+      .def(
+          "give", [](BufferPool& pool, AlignedBuf& buffer) { pool.give(std::move(buffer)); },
+          py::arg("buffer"))
       .def("stats", [](const BufferPool& pool) { return stats_dict(pool.stats()); });
 
   module.def("available_memory_bytes", &available_memory_bytes,

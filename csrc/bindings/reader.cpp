@@ -46,11 +46,13 @@ RecordLayout make_layout(const std::vector<FieldTuple>& fields, int64_t record_b
   return layout;
 }
 
-std::shared_ptr<RecordSource> make_source(
-    const std::vector<ShardTuple>& shards, const std::vector<FieldTuple>& fields,
-    int64_t record_bytes, int64_t record_stride, int64_t alignment, const std::string& direct,
-    const std::string& engine, int64_t chunk_bytes, int depth, double read_timeout_s,
-    bool with_record_numbers, std::optional<std::shared_ptr<FaultPlan>> faults) {
+std::shared_ptr<RecordSource> make_source(const std::vector<ShardTuple>& shards,
+                                          const std::vector<FieldTuple>& fields,
+                                          int64_t record_bytes, int64_t record_stride,
+                                          int64_t alignment, const std::string& direct,
+                                          const std::string& engine, int64_t chunk_bytes, int depth,
+                                          double read_timeout_s, bool with_record_numbers,
+                                          std::optional<std::shared_ptr<FaultPlan>> faults) {
   std::vector<Shard> table;
   std::vector<FileIdentity> identities;
   for (const auto& [path, header_bytes, num_records, identity] : shards) {
@@ -58,16 +60,16 @@ std::shared_ptr<RecordSource> make_source(
     const auto [device, inode, size_bytes, modified_ns] = identity;
     identities.push_back({device, inode, size_bytes, modified_ns});
   }
-  return std::make_shared<RecordSource>(
-      ShardTable(std::move(table)), make_layout(fields, record_bytes, record_stride),
-      std::move(identities), alignment,
-      ReadOptions{.direct = parse_direct_mode(direct),
-                  .engine = parse_engine_kind(engine),
-                  .chunk_bytes = chunk_bytes,
-                  .depth = depth,
-                  .read_timeout_s = read_timeout_s,
-                  .with_record_numbers = with_record_numbers,
-                  .faults = faults.value_or(nullptr)});
+  return std::make_shared<RecordSource>(ShardTable(std::move(table)),
+                                        make_layout(fields, record_bytes, record_stride),
+                                        std::move(identities), alignment,
+                                        ReadOptions{.direct = parse_direct_mode(direct),
+                                                    .engine = parse_engine_kind(engine),
+                                                    .chunk_bytes = chunk_bytes,
+                                                    .depth = depth,
+                                                    .read_timeout_s = read_timeout_s,
+                                                    .with_record_numbers = with_record_numbers,
+                                                    .faults = faults.value_or(nullptr)});
 }
 
 StatsDict stats_dict(RecordSource& source) {
@@ -174,7 +176,8 @@ std::shared_ptr<FaultPlan> make_faults(uint64_t seed,
 }  // namespace
 
 void register_reader(py::module_& module) {
-  py::class_<FaultPlan, std::shared_ptr<FaultPlan>>(module, "FaultPlan", "For tests: see FaultEngine.")
+  py::class_<FaultPlan, std::shared_ptr<FaultPlan>>(module, "FaultPlan",
+                                                    "For tests: see FaultEngine.")
       .def(py::init(&make_faults), py::kw_only(), py::arg("seed") = 0,
            py::arg("by_number") = std::map<int64_t, FaultTuple>(), py::arg("probability") = 0.0,
            py::arg("random") = std::vector<FaultTuple>(), py::arg("reorder") = false);
@@ -191,8 +194,7 @@ void register_reader(py::module_& module) {
       .def(py::init<std::shared_ptr<RecordSource>, int64_t, bool, int64_t, int64_t, int64_t,
                     std::optional<std::shared_ptr<BufferPool>>>(),
            py::kw_only(), py::arg("source"), py::arg("batch_size"), py::arg("drop_last"),
-           py::arg("worker"), py::arg("num_workers"),
-           py::arg("group_size"), py::arg("pool"))
+           py::arg("worker"), py::arg("num_workers"), py::arg("group_size"), py::arg("pool"))
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &BatchIterator::next)
       .def("close", &BatchIterator::close)
@@ -226,7 +228,8 @@ void register_reader(py::module_& module) {
         return file.can_read_direct() ? file.alignment() : 0;
       },
       py::arg("path"), py::arg("direct"),
-      "Opens the file: the alignment of its direct reads, or 0 where the file system refuses them.");
+      "Opens the file: the alignment of its direct reads, or 0 where the file system refuses "
+      "them.");
 }
 
 }  // namespace s3io::bindings

@@ -82,19 +82,21 @@ StatsDict stats_dict(FileStore& store) {
 }  // namespace
 
 void register_store(py::module_& module) {
-  py::class_<ObjectInfo>(module, "ObjectInfo", "What a store knows of an object without reading it.")
+  py::class_<ObjectInfo>(module, "ObjectInfo",
+                         "What a store knows of an object without reading it.")
       .def_readonly("size_bytes", &ObjectInfo::size_bytes)
       .def_readonly("modified_ns", &ObjectInfo::modified_ns)
       .def_readonly("direct_alignment", &ObjectInfo::direct_alignment)
       .def("__repr__", [](const ObjectInfo& info) {
-        return message("ObjectInfo(size_bytes=", info.size_bytes, ", modified_ns=",
-                       info.modified_ns, ", direct_alignment=", info.direct_alignment, ")");
+        return message("ObjectInfo(size_bytes=", info.size_bytes,
+                       ", modified_ns=", info.modified_ns,
+                       ", direct_alignment=", info.direct_alignment, ")");
       });
 
   py::class_<FileStore>(module, "FileStore")
       .def(py::init(&make_file_store), py::kw_only(), py::arg("direct_io"), py::arg("alignment"),
-           py::arg("min_io_size"), py::arg("sync_writes"), py::arg("enable_range_engine"), py::arg("chunk_size"),
-           py::arg("max_concurrent_ranges"), py::arg("min_split_size"),
+           py::arg("min_io_size"), py::arg("sync_writes"), py::arg("enable_range_engine"),
+           py::arg("chunk_size"), py::arg("max_concurrent_ranges"), py::arg("min_split_size"),
            py::arg("range_timeout_s"), py::arg("buffer_pool"), py::arg("engine"))
       .def("get", &get, py::arg("path"))
       .def("get_range", &get_range, py::arg("path"), py::arg("offset"), py::arg("length"))

@@ -17,31 +17,51 @@ constexpr int64_t kStorageAlignment = 64;  // a multiple of every element size
 
 c10::ScalarType torch_type(ScalarType type) {
   switch (type) {
-    case ScalarType::boolean: return c10::ScalarType::Bool;
-    case ScalarType::uint8: return c10::ScalarType::Byte;
-    case ScalarType::int8: return c10::ScalarType::Char;
-    case ScalarType::uint16: return c10::ScalarType::UInt16;
-    case ScalarType::int16: return c10::ScalarType::Short;
-    case ScalarType::uint32: return c10::ScalarType::UInt32;
-    case ScalarType::int32: return c10::ScalarType::Int;
-    case ScalarType::uint64: return c10::ScalarType::UInt64;
-    case ScalarType::int64: return c10::ScalarType::Long;
-    case ScalarType::float16: return c10::ScalarType::Half;
-    case ScalarType::bfloat16: return c10::ScalarType::BFloat16;
-    case ScalarType::float32: return c10::ScalarType::Float;
-    case ScalarType::float64: return c10::ScalarType::Double;
-    case ScalarType::complex64: return c10::ScalarType::ComplexFloat;
-    case ScalarType::complex128: return c10::ScalarType::ComplexDouble;
-    case ScalarType::float8_e4m3fn: return c10::ScalarType::Float8_e4m3fn;
-    case ScalarType::float8_e5m2: return c10::ScalarType::Float8_e5m2;
-    case ScalarType::float8_e4m3fnuz: return c10::ScalarType::Float8_e4m3fnuz;
-    case ScalarType::float8_e5m2fnuz: return c10::ScalarType::Float8_e5m2fnuz;
+    case ScalarType::boolean:
+      return c10::ScalarType::Bool;
+    case ScalarType::uint8:
+      return c10::ScalarType::Byte;
+    case ScalarType::int8:
+      return c10::ScalarType::Char;
+    case ScalarType::uint16:
+      return c10::ScalarType::UInt16;
+    case ScalarType::int16:
+      return c10::ScalarType::Short;
+    case ScalarType::uint32:
+      return c10::ScalarType::UInt32;
+    case ScalarType::int32:
+      return c10::ScalarType::Int;
+    case ScalarType::uint64:
+      return c10::ScalarType::UInt64;
+    case ScalarType::int64:
+      return c10::ScalarType::Long;
+    case ScalarType::float16:
+      return c10::ScalarType::Half;
+    case ScalarType::bfloat16:
+      return c10::ScalarType::BFloat16;
+    case ScalarType::float32:
+      return c10::ScalarType::Float;
+    case ScalarType::float64:
+      return c10::ScalarType::Double;
+    case ScalarType::complex64:
+      return c10::ScalarType::ComplexFloat;
+    case ScalarType::complex128:
+      return c10::ScalarType::ComplexDouble;
+    case ScalarType::float8_e4m3fn:
+      return c10::ScalarType::Float8_e4m3fn;
+    case ScalarType::float8_e5m2:
+      return c10::ScalarType::Float8_e5m2;
+    case ScalarType::float8_e4m3fnuz:
+      return c10::ScalarType::Float8_e4m3fnuz;
+    case ScalarType::float8_e5m2fnuz:
+      return c10::ScalarType::Float8_e5m2fnuz;
   }
   return c10::ScalarType::Undefined;
 }
 
-// A storage over [begin, end) that owns `buffer`. It begins a little earlier where that makes offsets
-// of tensors, which torch counts in elements, whole numbers; buffers begin at such an address.
+// A storage over [begin, end) that owns `buffer`. It begins a little earlier where that makes
+// offsets of tensors, which torch counts in elements, whole numbers; buffers begin at such an
+// address.
 struct SharedStorage {
   SharedStorage(AlignedBuf buffer, std::byte* begin, const std::byte* end)
       : base(begin - (reinterpret_cast<uintptr_t>(begin) % kStorageAlignment)),
@@ -92,8 +112,7 @@ py::object bytes_tensor(ObjectData data) {
 py::object batch_tensors(Batch& batch, const RecordLayout& layout) {
   const SharedStorage storage(std::move(batch.buffer), batch.begin, batch.end);
   const auto tensor = [&](size_t index) {
-    return py::cast(
-        field_tensor(storage, layout.fields[index], batch.fields[index], batch.count));
+    return py::cast(field_tensor(storage, layout.fields[index], batch.fields[index], batch.count));
   };
   py::object fields;
   if (layout.fields.size() == 1 && layout.fields[0].name.empty()) {
@@ -108,8 +127,8 @@ py::object batch_tensors(Batch& batch, const RecordLayout& layout) {
   if (batch.record_numbers == nullptr) return fields;
   const std::array<int64_t, 1> size{batch.count};
   const std::array<int64_t, 1> stride{1};
-  return py::make_tuple(
-      fields, storage.view(batch.record_numbers, ScalarType::int64, size, stride));
+  return py::make_tuple(fields,
+                        storage.view(batch.record_numbers, ScalarType::int64, size, stride));
 }
 
 }  // namespace s3io::bindings

@@ -35,8 +35,7 @@ void merge_neighbours(std::span<const int64_t> records, const ShardTable& shards
 }
 
 // Whether every record begins at the same position within a block.
-bool have_one_residue(const std::vector<Run>& runs, const RecordLayout& layout,
-                      int64_t alignment) {
+bool have_one_residue(const std::vector<Run>& runs, const RecordLayout& layout, int64_t alignment) {
   const int64_t residue = runs.front().file_offset & (alignment - 1);
   return std::all_of(runs.begin(), runs.end(), [&](const Run& run) {
     return (run.file_offset & (alignment - 1)) == residue &&
@@ -80,8 +79,8 @@ void place_records(std::span<const int64_t> records, const ShardTable& shards,
       split_into_single_rows(layout, out.runs);
     }
     out.packs = !one_residue;
-    out.row_stride = one_residue ? align_up(residue + layout.record_bytes, alignment)
-                                 : layout.record_bytes;
+    out.row_stride =
+        one_residue ? align_up(residue + layout.record_bytes, alignment) : layout.record_bytes;
   }
   int64_t free = 0;
   for (Run& run : out.runs) {

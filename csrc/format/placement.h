@@ -2,12 +2,13 @@
 // view them. Bytes and offsets only, no I/O.
 //
 // A direct read needs buffer and file positions congruent modulo the alignment, and writes whole
-// blocks, so two reads must not share a block. Records are therefore read in runs of neighbours, each
-// run in blocks of its own. Three cases:
+// blocks, so two reads must not share a block. Records are therefore read in runs of neighbours,
+// each run in blocks of its own. Three cases:
 //   1. One run: viewed where it lands, at the file's own stride.
 //   2. All records begin at the same position within a block (every file of one record, records of
 //      whole blocks): each lands in blocks of its own, at equal distances: viewed there.
-//   3. Otherwise the rows do not lie at equal distances. After the reads, rows are moved down to lie
+//   3. Otherwise the rows do not lie at equal distances. After the reads, rows are moved down to
+//   lie
 //      packed behind the first one: the one copy this library makes of records, counted.
 #pragma once
 

@@ -14,18 +14,41 @@ constexpr int64_t kMaxRecordBytes = int64_t{1} << 46;
 template <typename Visitor>
 bool visit_arithmetic(ScalarType type, Visitor visit) {
   switch (type) {
-    case ScalarType::boolean: visit(bool{}); return true;
-    case ScalarType::uint8: visit(uint8_t{}); return true;
-    case ScalarType::int8: visit(int8_t{}); return true;
-    case ScalarType::uint16: visit(uint16_t{}); return true;
-    case ScalarType::int16: visit(int16_t{}); return true;
-    case ScalarType::uint32: visit(uint32_t{}); return true;
-    case ScalarType::int32: visit(int32_t{}); return true;
-    case ScalarType::uint64: visit(uint64_t{}); return true;
-    case ScalarType::int64: visit(int64_t{}); return true;
-    case ScalarType::float32: visit(float{}); return true;
-    case ScalarType::float64: visit(double{}); return true;
-    default: return false;
+    case ScalarType::boolean:
+      visit(bool{});
+      return true;
+    case ScalarType::uint8:
+      visit(uint8_t{});
+      return true;
+    case ScalarType::int8:
+      visit(int8_t{});
+      return true;
+    case ScalarType::uint16:
+      visit(uint16_t{});
+      return true;
+    case ScalarType::int16:
+      visit(int16_t{});
+      return true;
+    case ScalarType::uint32:
+      visit(uint32_t{});
+      return true;
+    case ScalarType::int32:
+      visit(int32_t{});
+      return true;
+    case ScalarType::uint64:
+      visit(uint64_t{});
+      return true;
+    case ScalarType::int64:
+      visit(int64_t{});
+      return true;
+    case ScalarType::float32:
+      visit(float{});
+      return true;
+    case ScalarType::float64:
+      visit(double{});
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -98,7 +121,8 @@ void RecordLayout::validate() const {
       bytes *= extent;
     }
     if (field.offset < 0 || field.offset > record_bytes - bytes) {
-      throw Error(ErrorKind::config, message("field '", field.name, "' lies outside of its record"));
+      throw Error(ErrorKind::config,
+                  message("field '", field.name, "' lies outside of its record"));
     }
     const bool converts = field.type != field.output;
     if (converts && !(has_arithmetic(field.type) && has_arithmetic(field.output))) {

@@ -1,4 +1,5 @@
-// What a fixed-size record looks like: its fields, its size, and how far apart records lie in a file.
+// What a fixed-size record looks like: its fields, its size, and how far apart records lie in a
+// file.
 #pragma once
 
 #include <cstddef>
@@ -11,12 +12,12 @@
 namespace s3io {
 
 struct Field {
-  std::string name = {};       // empty for the only field of a plain layout
+  std::string name = {};                  // empty for the only field of a plain layout
   ScalarType type = ScalarType::uint8;    // as stored
   ScalarType output = ScalarType::uint8;  // as delivered
-  bool swap_bytes = false;     // stored in the other byte order
-  int64_t offset = 0;          // bytes from the start of the record
-  std::vector<int64_t> shape = {};  // of one record's field; empty for a scalar
+  bool swap_bytes = false;                // stored in the other byte order
+  int64_t offset = 0;                     // bytes from the start of the record
+  std::vector<int64_t> shape = {};        // of one record's field; empty for a scalar
 
   int64_t num_elements() const;
 };
@@ -33,8 +34,8 @@ struct RecordLayout {
 };
 
 // Whether a strided tensor can view the field wherever the record lies: address and strides must be
-// multiples of the element size. `first_row_bytes` is where the first record lies, in the file or from
-// an aligned address.
+// multiples of the element size. `first_row_bytes` is where the first record lies, in the file or
+// from an aligned address.
 bool can_view(const RecordLayout& layout, const Field& field, int64_t first_row_bytes);
 
 // Bytes of the field for `count` records, packed, as delivered.

@@ -14,9 +14,8 @@ ShardTable::ShardTable(std::vector<Shard> shards) : shards_(std::move(shards)) {
   for (const Shard& shard : shards_) {
     if (shard.num_records < 0 || shard.header_bytes < 0 ||
         shard.num_records > std::numeric_limits<int64_t>::max() - total) {
-      throw Error(ErrorKind::config, message(shard.path, ": ", shard.num_records,
-                                             " records after ", shard.header_bytes,
-                                             " header bytes cannot be"));
+      throw Error(ErrorKind::config, message(shard.path, ": ", shard.num_records, " records after ",
+                                             shard.header_bytes, " header bytes cannot be"));
     }
     first_record_.push_back(total);
     total += shard.num_records;

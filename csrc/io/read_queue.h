@@ -42,7 +42,7 @@ struct RangeRead {
   int error_number = 0;
   int64_t error_offset = 0;
 
-  // ReadQueue's own.
+  // ReadQueue's own; after `abandon`, `chunks_in_flight` says what is still to come.
   int64_t next_offset = 0;
   int chunks_in_flight = 0;
   RangeRead* next = nullptr;

@@ -5,11 +5,9 @@
 // when the last view of that tensor dies. Move-only. One thread at a time.
 //
 // Note: forked children. A child inherits copies of its parent's buffers, over the same shared slot
-// words. Giving one back acts only in the process that took it, so a child that drops its copy never
-// frees what the parent still holds.
+// words. Giving one back acts only in the process that took it, so a child that drops its copy
+// never frees what the parent still holds.
 #pragma once
-
-#include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>

@@ -1,7 +1,6 @@
 #include "memory/buffer_pool.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -9,17 +8,18 @@
 
 #include "base/align.h"
 #include "base/error.h"
+#include "base/fork_count.h"
 
 namespace s3io {
 
 PoolState::PoolState(const BufferPoolConfig& pool_config)
     : config(pool_config),
-      owner(::getpid()),
+      owner(fork_count()),
       slab(pool_config.capacity, pool_config.buffer_size, pool_config.alignment),
       detached(static_cast<size_t>(pool_config.capacity)) {}
 
 void PoolState::release(int64_t slot) {
-  if (::getpid() != owner) return;
+  if (fork_count() != owner) return;
   in_use.fetch_sub(1, std::memory_order_relaxed);
   slab.release(slot);
 }
@@ -44,7 +44,8 @@ AlignedBuf& AlignedBuf::operator=(AlignedBuf&& other) noexcept {
 AlignedBuf::~AlignedBuf() { give_back(); }
 
 AlignedBuf AlignedBuf::allocate(int64_t size_bytes, int64_t alignment) {
-  constexpr int64_t kMost = int64_t{1} << 46;  // more than any machine has: rounding cannot overflow
+  constexpr int64_t kMost = int64_t{1}
+                            << 46;  // more than any machine has: rounding cannot overflow
   if (size_bytes > kMost) {
     throw Error(ErrorKind::out_of_memory,
                 message("cannot allocate a buffer of ", size_bytes, " bytes"));
@@ -54,7 +55,8 @@ AlignedBuf AlignedBuf::allocate(int64_t size_bytes, int64_t alignment) {
   const auto rounded = static_cast<size_t>(align_up(std::max<int64_t>(size_bytes, 1), boundary));
   auto* data = static_cast<std::byte*>(std::aligned_alloc(static_cast<size_t>(boundary), rounded));
   if (data == nullptr) {
-    throw Error(ErrorKind::out_of_memory, message("cannot allocate a buffer of ", rounded, " bytes"));
+    throw Error(ErrorKind::out_of_memory,
+                message("cannot allocate a buffer of ", rounded, " bytes"));
   }
   if (large) ::madvise(data, rounded, MADV_HUGEPAGE);  // advice: nothing to do where it is refused
   return {nullptr, -1, data, size_bytes};
@@ -96,7 +98,7 @@ void AlignedBuf::free_detached(void* opaque) {
   }
   // The slot's record lies inside the pool: move the reference out before it can destroy the pool.
   const std::shared_ptr<PoolState> pool = std::move(owner->pool);
-  if (::getpid() != pool->owner) return;
+  if (fork_count() != pool->owner) return;
   pool->lent.fetch_sub(1, std::memory_order_relaxed);
   pool->release(owner->slot);
 }
@@ -106,9 +108,10 @@ BufferPool::BufferPool(const BufferPoolConfig& config)
 
 std::optional<AlignedBuf> BufferPool::try_take(int64_t size_bytes) {
   PoolState& state = *state_;
-  if (::getpid() != state.owner) {
-    throw Error(ErrorKind::config, message("this buffer pool belongs to process ", state.owner,
-                                           "; make another one after fork"));
+  if (fork_count() != state.owner) {
+    throw Error(ErrorKind::config,
+                "this buffer pool belongs to the parent process; make another one after "
+                "fork");
   }
   if (size_bytes > state.config.buffer_size) {
     state.taken.fetch_add(1, std::memory_order_relaxed);

@@ -18,19 +18,19 @@
 namespace s3io {
 
 struct BufferPoolConfig {
-  int64_t capacity = 32;                       // buffers
-  int64_t buffer_size = int64_t{64} << 20;     // bytes each
-  int64_t alignment = 4096;                    // bytes, a power of two
+  int64_t capacity = 32;                    // buffers
+  int64_t buffer_size = int64_t{64} << 20;  // bytes each
+  int64_t alignment = 4096;                 // bytes, a power of two
 };
 
 struct BufferPoolStats {
-  int64_t taken = 0;        // leases handed out, oversize ones included
-  int64_t waited = 0;       // leases that had to wait for a free buffer
-  int64_t wait_ns = 0;      // time spent in those waits
-  int64_t in_use = 0;       // buffers held now
-  int64_t peak = 0;         // most buffers held at once
-  int64_t oversize = 0;     // requests larger than buffer_size, served by an allocation of their own
-  int64_t huge_pages = 0;   // 2 MiB units of the pool backed by a huge page
+  int64_t taken = 0;       // leases handed out, oversize ones included
+  int64_t waited = 0;      // leases that had to wait for a free buffer
+  int64_t wait_ns = 0;     // time spent in those waits
+  int64_t in_use = 0;      // buffers held now
+  int64_t peak = 0;        // most buffers held at once
+  int64_t oversize = 0;    // requests larger than buffer_size, served by an allocation of their own
+  int64_t huge_pages = 0;  // 2 MiB units of the pool backed by a huge page
   int64_t small_pages = 0;  // 2 MiB units of the pool backed by 4 KiB pages
 };
 
@@ -46,7 +46,7 @@ class PoolState {
   };
 
   const BufferPoolConfig config;
-  const pid_t owner;  // the process that made the pool; no other takes or gives back
+  const uint32_t owner;  // fork_count() of the process that made the pool; no other takes or gives
   Slab slab;
   std::vector<Detached> detached;
   std::atomic<int64_t> lent{0};  // detached slots: those that tensors hold
@@ -79,8 +79,8 @@ class BufferPool {
   }
   void interrupt() { state_->slab.wake_waiters(); }
 
-  // Buffers that tensors hold, and whether one more may be lent to a tensor: a reserve stays, so that
-  // whoever reads into this pool always has some to read into.
+  // Buffers that tensors hold, and whether one more may be lent to a tensor: a reserve stays, so
+  // that whoever reads into this pool always has some to read into.
   int64_t lent() const { return state_->lent.load(std::memory_order_relaxed); }
   bool can_lend() const;
   BufferPoolStats stats() const;

@@ -27,9 +27,9 @@ namespace {
 constexpr int kCollapseAttempts = 4;
 
 [[noreturn]] void throw_no_memory(const char* what, int64_t size_bytes) {
-  throw Error(ErrorKind::out_of_memory, message("cannot ", what, " ", size_bytes,
-                                                " bytes of buffer memory: ", errno_text(errno),
-                                                "; lower BufferPoolConfig.capacity or buffer_size"));
+  throw Error(ErrorKind::out_of_memory,
+              message("cannot ", what, " ", size_bytes, " bytes of buffer memory: ",
+                      errno_text(errno), "; lower BufferPoolConfig.capacity or buffer_size"));
 }
 
 // A number from a one-line file of the kernel, or `otherwise` ("max", or no such file).
@@ -138,8 +138,8 @@ int64_t available_memory_bytes() {
     std::string group = line.substr(second + 1);
     if (group == "/") group.clear();
     if (controllers.empty()) {
-      available = std::min(available, cgroup_headroom("/sys/fs/cgroup", group, "memory.max",
-                                                      "memory.current"));
+      available = std::min(
+          available, cgroup_headroom("/sys/fs/cgroup", group, "memory.max", "memory.current"));
     } else if (controllers == "memory") {
       available =
           std::min(available, cgroup_headroom("/sys/fs/cgroup/memory", group,

@@ -1,4 +1,5 @@
-// Anonymous memory that other processes can map: a memfd, mapped MAP_SHARED at a huge-page boundary.
+// Anonymous memory that other processes can map: a memfd, mapped MAP_SHARED at a huge-page
+// boundary.
 //
 // Sparse: untouched pages cost nothing. Leaves no name in any file system, whoever is killed.
 // Address and file offset are congruent modulo the huge page, which collapsing requires.
@@ -36,7 +37,8 @@ class SharedMemory {
 // Error(out_of_memory) when not even small pages are to be had.
 bool prepare_huge_page(std::byte* huge_page);
 
-// What this process can still allocate: MemAvailable, lowered by every cgroup limit above it. In bytes.
+// What this process can still allocate: MemAvailable, lowered by every cgroup limit above it. In
+// bytes.
 int64_t available_memory_bytes();
 
 }  // namespace s3io

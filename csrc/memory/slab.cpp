@@ -27,9 +27,8 @@ int64_t checked_stride(int64_t slots, int64_t slot_bytes, int64_t alignment) {
                 message("buffer_size must be at least 1 byte and capacity * buffer_size at most ",
                         kMaxTotal, " bytes, not ", slots, " * ", slot_bytes));
   }
-  return align_up(slot_bytes, slot_bytes >= kHugePageBytes
-                                  ? kHugePageBytes
-                                  : std::max(alignment, kCacheLineBytes));
+  return align_up(slot_bytes, slot_bytes >= kHugePageBytes ? kHugePageBytes
+                                                           : std::max(alignment, kCacheLineBytes));
 }
 
 }  // namespace
@@ -61,7 +60,8 @@ int64_t Slab::hold_free_slot() {
 
 void Slab::release(int64_t slot) {
   control_->words[slot].fetch_sub(1, std::memory_order_release);
-  // Sequentially consistent on both sides: either the waiter sees the new count, or we see the waiter.
+  // Sequentially consistent on both sides: either the waiter sees the new count, or we see the
+  // waiter.
   control_->releases.fetch_add(1);
   if (control_->waiters.load() > 0) futex_wake_all(control_->releases);
 }

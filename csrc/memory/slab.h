@@ -1,4 +1,5 @@
-// A fixed number of equal slots in shared memory, each with a state word that any process may change.
+// A fixed number of equal slots in shared memory, each with a state word that any process may
+// change.
 //
 // Layout of the memfd: one huge page whose first bytes are the control block (counters, then one
 // 64-bit word per slot), then the slots. Slots of 2 MiB or more are whole huge pages; smaller ones
@@ -21,8 +22,8 @@ class Slab {
  public:
   static constexpr int64_t kMaxSlots = 65536;
 
-  // `alignment` is a power of two of at most 2 MiB; every slot begins at a multiple of it, and of 64:
-  // elements of every type can lie at its start.
+  // `alignment` is a power of two of at most 2 MiB; every slot begins at a multiple of it, and of
+  // 64: elements of every type can lie at its start.
   Slab(int64_t slots, int64_t slot_bytes, int64_t alignment);
 
   int64_t slots() const { return slots_; }
@@ -44,8 +45,8 @@ class Slab {
   // Makes every waiter look again, as if a slot had been released.
   void wake_waiters();
 
-  // Backs the first `size_bytes` of the slot with physical memory, huge pages where possible; cheap when
-  // done before.
+  // Backs the first `size_bytes` of the slot with physical memory, huge pages where possible; cheap
+  // when done before.
   void prepare(int64_t slot, int64_t size_bytes);
   int64_t huge_pages() const { return huge_pages_.load(std::memory_order_relaxed); }
   int64_t small_pages() const { return small_pages_.load(std::memory_order_relaxed); }

@@ -1,8 +1,8 @@
 // Which records make up which batch of an epoch, and which batches a worker reads. Pure arithmetic.
 //
-// Batches are defined for the whole epoch: batch k holds positions [k * B, (k + 1) * B). A position's
-// record is the position itself: the order is sequential. DataLoader takes from its workers in turn,
-// so worker w of W delivers batches w, w + W, w + 2 W, ...
+// Batches are defined for the whole epoch: batch k holds positions [k * B, (k + 1) * B). A
+// position's record is the position itself: the order is sequential. DataLoader takes from its
+// workers in turn, so worker w of W delivers batches w, w + W, w + 2 W, ...
 //
 // Small batches may be read several at a time: a group is `group_size` successive batches of one
 // worker, which share a buffer.

@@ -37,6 +37,7 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, ReadQ
   buffer_ = std::move(buffer);
   error_.reset();
   reads_left_ = 0;
+  num_files_ = 0;
   const auto count = static_cast<int64_t>(records_.size());
   batch_.count = count;
   batch_.fields.resize(source_.layout().fields.size());
@@ -76,6 +77,7 @@ void PendingBatch::prepare_reads(int buffer_index, void* owner, ReadQueue& queue
     const Run& run = placement_.runs[index];
     const bool same_file = index > 0 && run.shard == placement_.runs[index - 1].shard;
     files_[index] = same_file ? files_[index - 1] : source_.open(run.shard);
+    if (!same_file) ++num_files_;
     reads_[index] = {.file = files_[index].get(),
                      .offset = run.file_offset,
                      .length = run.length,
@@ -107,25 +109,27 @@ bool PendingBatch::take_back(const RangeRead& read) {
 }
 
 void PendingBatch::finish(std::vector<int64_t>& last_check, int64_t check_number) {
+  if (!error_) check_files(last_check, check_number);
+  std::fill(files_.begin(), files_.end(), nullptr);
   if (error_) return;
-  try {
-    for (size_t index = 0; index < files_.size() && !records_.empty(); ++index) {
-      int64_t& last = last_check[static_cast<size_t>(placement_.runs[index].shard)];
-      if (std::exchange(last, check_number) != check_number) files_[index]->check_unchanged();
-    }
-  } catch (const Error& error) {
-    error_ = error;
-    return;
-  }
   ReaderCounters& counters = source_.counters();
   if (placement_.packs) {
     add(counters.copied_bytes, pack_rows(placement_, source_.layout(), landing_));
   }
   convert_fields();
-  std::fill(files_.begin(), files_.end(), nullptr);
-  const int64_t bytes = batch_.count * source_.layout().record_bytes;
-  add(counters.batch_bytes, bytes);
+  add(counters.batch_bytes, batch_.count * source_.layout().record_bytes);
   add(counters.batches, 1);
+}
+
+void PendingBatch::check_files(std::vector<int64_t>& last_check, int64_t check_number) {
+  try {
+    for (size_t index = 0; index < placement_.runs.size(); ++index) {
+      int64_t& last = last_check[static_cast<size_t>(placement_.runs[index].shard)];
+      if (std::exchange(last, check_number) != check_number) files_[index]->check_unchanged();
+    }
+  } catch (const Error& error) {
+    error_ = error;
+  }
 }
 
 void PendingBatch::convert_fields() {
@@ -152,9 +156,8 @@ void PendingBatch::convert_fields() {
   if (!has_aux) begin = rows;
   const bool spans_rows = has_views && batch_.count > 0;
   batch_.begin = begin;
-  batch_.end = spans_rows
-                   ? rows + (batch_.count - 1) * placement_.row_stride + layout.record_bytes
-                   : std::max(begin, landing_);
+  batch_.end = spans_rows ? rows + (batch_.count - 1) * placement_.row_stride + layout.record_bytes
+                          : std::max(begin, landing_);
 }
 
 void PendingBatch::deliver(Batch& out) {
@@ -168,6 +171,11 @@ void PendingBatch::deliver(Batch& out) {
   out.fields.assign(batch_.fields.begin(), batch_.fields.end());
   out.record_numbers = batch_.record_numbers;
   out.buffer = std::move(buffer_);
+}
+
+bool PendingBatch::has_reads_in_flight() const {
+  return std::any_of(reads_.begin(), reads_.end(),
+                     [](const RangeRead& read) { return read.chunks_in_flight > 0; });
 }
 
 void PendingBatch::quarantine() {

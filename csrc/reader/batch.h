@@ -24,16 +24,16 @@ struct Batch {
   int64_t count = 0;
   std::byte* begin = nullptr;
   std::byte* end = nullptr;
-  std::vector<FieldRows> fields;           // as in the layout
+  std::vector<FieldRows> fields;              // as in the layout
   const std::byte* record_numbers = nullptr;  // int64 [count], or null
 
   // Moves the batch to memory of its own, outside of any pool. Returns the bytes copied.
   int64_t copy_out();
 };
 
-// A batch on its way: places its records in a buffer, pushes the reads, and when all of them are back
-// packs and converts what cannot be viewed where it landed. Reused from batch to batch, so that the
-// steady state allocates nothing.
+// A batch on its way: places its records in a buffer, pushes the reads, and when all of them are
+// back packs and converts what cannot be viewed where it landed. Reused from batch to batch, so
+// that the steady state allocates nothing.
 class PendingBatch {
  public:
   explicit PendingBatch(RecordSource& source) : source_(source) {}
@@ -43,12 +43,17 @@ class PendingBatch {
   // The record numbers to read; fill in before `start`.
   std::vector<int64_t>& records() { return records_; }
   // Begins reading into `buffer`, which has at least source.batch_bytes(records) bytes and was
-  // registered with the queue's engine as `buffer_index` (-1: it was not). False when there is nothing
-  // to wait for: no records, or a file that cannot be opened. `owner` comes back with each read.
+  // registered with the queue's engine as `buffer_index` (-1: it was not). False when there is
+  // nothing to wait for: no records, or a file that cannot be opened. `owner` comes back with each
+  // read.
   bool start(AlignedBuf buffer, int buffer_index, void* owner, ReadQueue& queue);
   // Takes back one of this batch's reads; true when it was the last.
   bool take_back(const RangeRead& read);
   bool is_reading() const { return reads_left_ > 0; }
+  // Files that it keeps open until it is finished; a file counts once per run of reads from it.
+  int64_t num_files() const { return num_files_; }
+  // After the queue was abandoned: whether the kernel may still write into the buffer.
+  bool has_reads_in_flight() const;
   // After the last read: checks the files, packs, converts. Errors are kept for `deliver`.
   void finish(std::vector<int64_t>& last_check, int64_t check_number);
   // Hands the batch over, or throws what went wrong with it.
@@ -59,6 +64,7 @@ class PendingBatch {
  private:
   void prepare_reads(int buffer_index, void* owner, ReadQueue& queue);
   void align_with_page_cache();
+  void check_files(std::vector<int64_t>& last_check, int64_t check_number);
   void convert_fields();
 
   RecordSource& source_;
@@ -69,6 +75,7 @@ class PendingBatch {
   std::vector<RangeRead> reads_;
   std::vector<std::shared_ptr<DirectFile>> files_;  // per read: keeps it open
   size_t reads_left_ = 0;
+  int64_t num_files_ = 0;
   Batch batch_;
   std::optional<Error> error_;
 };

@@ -1,8 +1,8 @@
 #include "reader/batch_fetcher.h"
 
-#include <unistd.h>
-
 #include <utility>
+
+#include "base/fork_count.h"
 
 namespace s3io {
 namespace {
@@ -15,20 +15,20 @@ BatchFetcher::BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr
     : source_(std::move(source)),
       pool_(std::move(pool)),
       last_check_(source_->shards().shards().size()),
-      owner_(::getpid()) {
+      owner_(fork_count()) {
   if (pool_ != nullptr) source_->check_alignment(pool_->config().alignment);
 }
 
 BatchFetcher::~BatchFetcher() {
   // A forked child has the parent's ring, or none of its threads: leave them alone.
-  if (::getpid() != owner_) static_cast<void>(queue_.release());
+  if (fork_count() != owner_) static_cast<void>(queue_.release());
 }
 
 void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
                          const std::function<void()>& on_wait) {
-  if (::getpid() != owner_) {
+  if (fork_count() != owner_) {
     throw Error(ErrorKind::config,
-                message("this fetcher belongs to process ", owner_, "; make another one after fork"));
+                "this fetcher belongs to the parent process; make another one after fork");
   }
   for (const int64_t record : records) {
     if (record < 0 || record >= source_->shards().num_records()) {

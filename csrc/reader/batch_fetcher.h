@@ -1,8 +1,6 @@
 // Reads any records by number into one batch, in the calling thread.
 #pragma once
 
-#include <sys/types.h>
-
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -16,14 +14,14 @@ namespace s3io {
 
 class BatchFetcher {
  public:
-  // `pool` may be null: then every batch gets an allocation of its own. Throws Error(config) when the
-  // pool's alignment is too low for direct reads of these files.
+  // `pool` may be null: then every batch gets an allocation of its own. Throws Error(config) when
+  // the pool's alignment is too low for direct reads of these files.
   BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool);
   ~BatchFetcher();
 
-  // Throws Error(range) for a record number that does not exist, and what went wrong with the reads.
-  // Thread-safe: one fetch at a time. Belongs to the process that made it: Error(config) in a forked
-  // child, whose ring is its parent's.
+  // Throws Error(range) for a record number that does not exist, and what went wrong with the
+  // reads. Thread-safe: one fetch at a time. Belongs to the process that made it: Error(config) in
+  // a forked child, whose ring is its parent's.
   void fetch(std::vector<int64_t> records, Batch& out, const std::function<void()>& on_wait = {});
 
  private:
@@ -36,7 +34,7 @@ class BatchFetcher {
   std::unique_ptr<ReadQueue> queue_;  // made with the first fetch
   std::vector<int64_t> last_check_;
   int64_t fetches_ = 0;
-  const pid_t owner_;
+  const uint32_t owner_;  // fork_count() of the process that made it
 };
 
 }  // namespace s3io

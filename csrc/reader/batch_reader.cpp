@@ -1,7 +1,5 @@
 #include "reader/batch_reader.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -10,6 +8,8 @@
 #include <optional>
 #include <utility>
 #include <vector>
+
+#include "base/fork_count.h"
 
 namespace s3io {
 namespace {
@@ -44,9 +44,7 @@ class BatchReader::Worker {
     bool completed = false;  // guarded by mutex_; the batch is then the consumer's
   };
 
-  Entry& entry(int64_t number) {
-    return entries_[static_cast<size_t>(number) % entries_.size()];
-  }
+  Entry& entry(int64_t number) { return entries_[static_cast<size_t>(number) % entries_.size()]; }
   void read_all(ReadQueue& queue);
   bool start_batch(ReadQueue& queue);
   bool has_free_entry();
@@ -63,9 +61,11 @@ class BatchReader::Worker {
   const std::shared_ptr<BufferPool> pool_;
   std::deque<Entry> entries_;  // batch i lives in entry i modulo their number
 
-  int64_t started_ = 0;              // the thread's own, like what follows
+  int64_t started_ = 0;  // the thread's own, like what follows
   int64_t completions_ = 0;
-  std::vector<int64_t> last_check_;  // per shard: the completion at which its file was last looked at
+  int64_t files_in_flight_ = 0;  // of batches that are being read; an open one may count twice
+  std::vector<int64_t>
+      last_check_;  // per shard: the completion at which its file was last looked at
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable to_consumer_;
@@ -110,9 +110,10 @@ void BatchReader::Worker::run() noexcept {
 
 void BatchReader::Worker::leave(std::unique_ptr<ReadQueue> queue, std::optional<Error> failure) {
   if (queue != nullptr && !queue->abandon(kAbandonTimeout)) {
-    // The kernel, or a thread, may yet write into these buffers and requests: they are never reused.
+    // The kernel, or a thread, may yet write into these buffers and requests: they are never
+    // reused.
     for (Entry& entry : entries_) {
-      if (entry.batch.is_reading()) entry.batch.quarantine();
+      if (entry.batch.has_reads_in_flight()) entry.batch.quarantine();
     }
     static_cast<void>(queue.release());
   }
@@ -149,6 +150,7 @@ void BatchReader::Worker::read_all(ReadQueue& queue) {
 // Starts the next batch. False when there is none, or no buffer for it.
 bool BatchReader::Worker::start_batch(ReadQueue& queue) {
   if (started_ == plan_.num_groups() || !has_free_entry()) return false;
+  if (files_in_flight_ >= source_->max_open_files()) return false;  // a completion comes first
   Entry& next_entry = entry(started_);
   PendingBatch& batch = next_entry.batch;
   plan_.records(started_, batch.records());
@@ -158,9 +160,9 @@ bool BatchReader::Worker::start_batch(ReadQueue& queue) {
   const auto slot = static_cast<int>(buffer->slot());
   const bool registered = slot >= 0 && queue.register_buffer(slot, buffer->bytes());
   ++started_;
-  if (!batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, queue)) {
-    complete(next_entry);
-  }
+  const bool reading = batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, queue);
+  files_in_flight_ += batch.num_files();
+  if (!reading) complete(next_entry);
   return true;
 }
 
@@ -170,7 +172,8 @@ bool BatchReader::Worker::has_free_entry() {
 }
 
 std::optional<AlignedBuf> BatchReader::Worker::try_take(int64_t bytes) {
-  if (pool_ != nullptr) return pool_->try_take(pool_->config().buffer_size);  // all of it: registered
+  if (pool_ != nullptr)
+    return pool_->try_take(pool_->config().buffer_size);  // all of it: registered
   return AlignedBuf::allocate(bytes, source_->alignment());
 }
 
@@ -190,6 +193,7 @@ void BatchReader::Worker::wait_for_buffer(uint32_t releases_seen) {
 }
 
 void BatchReader::Worker::complete(Entry& finished) {
+  files_in_flight_ -= finished.batch.num_files();
   finished.batch.finish(last_check_, ++completions_);
   {
     const std::lock_guard lock(mutex_);
@@ -269,23 +273,24 @@ std::string BatchReader::Worker::engine_name() {
 
 BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
                          std::shared_ptr<BufferPool> pool)
-    : owner_(::getpid()) {
+    : owner_(fork_count()) {
   const int64_t needed = source->batch_bytes(plan.max_group_records());
   if (pool != nullptr && pool->config().buffer_size < needed) {
-    throw Error(ErrorKind::config,
-                message("BufferPoolConfig.buffer_size is ", pool->config().buffer_size,
-                        " bytes, but a batch of ", plan.max_group_records(), " records needs ",
-                        needed,
-                        " (records, alignment and conversions included); raise it or lower "
-                        "batch_size"));
+    throw Error(
+        ErrorKind::config,
+        message("BufferPoolConfig.buffer_size is ", pool->config().buffer_size,
+                " bytes, but a batch of ", plan.max_group_records(), " records needs ", needed,
+                " (records, alignment and conversions included); raise it or lower "
+                "batch_size"));
   }
   if (pool != nullptr) source->check_alignment(pool->config().alignment);
   worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool));
   try {
     thread_ = std::thread([worker = worker_] { worker->run(); });
   } catch (const std::system_error& error) {
-    throw Error(ErrorKind::out_of_memory, message("cannot start the reader's thread: ", error.what(),
-                                                  "; raise the limit of processes (ulimit -u)"));
+    throw Error(ErrorKind::out_of_memory,
+                message("cannot start the reader's thread: ", error.what(),
+                        "; raise the limit of processes (ulimit -u)"));
   }
 }
 
@@ -293,9 +298,9 @@ BatchReader::~BatchReader() { close(); }
 
 bool BatchReader::next(Batch& out, const std::function<void()>& on_wait) {
   if (!thread_.joinable()) return false;
-  if (::getpid() != owner_) {
+  if (fork_count() != owner_) {
     throw Error(ErrorKind::config,
-                message("this reader belongs to process ", owner_, "; make another one after fork"));
+                "this reader belongs to the parent process; make another one after fork");
   }
   try {
     return worker_->next(out, on_wait);
@@ -307,14 +312,14 @@ bool BatchReader::next(Batch& out, const std::function<void()>& on_wait) {
 
 void BatchReader::close() {
   if (!thread_.joinable()) return;
-  if (::getpid() != owner_) {
+  if (fork_count() != owner_) {
     thread_.detach();
     new std::shared_ptr<Worker>(std::move(worker_));  // its locks and its ring are the parent's
     return;
   }
   worker_->stop();
-  // A thread that hangs in the kernel (opening a file of a dead server) is left behind, with all that
-  // it needs.
+  // A thread that hangs in the kernel (opening a file of a dead server) is left behind, with all
+  // that it needs.
   if (worker_->wait_for_exit(kExitTimeout)) {
     thread_.join();
     worker_->drop_batches();
@@ -324,7 +329,8 @@ void BatchReader::close() {
 }
 
 std::string BatchReader::engine_name() const {
-  return worker_ != nullptr ? worker_->engine_name() : "";
+  // In a forked child its parent's thread may have held the lock.
+  return worker_ != nullptr && fork_count() == owner_ ? worker_->engine_name() : "";
 }
 
 }  // namespace s3io

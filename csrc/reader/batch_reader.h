@@ -8,11 +8,9 @@
 // reading, `next` copies the batch out of the pool and frees its buffer: slower, counted, but a
 // program that keeps every batch still runs.
 //
-// Note: a forked child has no reading thread. Its copy of a BatchReader delivers nothing (Error(config))
-// and does nothing when it dies.
+// Note: a forked child has no reading thread. Its copy of a BatchReader delivers nothing
+// (Error(config)) and does nothing when it dies.
 #pragma once
-
-#include <sys/types.h>
 
 #include <functional>
 #include <memory>
@@ -29,20 +27,20 @@ namespace s3io {
 class BatchReader {
  public:
   // Without a pool every batch gets an allocation of its own. The thread begins to read at once.
-  // Throws Error(config) when a buffer of the pool cannot hold a group of the plan. What the plan calls
-  // a group is a batch here.
+  // Throws Error(config) when a buffer of the pool cannot hold a group of the plan. What the plan
+  // calls a group is a batch here.
   BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
               std::shared_ptr<BufferPool> pool);
   BatchReader(const BatchReader&) = delete;
   BatchReader& operator=(const BatchReader&) = delete;
   ~BatchReader();
 
-  // Waits for the next batch; false at the end of the plan. Throws what went wrong with it; the reader
-  // is then closed. `on_wait` is called every few milliseconds while waiting and may throw. One
-  // consumer thread.
+  // Waits for the next batch; false at the end of the plan. Throws what went wrong with it; the
+  // reader is then closed. `on_wait` is called every few milliseconds while waiting and may throw.
+  // One consumer thread.
   bool next(Batch& out, const std::function<void()>& on_wait = {});
-  // Stops reading; buffers that were not delivered go back to the pool. Bounded: a read that does not
-  // come back within a second loses its buffer for good, counted. Idempotent.
+  // Stops reading; buffers that were not delivered go back to the pool. Bounded: a read that does
+  // not come back within a second loses its buffer for good, counted. Idempotent.
   void close();
 
   // "uring" or "threads"; empty until the thread has made it.
@@ -52,7 +50,7 @@ class BatchReader {
   class Worker;
   std::shared_ptr<Worker> worker_;  // shared with its thread, which may outlive this object
   std::thread thread_;
-  pid_t owner_;
+  uint32_t owner_;  // fork_count() of the process that made it
 };
 
 }  // namespace s3io

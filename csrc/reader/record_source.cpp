@@ -67,9 +67,8 @@ int64_t RecordSource::batch_bytes(int64_t count) const {
 
 void RecordSource::check_alignment(int64_t pool_alignment) const {
   if (pool_alignment >= alignment_) return;
-  throw Error(ErrorKind::config,
-              message("BufferPoolConfig.alignment is ", pool_alignment,
-                      ", but direct reads of these files need ", alignment_));
+  throw Error(ErrorKind::config, message("BufferPoolConfig.alignment is ", pool_alignment,
+                                         ", but direct reads of these files need ", alignment_));
 }
 
 std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {
@@ -77,8 +76,9 @@ std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {
   std::shared_ptr<DirectFile> file = files_.open(shards_.shards()[index].path);
   if (file->identity() != identities_[index]) {
     throw Error(ErrorKind::file_changed,
-                message(file->path(), ": is not the file that was there when the data set was made "
-                                      "(size, time or inode differ); make the data set anew"));
+                message(file->path(),
+                        ": is not the file that was there when the data set was made "
+                        "(size, time or inode differ); make the data set anew"));
   }
   return file;
 }

@@ -1,5 +1,5 @@
-// A data set as the reader sees it: files, record layout, and how to read them. Immutable but for its
-// open files and counters; shared by all readers of one process.
+// A data set as the reader sees it: files, record layout, and how to read them. Immutable but for
+// its open files and counters; shared by all readers of one process.
 #pragma once
 
 #include <atomic>
@@ -20,8 +20,8 @@ struct ReadOptions {
   DirectMode direct = DirectMode::automatic;
   EngineKind engine = EngineKind::automatic;
   int64_t chunk_bytes = int64_t{1} << 20;
-  int depth = 16;               // reads in flight
-  double read_timeout_s = 60;   // longest wait for one batch
+  int depth = 16;              // reads in flight
+  double read_timeout_s = 60;  // longest wait for one batch
   bool with_record_numbers = false;
   std::shared_ptr<const FaultPlan> faults = nullptr;  // tests only
 };
@@ -29,13 +29,13 @@ struct ReadOptions {
 struct ReaderCounters {
   ReadCounters reads;
   std::atomic<int64_t> batches{0};
-  std::atomic<int64_t> batch_bytes{0};         // bytes of records delivered
-  std::atomic<int64_t> copied_bytes{0};        // packed, converted, or copied out of the pool
-  std::atomic<int64_t> converted_bytes{0};     // of those: fields converted or realigned
-  std::atomic<int64_t> spilled_batches{0};     // copied out because tensors held too many buffers
-  std::atomic<int64_t> reader_wait_ns{0};      // the reader waited for a free buffer
-  std::atomic<int64_t> consumer_wait_ns{0};    // the training loop waited for data
-  std::atomic<int64_t> quarantined_buffers{0}; // lost to reads that never came back
+  std::atomic<int64_t> batch_bytes{0};          // bytes of records delivered
+  std::atomic<int64_t> copied_bytes{0};         // packed, converted, or copied out of the pool
+  std::atomic<int64_t> converted_bytes{0};      // of those: fields converted or realigned
+  std::atomic<int64_t> spilled_batches{0};      // copied out because tensors held too many buffers
+  std::atomic<int64_t> reader_wait_ns{0};       // the reader waited for a free buffer
+  std::atomic<int64_t> consumer_wait_ns{0};     // the training loop waited for data
+  std::atomic<int64_t> quarantined_buffers{0};  // lost to reads that never came back
 };
 
 class RecordSource {
@@ -53,12 +53,15 @@ class RecordSource {
   bool is_view(size_t field) const { return is_view_[field]; }
   ReaderCounters& counters() { return counters_; }
 
-  // Bytes that a batch of `count` records needs: over-read, conversions and record numbers included.
+  // Bytes that a batch of `count` records needs: over-read, conversions and record numbers
+  // included.
   int64_t batch_bytes(int64_t count) const;
 
   // Throws Error(config) when buffers of `pool_alignment` are not aligned enough for these files.
   void check_alignment(int64_t pool_alignment) const;
 
+  // Files that may be open at once; a batch that needs more by itself opens them all the same.
+  int64_t max_open_files() const { return files_.max_files(); }
   // The shard's file. Throws Error(file_changed) if it is not the one that was counted.
   std::shared_ptr<DirectFile> open(int64_t shard);
 

@@ -14,9 +14,11 @@ namespace s3io {
 
 class FileCache {
  public:
-  // `max_files` 0: a quarter of what RLIMIT_NOFILE allows, at most 1024.
+  // `max_files` 0: an eighth of what RLIMIT_NOFILE allows, at most 1024. A file takes up to two
+  // descriptors.
   FileCache(DirectMode mode, int64_t min_alignment, int64_t max_files = 0);
 
+  int64_t max_files() const { return static_cast<int64_t>(max_files_); }
   // Opens `path` unless it is open already. The caller keeps the file open as long as it needs it.
   // Thread-safe.
   std::shared_ptr<DirectFile> open(const std::string& path);

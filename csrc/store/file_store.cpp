@@ -1,13 +1,12 @@
 #include "store/file_store.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "base/align.h"
+#include "base/fork_count.h"
 #include "store/atomic_file.h"
 
 namespace s3io {
@@ -31,7 +30,7 @@ int64_t checked_alignment(const FileSystemConfig& config) {
 
 struct FileStore::Runtime {
   Runtime(const FileSystemConfig& config, EngineKind engine)
-      : owner(::getpid()),
+      : owner(fork_count()),
         files(config.direct_io, checked_alignment(config)),
         ranges({.config = config.range_engine,
                 .splits = config.enable_range_engine,
@@ -41,7 +40,7 @@ struct FileStore::Runtime {
     if (config.buffer_pool) pool.emplace(*config.buffer_pool);
   }
 
-  const pid_t owner;
+  const uint32_t owner;
   FileCache files;
   RangeEngine ranges;
   std::optional<BufferPool> pool;
@@ -53,12 +52,12 @@ FileStore::FileStore(const FileSystemConfig& config, EngineKind engine)
 FileStore::~FileStore() {
   // In a forked child its rings and threads are the parent's: left alone.
   const Runtime* runtime = runtime_.load();
-  if (runtime->owner == ::getpid()) delete runtime;
+  if (runtime->owner == fork_count()) delete runtime;
 }
 
 FileStore::Runtime& FileStore::runtime() {
   Runtime* current = runtime_.load();
-  if (current->owner == ::getpid()) return *current;
+  if (current->owner == fork_count()) return *current;
   auto fresh = std::make_unique<Runtime>(config_, engine_);
   if (runtime_.compare_exchange_strong(current, fresh.get())) return *fresh.release();
   return *current;  // another thread of this child was first

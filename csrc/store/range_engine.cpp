@@ -15,9 +15,8 @@ constexpr int64_t kLongestRead = int64_t{1} << 30;  // the kernel cuts reads off
 void check(const RangeEngineConfig& config) {
   constexpr int64_t kMaxConcurrent = 4096;
   if (config.chunk_size < 4096 || config.chunk_size > kLongestRead) {
-    throw Error(ErrorKind::config,
-                message("RangeEngineConfig.chunk_size must be between 4096 and ", kLongestRead,
-                        " bytes, not ", config.chunk_size));
+    throw Error(ErrorKind::config, message("RangeEngineConfig.chunk_size must be between 4096 and ",
+                                           kLongestRead, " bytes, not ", config.chunk_size));
   }
   if (config.max_concurrent_ranges < 1 || config.max_concurrent_ranges > kMaxConcurrent) {
     throw Error(ErrorKind::config,
@@ -27,8 +26,7 @@ void check(const RangeEngineConfig& config) {
   if (config.min_split_size < 0 || !(config.range_timeout_s > 0)) {
     throw Error(ErrorKind::config, message("RangeEngineConfig.min_split_size must be >= 0 and "
                                            "range_timeout > 0, not ",
-                                           config.min_split_size, " and ",
-                                           config.range_timeout_s));
+                                           config.min_split_size, " and ", config.range_timeout_s));
   }
 }
 
@@ -101,7 +99,8 @@ void RangeEngine::run(ReadQueue& queue, RangeRead& range, const WaitCallback& on
     if (on_wait) on_wait();
     const int64_t completions = queue.completions();
     if (std::exchange(completions_seen, completions) != completions) last_progress = Clock::now();
-    if (Clock::now() - last_progress > std::chrono::duration<double>(options_.config.range_timeout_s)) {
+    if (Clock::now() - last_progress >
+        std::chrono::duration<double>(options_.config.range_timeout_s)) {
       throw Error(ErrorKind::read_timeout,
                   message(range.file->path(), ": no data for ", options_.config.range_timeout_s,
                           " s; raise RangeEngineConfig.range_timeout if the device is that slow"));

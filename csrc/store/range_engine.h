@@ -1,4 +1,5 @@
-// Reads one byte range into one buffer, a large one as several concurrent ranges that land in place.
+// Reads one byte range into one buffer, a large one as several concurrent ranges that land in
+// place.
 #pragma once
 
 #include <memory>

@@ -98,12 +98,12 @@ TEST_CASE("bytes are counted where they came from, and auto prefers the page cac
   if (warm.cached_bytes > 0) CHECK(warm.cached_bytes == 1 << 20);  // else it cannot be asked
 
   make_cold(path);
-  ReadCounters cold;
-  read_all(DirectMode::automatic, cold, 0);
-  // Looking into the page cache starts the kernel's read-ahead: later ranges may be found there.
-  CHECK(cold.direct_bytes > 0);
-  CHECK(cold.direct_bytes + cold.cached_bytes >= 1 << 20);
-  CHECK(cold.buffered_bytes == 0);
+  if (cached_pages(path) == 0) {  // else a file system in memory
+    ReadCounters cold;
+    read_all(DirectMode::automatic, cold, 0);
+    CHECK(cold.direct_bytes == 1 << 20);
+    CHECK(cold.cached_bytes + cold.buffered_bytes == 0);
+  }
 
   ReadCounters small;
   read_all(DirectMode::automatic, small, 2 << 20);  // "too short" for the device

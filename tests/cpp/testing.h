@@ -81,18 +81,11 @@ inline bool equals(const std::byte* data, const Bytes& expected) {
   return expected.empty() || std::memcmp(data, expected.data(), expected.size()) == 0;
 }
 
-// Writes the file out and drops it from the page cache.
-inline void make_cold(const std::string& path) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  REQUIRE(file.valid());
-  REQUIRE(::fsync(file.get()) == 0);
-  REQUIRE(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
-}
-
 // How many pages of the file are in the page cache, as the kernel says.
 inline int64_t cached_pages(const std::string& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   const auto size = static_cast<size_t>(std::filesystem::file_size(path));
+  if (size == 0) return 0;
   void* mapping = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
   REQUIRE(mapping != MAP_FAILED);
   std::vector<unsigned char> pages((size + 4095) / 4096);
@@ -106,6 +99,18 @@ inline int64_t cached_pages(const std::string& path) {
 // Whether files in the temporary folder can be read directly; a tmpfs, for instance, may refuse.
 inline bool direct_reads_work(const std::string& path) {
   return DirectFile(path, DirectMode::automatic, 0).can_read_direct();
+}
+
+// Writes the file out and drops it from the page cache. The kernel may keep pages that it is busy
+// with: asked again, it lets go of them. In a file system in memory they stay.
+inline void make_cold(const std::string& path) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  REQUIRE(file.valid());
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    REQUIRE(::fsync(file.get()) == 0);
+    REQUIRE(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+    if (cached_pages(path) == 0) return;
+  }
 }
 
 struct Caught {
