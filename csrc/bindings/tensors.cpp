@@ -87,9 +87,9 @@ using Extents = c10::SmallVector<int64_t, 8>;
 
 at::Tensor field_tensor(const SharedStorage& storage, const Field& field, const FieldRows& rows,
                         int64_t count) {
-  Extents sizes(field.shape.begin(), field.shape.end());
-  sizes.insert(sizes.begin(), count);
-  Extents strides(sizes.size());
+  Extents sizes{count};
+  sizes.append(field.shape.begin(), field.shape.end());
+  Extents strides(sizes.size(), 0);
   int64_t stride = 1;
   for (size_t dimension = sizes.size() - 1; dimension > 0; --dimension) {
     strides[dimension] = stride;

@@ -104,8 +104,9 @@ int DirectFile::any_fd() const {
   return direct_fd_.valid() ? direct_fd_.get() : buffered_fd_.get();
 }
 
-int64_t DirectFile::size_now() const {
-  return identity_of(status_of_open(any_fd(), kBasicMask, path_)).size_bytes;
+int64_t DirectFile::size_now() const noexcept {
+  struct stat fields {};
+  return ::fstat(any_fd(), &fields) == 0 ? fields.st_size : -1;
 }
 
 void DirectFile::check_unchanged() const {

@@ -63,8 +63,8 @@ class DirectFile {
   // Throws Error(file_changed) if the file was truncated, rewritten, replaced or deleted since it
   // was opened.
   void check_unchanged() const;
-  // The file's size as it is now, in bytes.
-  int64_t size_now() const;
+  // The file's size as it is now, in bytes; -1 if the kernel does not say.
+  int64_t size_now() const noexcept;
 
  private:
   int any_fd() const;

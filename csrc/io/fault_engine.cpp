@@ -27,27 +27,46 @@ void FaultEngine::submit(std::span<ReadRequest* const> requests) {
       completed_.push_back(request);
       continue;
     }
-    if (fault.short_read) due_[request] = fault;
+    if (fault.short_read || fault.delay > 0) due_[request] = fault;
     engine_->submit({&request, 1});
     ++in_flight_;
   }
 }
 
+void FaultEngine::arrive(ReadRequest* request) {
+  const auto found = due_.find(request);
+  if (found == due_.end()) {
+    completed_.push_back(request);
+    return;
+  }
+  const Fault fault = found->second;
+  due_.erase(found);
+  if (fault.short_read && request->result > 1) request->result = request->result / 2;
+  if (fault.delay > 0) {
+    delayed_.emplace_back(request, fault.delay);
+  } else {
+    completed_.push_back(request);
+  }
+}
+
+void FaultEngine::release_delayed() {
+  for (auto& [request, calls_left] : delayed_) {
+    if (--calls_left == 0) completed_.push_back(request);
+  }
+  std::erase_if(delayed_, [](const auto& delayed) { return delayed.second == 0; });
+}
+
 int FaultEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) {
+  release_delayed();
   if (in_flight_ > 0) {
     std::vector<ReadRequest*> arrived(static_cast<size_t>(depth()));
     const int missing = std::max(1, min_count - static_cast<int>(completed_.size()));
     const int count = engine_->wait(arrived, missing, timeout);
     in_flight_ -= count;
     for (ReadRequest* request : std::span(arrived).first(static_cast<size_t>(count))) {
-      const auto fault = due_.find(request);
-      if (fault != due_.end()) {
-        if (request->result > 1) request->result = request->result / 2;
-        due_.erase(fault);
-      }
-      completed_.push_back(request);
+      arrive(request);
     }
-  } else if (completed_.empty()) {
+  } else if (completed_.empty() && delayed_.empty()) {
     std::this_thread::sleep_for(timeout);  // only lost reads are left
   }
   if (plan_.reorder) std::shuffle(completed_.begin(), completed_.end(), random_);

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "io/io_engine.h"
@@ -18,6 +19,7 @@ struct Fault {
   int error_number = 0;     // fail with this errno; 0: do not
   bool short_read = false;  // return about half of what was read, and at least one byte
   bool lost = false;        // never complete it
+  int delay = 0;            // hold its completion back over so many calls of `wait`
 };
 
 struct FaultPlan {
@@ -42,14 +44,17 @@ class FaultEngine final : public IoEngine {
 
  private:
   Fault fault_for(int64_t number);
+  void arrive(ReadRequest* request);
+  void release_delayed();
 
   std::unique_ptr<IoEngine> engine_;
   FaultPlan plan_;
   std::mt19937_64 random_;
   int64_t submitted_ = 0;
-  int in_flight_ = 0;                        // given to the wrapped engine
-  std::map<const ReadRequest*, Fault> due_;  // faults of the reads in flight
-  std::vector<ReadRequest*> completed_;      // not yet handed to the caller
+  int in_flight_ = 0;                                  // given to the wrapped engine
+  std::map<const ReadRequest*, Fault> due_;            // faults of the reads in flight
+  std::vector<std::pair<ReadRequest*, int>> delayed_;  // with the calls that are left
+  std::vector<ReadRequest*> completed_;                // not yet handed to the caller
 };
 
 }  // namespace s3io

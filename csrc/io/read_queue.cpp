@@ -202,7 +202,7 @@ bool ReadQueue::handle_data(Chunk& chunk, int64_t count) {
     return false;
   }
   const int64_t size_now = file.size_now();
-  if (size_now < chunk.end) {
+  if (size_now >= 0 && size_now < chunk.end) {
     fail(chunk, 0, size_now);
     return true;
   }

@@ -139,6 +139,18 @@ TEST_CASE("interruptions, short reads and any order, all at random: right bytes"
   }
 }
 
+TEST_CASE("late completions, alone and with short reads: right bytes") {
+  const LeakCheck leaks;
+  const Scene scene;
+  for (const Case& that : scene.cases()) {
+    for (uint64_t seed = 0; seed < 10; ++seed) {
+      FaultPlan plan{.seed = seed, .fault_probability = 0.5, .reorder = true};
+      plan.random_faults = {{.delay = 1}, {.delay = 20}, {.short_read = true, .delay = 3}};
+      CHECK(scene.run(that, plan).errors.empty());
+    }
+  }
+}
+
 TEST_CASE("everything at random: right bytes or typed errors") {
   const LeakCheck leaks;
   const Scene scene;
