@@ -64,7 +64,7 @@ def test_no_paths_at_all_are_not_found():
         make([])
 
 
-@pytest.mark.parametrize("paths", [3, None, [3], [None], [""], "", [b"x.bin"], ["a\0b"], [["a"]]])
+@pytest.mark.parametrize("paths", [3, None, [3], [None], [""], "", ["a\0b"], [b"a\0b"], [["a"]]])
 def test_what_is_no_path_is_refused(paths):
     with pytest.raises(ConfigError, match="path"):
         make(paths)

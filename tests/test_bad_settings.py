@@ -1,6 +1,6 @@
 """Settings that cannot work: refused at once, by their names."""
 
-from __future__ import annotations
+import os
 
 import pytest
 from support import random_bytes, write_file
@@ -60,9 +60,18 @@ def test_a_nonsensical_setting_is_refused_by_its_name_and_at_once(path, setting,
 
 @pytest.mark.parametrize("batch_size", [10**12, 1 << 46, 1 << 61])
 @pytest.mark.parametrize("pool", ["auto", None, BufferPoolConfig()])
-def test_a_batch_beyond_all_memory_is_refused(path, batch_size, pool):
-    with pytest.raises((ConfigError, MemoryError), match="batch"):
-        list(make(path, batch_size=batch_size, pool=pool))
+def test_a_batch_beyond_all_memory_is_refused(disk, batch_size, pool):
+    sparse = disk / "sparse.bin"
+    sparse.touch()
+    os.truncate(sparse, 8 * 10**12)  # takes no space
+    with pytest.raises((ConfigError, MemoryError), match="batch|buffer"):
+        list(make(sparse, batch_size=batch_size, pool=pool))
+
+
+@pytest.mark.parametrize("pool", ["auto", None])
+def test_a_batch_size_beyond_the_number_of_records_is_one_batch(path, pool):
+    (batch,) = list(make(path, batch_size=1 << 40, pool=pool))
+    assert len(batch) == make(path).num_records
 
 
 def test_an_unknown_setting_is_a_type_error(path):

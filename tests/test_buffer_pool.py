@@ -141,13 +141,18 @@ def test_an_empty_pool_is_waited_for_within_the_time_and_the_error_names_the_set
     assert pool.take(timeout_s=0.02).is_valid
 
 
-@pytest.mark.parametrize("timeout_s", [0, -1])
-def test_without_time_take_does_not_wait(timeout_s):
+def test_without_time_take_does_not_wait():
     pool = make(capacity=1)
-    held = pool.take(timeout_s=timeout_s)
+    held = pool.take(timeout_s=0)
     with pytest.raises(PoolTimeoutError):
-        pool.take(timeout_s=timeout_s)
+        pool.take(timeout_s=0)
     pool.give(held)
+
+
+@pytest.mark.parametrize("timeout_s", [-1, float("nan")])
+def test_a_time_that_is_none_is_refused(timeout_s):
+    with pytest.raises(ConfigError, match="timeout_s"):
+        make(capacity=1).take(timeout_s=timeout_s)
 
 
 def test_a_waiting_thread_gets_the_buffer_that_another_gives():

@@ -245,3 +245,28 @@ def test_transform_is_called_with_what_is_yielded(disk, batch_size):
     expected = np.frombuffer(data, np.uint8).reshape(-1, 10).astype(np.int16) + 1
     np.testing.assert_array_equal(stacked.numpy(), expected)
     assert torch.stack(index).tolist() == list(range(10)) if batch_size is None else True
+
+
+def test_a_look_at_the_first_batch_does_not_count_as_an_epoch(disk):
+    path = write_file(disk / "x.bin", np.arange(100_000, dtype=np.uint8).tobytes())
+    dataset = RecordDataset(path, dtype=np.uint8, batch_size=1000)
+    for _ in range(3):
+        next(iter(dataset))
+    assert dataset.stats()["direct"] == "auto"
+    for _ in range(2):
+        assert len(list(dataset)) == 100
+    assert dataset.stats()["direct"] == "off"
+
+
+@pytest.mark.parametrize("engine", ["uring", "threads"])
+def test_files_that_read_directly_after_all_stay_within_their_buffers(disk, engine, monkeypatch):
+    """The file that was asked refused direct reads, the others do not."""
+    arrays = [np.random.default_rng(seed).integers(0, 256, 7777, np.uint8) for seed in range(3)]
+    for number, array in enumerate(arrays):
+        write_file(disk / f"{number}.bin", array.tobytes())
+    monkeypatch.setattr("torch_s3io._C.direct_alignment", lambda path, direct: 0)
+    with pytest.warns(RuntimeWarning, match="refuses O_DIRECT"):
+        dataset = RecordDataset(
+            f"{disk}/*.bin", dtype=np.uint8, shape=7, batch_size=100, engine=engine
+        )
+    assert torch.cat(list(dataset)).flatten().tolist() == np.concatenate(arrays).tolist()

@@ -171,11 +171,11 @@ def test_single_samples_of_a_structure_are_dicts_without_the_batch_dimension(rec
         ("u2", "i8"),
         ("u1", "f4"),
         (">i4", "f8"),
-        ("i8", "i4"),
+        ("i4", "i8"),
+        ("i8", "f4"),
         ("f4", "f8"),
         ("f8", "f4"),
         ("?", "u1"),
-        ("u1", "?"),
     ],
 )
 def test_as_dtype_converts_as_numpy_does_and_counts(disk, stored, output):
@@ -187,6 +187,21 @@ def test_as_dtype_converts_as_numpy_does_and_counts(disk, stored, output):
     expected = array.astype(output)
     assert same_bits(read_whole(dataset), expected)
     assert dataset.stats()["converted_bytes"] == expected.nbytes
+
+
+@pytest.mark.parametrize(
+    ("stored", "output"), [("i8", "i4"), ("f4", "u1"), ("u4", "i2"), ("u1", "?"), ("c8", "f4")]
+)
+def test_as_dtype_refuses_what_may_change_values(disk, stored, output):
+    path = write_file(disk / "x.bin", bytes(64))
+    with pytest.raises(ConfigError, match="may change values"):
+        RecordDataset(path, dtype=stored, as_dtype=output)
+
+
+def test_nested_names_that_collide_are_refused(disk):
+    path = write_file(disk / "x.bin", bytes(64))
+    with pytest.raises(ConfigError, match="same name"):
+        RecordDataset(path, dtype=[("a.b", "u1"), ("a", [("b", "u1")]), ("c", "u2")])
 
 
 def test_as_dtype_of_a_structure_is_a_dict_by_field(records):

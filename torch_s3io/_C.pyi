@@ -3,6 +3,7 @@ The C++ core of torch_s3io. Private: use the Python package.
 """
 from __future__ import annotations
 import collections.abc
+import os
 import typing
 import typing_extensions
 __all__: list[str] = ['AlignedBuf', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'FaultPlan', 'FileStore', 'ObjectInfo', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'direct_alignment', 'inspect_files', 'measure_reads', 'uring_unavailable_reason']
@@ -57,15 +58,15 @@ class ObjectInfo:
 class FileStore:
     def __init__(self, *, direct_io: str, alignment: typing.SupportsInt | typing.SupportsIndex, min_io_size: typing.SupportsInt | typing.SupportsIndex, sync_writes: bool, enable_range_engine: bool, chunk_size: typing.SupportsInt | typing.SupportsIndex, max_concurrent_ranges: typing.SupportsInt | typing.SupportsIndex, min_split_size: typing.SupportsInt | typing.SupportsIndex, range_timeout_s: typing.SupportsFloat | typing.SupportsIndex, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, engine: str) -> None:
         ...
-    def get(self, path: str) -> typing.Any:
+    def get(self, path: os.PathLike | str | bytes) -> typing.Any:
         ...
-    def get_range(self, path: str, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+    def get_range(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
         ...
-    def list(self, prefix: str) -> list[str]:
+    def list(self, prefix: os.PathLike | str | bytes) -> list[str]:
         ...
-    def put(self, path: str, data: typing_extensions.Buffer) -> None:
+    def put(self, path: os.PathLike | str | bytes, data: typing_extensions.Buffer) -> None:
         ...
-    def stat(self, path: str) -> ObjectInfo:
+    def stat(self, path: os.PathLike | str | bytes) -> ObjectInfo:
         ...
     def stats(self) -> dict[str, typing.Any]:
         ...
@@ -76,7 +77,7 @@ class FaultPlan:
     def __init__(self, *, seed: typing.SupportsInt | typing.SupportsIndex = 0, by_number: collections.abc.Mapping[typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = {}, probability: typing.SupportsFloat | typing.SupportsIndex = 0.0, random: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = [], reorder: bool = False) -> None:
         ...
 class RecordSource:
-    def __init__(self, *, shards: collections.abc.Sequence[tuple[str, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]]], fields: collections.abc.Sequence[tuple[str, str, str, bool, typing.SupportsInt | typing.SupportsIndex, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, direct: str, engine: str, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex, with_record_numbers: bool, faults: FaultPlan | None) -> None:
+    def __init__(self, *, shards: collections.abc.Sequence[tuple[os.PathLike | str | bytes, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]]], fields: collections.abc.Sequence[tuple[str, str, str, bool, typing.SupportsInt | typing.SupportsIndex, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, direct: str, engine: str, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex, with_record_numbers: bool, faults: FaultPlan | None) -> None:
         ...
     def batch_bytes(self, count: typing.SupportsInt | typing.SupportsIndex) -> int:
         ...
@@ -111,11 +112,11 @@ def benchmark_take_give(pool: BufferPool, *, rounds: typing.SupportsInt | typing
     """
     Takes, touches and gives buffers, `held` of them at a time. For benchmarks.
     """
-def direct_alignment(path: str, direct: str) -> int:
+def direct_alignment(path: os.PathLike | str | bytes, direct: str) -> int:
     """
     Opens the file: the alignment of its direct reads, or 0 where the file system refuses them.
     """
-def inspect_files(paths: collections.abc.Sequence[str]) -> list[tuple[tuple[int, int, int, int], int]]:
+def inspect_files(paths: collections.abc.Sequence[os.PathLike | str | bytes]) -> list[tuple[tuple[int, int, int, int], int]]:
     """
     For each path ((device, inode, size_bytes, modified_ns), alignment of direct reads or 0).
     """

@@ -37,7 +37,11 @@ def check_bool(name: str, value: Any) -> None:
 
 
 def check_seconds(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+    try:
+        seconds = float(value) if not isinstance(value, (bool, str)) else 0.0
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0.0
+    if not seconds > 0:
         raise ConfigError(f"{name} must be a number of seconds above 0, not {value!r}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -57,7 +58,8 @@ class RecordDataset(IterableDataset[Batch]):
             every iterator that is alive at the same time.
         transform: Called with every batch (every sample with ``batch_size=None``), where it is
             read.
-        as_dtype: Convert to this dtype while reading; a dict by field name for a structured dtype.
+        as_dtype: Convert to this dtype while reading, where that keeps values (floats may be
+            rounded); a dict by field name for a structured dtype.
         return_index: Yield ``(batch, index)``, index int64 [B]: the numbers of the records.
         read_timeout_s: Longest wait for one batch, in seconds; then ReadTimeoutError.
 
@@ -113,7 +115,7 @@ class RecordDataset(IterableDataset[Batch]):
         Raises:
             DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
         """
-        checked = DatasetOptions(**options)
+        checked = _checked_options("from_npy", options)
         shards, layout = count_npy(paths, as_dtype)
         return cls._of(shards, layout, checked)
 
@@ -142,7 +144,7 @@ class RecordDataset(IterableDataset[Batch]):
             as_dtype: For instance torch.int64, which embeddings want.
             **options: As for ``from_npy``.
         """
-        checked = DatasetOptions(**options)
+        checked = _checked_options("from_tokens", options)
         check_int("window", window, 1)
         step = window if stride is None else stride
         check_int("stride", step, 1)
@@ -255,14 +257,21 @@ class RecordDataset(IterableDataset[Batch]):
         return {**self.__dict__, "_runtime": None}
 
     def __repr__(self) -> str:
-        fields = ", ".join(
+        described = ", ".join(
             f"{field.name or 'record'}: {field.output}{list(field.shape)}"
             for field in self._layout.fields
         )
         return (
             f"RecordDataset({self._num_records} records of {self._layout.record_bytes} bytes in "
-            f"{len(self._shards)} file(s), {{{fields}}}, batch_size={self._options.batch_size})"
+            f"{len(self._shards)} file(s), {{{described}}}, batch_size={self._options.batch_size})"
         )
+
+
+def _checked_options(caller: str, options: dict[str, Any]) -> DatasetOptions:
+    unknown = set(options) - {field.name for field in fields(DatasetOptions)}
+    if unknown:
+        raise TypeError(f"{caller}() got an unexpected keyword argument {min(unknown)!r}")
+    return DatasetOptions(**options)
 
 
 def _apply(transform: Callable[[Any], Any], with_index: bool, batch: Any) -> Any:

@@ -44,14 +44,14 @@ def expand_paths(paths: Paths) -> list[str]:
         NotFoundError: A pattern matches nothing, or there are no paths.
         ConfigError: Something that is not a path.
     """
-    items = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    items = [paths] if isinstance(paths, (str, bytes, os.PathLike)) else paths
     if not isinstance(items, Iterable):
         raise ConfigError(f"paths must be a path, a pattern or a sequence of them, not {paths!r}")
     expanded: list[str] = []
     for item in items:
-        if not isinstance(item, (str, os.PathLike)):
+        if not isinstance(item, (str, bytes, os.PathLike)):
             raise ConfigError(f"{item!r} is not a path")
-        path = os.path.expanduser(os.fspath(item))
+        path = os.path.expanduser(os.fsdecode(item))
         if not isinstance(path, str) or not path or "\0" in path:
             raise ConfigError(f"{item!r} is not a path")
         expanded += _expand(path)
@@ -122,6 +122,8 @@ def count_npy(paths: Paths, as_dtype: Any) -> tuple[list[Shard], RecordLayout]:
             )
     if 0 in first.shape[1:]:
         raise DataError(f"{first_path}: records of shape {first.shape[1:]} have no bytes")
+    if first.dtype.itemsize == 0:
+        raise DataError(f"{first_path}: records of {first.dtype} have no bytes")
     layout = make_layout(first.dtype, first.shape[1:], as_dtype)
     shards = []
     for (path, info), header in zip(inspected, headers, strict=True):

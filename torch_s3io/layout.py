@@ -99,6 +99,9 @@ def make_layout(
             raise ConfigError(f"arrays of structures are not supported: {numpy_dtype}")
         fields = _fields_of(numpy_dtype, "", 0, shape)
         record_bytes = numpy_dtype.itemsize
+    names = [field.name for field in fields]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two fields have the same name once nested names are joined: {names}")
     for extent in shape:
         record_bytes *= extent
     if record_bytes == 0 or not fields:
@@ -173,15 +176,33 @@ def _with_outputs(fields: tuple[Field, ...], as_dtype: Any) -> tuple[Field, ...]
     if not isinstance(as_dtype, Mapping):
         if len(fields) > 1 or fields[0].name:
             raise ConfigError("as_dtype= of a structured dtype is a dict: {field name: dtype}")
-        return (replace(fields[0], output=_torch_name(as_dtype)),)
+        return (_with_output(fields[0], as_dtype),)
     unknown = set(as_dtype) - {field.name for field in fields}
     if unknown:
         known = ", ".join(repr(field.name) for field in fields)
         raise ConfigError(f"as_dtype= names {sorted(unknown)}, but the fields are {known}")
     return tuple(
-        replace(field, output=_torch_name(as_dtype.get(field.name, field.output_dtype)))
-        for field in fields
+        _with_output(field, as_dtype.get(field.name, field.output_dtype)) for field in fields
     )
+
+
+def _with_output(field: Field, dtype: Any) -> Field:
+    output = _torch_name(dtype)
+    if output != field.stored and not _keeps_values(field.stored, output):
+        what = f"field {field.name!r}" if field.name else "the records"
+        raise ConfigError(
+            f"as_dtype: {what}: {field.stored} to {output} may change values; use transform= for it"
+        )
+    return replace(field, output=output)
+
+
+def _keeps_values(stored: str, output: str) -> bool:
+    """Safe in numpy's sense, or between numbers and floats of any size, which only round."""
+    known = set(_NUMPY_NAMES.values())
+    if not {stored, output} <= known:
+        return False
+    to_float = output.startswith("float") and not stored.startswith("complex")
+    return to_float or bool(np.can_cast(stored, output, "safe"))
 
 
 def _torch_name(dtype: Any) -> str:

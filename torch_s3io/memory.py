@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import _C
 from .config import BufferPoolConfig
+from .errors import ConfigError
 
 AlignedBuf = _C.AlignedBuf
 
@@ -28,7 +29,9 @@ class BufferPool(_C.BufferPool):
     """
 
     def __init__(self, config: BufferPoolConfig | None = None) -> None:
-        config = config or BufferPoolConfig()
+        config = BufferPoolConfig() if config is None else config
+        if not isinstance(config, BufferPoolConfig):
+            raise ConfigError(f"config must be a BufferPoolConfig, not {config!r}")
         super().__init__(
             capacity=config.capacity,
             buffer_size=config.buffer_size,

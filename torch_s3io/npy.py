@@ -45,7 +45,7 @@ def read_npy_header(path: str) -> NpyHeader:
     descr, fortran_order, shape = _parse(text, path)
     try:
         dtype = np.lib.format.descr_to_dtype(descr)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise DataError(f"{path}: invalid dtype {descr!r} in the .npy header: {error}") from None
     if dtype.hasobject:
         raise DataError(f"{path}: holds Python objects, which cannot be read as tensors")
@@ -81,7 +81,7 @@ def _header_text(file: BinaryIO, path: str) -> tuple[str, int]:
 def _parse(text: str, path: str) -> tuple[Any, bool, tuple[int, ...]]:
     try:
         header = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         header = None
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
         raise DataError(f"{path}: damaged .npy header: {text[:200]!r}")

@@ -55,7 +55,9 @@ class DatasetOptions:
         check_choice("direct", self.direct, DirectMode)
         check_choice("engine", self.engine, EngineKind)
         check_seconds("read_timeout_s", self.read_timeout_s)
-        if self.pool not in (None, "auto") and not isinstance(self.pool, BufferPoolConfig):
+        if self.pool is not None and not isinstance(self.pool, BufferPoolConfig | str):
+            raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
+        if isinstance(self.pool, str) and self.pool != "auto":
             raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
         if self.transform is not None and not callable(self.transform):
             raise ConfigError(f"transform must be callable, not {self.transform!r}")
@@ -69,9 +71,10 @@ class Runtime:
         self._shards = shards
         self._layout = layout
         self._options = options
-        self._epochs = 0
+        self._epochs_done = 0
         self._alignment = self._find_alignment()
-        self._source = self._make_source(options.direct)
+        self._direct: DirectMode = options.direct if self._alignment > 1 else "off"
+        self._source = self._make_source()
         self._past_sources: list[_C.RecordSource] = []
         self._idle_pools: list[_C.BufferPool] = []
         self._all_pools: list[_C.BufferPool] = []
@@ -105,7 +108,7 @@ class Runtime:
             return 1
         return max(1, *(shard.direct_alignment for shard in self._shards))
 
-    def _make_source(self, direct: DirectMode) -> _C.RecordSource:
+    def _make_source(self) -> _C.RecordSource:
         layout, options = self._layout, self._options
         return _C.RecordSource(
             shards=[
@@ -118,8 +121,8 @@ class Runtime:
             ],
             record_bytes=layout.record_bytes,
             record_stride=layout.stride_bytes,
-            alignment=1 if direct == "off" else self._alignment,
-            direct=direct,
+            alignment=1 if self._direct == "off" else self._alignment,
+            direct=self._direct,
             engine=options.engine,
             chunk_bytes=_CHUNK_BYTES,
             depth=_DEPTH,
@@ -129,17 +132,17 @@ class Runtime:
         )
 
     def _begin_epoch(self) -> None:
-        """From the second epoch on, a set that fits in memory is kept in the page cache.
+        """After a whole epoch, a set that fits in memory is kept in the page cache.
 
         Filling the cache costs several times a direct read, so a single pass does not do it.
         """
-        self._epochs += 1
-        if self._epochs != 2 or self._options.direct != "auto" or self._alignment == 1:
+        if self._epochs_done == 0 or self._options.direct != "auto" or self._direct == "off":
             return
         total_bytes = sum(shard.size_bytes for shard in self._shards)
         if total_bytes <= _C.available_memory_bytes() // 2:
             self._past_sources.append(self._source)
-            self._source = self._make_source("off")
+            self._direct = "off"
+            self._source = self._make_source()
             self._fetcher = None
 
     @property
@@ -151,10 +154,11 @@ class Runtime:
 
     def _pool_config(self, num_workers: int) -> BufferPoolConfig | None:
         setting = self._options.pool
+        wanted = self._options.batch_size or self._group_size
+        records = min(wanted, sum(shard.num_records for shard in self._shards))
+        batch_bytes = self._source.batch_bytes(records)
         if setting is None:
             return None
-        records = self._options.batch_size or self._group_size
-        batch_bytes = self._source.batch_bytes(records)
         available = _C.available_memory_bytes()
         if setting == "auto":
             return auto_pool(batch_bytes, self._alignment, num_workers, available)
@@ -171,8 +175,10 @@ class Runtime:
         self._pool_config(num_workers)
 
     def _borrow_pool(self, num_workers: int) -> _C.BufferPool | None:
-        if self._idle_pools:
+        try:
             return self._idle_pools.pop()
+        except IndexError:
+            pass
         config = self._pool_config(num_workers)
         if config is None:
             return None
@@ -192,6 +198,7 @@ class Runtime:
 
     def iterate(self, worker: int, num_workers: int) -> Iterator[Any]:
         self._begin_epoch()
+        self._check_engine()
         pool = self._borrow_pool(num_workers)
         reader = _C.BatchIterator(
             source=self._source,
@@ -205,29 +212,30 @@ class Runtime:
         self._readers.append(reader)
         try:
             yield from reader
+            self._epochs_done += 1
         finally:
-            self._note_engine(reader.engine)
+            self._engine = reader.engine or self._engine
             self._readers.remove(reader)
             reader.close()
             self._give_back_pool(pool)
 
     def fetch(self, numbers: list[int]) -> Any:
         if self._fetcher is None:
+            self._check_engine()
             pool = self._borrow_pool(num_workers=1)
             self._fetcher = _C.BatchFetcher(source=self._source, pool=pool)
             self._give_back_pool(pool)  # it never waits for a buffer, so it can share them
         return self._fetcher.fetch(self._source, numbers)
 
-    def _note_engine(self, engine: str) -> None:
-        if not engine or engine == self._engine:
+    def _check_engine(self) -> None:
+        """Finds out, once, what the engine will be, and warns where it is not io_uring."""
+        if self._engine != "none yet":
             return
-        self._engine = engine
-        if engine == "threads" and self._options.engine == "auto":
-            warnings.warn(
-                f"{_C.uring_unavailable_reason()}: reading with threads instead",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        self._engine = "uring" if self._options.engine == "auto" else self._options.engine
+        reason = _C.uring_unavailable_reason() if self._options.engine == "auto" else ""
+        if reason:
+            self._engine = "threads"
+            warnings.warn(f"{reason}: reading with threads instead", RuntimeWarning, stacklevel=3)
 
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = dict(self._source.stats())
@@ -235,9 +243,9 @@ class Runtime:
             for key, value in source.stats().items():
                 stats[key] += value
         for reader in self._readers:
-            self._note_engine(reader.engine)
+            self._engine = reader.engine or self._engine
         stats["engine"] = self._engine
-        stats["direct"] = self._options.direct
+        stats["direct"] = self._direct
         pools = [pool.stats() for pool in self._all_pools]
         for key in ("taken", "waited", "wait_s", "in_use", "peak", "oversize"):
             stats[f"pool_{key}"] = sum(pool[key] for pool in pools)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from typing import Any
 
@@ -9,9 +10,16 @@ import torch
 
 from . import _C
 from .config import EngineKind, FileSystemConfig, check_choice
-from .errors import ConfigError
+from .errors import ConfigError, RangeError
 
 ObjectInfo = _C.ObjectInfo
+
+
+def _as_path(path: str | bytes | os.PathLike[str]) -> str:
+    text = os.fsdecode(path)
+    if "\0" in text:
+        raise ConfigError(f"{text!r} is not a path: it contains a NUL character")
+    return text
 
 
 class FileStore:
@@ -63,7 +71,7 @@ class FileStore:
             ReadError: The device failed; FileChangedError: the file changed while it was read.
             PoolTimeoutError, ReadTimeoutError: No buffer, or no data, within ``range_timeout``.
         """
-        data: torch.Tensor = self._store.get(os.fspath(path))
+        data: torch.Tensor = self._store.get(_as_path(path))
         return data
 
     def get_range(self, path: str | os.PathLike[str], offset: int, length: int) -> torch.Tensor:
@@ -72,7 +80,12 @@ class FileStore:
         Raises:
             RangeError: The range does not lie within the file. Others: as ``get``.
         """
-        data: torch.Tensor = self._store.get_range(os.fspath(path), offset, length)
+        for name, value in (("offset", offset), ("length", length)):
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise ConfigError(f"{name} must be an integer, not {value!r}")
+            if not 0 <= operator.index(value) < 1 << 63:
+                raise RangeError(f"{os.fspath(path)!r}: {name} {value} is not within any file")
+        data: torch.Tensor = self._store.get_range(_as_path(path), offset, length)
         return data
 
     def put(self, path: str | os.PathLike[str], data: torch.Tensor | bytes | bytearray) -> None:
@@ -90,16 +103,16 @@ class FileStore:
             view: Any = data.detach().reshape(-1).view(torch.uint8).numpy()
         else:
             view = data
-        self._store.put(os.fspath(path), memoryview(view).cast("B"))
+        self._store.put(_as_path(path), memoryview(view).cast("B"))
 
     def stat(self, path: str | os.PathLike[str]) -> ObjectInfo:
         """Size in bytes, time of the last change in ns, and the alignment of direct reads (0:
         none)."""
-        return self._store.stat(os.fspath(path))
+        return self._store.stat(_as_path(path))
 
     def list(self, prefix: str | os.PathLike[str]) -> list[str]:
         """Every file whose path begins with ``prefix``, also in folders below it, sorted."""
-        return self._store.list(os.fspath(prefix))
+        return self._store.list(_as_path(prefix))
 
     def stats(self) -> dict[str, Any]:
         """What was read in this process, and how: bytes, requests, and the pool's counts."""

@@ -37,7 +37,10 @@ ErrorKind kind_of_errno(int error_number) {
 
 Error error_from_errno(int error_number, std::string_view action, std::string_view path) {
   std::string hint;
-  if (error_number == EMFILE) hint = "; raise the limit of open files (ulimit -n)";
+  if (error_number == EMFILE)
+    hint =
+        "; raise the limit of open files (ulimit -n), or lower batch_size: a batch keeps its files "
+        "open while it is read";
   return Error(kind_of_errno(error_number),
                message(path, ": cannot ", action, ": ", errno_text(error_number), hint));
 }

@@ -20,7 +20,7 @@ void touch(const AlignedBuf& buffer) {
 // Makes `rounds` buffers, each of which lives until `held` more have been made.
 template <typename Make>
 void make_and_drop(int64_t rounds, int64_t held, const Make& make) {
-  const py::gil_scoped_release no_gil;
+  const NoGil no_gil;
   std::vector<AlignedBuf> buffers(static_cast<size_t>(std::max<int64_t>(held, 1)));
   for (int64_t round = 0; round < rounds; ++round) {
     AlignedBuf& buffer = buffers[static_cast<size_t>(round) % buffers.size()];
@@ -48,7 +48,7 @@ void register_benchmark(py::module_& module) {
         options.seed = seed;
         ReadBenchmarkResult result;
         {
-          const py::gil_scoped_release no_gil;
+          const NoGil no_gil;
           result = measure_reads(options);
         }
         StatsDict dict;

@@ -15,6 +15,22 @@ void register_store(pybind11::module_& module);
 void register_reader(pybind11::module_& module);
 void register_benchmark(pybind11::module_& module);
 
+// Releases the GIL for its scope.
+//
+// Note: at interpreter exit a thread that asks for the GIL back is ended by unwinding its stack,
+// which no C++ destructor survives: the process would abort. Such a thread sleeps here until the
+// process is gone instead. (pybind11's own guard aborts.)
+class NoGil {
+ public:
+  NoGil() : state_(PyEval_SaveThread()) {}
+  ~NoGil();
+  NoGil(const NoGil&) = delete;
+  NoGil& operator=(const NoGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
 // For calls that wait without the GIL: lets Python handle a signal, and throws what its handler
 // raised, so that Ctrl-C works.
 void check_signals();

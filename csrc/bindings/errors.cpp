@@ -1,3 +1,6 @@
+#include <cxxabi.h>
+#include <unistd.h>
+
 #include <exception>
 
 #include "base/error.h"
@@ -39,12 +42,19 @@ const char* class_name(ErrorKind kind) {
   return "Error";
 }
 
+[[noreturn]] void sleep_for_ever() {
+  while (true) ::pause();
+}
+
 void translate(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const Error& error) {
     const py::object type = py::module_::import("torch_s3io.errors").attr(class_name(error.kind()));
-    PyErr_SetString(type.ptr(), error.what());
+    // Paths may hold bytes that are no text.
+    const py::object text =
+        py::reinterpret_steal<py::object>(PyUnicode_DecodeFSDefault(error.what()));
+    PyErr_SetObject(type.ptr(), text.ptr());
   }
 }
 
@@ -54,9 +64,21 @@ void register_errors(py::module_& /*module*/) {
   py::register_local_exception_translator(&translate);
 }
 
+NoGil::~NoGil() {
+  try {
+    PyEval_RestoreThread(state_);
+  } catch (const abi::__forced_unwind&) {
+    sleep_for_ever();
+  }
+}
+
 void check_signals() {
-  const py::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  try {
+    const py::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  } catch (const abi::__forced_unwind&) {
+    sleep_for_ever();
+  }
 }
 
 }  // namespace s3io::bindings

@@ -28,7 +28,10 @@ StatsDict stats_dict(const BufferPoolStats& stats) {
 AlignedBuf take(BufferPool& pool, std::optional<int64_t> size_bytes, double timeout_s) {
   const int64_t size = size_bytes.value_or(pool.config().buffer_size);
   if (size < 1) throw Error(ErrorKind::config, message("size_bytes must be >= 1, not ", size));
-  const py::gil_scoped_release no_gil;
+  if (!(timeout_s >= 0)) {
+    throw Error(ErrorKind::config, message("timeout_s must be >= 0, not ", timeout_s));
+  }
+  const NoGil no_gil;
   return pool.take(size, timeout_s, check_signals);
 }
 

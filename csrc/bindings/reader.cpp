@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -21,7 +23,7 @@ namespace {
 // (device, inode, size_bytes, modified_ns)
 using IdentityTuple = std::tuple<uint64_t, uint64_t, int64_t, int64_t>;
 // (path, header_bytes, num_records, identity)
-using ShardTuple = std::tuple<std::string, int64_t, int64_t, IdentityTuple>;
+using ShardTuple = std::tuple<std::filesystem::path, int64_t, int64_t, IdentityTuple>;
 // (name, type, output type, swap_bytes, offset, shape)
 using FieldTuple =
     std::tuple<std::string, std::string, std::string, bool, int64_t, std::vector<int64_t>>;
@@ -56,7 +58,7 @@ std::shared_ptr<RecordSource> make_source(const std::vector<ShardTuple>& shards,
   std::vector<Shard> table;
   std::vector<FileIdentity> identities;
   for (const auto& [path, header_bytes, num_records, identity] : shards) {
-    table.push_back({path, header_bytes, num_records});
+    table.push_back({path.string(), header_bytes, num_records});
     const auto [device, inode, size_bytes, modified_ns] = identity;
     identities.push_back({device, inode, size_bytes, modified_ns});
   }
@@ -118,7 +120,7 @@ class BatchIterator {
   py::object next() {
     bool more = false;
     {
-      const py::gil_scoped_release no_gil;
+      const NoGil no_gil;
       more = reader_.next(batch_, on_wait_);
     }
     if (!more) throw py::stop_iteration();
@@ -127,7 +129,7 @@ class BatchIterator {
   }
 
   void close() {
-    const py::gil_scoped_release no_gil;
+    const NoGil no_gil;
     reader_.close();
   }
 
@@ -135,7 +137,7 @@ class BatchIterator {
 
  private:
   void warn_of_spills() {
-    if (warned_ || source_->counters().spilled_batches == 0) return;
+    if (warned_ || source_->counters().spilled_batches == spilled_before_) return;
     warned_ = true;
     const char* text =
         "the batches that are still referenced hold nearly all buffers of the pool: batches are "
@@ -147,6 +149,7 @@ class BatchIterator {
   std::shared_ptr<RecordSource> source_;
   BatchReader reader_;
   Batch batch_;  // reused, so that the steady state allocates nothing
+  const int64_t spilled_before_ = source_->counters().spilled_batches;
   bool warned_ = false;
   const std::function<void()> on_wait_ = check_signals;
 };
@@ -154,7 +157,7 @@ class BatchIterator {
 py::object fetch(BatchFetcher& fetcher, const RecordSource& source, std::vector<int64_t> records) {
   Batch batch;
   {
-    const py::gil_scoped_release no_gil;
+    const NoGil no_gil;
     fetcher.fetch(std::move(records), batch, check_signals);
   }
   return batch_tensors(batch, source.layout());
@@ -210,11 +213,11 @@ void register_reader(py::module_& module) {
 
   module.def(
       "inspect_files",
-      [](const std::vector<std::string>& paths) {
+      [](const std::vector<std::filesystem::path>& paths) {
         std::vector<std::pair<IdentityTuple, int64_t>> infos;
-        const py::gil_scoped_release no_gil;
-        for (const std::string& path : paths) {
-          const FileInfo info = inspect_file(path);
+        const NoGil no_gil;
+        for (const std::filesystem::path& path : paths) {
+          const FileInfo info = inspect_file(path.string());
           infos.emplace_back(identity_tuple(info.identity), info.direct_alignment);
         }
         return infos;
@@ -223,8 +226,9 @@ void register_reader(py::module_& module) {
       "For each path ((device, inode, size_bytes, modified_ns), alignment of direct reads or 0).");
   module.def(
       "direct_alignment",
-      [](const std::string& path, const std::string& direct) {
-        const DirectFile file(path, parse_direct_mode(direct), 0);
+      [](const std::filesystem::path& path, const std::string& direct) {
+        const NoGil no_gil;
+        const DirectFile file(path.string(), parse_direct_mode(direct), 0);
         return file.can_read_direct() ? file.alignment() : 0;
       },
       py::arg("path"), py::arg("direct"),

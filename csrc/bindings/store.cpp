@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
+#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -31,30 +33,47 @@ std::unique_ptr<FileStore> make_file_store(
   return std::make_unique<FileStore>(config, parse_engine_kind(engine));
 }
 
-py::object get(FileStore& store, const std::string& path) {
+py::object get(FileStore& store, const std::filesystem::path& path) {
   ObjectData data;
   {
-    const py::gil_scoped_release no_gil;
-    data = store.get(path, check_signals);
+    const NoGil no_gil;
+    data = store.get(path.string(), check_signals);
   }
   return bytes_tensor(std::move(data));
 }
 
-py::object get_range(FileStore& store, const std::string& path, int64_t offset, int64_t length) {
+py::object get_range(FileStore& store, const std::filesystem::path& path, int64_t offset,
+                     int64_t length) {
   ObjectData data;
   {
-    const py::gil_scoped_release no_gil;
-    data = store.get_range(path, ByteRange::checked(offset, length, path), check_signals);
+    const NoGil no_gil;
+    data = store.get_range(path.string(), ByteRange::checked(offset, length, path.string()),
+                           check_signals);
   }
   return bytes_tensor(std::move(data));
 }
 
-void put(const FileStore& store, const std::string& path, const py::buffer& data) {
+void put(const FileStore& store, const std::filesystem::path& path, const py::buffer& data) {
   const py::buffer_info info = data.request();
   const std::span bytes(static_cast<const std::byte*>(info.ptr),
                         static_cast<size_t>(info.size * info.itemsize));
-  const py::gil_scoped_release no_gil;
-  store.put(path, bytes);
+  const NoGil no_gil;
+  store.put(path.string(), bytes);
+}
+
+py::typing::List<py::str> list(FileStore& store, const std::filesystem::path& prefix) {
+  std::vector<std::string> paths;
+  {
+    const NoGil no_gil;
+    paths = store.list(prefix.string());
+  }
+  py::typing::List<py::str> names;
+  for (const std::string& path :
+       paths) {  // bytes that are no text become surrogates, as in os.listdir
+    names.append(py::reinterpret_steal<py::str>(
+        PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size()))));
+  }
+  return names;
 }
 
 StatsDict stats_dict(FileStore& store) {
@@ -101,8 +120,14 @@ void register_store(py::module_& module) {
       .def("get", &get, py::arg("path"))
       .def("get_range", &get_range, py::arg("path"), py::arg("offset"), py::arg("length"))
       .def("put", &put, py::arg("path"), py::arg("data"))
-      .def("stat", &FileStore::stat, py::arg("path"), py::call_guard<py::gil_scoped_release>())
-      .def("list", &FileStore::list, py::arg("prefix"), py::call_guard<py::gil_scoped_release>())
+      .def(
+          "stat",
+          [](FileStore& store, const std::filesystem::path& path) {
+            const NoGil no_gil;
+            return store.stat(path.string());
+          },
+          py::arg("path"))
+      .def("list", &list, py::arg("prefix"))
       .def("stats", &stats_dict);
 
   module.def("uring_unavailable_reason", &uring_unavailable_reason,

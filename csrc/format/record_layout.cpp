@@ -127,8 +127,9 @@ void RecordLayout::validate() const {
     const bool converts = field.type != field.output;
     if (converts && !(has_arithmetic(field.type) && has_arithmetic(field.output))) {
       throw Error(ErrorKind::config,
-                  message("field '", field.name, "': no conversion from ", name_of(field.type),
-                          " to ", name_of(field.output), "; use transform= for it"));
+                  message(field.name.empty() ? "dtype" : "field '" + field.name + "'",
+                          ": no conversion from ", name_of(field.type), " to ",
+                          name_of(field.output), "; use transform= for it"));
     }
   }
 }

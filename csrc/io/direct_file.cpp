@@ -85,6 +85,12 @@ DirectFile::DirectFile(std::string path, DirectMode mode, int64_t min_alignment)
     buffered_fd_ = UniqueFd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
     if (!buffered_fd_.valid()) throw error_from_errno(errno, "open", path_);
   }
+  if (direct_fd_.valid() && buffered_fd_.valid() &&
+      identity_of(status_of_open(direct_fd_.get(), kBasicMask, path_)) !=
+          identity_of(status_of_open(buffered_fd_.get(), kBasicMask, path_))) {
+    throw Error(ErrorKind::file_changed,
+                message(path_, ": was replaced while it was being opened"));
+  }
   if (any_fd() >= 0) {
     const struct statx fields = status_of_open(any_fd(), kFullMask, path_);
     identity_ = identity_of(fields);

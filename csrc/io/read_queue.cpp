@@ -84,7 +84,7 @@ ReadQueue::Route ReadQueue::route_of(const Chunk& chunk) {
   const bool may_ask = file.mode() == DirectMode::automatic && file.can_probe_cache();
   if (uncached == Route::buffered || !may_ask) return uncached;
   const bool sampling = consecutive_misses_ >= kMissesBeforeSampling;
-  if (sampling && ++consecutive_misses_ % kProbeEvery != 0) return uncached;
+  if (sampling && ++unprobed_ % kProbeEvery != 0) return uncached;
   switch (cache_state(file.buffered_fd(), chunk.position, chunk.end - chunk.position)) {
     case CacheState::cached:
       consecutive_misses_ = 0;
@@ -241,7 +241,7 @@ void ReadQueue::fail(Chunk& chunk, int error_number, int64_t error_offset) {
   range.next_offset = range.offset + range.length;  // begin no more of it
 }
 
-bool ReadQueue::abandon(milliseconds timeout) {
+bool ReadQueue::abandon(milliseconds timeout) noexcept {
   first_ = last_ = nullptr;
   for (ReadRequest* request : prepared_) {  // these never reached the engine
     --static_cast<Chunk*>(request)->range->chunks_in_flight;
@@ -249,12 +249,16 @@ bool ReadQueue::abandon(milliseconds timeout) {
   }
   prepared_.clear();
   const Clock::time_point deadline = Clock::now() + timeout;
-  while (chunks_in_flight_ > 0 && Clock::now() < deadline) {
-    const int count = engine_->wait(completed_, chunks_in_flight_, kWaitSlice);
-    for (int index = 0; index < count; ++index) {
-      --static_cast<Chunk*>(completed_[static_cast<size_t>(index)])->range->chunks_in_flight;
+  try {
+    while (chunks_in_flight_ > 0 && Clock::now() < deadline) {
+      const int count = engine_->wait(completed_, chunks_in_flight_, kWaitSlice);
+      for (int index = 0; index < count; ++index) {
+        --static_cast<Chunk*>(completed_[static_cast<size_t>(index)])->range->chunks_in_flight;
+      }
+      chunks_in_flight_ -= count;
     }
-    chunks_in_flight_ -= count;
+  } catch (const Error&) {  // nobody knows what is still in flight
+    return false;
   }
   if (chunks_in_flight_ > 0) return false;
   free_all_chunks();

@@ -90,7 +90,7 @@ class ReadQueue {
   // Forgets what was not begun and waits up to `timeout` for the reads in flight. True when none is
   // left: the queue is as new. Otherwise the kernel may still write into their memory, which must
   // not be used again, nor the queue.
-  bool abandon(milliseconds timeout);
+  bool abandon(milliseconds timeout) noexcept;
 
  private:
   enum class Route : uint8_t {
@@ -131,7 +131,8 @@ class ReadQueue {
   int64_t completions_ = 0;
   std::vector<ReadRequest*> prepared_;
   std::vector<ReadRequest*> completed_;
-  int consecutive_misses_ = 0;
+  int consecutive_misses_ = 0;  // at most kMissesBeforeSampling
+  unsigned unprobed_ = 0;
 };
 
 }  // namespace s3io

@@ -30,6 +30,10 @@ int64_t EpochPlan::num_groups() const {
   return (num_local_batches_ + config_.group_size - 1) / config_.group_size;
 }
 
+int64_t EpochPlan::max_group_records() const {
+  return std::min(config_.batch_size * config_.group_size, config_.num_records);
+}
+
 void EpochPlan::records(int64_t group, std::vector<int64_t>& out) const {
   const int64_t first = group * config_.group_size;
   const int64_t last = std::min(first + config_.group_size, num_local_batches_);

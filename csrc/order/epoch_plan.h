@@ -32,7 +32,7 @@ class EpochPlan {
   int64_t num_local_batches() const { return num_local_batches_; }
   // What this worker reads: its batches in groups, and the most records of one.
   int64_t num_groups() const;
-  int64_t max_group_records() const { return config_.batch_size * config_.group_size; }
+  int64_t max_group_records() const;
   // The record numbers of this worker's `group`-th group, in order. Keeps the vector's capacity.
   void records(int64_t group, std::vector<int64_t>& out) const;
 

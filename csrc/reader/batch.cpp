@@ -85,8 +85,20 @@ void PendingBatch::prepare_reads(int buffer_index, void* owner, ReadQueue& queue
                      .buffer_index = buffer_index,
                      .owner = owner};
   }
+  for (const RangeRead& read : reads_) check_bounds(read);
   for (RangeRead& read : reads_) queue.push(read);
   reads_left_ = reads_.size();
+}
+
+// The last line of defence: what the device writes, whole blocks included, lies in the buffer.
+void PendingBatch::check_bounds(const RangeRead& read) const {
+  const int64_t alignment = read.file->can_read_direct() ? read.file->alignment() : 1;
+  const int64_t head = read.offset & (alignment - 1);
+  const int64_t begin = (read.data - buffer_.data()) - head;
+  if (begin >= 0 && begin + align_up(head + read.length, alignment) <= buffer_.size()) return;
+  throw Error(ErrorKind::config,
+              message(read.file->path(), ": bytes ", read.offset, " to ", read.offset + read.length,
+                      " do not fit into the buffer; this is a bug"));
 }
 
 // Copying out of the page cache is up to a third faster between addresses that agree modulo a cache

@@ -63,6 +63,7 @@ class PendingBatch {
 
  private:
   void prepare_reads(int buffer_index, void* owner, ReadQueue& queue);
+  void check_bounds(const RangeRead& read) const;
   void align_with_page_cache();
   void check_files(std::vector<int64_t>& last_check, int64_t check_number);
   void convert_fields();

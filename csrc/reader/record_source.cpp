@@ -80,6 +80,15 @@ std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {
                         ": is not the file that was there when the data set was made "
                         "(size, time or inode differ); make the data set anew"));
   }
+  // Batches are placed for `alignment_`: a file that needs more is not read directly.
+  if (file->can_read_direct() && file->alignment() > alignment_) {
+    if (!file->can_read_buffered()) {
+      throw Error(ErrorKind::direct_io,
+                  message(file->path(), ": direct reads need an alignment of ", file->alignment(),
+                          ", more than when the data set was made; make the data set anew"));
+    }
+    file->refuse_direct();
+  }
   return file;
 }
 
