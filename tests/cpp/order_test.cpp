@@ -1,6 +1,7 @@
 // Which records make up which batch, for every number of workers and size of groups.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <limits>
 #include <random>
 
@@ -40,7 +41,7 @@ TEST_CASE("the workers' batches in turn are the epoch, each record once, in orde
                             .num_workers = workers,
                             .group_size = group_size});
       CHECK(plan.num_batches() == static_cast<int64_t>(expected.size()));
-      CHECK(plan.max_group_records() == std::min(batch_size * group_size, num_records));
+      CHECK(plan.max_group_records() == std::min(batch_size * group_size, records));
       int64_t local = 0;
       for (int64_t group = 0; group < plan.num_groups(); ++group) {
         std::vector<int64_t> wanted;
