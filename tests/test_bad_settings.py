@@ -64,7 +64,7 @@ def test_a_batch_beyond_all_memory_is_refused(disk, batch_size, pool):
     sparse = disk / "sparse.bin"
     sparse.touch()
     os.truncate(sparse, 8 * 10**12)  # takes no space
-    with pytest.raises((ConfigError, MemoryError), match="batch|buffer"):
+    with pytest.raises((ConfigError, MemoryError), match=r"batch|buffer"):
         list(make(sparse, batch_size=batch_size, pool=pool))
 
 

@@ -49,9 +49,9 @@ class RecordDataset(IterableDataset[Batch]):
         drop_last: Leave out a last batch that is not full.
         header_bytes: Bytes to skip at the start of each file.
         direct: ``"require"``: O_DIRECT, or DirectIOError. ``"off"``: through the page cache.
-            ``"auto"``: from the page cache what is there, with O_DIRECT what is not; from the
-            second epoch of an iterating process on, a set that fits in half of the free memory is
-            read through the page cache, which then keeps it.
+            ``"auto"``: from the page cache what is there, with O_DIRECT what is not; after the
+            first whole epoch of a process, a set that fits in half of the free memory is read
+            through the page cache, which then keeps it.
         engine: ``"uring"``, ``"threads"``, or ``"auto"``: io_uring where the kernel allows it.
         pool: ``"auto"``: sized from the batch within the available memory; a BufferPoolConfig; or
             None: an allocation per batch. Every process that iterates has its own pool, and so has
