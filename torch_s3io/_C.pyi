@@ -6,7 +6,7 @@ import collections.abc
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'FaultPlan', 'FileStore', 'ObjectInfo', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'direct_alignment', 'inspect_files', 'measure_reads', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'FaultPlan', 'FileStore', 'ObjectInfo', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'deferred_releases', 'direct_alignment', 'handover_events', 'inspect_files', 'measure_reads', 'pending_releases', 'receive_tensor', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -100,6 +100,30 @@ class BatchFetcher:
         ...
     def fetch(self, source: RecordSource, records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> typing.Any:
         ...
+class Arena:
+    @staticmethod
+    def adopt(*, fd: typing.SupportsInt | typing.SupportsIndex, id: typing.SupportsInt | typing.SupportsIndex, capacity: typing.SupportsInt | typing.SupportsIndex, buffer_size: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex) -> Arena:
+        """
+        The arena of another process; takes the descriptor over.
+        """
+    def __init__(self, *, capacity: typing.SupportsInt | typing.SupportsIndex, buffer_size: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def claim(self, *, preferred: typing.SupportsInt | typing.SupportsIndex, capacity: typing.SupportsInt | typing.SupportsIndex) -> BufferPool | None:
+        ...
+    def guard_device_copies(self) -> bool:
+        ...
+    def prepared_segments(self) -> list[tuple[int, int]]:
+        ...
+    def stats(self) -> dict[str, typing.Any]:
+        ...
+    def worker_stats(self) -> dict[str, typing.Any]:
+        ...
+    @property
+    def fd(self) -> int:
+        ...
+    @property
+    def id(self) -> int:
+        ...
 def available_memory_bytes() -> int:
     """
     What this process can still allocate, cgroup limits included, in bytes.
@@ -112,9 +136,15 @@ def benchmark_take_give(pool: BufferPool, *, rounds: typing.SupportsInt | typing
     """
     Takes, touches and gives buffers, `held` of them at a time. For benchmarks.
     """
+def deferred_releases() -> int:
+    ...
 def direct_alignment(path: os.PathLike | str | bytes, direct: str) -> int:
     """
     Opens the file: the alignment of its direct reads, or 0 where the file system refuses them.
+    """
+def handover_events() -> int:
+    """
+    Counts up when a segment is mapped, and when the first batch is copied out.
     """
 def inspect_files(paths: collections.abc.Sequence[os.PathLike | str | bytes]) -> list[tuple[tuple[int, int, int, int], int]]:
     """
@@ -123,6 +153,14 @@ def inspect_files(paths: collections.abc.Sequence[os.PathLike | str | bytes]) ->
 def measure_reads(path: str, *, block_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, sequential: bool = False, engine: str = 'auto', direct: str = 'require', seed: typing.SupportsInt | typing.SupportsIndex = 0) -> dict[str, typing.Any]:
     """
     Reads blocks at a constant depth for a while, as the reader does. For benchmarks.
+    """
+def pending_releases() -> int:
+    ...
+def receive_tensor(sent: bytes) -> typing.Any:
+    ...
+def send_tensor(tensor: typing.Any) -> typing.Any:
+    """
+    Bytes from which the consuming process makes the same tensor, or None.
     """
 def uring_unavailable_reason() -> str:
     """

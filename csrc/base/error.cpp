@@ -1,9 +1,16 @@
 #include "base/error.h"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 namespace s3io {
+
+void append(std::string& text, double part) {
+  char digits[32];
+  std::snprintf(digits, sizeof(digits), "%g", part);
+  text += digits;
+}
 
 std::string errno_text(int error_number) {
   const char* name = strerrorname_np(error_number);

@@ -2,8 +2,8 @@
 // here and nowhere else.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -34,12 +34,20 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-// Concatenates its arguments as `<<` prints them.
+inline void append(std::string& text, std::string_view part) { text += part; }
+inline void append(std::string& text, char part) { text += part; }
+inline void append(std::string& text, std::integral auto part) { text += std::to_string(part); }
+void append(std::string& text, double part);  // six significant digits
+
+// Concatenates its arguments as text.
+//
+// Note: no iostreams in the core. PyTorch builds that carry parts of another libstdc++ make the
+// number formatting of streams crash when both are loaded (seen: torch 2.11 with GCC 13).
 template <typename... Parts>
 std::string message(const Parts&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  return out.str();
+  std::string text;
+  (append(text, parts), ...);
+  return text;
 }
 
 // "EIO (Input/output error)".

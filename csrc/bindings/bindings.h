@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/typing.h>
 
+#include "memory/slab_arena.h"
+
 namespace s3io::bindings {
 
 // dict[str, Any]
@@ -13,7 +15,11 @@ void register_errors(pybind11::module_& module);
 void register_memory(pybind11::module_& module);
 void register_store(pybind11::module_& module);
 void register_reader(pybind11::module_& module);
+void register_handover(pybind11::module_& module);
 void register_benchmark(pybind11::module_& module);
+
+// What the readers of all workers counted, by the names of RecordSource.stats.
+StatsDict worker_stats(const SlabArena& arena);
 
 // Releases the GIL for its scope.
 //

@@ -1,11 +1,13 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
+#include <array>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -74,26 +76,54 @@ std::shared_ptr<RecordSource> make_source(const std::vector<ShardTuple>& shards,
                                                     .faults = faults.value_or(nullptr)});
 }
 
+struct NamedCounter {
+  const char* name;  // "..._wait_s": nanoseconds, which Python gets as seconds
+  int64_t value;
+};
+
+constexpr size_t kReaderCounters = 15;
+
+std::array<NamedCounter, kReaderCounters> named_counters(const ReaderCounters& counters) {
+  return {{{"batches", counters.batches.load()},
+           {"batch_bytes", counters.batch_bytes.load()},
+           {"requests", counters.reads.requests.load()},
+           {"direct_bytes", counters.reads.direct_bytes.load()},
+           {"cached_bytes", counters.reads.cached_bytes.load()},
+           {"buffered_bytes", counters.reads.buffered_bytes.load()},
+           {"retries", counters.reads.retries.load()},
+           {"short_reads", counters.reads.short_reads.load()},
+           {"direct_refused", counters.reads.direct_refused.load()},
+           {"copied_bytes", counters.copied_bytes.load()},
+           {"converted_bytes", counters.converted_bytes.load()},
+           {"spilled_batches", counters.spilled_batches.load()},
+           {"quarantined_buffers", counters.quarantined_buffers.load()},
+           {"reader_wait_s", counters.reader_wait_ns.load()},
+           {"consumer_wait_s", counters.consumer_wait_ns.load()}}};
+}
+
+py::object in_unit(std::string_view name, int64_t value) {
+  if (name.ends_with("_wait_s")) return py::float_(static_cast<double>(value) * 1e-9);
+  return py::int_(value);
+}
+
 StatsDict stats_dict(RecordSource& source) {
-  const ReaderCounters& counters = source.counters();
   StatsDict dict;
-  const auto seconds = [](int64_t nanoseconds) { return static_cast<double>(nanoseconds) * 1e-9; };
-  dict["batches"] = counters.batches.load();
-  dict["batch_bytes"] = counters.batch_bytes.load();
-  dict["requests"] = counters.reads.requests.load();
-  dict["direct_bytes"] = counters.reads.direct_bytes.load();
-  dict["cached_bytes"] = counters.reads.cached_bytes.load();
-  dict["buffered_bytes"] = counters.reads.buffered_bytes.load();
-  dict["retries"] = counters.reads.retries.load();
-  dict["short_reads"] = counters.reads.short_reads.load();
-  dict["direct_refused"] = counters.reads.direct_refused.load();
-  dict["copied_bytes"] = counters.copied_bytes.load();
-  dict["converted_bytes"] = counters.converted_bytes.load();
-  dict["spilled_batches"] = counters.spilled_batches.load();
-  dict["quarantined_buffers"] = counters.quarantined_buffers.load();
-  dict["reader_wait_s"] = seconds(counters.reader_wait_ns.load());
-  dict["consumer_wait_s"] = seconds(counters.consumer_wait_ns.load());
+  for (const auto& [name, value] : named_counters(source.counters())) {
+    dict[name] = in_unit(name, value);
+  }
   return dict;
+}
+
+// Adds what was counted since the last call to the notes of the slab that the batches lie in, where
+// other processes see it.
+void publish(ReaderCounters& counters, Slab& slab) {
+  static_assert(kReaderCounters <= Slab::kNotes);
+  static_assert(kReaderCounters <= std::tuple_size_v<decltype(counters.published)>);
+  const auto now = named_counters(counters);
+  for (size_t note = 0; note < now.size(); ++note) {
+    const int64_t added = now[note].value - counters.published[note].exchange(now[note].value);
+    if (added != 0) slab.add_note(note, added);
+  }
 }
 
 // A BatchReader as a Python iterator.
@@ -110,7 +140,9 @@ class BatchIterator {
                            .worker = worker,
                            .num_workers = num_workers,
                            .group_size = group_size}),
-                pool.value_or(nullptr)) {}
+                pool.value_or(nullptr)) {
+    if (pool.value_or(nullptr) != nullptr && (*pool)->is_shared()) slab_ = (*pool)->slab();
+  }
 
   // Closing may wait for reads in flight: not with the GIL.
   ~BatchIterator() { close(); }
@@ -123,6 +155,7 @@ class BatchIterator {
       const NoGil no_gil;
       more = reader_.next(batch_, on_wait_);
     }
+    if (slab_ != nullptr) publish(source_->counters(), *slab_);
     if (!more) throw py::stop_iteration();
     warn_of_spills();
     return batch_tensors(batch_, source_->layout());
@@ -148,7 +181,8 @@ class BatchIterator {
 
   std::shared_ptr<RecordSource> source_;
   BatchReader reader_;
-  Batch batch_;  // reused, so that the steady state allocates nothing
+  std::shared_ptr<Slab> slab_;  // of a shared pool
+  Batch batch_;                 // reused, so that the steady state allocates nothing
   const int64_t spilled_before_ = source_->counters().spilled_batches;
   bool warned_ = false;
   const std::function<void()> on_wait_ = check_signals;
@@ -177,6 +211,16 @@ std::shared_ptr<FaultPlan> make_faults(uint64_t seed,
 }
 
 }  // namespace
+
+StatsDict worker_stats(const SlabArena& arena) {
+  StatsDict dict;
+  const auto notes = arena.notes();
+  const auto names = named_counters(ReaderCounters{});
+  for (size_t note = 0; note < names.size(); ++note) {
+    dict[names[note].name] = in_unit(names[note].name, notes[note]);
+  }
+  return dict;
+}
 
 void register_reader(py::module_& module) {
   py::class_<FaultPlan, std::shared_ptr<FaultPlan>>(module, "FaultPlan",

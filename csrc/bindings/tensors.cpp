@@ -2,18 +2,22 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/CPUAllocator.h>
+#include <c10/core/Event.h>
 #include <c10/core/Storage.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <array>
+#include <cstring>
 #include <utility>
+#include <vector>
+
+#include "base/align.h"
 
 namespace py = pybind11;
 
 namespace s3io::bindings {
 namespace {
-
-constexpr int64_t kStorageAlignment = 64;  // a multiple of every element size
 
 c10::ScalarType torch_type(ScalarType type) {
   switch (type) {
@@ -59,24 +63,30 @@ c10::ScalarType torch_type(ScalarType type) {
   return c10::ScalarType::Undefined;
 }
 
-// A storage over [begin, end) that owns `buffer`. It begins a little earlier where that makes
+// A storage over [begin, end) that owns what it views. It begins a little earlier where that makes
 // offsets of tensors, which torch counts in elements, whole numbers; buffers begin at such an
 // address.
 struct SharedStorage {
   SharedStorage(AlignedBuf buffer, std::byte* begin, const std::byte* end)
-      : base(begin - (reinterpret_cast<uintptr_t>(begin) % kStorageAlignment)),
+      : SharedStorage(buffer.detach(), &AlignedBuf::free_detached, begin, end) {}
+  SharedStorage(void* owner, c10::DeleterFnPtr free, std::byte* begin, const std::byte* end)
+      : base(begin - (reinterpret_cast<uintptr_t>(begin) % kCacheLineBytes)),
         storage(c10::Storage::use_byte_size_t(), static_cast<size_t>(end - base),
-                c10::DataPtr(base, buffer.detach(), &AlignedBuf::free_detached, c10::kCPU),
+                c10::DataPtr(base, owner, free, c10::kCPU),
                 /*allocator=*/nullptr, /*resizable=*/false) {}
 
-  at::Tensor view(const std::byte* data, ScalarType type, at::IntArrayRef sizes,
+  at::Tensor view(const std::byte* data, c10::ScalarType type, at::IntArrayRef sizes,
                   at::IntArrayRef strides) const {
     at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(
         c10::Storage(storage), c10::DispatchKeySet(c10::DispatchKey::CPU),
-        c10::scalarTypeToTypeMeta(torch_type(type)));
-    tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides,
-                                                        (data - base) / size_bytes(type));
+        c10::scalarTypeToTypeMeta(type));
+    const auto offset = (data - base) / static_cast<int64_t>(c10::elementSize(type));
+    tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, offset);
     return tensor;
+  }
+  at::Tensor view(const std::byte* data, ScalarType type, at::IntArrayRef sizes,
+                  at::IntArrayRef strides) const {
+    return view(data, torch_type(type), sizes, strides);
   }
 
   std::byte* base;
@@ -98,6 +108,91 @@ at::Tensor field_tensor(const SharedStorage& storage, const Field& field, const 
   strides[0] = rows.row_stride / size_bytes(field.output);
   return storage.view(rows.data, field.output, sizes, strides);
 }
+
+// What `send_tensor` writes, followed by the sizes and then the strides, int64 each.
+struct SentTensor {
+  static constexpr uint32_t kMagic = 0x53334f31;
+
+  uint32_t magic = kMagic;
+  uint8_t scalar_type = 0;
+  uint8_t dimensions = 0;
+  uint16_t unused = 0;
+  SlotHandle slot;
+};
+static_assert(std::is_trivially_copyable_v<SentTensor>);
+
+constexpr size_t kMostDimensions = 64;
+
+// The bytes from the first element to the end of the last one; -1 where that overflows.
+int64_t extent_bytes(at::IntArrayRef sizes, at::IntArrayRef strides, int64_t element_bytes) {
+  int64_t last = 0;
+  for (size_t dimension = 0; dimension < sizes.size(); ++dimension) {
+    if (sizes[dimension] < 1 || strides[dimension] < 0) return -1;
+    int64_t reach = 0;
+    if (__builtin_mul_overflow(sizes[dimension] - 1, strides[dimension], &reach)) return -1;
+    if (__builtin_add_overflow(last, reach, &last)) return -1;
+  }
+  int64_t bytes = 0;
+  if (__builtin_add_overflow(last, 1, &last)) return -1;
+  return __builtin_mul_overflow(last, element_bytes, &bytes) ? -1 : bytes;
+}
+
+bool is_plain(const at::Tensor& tensor) {
+  return tensor.device().is_cpu() && tensor.layout() == at::kStrided && !tensor.requires_grad() &&
+         !tensor.is_conj() && !tensor.is_neg() && !tensor.is_quantized() && tensor.numel() > 0 &&
+         tensor.sizes().size() <= kMostDimensions;
+}
+
+std::optional<SentTensor> header_of(const std::string& sent) {
+  SentTensor header;
+  if (sent.size() < sizeof(header)) return std::nullopt;
+  std::memcpy(&header, sent.data(), sizeof(header));
+  const size_t wanted = sizeof(header) + size_t{header.dimensions} * 2 * sizeof(int64_t);
+  if (header.magic != SentTensor::kMagic || header.dimensions > kMostDimensions ||
+      sent.size() != wanted) {
+    return std::nullopt;
+  }
+  const auto type = static_cast<c10::ScalarType>(header.scalar_type);
+  if (header.scalar_type >= static_cast<uint8_t>(c10::ScalarType::Undefined) ||
+      c10::isQIntType(type)) {
+    return std::nullopt;
+  }
+  return header;
+}
+
+// A point in the work of the current stream of a thread.
+class DeviceMark final : public ReleaseGate::Mark {
+ public:
+  explicit DeviceMark(c10::DeviceType type) : event_(type) {}
+  void record(const c10::Stream& stream) { event_.record(stream); }
+  bool passed() noexcept override {
+    try {
+      return event_.query();
+    } catch (const std::exception&) {
+      return true;  // the device failed, for good: it reads nothing any more
+    }
+  }
+
+ private:
+  c10::Event event_;
+};
+
+class DeviceGate final : public ReleaseGate {
+ public:
+  std::unique_ptr<Mark> mark() noexcept override {
+    try {
+      const c10::impl::VirtualGuardImpl device(kType);
+      auto mark = std::make_unique<DeviceMark>(kType);
+      mark->record(device.getStream(device.getDevice()));
+      return mark;
+    } catch (const std::exception&) {
+      return nullptr;  // no event to be had: the device is gone
+    }
+  }
+
+ private:
+  static constexpr c10::DeviceType kType = c10::DeviceType::CUDA;
+};
 
 }  // namespace
 
@@ -129,6 +224,56 @@ py::object batch_tensors(Batch& batch, const RecordLayout& layout) {
   const std::array<int64_t, 1> stride{1};
   return py::make_tuple(fields,
                         storage.view(batch.record_numbers, ScalarType::int64, size, stride));
+}
+
+std::optional<std::string> send_tensor(py::handle object) {
+  const auto tensor = py::cast<at::Tensor>(object);
+  if (!is_plain(tensor)) return std::nullopt;
+  const int64_t length =
+      extent_bytes(tensor.sizes(), tensor.strides(), static_cast<int64_t>(tensor.element_size()));
+  const auto* begin = static_cast<const std::byte*>(tensor.const_data_ptr());
+  const std::optional<SlotHandle> slot = length < 0 ? std::nullopt : send(begin, length);
+  if (!slot) return std::nullopt;
+  SentTensor header;
+  header.scalar_type = static_cast<uint8_t>(tensor.scalar_type());
+  header.dimensions = static_cast<uint8_t>(tensor.dim());
+  header.slot = *slot;
+  const size_t extents = tensor.sizes().size() * sizeof(int64_t);
+  std::string sent(sizeof(header) + 2 * extents, '\0');
+  std::memcpy(sent.data(), &header, sizeof(header));
+  std::memcpy(sent.data() + sizeof(header), tensor.sizes().data(), extents);
+  std::memcpy(sent.data() + sizeof(header) + extents, tensor.strides().data(), extents);
+  return sent;
+}
+
+uint64_t arena_of(const std::string& sent) {
+  const std::optional<SentTensor> header = header_of(sent);
+  return header ? header->slot.arena : 0;
+}
+
+py::object receive_tensor(const std::string& sent, Consumer& consumer) {
+  const std::optional<SentTensor> header = header_of(sent);
+  if (!header) throw Error(ErrorKind::data, "this is no tensor from a worker");
+  std::vector<int64_t> sizes(header->dimensions);
+  std::vector<int64_t> strides(header->dimensions);
+  const size_t extents = sizes.size() * sizeof(int64_t);
+  std::memcpy(sizes.data(), sent.data() + sizeof(*header), extents);
+  std::memcpy(strides.data(), sent.data() + sizeof(*header) + extents, extents);
+  const auto type = static_cast<c10::ScalarType>(header->scalar_type);
+  const auto element_bytes = static_cast<int64_t>(c10::elementSize(type));
+  if (extent_bytes(sizes, strides, element_bytes) != header->slot.length ||
+      header->slot.offset % element_bytes != 0) {
+    throw Error(ErrorKind::data, "a tensor from a worker does not fit its bytes");
+  }
+  const Received received = consumer.receive(header->slot);
+  const SharedStorage storage(received.owner, &free_received, received.data,
+                              received.data + header->slot.length);
+  return py::cast(storage.view(received.data, type, sizes, strides));
+}
+
+std::shared_ptr<ReleaseGate> make_device_gate() {
+  if (!c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA)) return nullptr;
+  return std::make_shared<DeviceGate>();
 }
 
 }  // namespace s3io::bindings

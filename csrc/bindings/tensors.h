@@ -3,6 +3,12 @@
 
 #include <pybind11/pybind11.h>
 
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "memory/release_gate.h"
+#include "memory/slab_handover.h"
 #include "reader/batch.h"
 #include "store/object_store.h"
 
@@ -15,5 +21,18 @@ pybind11::object bytes_tensor(ObjectData data);
 // dict by field name. With record numbers: a tuple (fields, int64 [B]). All tensors share one
 // storage, and the buffer is freed with the last of them.
 pybind11::object batch_tensors(Batch& batch, const RecordLayout& layout);
+
+// What a consumer needs to make the same tensor over its own mapping: a slot handle, dtype, sizes
+// and strides, as bytes that only the same build of this library understands. Nothing for a tensor
+// that does not lie in an announced slab, or that is more than a view (gradients, conjugation).
+std::optional<std::string> send_tensor(pybind11::handle tensor);
+// The arena that such bytes are meant for; 0 where they make no sense.
+uint64_t arena_of(const std::string& sent);
+// The tensor. Throws Error(data) for bytes that make no sense or a handle that is stale.
+pybind11::object receive_tensor(const std::string& sent, Consumer& consumer);
+
+// A gate for memory that a CUDA device copies from: marks the calling thread's current stream. Null
+// where this PyTorch has no CUDA.
+std::shared_ptr<ReleaseGate> make_device_gate();
 
 }  // namespace s3io::bindings

@@ -21,7 +21,7 @@ ReadBenchmarkResult measure_reads(const ReadBenchmarkOptions& options) {
                   {.chunk_bytes = align_up(options.block_bytes, file.alignment())}, &counters);
   // One slot for all blocks: a single registration, as few pages as possible.
   const int64_t stride = align_up(options.block_bytes, std::max<int64_t>(file.alignment(), 512));
-  Slab slab(1, stride * options.depth, kPageBytes);
+  Slab slab({1, stride * options.depth, kPageBytes});
   slab.prepare(0, stride * options.depth);
   std::byte* memory = slab.slot_data(0);
   const bool registered =

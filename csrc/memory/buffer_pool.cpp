@@ -12,16 +12,24 @@
 
 namespace s3io {
 
-PoolState::PoolState(const BufferPoolConfig& pool_config)
+PoolState::PoolState(const BufferPoolConfig& pool_config, std::shared_ptr<Slab> pool_slab,
+                     bool is_shared)
     : config(pool_config),
       owner(fork_count()),
-      slab(pool_config.capacity, pool_config.buffer_size, pool_config.alignment),
+      slab(std::move(pool_slab)),
+      shared(is_shared),
       detached(static_cast<size_t>(pool_config.capacity)) {}
 
 void PoolState::release(int64_t slot) {
   if (fork_count() != owner) return;
   in_use.fetch_sub(1, std::memory_order_relaxed);
-  slab.release(slot);
+  slab->release(slot);
+}
+
+void PoolState::release_lent(int64_t slot) {
+  if (fork_count() != owner) return;
+  in_use.fetch_sub(1, std::memory_order_relaxed);
+  slab->release_lent(slot);
 }
 
 AlignedBuf::AlignedBuf(std::shared_ptr<PoolState> pool, int64_t slot, std::byte* data, int64_t size)
@@ -77,7 +85,7 @@ void* AlignedBuf::detach() {
   PoolState::Detached* owner = nullptr;
   if (pool_ != nullptr) {
     owner = &pool_->detached[static_cast<size_t>(slot_)];
-    pool_->lent.fetch_add(1, std::memory_order_relaxed);
+    pool_->slab->lend(slot_);
     owner->pool = std::move(pool_);
     owner->slot = slot_;
   } else {
@@ -98,13 +106,21 @@ void AlignedBuf::free_detached(void* opaque) {
   }
   // The slot's record lies inside the pool: move the reference out before it can destroy the pool.
   const std::shared_ptr<PoolState> pool = std::move(owner->pool);
-  if (fork_count() != pool->owner) return;
-  pool->lent.fetch_sub(1, std::memory_order_relaxed);
-  pool->release(owner->slot);
+  pool->release_lent(owner->slot);
 }
 
 BufferPool::BufferPool(const BufferPoolConfig& config)
-    : state_(std::make_shared<PoolState>(config)) {}
+    : state_(
+          std::make_shared<PoolState>(config,
+                                      std::make_shared<Slab>(SlabGeometry{
+                                          config.capacity, config.buffer_size, config.alignment}),
+                                      false)) {}
+
+BufferPool::BufferPool(const BufferPoolConfig& config, std::shared_ptr<Slab> slab) {
+  BufferPoolConfig actual = config;
+  actual.capacity = slab->slots();
+  state_ = std::make_shared<PoolState>(actual, std::move(slab), true);
+}
 
 std::optional<AlignedBuf> BufferPool::try_take(int64_t size_bytes) {
   PoolState& state = *state_;
@@ -118,11 +134,11 @@ std::optional<AlignedBuf> BufferPool::try_take(int64_t size_bytes) {
     state.oversize.fetch_add(1, std::memory_order_relaxed);
     return AlignedBuf::allocate(size_bytes, state.config.alignment);
   }
-  const int64_t slot = state.slab.hold_free_slot();
+  const int64_t slot = state.slab->hold_free_slot();
   if (slot < 0) return std::nullopt;
   const int64_t in_use = state.in_use.fetch_add(1, std::memory_order_relaxed) + 1;
-  AlignedBuf lease(state_, slot, state.slab.slot_data(slot), state.config.buffer_size);
-  state.slab.prepare(slot, size_bytes);  // may throw: the lease above then frees the slot
+  AlignedBuf lease(state_, slot, state.slab->slot_data(slot), state.config.buffer_size);
+  state.slab->prepare(slot, size_bytes);  // may throw: the lease above then frees the slot
   state.taken.fetch_add(1, std::memory_order_relaxed);
   int64_t peak = state.peak.load(std::memory_order_relaxed);
   while (peak < in_use &&
@@ -167,7 +183,8 @@ void BufferPool::give(AlignedBuf&& buffer) {
 
 bool BufferPool::can_lend() const {
   const int64_t capacity = state_->config.capacity;
-  const int64_t reserve = capacity >= 4 ? 2 : 1;
+  // Of a shared pool the consumer keeps the reserve, when it receives (slab_handover.h).
+  const int64_t reserve = capacity >= 4 && !state_->shared ? 2 : 1;
   return lent() < capacity - reserve;
 }
 
@@ -180,8 +197,8 @@ BufferPoolStats BufferPool::stats() const {
   stats.in_use = state.in_use.load();
   stats.peak = state.peak.load();
   stats.oversize = state.oversize.load();
-  stats.huge_pages = state.slab.huge_pages();
-  stats.small_pages = state.slab.small_pages();
+  stats.huge_pages = state.slab->huge_pages();
+  stats.small_pages = state.slab->small_pages();
   return stats;
 }
 

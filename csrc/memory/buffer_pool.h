@@ -3,6 +3,9 @@
 // `take` hands out a lease (AlignedBuf); `give`, or the lease's destructor, returns it. The pool's
 // memory lives until the last lease and the last tensor over it are gone, whatever happens to the
 // BufferPool itself. Thread-safe. Belongs to the process that made it: a forked child cannot take.
+//
+// A worker process makes its pool over a segment of its parent's arena (slab_arena.h): the parent
+// can then view the buffers, too.
 #pragma once
 
 #include <atomic>
@@ -37,7 +40,7 @@ struct BufferPoolStats {
 // What leases, detached buffers and the pool share. Not for direct use.
 class PoolState {
  public:
-  explicit PoolState(const BufferPoolConfig& config);
+  PoolState(const BufferPoolConfig& config, std::shared_ptr<Slab> slab, bool shared);
 
   struct Detached {  // one per slot, made in advance: detaching must not allocate
     std::shared_ptr<PoolState> pool;
@@ -47,18 +50,21 @@ class PoolState {
 
   const BufferPoolConfig config;
   const uint32_t owner;  // fork_count() of the process that made the pool; no other takes or gives
-  Slab slab;
+  const std::shared_ptr<Slab> slab;
+  const bool shared;  // another process receives the slots
   std::vector<Detached> detached;
-  std::atomic<int64_t> lent{0};  // detached slots: those that tensors hold
   std::atomic<int64_t> taken{0}, waited{0}, wait_ns{0}, in_use{0}, peak{0}, oversize{0};
 
   void release(int64_t slot);
+  void release_lent(int64_t slot);
 };
 
 class BufferPool {
  public:
   // Throws Error(config) for nonsense and Error(out_of_memory). Uses no physical memory yet.
   explicit BufferPool(const BufferPoolConfig& config);
+  // A pool in shared memory; the slab says how many buffers it has.
+  BufferPool(const BufferPoolConfig& config, std::shared_ptr<Slab> slab);
 
   const BufferPoolConfig& config() const { return state_->config; }
 
@@ -73,16 +79,18 @@ class BufferPool {
 
   // Sleeps until a buffer may have become free, `interrupt` is called, or `timeout` is over.
   // `seen` is what `release_count` said before the caller found no buffer.
-  uint32_t release_count() const { return state_->slab.release_count(); }
+  uint32_t release_count() const { return state_->slab->release_count(); }
   void wait_for_release(uint32_t seen, nanoseconds timeout) {
-    state_->slab.wait_for_release(seen, timeout);
+    state_->slab->wait_for_release(seen, timeout);
   }
-  void interrupt() { state_->slab.wake_waiters(); }
+  void interrupt() { state_->slab->wake_waiters(); }
 
-  // Buffers that tensors hold, and whether one more may be lent to a tensor: a reserve stays, so
-  // that whoever reads into this pool always has some to read into.
-  int64_t lent() const { return state_->lent.load(std::memory_order_relaxed); }
+  // Buffers that tensors hold, in any process, and whether one more may be lent to a tensor: a
+  // reserve stays, so that whoever reads into this pool always has some to read into.
+  int64_t lent() const { return state_->slab->lent_slots() + state_->slab->received_slots(); }
   bool can_lend() const;
+  bool is_shared() const { return state_->shared; }
+  const std::shared_ptr<Slab>& slab() const { return state_->slab; }
   BufferPoolStats stats() const;
 
  private:

@@ -1,5 +1,6 @@
 #include "memory/shared_memory.h"
 
+#include <fcntl.h>
 #include <linux/mman.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -7,9 +8,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <fstream>
+#include <cstdlib>
 #include <limits>
 #include <string>
+#include <string_view>
 
 #include "base/align.h"
 #include "base/error.h"
@@ -32,11 +34,43 @@ constexpr int kCollapseAttempts = 4;
                       errno_text(errno), "; lower BufferPoolConfig.capacity or buffer_size"));
 }
 
+// A file of the kernel; empty if there is none.
+std::string read_text(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text;
+  char part[4096];
+  ssize_t count = 0;
+  while (fd.valid() && (count = ::read(fd.get(), part, sizeof(part))) > 0) {
+    text.append(part, static_cast<size_t>(count));
+  }
+  return text;
+}
+
+// The next line of `text`, which loses it; false at the end.
+bool take_line(std::string_view& text, std::string_view& line) {
+  if (text.empty()) return false;
+  const size_t end = text.find('\n');
+  line = text.substr(0, end);
+  text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  return true;
+}
+
+// The number that follows `key` at the start of a line of `text`, or `otherwise`.
+int64_t number_after(std::string_view text, std::string_view key, int64_t otherwise) {
+  std::string_view line;
+  while (take_line(text, line)) {
+    if (!line.starts_with(key)) continue;
+    const std::string rest(line.substr(key.size()));
+    char* end = nullptr;
+    const int64_t value = std::strtoll(rest.c_str(), &end, 10);
+    if (end != rest.c_str()) return value;
+  }
+  return otherwise;
+}
+
 // A number from a one-line file of the kernel, or `otherwise` ("max", or no such file).
 int64_t read_number(const std::string& path, int64_t otherwise) {
-  std::ifstream file(path);
-  int64_t value = 0;
-  return file >> value ? value : otherwise;
+  return number_after(read_text(path), "", otherwise);
 }
 
 // Faults a page in and leaves its bytes alone: part of it may belong to a slot that is in use.
@@ -45,14 +79,8 @@ void touch(std::byte* page) {
 }
 
 int64_t mem_available_bytes() {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string key;
-  int64_t kibibytes = 0;
-  std::string unit;
-  while (meminfo >> key >> kibibytes >> unit) {
-    if (key == "MemAvailable:") return kibibytes * 1024;
-  }
-  return std::numeric_limits<int64_t>::max();
+  const int64_t kibibytes = number_after(read_text("/proc/meminfo"), "MemAvailable:", -1);
+  return kibibytes < 0 ? std::numeric_limits<int64_t>::max() : kibibytes * 1024;
 }
 
 // Headroom under the memory limits of `group` and all groups above it. Page cache is reclaimable,
@@ -66,12 +94,7 @@ int64_t cgroup_headroom(const std::string& root, std::string group, const char* 
     const int64_t limit = read_number(folder + limit_name, kUnlimited);
     if (limit < kUnlimited / 2) {
       int64_t used = read_number(folder + usage_name, 0);
-      std::ifstream stat(folder + "memory.stat");
-      std::string key;
-      int64_t value = 0;
-      while (stat >> key >> value) {
-        if (key == "inactive_file") used -= value;
-      }
+      used -= number_after(read_text(folder + "memory.stat"), "inactive_file ", 0);
       headroom = std::min(headroom, std::max<int64_t>(0, limit - std::max<int64_t>(0, used)));
     }
     const size_t slash = group.rfind('/');
@@ -82,9 +105,15 @@ int64_t cgroup_headroom(const std::string& root, std::string group, const char* 
 
 }  // namespace
 
-SharedMemory::SharedMemory(int64_t size_bytes) : size_(align_up(size_bytes, kHugePageBytes)) {
-  fd_ = UniqueFd(::memfd_create("torch_s3io", MFD_CLOEXEC));
-  if (!fd_.valid() || ::ftruncate(fd_.get(), size_) != 0) throw_no_memory("create", size_);
+UniqueFd make_memory_file(int64_t size_bytes) {
+  const int64_t rounded = align_up(size_bytes, kHugePageBytes);
+  UniqueFd fd(::memfd_create("torch_s3io", MFD_CLOEXEC));
+  if (!fd.valid() || ::ftruncate(fd.get(), rounded) != 0) throw_no_memory("create", rounded);
+  return fd;
+}
+
+SharedMapping::SharedMapping(int fd, int64_t offset, int64_t size_bytes)
+    : size_(align_up(size_bytes, kHugePageBytes)) {
   // Reserve one huge page more than needed, then place the mapping at the boundary inside.
   const auto reserved_bytes = static_cast<size_t>(size_ + kHugePageBytes);
   void* reserved = ::mmap(nullptr, reserved_bytes, PROT_NONE,
@@ -95,7 +124,7 @@ SharedMemory::SharedMemory(int64_t size_bytes) : size_(align_up(size_bytes, kHug
   const auto head = static_cast<size_t>(-address & static_cast<uintptr_t>(kHugePageBytes - 1));
   std::byte* aligned = begin + head;
   void* mapped = ::mmap(aligned, static_cast<size_t>(size_), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_FIXED, fd_.get(), 0);
+                        MAP_SHARED | MAP_FIXED, fd, offset);
   if (mapped == MAP_FAILED) {
     const int error_number = errno;
     ::munmap(reserved, reserved_bytes);
@@ -108,7 +137,7 @@ SharedMemory::SharedMemory(int64_t size_bytes) : size_(align_up(size_bytes, kHug
   data_ = aligned;
 }
 
-SharedMemory::~SharedMemory() { ::munmap(data_, static_cast<size_t>(size_)); }
+SharedMapping::~SharedMapping() { ::munmap(data_, static_cast<size_t>(size_)); }
 
 bool prepare_huge_page(std::byte* huge_page) {
   constexpr auto kLength = static_cast<size_t>(kHugePageBytes);
@@ -128,14 +157,15 @@ bool prepare_huge_page(std::byte* huge_page) {
 
 int64_t available_memory_bytes() {
   int64_t available = mem_available_bytes();
-  std::ifstream groups("/proc/self/cgroup");
-  std::string line;
-  while (std::getline(groups, line)) {
+  const std::string groups = read_text("/proc/self/cgroup");
+  std::string_view rest = groups;
+  std::string_view line;
+  while (take_line(rest, line)) {  // "number:controllers:/group"
     const size_t first = line.find(':');
     const size_t second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string group = line.substr(second + 1);
+    if (first == std::string_view::npos || second == std::string_view::npos) continue;
+    const std::string_view controllers = line.substr(first + 1, second - first - 1);
+    std::string group(line.substr(second + 1));
     if (group == "/") group.clear();
     if (controllers.empty()) {
       available = std::min(

@@ -1,5 +1,4 @@
-// Anonymous memory that other processes can map: a memfd, mapped MAP_SHARED at a huge-page
-// boundary.
+// Memory that several processes can map: a memfd, mapped MAP_SHARED at a huge-page boundary.
 //
 // Sparse: untouched pages cost nothing. Leaves no name in any file system, whoever is killed.
 // Address and file offset are congruent modulo the huge page, which collapsing requires.
@@ -12,26 +11,28 @@
 
 namespace s3io {
 
-class SharedMemory {
+// A file of zeros that lies in memory alone. Throws Error(out_of_memory).
+UniqueFd make_memory_file(int64_t size_bytes);
+
+class SharedMapping {
  public:
-  // `size_bytes` is rounded up to whole huge pages. Throws Error(out_of_memory).
-  explicit SharedMemory(int64_t size_bytes);
-  SharedMemory(const SharedMemory&) = delete;
-  SharedMemory& operator=(const SharedMemory&) = delete;
-  ~SharedMemory();
+  // Maps `size_bytes`, rounded up to whole huge pages, of a memory file from `offset` on, a
+  // multiple of the huge page. The file may be closed afterwards. Throws Error(out_of_memory).
+  SharedMapping(int fd, int64_t offset, int64_t size_bytes);
+  SharedMapping(const SharedMapping&) = delete;
+  SharedMapping& operator=(const SharedMapping&) = delete;
+  ~SharedMapping();
 
   std::byte* data() const { return data_; }
   int64_t size() const { return size_; }
-  int fd() const { return fd_.get(); }
 
  private:
-  UniqueFd fd_;
   int64_t size_ = 0;
   std::byte* data_ = nullptr;
 };
 
-// Backs one huge page of a SharedMemory with physical memory, so that no later access faults. Keeps
-// what it holds.
+// Backs one huge page of a SharedMapping with physical memory, so that no later access faults.
+// Keeps what it holds.
 // Returns true if a huge page backs it, false if 4 KiB pages do (older kernel, or memory too
 // fragmented). Must come before pinning: pinned pages cannot be collapsed. Throws
 // Error(out_of_memory) when not even small pages are to be had.

@@ -1,6 +1,9 @@
 #include "memory/slab.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "base/align.h"
 #include "base/error.h"
@@ -9,10 +12,20 @@
 namespace s3io {
 namespace {
 
-constexpr uint64_t kHoldsMask = 0xffff'ffff;
+constexpr uint64_t kTaken = 1;
+constexpr uint64_t kLent = 2;
+constexpr uint64_t kOneHandle = 4;
+constexpr uint64_t kHandles = 0xfffc;
+constexpr uint64_t kOneView = 0x1'0000;
+constexpr uint64_t kViews = 0xffff'0000;
+constexpr uint64_t kInUse = 0xffff'ffff;
 constexpr uint64_t kOneGeneration = uint64_t{1} << 32;
 
-int64_t checked_stride(int64_t slots, int64_t slot_bytes, int64_t alignment) {
+uint32_t generation_of(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
+
+}  // namespace
+
+void SlabGeometry::check() const {
   if (slots < 1 || slots > Slab::kMaxSlots) {
     throw Error(ErrorKind::config, message("capacity must be between 1 and ", Slab::kMaxSlots,
                                            " buffers, not ", slots));
@@ -27,17 +40,27 @@ int64_t checked_stride(int64_t slots, int64_t slot_bytes, int64_t alignment) {
                 message("buffer_size must be at least 1 byte and capacity * buffer_size at most ",
                         kMaxTotal, " bytes, not ", slots, " * ", slot_bytes));
   }
+}
+
+int64_t SlabGeometry::stride_bytes() const {
   return align_up(slot_bytes, slot_bytes >= kHugePageBytes ? kHugePageBytes
                                                            : std::max(alignment, kCacheLineBytes));
 }
 
-}  // namespace
+int64_t SlabGeometry::total_bytes() const {
+  return kHugePageBytes + align_up(slots * stride_bytes(), kHugePageBytes);
+}
 
-Slab::Slab(int64_t slots, int64_t slot_bytes, int64_t alignment)
-    : slots_(slots),
-      slot_bytes_(slot_bytes),
-      stride_bytes_(checked_stride(slots, slot_bytes, alignment)),
-      memory_(kHugePageBytes + slots * stride_bytes_),
+Slab::Slab(const SlabGeometry& geometry)
+    : Slab(geometry, (geometry.check(), make_memory_file(geometry.total_bytes())).get(), 0) {
+  control_->slots.store(geometry_.slots, std::memory_order_relaxed);
+}
+
+Slab::Slab(const SlabGeometry& geometry, int fd, int64_t offset, UniqueFd claim)
+    : geometry_(geometry),
+      stride_bytes_(geometry.stride_bytes()),
+      claim_(std::move(claim)),
+      memory_(fd, offset, geometry.total_bytes()),
       control_(reinterpret_cast<Control*>(memory_.data())),  // a fresh memfd reads as zeros
       prepared_(static_cast<size_t>(memory_.size() / kHugePageBytes)) {}
 
@@ -45,35 +68,93 @@ std::byte* Slab::slot_data(int64_t slot) const {
   return memory_.data() + kHugePageBytes + slot * stride_bytes_;
 }
 
+std::span<std::byte> Slab::memory(int64_t slots) const {
+  return {slot_data(0), static_cast<size_t>(align_up(slots * stride_bytes_, kHugePageBytes))};
+}
+
 int64_t Slab::hold_free_slot() {
-  for (int64_t slot = 0; slot < slots_; ++slot) {
+  for (int64_t slot = 0; slot < geometry_.slots; ++slot) {
     auto& word = control_->words[slot];
     uint64_t seen = word.load(std::memory_order_relaxed);
-    if ((seen & kHoldsMask) != 0) continue;
-    if (word.compare_exchange_strong(seen, seen + kOneGeneration + 1, std::memory_order_acquire,
-                                     std::memory_order_relaxed)) {
+    if ((seen & kInUse) != 0) continue;
+    if (word.compare_exchange_strong(seen, seen + kOneGeneration + kTaken,
+                                     std::memory_order_acquire, std::memory_order_relaxed)) {
       return slot;
     }
   }
   return -1;
 }
 
-void Slab::release(int64_t slot) {
-  control_->words[slot].fetch_sub(1, std::memory_order_release);
-  // Sequentially consistent on both sides: either the waiter sees the new count, or we see the
-  // waiter.
-  control_->releases.fetch_add(1);
-  if (control_->waiters.load() > 0) futex_wake_all(control_->releases);
+uint64_t Slab::let_go(int64_t slot, uint64_t amount) {
+  const uint64_t before = control_->words[slot].fetch_sub(amount, std::memory_order_acq_rel);
+  if (((before - amount) & kInUse) == 0) {
+    // Sequentially consistent on both sides: either the waiter sees the new count, or we see the
+    // waiter.
+    control_->releases.fetch_add(1);
+    if (control_->waiters.load() > 0) futex_wake_all(control_->releases);
+  }
+  return before;
+}
+
+void Slab::release(int64_t slot) { let_go(slot, kTaken); }
+
+void Slab::lend(int64_t slot) {
+  control_->words[slot].fetch_add(kLent - kTaken, std::memory_order_relaxed);
+  control_->lent.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Slab::release_lent(int64_t slot) {
+  control_->lent.fetch_sub(1, std::memory_order_relaxed);
+  let_go(slot, kLent);
+}
+
+bool Slab::send(int64_t slot) {
+  auto& word = control_->words[slot];
+  uint64_t seen = word.load(std::memory_order_relaxed);
+  do {
+    if ((seen & kHandles) == kHandles) return false;
+  } while (!word.compare_exchange_weak(seen, seen + kOneHandle, std::memory_order_release,
+                                       std::memory_order_relaxed));
+  return true;
+}
+
+bool Slab::receive(int64_t slot, uint32_t generation) {
+  auto& word = control_->words[slot];
+  uint64_t seen = word.load(std::memory_order_relaxed);
+  do {
+    if (generation_of(seen) != generation || (seen & kHandles) == 0) return false;
+    if ((seen & kViews) == kViews) return false;
+  } while (!word.compare_exchange_weak(seen, seen - kOneHandle + kOneView,
+                                       std::memory_order_acquire, std::memory_order_relaxed));
+  if ((seen & kViews) == 0) control_->received.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+void Slab::release_received(int64_t slot) {
+  const uint64_t before = let_go(slot, kOneView);
+  if ((before & kViews) == kOneView) control_->received.fetch_sub(1, std::memory_order_relaxed);
+}
+
+int64_t Slab::reclaim() {
+  control_->slots.store(geometry_.slots, std::memory_order_relaxed);
+  control_->lent.store(0, std::memory_order_relaxed);
+  control_->waiters.store(0);
+  int64_t received = 0;
+  for (auto& word : std::span(control_->words)) {
+    const uint64_t before = word.fetch_and(~(kTaken | kLent | kHandles));
+    received += (before & kViews) != 0 ? 1 : 0;
+  }
+  return received;
 }
 
 uint32_t Slab::generation(int64_t slot) const {
-  return static_cast<uint32_t>(control_->words[slot].load(std::memory_order_relaxed) >> 32);
+  return generation_of(control_->words[slot].load(std::memory_order_relaxed));
 }
 
 int64_t Slab::held_slots() const {
   int64_t held = 0;
-  for (int64_t slot = 0; slot < slots_; ++slot) {
-    held += (control_->words[slot].load(std::memory_order_relaxed) & kHoldsMask) != 0 ? 1 : 0;
+  for (int64_t slot = 0; slot < geometry_.slots; ++slot) {
+    held += (control_->words[slot].load(std::memory_order_relaxed) & kInUse) != 0 ? 1 : 0;
   }
   return held;
 }
@@ -100,6 +181,14 @@ void Slab::prepare(int64_t slot, int64_t size_bytes) {
     (huge ? huge_pages_ : small_pages_).fetch_add(1, std::memory_order_relaxed);
     prepared_[static_cast<size_t>(page)] = true;
   }
+}
+
+std::array<int64_t, Slab::kNotes> Slab::read_notes(int fd, int64_t offset) {
+  std::array<int64_t, kNotes> notes{};
+  const ssize_t count =
+      ::pread(fd, notes.data(), sizeof(notes), offset + int64_t{offsetof(Control, notes)});
+  if (count != static_cast<ssize_t>(sizeof(notes))) notes.fill(0);
+  return notes;
 }
 
 }  // namespace s3io

@@ -1,43 +1,96 @@
 // A fixed number of equal slots in shared memory, each with a state word that any process may
 // change.
 //
-// Layout of the memfd: one huge page whose first bytes are the control block (counters, then one
-// 64-bit word per slot), then the slots. Slots of 2 MiB or more are whole huge pages; smaller ones
-// are packed. A slot is free when its word says that nobody holds it; all changes are
-// compare-and-swap, so a process that dies in between leaves no lock behind.
+// One process, the producer, takes free slots, fills them and lends them to tensors. Another one,
+// the consumer, may receive a lent slot as a handle (slab_arena.h). A word counts who still needs
+// the slot:
+//
+//     bits 63..32  generation: how often the slot was taken; tells a stale handle from a good one
+//     bits 31..16  views in the consumer
+//     bits 15..2   handles on their way to the consumer
+//     bit  1       lent: tensors in the producer view it
+//     bit  0       taken: the producer is reading into it, or has a batch ready in it
+//
+// A slot is free exactly when bits 31..0 are zero; the last one to let go makes it so and wakes who
+// waits. All changes are compare-and-swap or add, so a process that dies in between leaves no lock
+// behind. What a dead producer left is cleared by the next one (`reclaim`): all but the consumer's
+// views.
+//
+// Layout of the memory: one huge page whose first bytes are the control block, then the slots.
+// Slots of 2 MiB or more are whole huge pages; smaller ones are packed.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/unique_fd.h"
 #include "memory/shared_memory.h"
 
 namespace s3io {
 
+struct SlabGeometry {
+  int64_t slots = 0;
+  int64_t slot_bytes = 0;
+  int64_t alignment = 0;  // of every slot: a power of two of at most 2 MiB
+
+  // Throws Error(config) for what cannot be.
+  void check() const;
+  int64_t stride_bytes() const;  // from one slot to the next
+  int64_t total_bytes() const;   // control block included
+};
+
 class Slab {
  public:
   static constexpr int64_t kMaxSlots = 65536;
+  static constexpr size_t kNotes = 64;
 
-  // `alignment` is a power of two of at most 2 MiB; every slot begins at a multiple of it, and of
-  // 64: elements of every type can lie at its start.
-  Slab(int64_t slots, int64_t slot_bytes, int64_t alignment);
+  // Memory of its own. Every slot begins at a multiple of the alignment, and of 64: elements of
+  // every type can lie at its start.
+  explicit Slab(const SlabGeometry& geometry);
+  // A part of a memory file that other processes map as well. `claim` is kept open as long.
+  Slab(const SlabGeometry& geometry, int fd, int64_t offset, UniqueFd claim = {});
 
-  int64_t slots() const { return slots_; }
-  int64_t slot_bytes() const { return slot_bytes_; }
+  int64_t slots() const { return geometry_.slots; }
+  int64_t slot_bytes() const { return geometry_.slot_bytes; }
   std::byte* slot_data(int64_t slot) const;
+  // The first `slots` slots, from the first byte to the last.
+  std::span<std::byte> memory(int64_t slots) const;
 
-  // Claims the free slot with the lowest number, so that few slots circulate and stay in the
+  // ---- The producer.
+
+  // Takes the free slot with the lowest number, so that few slots circulate and stay in the
   // processor's caches. Returns -1 when none is free. Thread-safe.
   int64_t hold_free_slot();
-  // Gives up one hold; the last one frees the slot and wakes those who wait for one.
-  void release(int64_t slot);
-  // How often the slot was claimed so far: tells a stale reference from a current one.
+  void release(int64_t slot);       // taken -> free
+  void lend(int64_t slot);          // taken -> lent
+  void release_lent(int64_t slot);  // the last tensor in the producer died
+  // A handle to a lent slot goes to the consumer. False when 16383 are on their way already.
+  bool send(int64_t slot);
+  // Frees what a dead producer held, says how many slots there are now, and returns how many the
+  // consumer still holds.
+  int64_t reclaim();
+
+  // ---- The consumer.
+
+  // Turns a handle into a view. False when the handle is stale: received before, or from a
+  // producer that died.
+  bool receive(int64_t slot, uint32_t generation);
+  void release_received(int64_t slot);
+  // How many slots the producer uses, of those there is room for.
+  int64_t slots_in_use() const { return control_->slots.load(std::memory_order_relaxed); }
+
+  // ---- Both.
+
   uint32_t generation(int64_t slot) const;
-  int64_t held_slots() const;
+  int64_t held_slots() const;  // not free, for whatever reason
+  int64_t lent_slots() const { return control_->lent.load(std::memory_order_relaxed); }
+  int64_t received_slots() const { return control_->received.load(std::memory_order_relaxed); }
 
   // Sleeps until a slot is released after `seen` was read, for at most `timeout`.
   uint32_t release_count() const { return control_->releases.load(std::memory_order_acquire); }
@@ -51,19 +104,32 @@ class Slab {
   int64_t huge_pages() const { return huge_pages_.load(std::memory_order_relaxed); }
   int64_t small_pages() const { return small_pages_.load(std::memory_order_relaxed); }
 
+  // Counters that outlive the producer; their meaning is the business of whoever adds to them.
+  void add_note(size_t note, int64_t amount) {
+    control_->notes[note].fetch_add(amount, std::memory_order_relaxed);
+  }
+  // The notes of the slab at `offset` of a memory file, without mapping it.
+  static std::array<int64_t, kNotes> read_notes(int fd, int64_t offset);
+
  private:
   struct Control {
     std::atomic<uint32_t> releases;
     std::atomic<uint32_t> waiters;
-    std::atomic<uint64_t> words[kMaxSlots];  // high half: generation; low half: number of holds
+    std::atomic<int64_t> slots;     // that the producer uses
+    std::atomic<int64_t> lent;      // slots with bit 1 set; written by the producer
+    std::atomic<int64_t> received;  // slots with bits 31..16 set; written by the consumer
+    std::array<std::atomic<int64_t>, kNotes> notes;
+    std::atomic<uint64_t> words[kMaxSlots];
   };
   static_assert(sizeof(Control) <= 2 << 20);
   static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
-  int64_t slots_;
-  int64_t slot_bytes_;
+  uint64_t let_go(int64_t slot, uint64_t amount);  // returns the word as it was
+
+  SlabGeometry geometry_;
   int64_t stride_bytes_;
-  SharedMemory memory_;
+  UniqueFd claim_;
+  SharedMapping memory_;
   Control* control_;
   std::mutex prepare_mutex_;
   std::vector<bool> prepared_;  // per huge page of the slots, guarded by prepare_mutex_

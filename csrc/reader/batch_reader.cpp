@@ -1,5 +1,7 @@
 #include "reader/batch_reader.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -54,16 +56,18 @@ class BatchReader::Worker {
   void leave(std::unique_ptr<ReadQueue> queue, std::optional<Error> failure);
   void wait_for_completion(std::unique_lock<std::mutex>& lock,
                            const std::function<void()>& on_wait);
+  void check_parent() const;
   void copy_out_if_scarce(Batch& batch);
 
   const std::shared_ptr<RecordSource> source_;
   const EpochPlan plan_;
   const std::shared_ptr<BufferPool> pool_;
+  const pid_t parent_ = ::getppid();
   std::deque<Entry> entries_;  // batch i lives in entry i modulo their number
 
-  int64_t started_ = 0;  // the thread's own, like what follows
-  int64_t completions_ = 0;
-  int64_t files_in_flight_ = 0;  // of batches that are being read; an open one may count twice
+  std::atomic<int64_t> started_{0};  // written by the thread
+  int64_t completions_ = 0;          // the thread's own, like what follows
+  int64_t files_in_flight_ = 0;      // of batches that are being read; an open one may count twice
   std::vector<int64_t>
       last_check_;  // per shard: the completion at which its file was last looked at
 
@@ -222,7 +226,8 @@ void BatchReader::Worker::wait_for_completion(std::unique_lock<std::mutex>& lock
                                               const std::function<void()>& on_wait) {
   const Clock::time_point start = Clock::now();
   const double timeout_s = source_->options().read_timeout_s;
-  const Clock::time_point deadline = deadline_after(timeout_s);
+  const bool shared = pool_ != nullptr && pool_->is_shared();
+  Clock::time_point deadline = deadline_after(timeout_s);
   while (!entry(delivered_).completed) {
     if (failure_) throw Error(*failure_);
     if (exited_) throw Error(ErrorKind::config, "the reader is closed");
@@ -234,6 +239,11 @@ void BatchReader::Worker::wait_for_completion(std::unique_lock<std::mutex>& lock
                           timeout_s, ")"));
     }
     to_consumer_.wait_until(lock, std::chrono::system_clock::now() + kWaitSlice);
+    if (shared) {
+      check_parent();
+      // No buffer yet: the training loop has them all, and may take its time with a long step.
+      if (started_ <= delivered_) deadline = deadline_after(timeout_s);
+    }
     if (on_wait && !entry(delivered_).completed) {
       lock.unlock();
       on_wait();
@@ -241,6 +251,12 @@ void BatchReader::Worker::wait_for_completion(std::unique_lock<std::mutex>& lock
     }
   }
   source_->counters().consumer_wait_ns.fetch_add(nanoseconds_since(start));
+}
+
+// A worker waits for buffers that only its parent can let go of.
+void BatchReader::Worker::check_parent() const {
+  if (::getppid() == parent_) return;
+  throw Error(ErrorKind::engine, "the process that this worker reads for is gone");
 }
 
 void BatchReader::Worker::copy_out_if_scarce(Batch& batch) {

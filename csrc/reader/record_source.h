@@ -2,6 +2,7 @@
 // its open files and counters; shared by all readers of one process.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -36,6 +37,8 @@ struct ReaderCounters {
   std::atomic<int64_t> reader_wait_ns{0};       // the reader waited for a free buffer
   std::atomic<int64_t> consumer_wait_ns{0};     // the training loop waited for data
   std::atomic<int64_t> quarantined_buffers{0};  // lost to reads that never came back
+  // What other processes were told of each of these (bindings/reader.cpp).
+  std::array<std::atomic<int64_t>, 16> published{};
 };
 
 class RecordSource {

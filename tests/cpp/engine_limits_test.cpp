@@ -130,7 +130,7 @@ TEST_CASE("where the limit of locked memory is too low, reads work without regis
           drop_capability(CAP_IPC_LOCK);
           set_limit(RLIMIT_MEMLOCK, 1 << 20);  // enough for a ring, not for a buffer
           const auto engine = make_engine({.kind = EngineKind::uring, .depth = 1});
-          Slab slab(2, kBytes, 4096);
+          Slab slab({2, kBytes, 4096});
           for (const int slot : {0, 1}) {
             slab.prepare(slot, slab.slot_bytes());
             const bool registered = engine->register_buffer(slot, {slab.slot_data(slot), kBytes});

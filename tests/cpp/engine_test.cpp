@@ -160,7 +160,7 @@ TEST_CASE("reads into registered buffers bring the same bytes") {
   const Bytes expected = read_plain(file.path, 1000, 5000);
   for (const EngineKind kind : engines_here()) {
     const auto engine = make_engine({.kind = kind, .depth = 4});
-    Slab slab(2, 8192, 4096);
+    Slab slab({2, 8192, 4096});
     for (const int slot : {0, 1}) {
       slab.prepare(slot, slab.slot_bytes());
       const std::span<std::byte> memory(slab.slot_data(slot), 8192);

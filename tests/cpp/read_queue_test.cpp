@@ -119,7 +119,7 @@ TEST_CASE("registered buffers are used and bring the same bytes") {
     DirectFile file(path, mode, 0);
     ReadCounters counters;
     ReadQueue queue(make_engine({.depth = 4}), {.chunk_bytes = 8192}, &counters);
-    Slab slab(1, 1 << 20, 4096);
+    Slab slab({1, 1 << 20, 4096});
     slab.prepare(0, 1 << 20);
     const bool registered = queue.register_buffer(0, {slab.slot_data(0), 1 << 20});
     CHECK(registered == (queue.engine_name() == "uring"));

@@ -41,7 +41,7 @@ int64_t huge_kilobytes(const std::byte* address) {
 
 TEST_CASE("a slab hands out each slot once, the lowest first, and none when all are held") {
   const LeakCheck leaks;
-  Slab slab(3, 4096, 4096);
+  Slab slab({3, 4096, 4096});
   CHECK(slab.hold_free_slot() == 0);
   CHECK(slab.hold_free_slot() == 1);
   CHECK(slab.hold_free_slot() == 2);
@@ -64,7 +64,7 @@ TEST_CASE("slots are aligned, do not overlap and keep what is written, for any s
     CAPTURE(slots);
     CAPTURE(bytes);
     CAPTURE(alignment);
-    Slab slab(slots, bytes, alignment);
+    Slab slab({slots, bytes, alignment});
     for (int64_t slot = 0; slot < slots; ++slot) {
       const auto address = reinterpret_cast<uintptr_t>(slab.slot_data(slot));
       CHECK(address % static_cast<uintptr_t>(alignment) == 0);
@@ -82,7 +82,7 @@ TEST_CASE("slots are aligned, do not overlap and keep what is written, for any s
 }
 
 TEST_CASE("preparing a slot never changes another one that is in use") {
-  Slab slab(40, 300'000, 512);  // about seven to a huge page, some across two
+  Slab slab({40, 300'000, 512});  // about seven to a huge page, some across two
   for (int64_t slot = 0; slot < 40; ++slot) {
     slab.prepare(slot, 1);  // all of it is used nevertheless
     std::memset(slab.slot_data(slot), static_cast<int>(slot + 1), 300'000);
@@ -93,7 +93,7 @@ TEST_CASE("preparing a slot never changes another one that is in use") {
 }
 
 TEST_CASE("pages are prepared once each, and as many are huge as the kernel says") {
-  Slab slab(4, 5 * kHugePageBytes / 2, 4096);  // three huge pages each
+  Slab slab({4, 5 * kHugePageBytes / 2, 4096});  // three huge pages each
   for (int64_t slot : {2, 0, 2, 3}) slab.prepare(slot, slab.slot_bytes());
   CHECK(slab.huge_pages() + slab.small_pages() == 9);
   slab.prepare(1, kHugePageBytes);  // only the first of its pages
@@ -105,17 +105,17 @@ TEST_CASE("pages are prepared once each, and as many are huge as the kernel says
 TEST_CASE("nonsense is refused, and the error names the setting") {
   const LeakCheck leaks;
   for (const int64_t capacity : {int64_t{0}, int64_t{-1}, Slab::kMaxSlots + 1}) {
-    const Caught error = caught([&] { Slab(capacity, 4096, 4096); });
+    const Caught error = caught([&] { Slab({capacity, 4096, 4096}); });
     CHECK(error.kind == ErrorKind::config);
     CHECK(error.says("capacity"));
   }
   for (const int64_t alignment : {int64_t{0}, int64_t{-512}, int64_t{3}, 2 * kHugePageBytes}) {
-    const Caught error = caught([&] { Slab(1, 4096, alignment); });
+    const Caught error = caught([&] { Slab({1, 4096, alignment}); });
     CHECK(error.kind == ErrorKind::config);
     CHECK(error.says("alignment"));
   }
   for (const int64_t bytes : {int64_t{0}, int64_t{-1}, std::numeric_limits<int64_t>::max()}) {
-    const Caught error = caught([&] { Slab(2, bytes, 4096); });
+    const Caught error = caught([&] { Slab({2, bytes, 4096}); });
     CHECK(error.kind == ErrorKind::config);
     CHECK(error.says("buffer_size"));
   }
@@ -123,7 +123,7 @@ TEST_CASE("nonsense is refused, and the error names the setting") {
 
 TEST_CASE("a release in another process wakes the waiter and frees the slot") {
   const LeakCheck leaks;
-  Slab slab(1, 4096, 4096);
+  Slab slab({1, 4096, 4096});
   REQUIRE(slab.hold_free_slot() == 0);
   const uint32_t seen = slab.release_count();
   const pid_t child = ::fork();
@@ -141,7 +141,7 @@ TEST_CASE("a release in another process wakes the waiter and frees the slot") {
 }
 
 TEST_CASE("waiting returns at once when a release came before it") {
-  Slab slab(1, 64, 64);
+  Slab slab({1, 64, 64});
   const uint32_t seen = slab.release_count();
   slab.wake_waiters();
   slab.wait_for_release(seen, std::chrono::hours(1));
