@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import hypothesis
@@ -46,6 +46,9 @@ def _warmed_up() -> None:
     """What other libraries make once and keep must not look like a leak of the first test."""
     torch.set_num_threads(1)
     resource_tracker.ensure_running()
+    forkserver.ensure_running()
+    if torch.cuda.is_available():
+        torch.zeros(1, device="cuda")
     gc.collect()
     gc.freeze()  # the check below collects garbage often: let it pass over what is there for good
 

@@ -162,7 +162,7 @@ def nothing_leaked() -> Iterator[None]:
     assert holds_soon(lambda: len(thread_ids()) <= before.threads), "a thread is left"
     after = Resources.now()
     files = {fd: name for fd, name in after.files.items() if before.files.get(fd) != name}
-    assert files == {}, "file descriptors are left open"
+    assert files == {}, f"file descriptors are left open: {files}"
     assert set(after.mappings) <= set(before.mappings), "the mapping of a pool is left"
 
 

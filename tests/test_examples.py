@@ -118,3 +118,12 @@ def test_a_nonsensical_option_is_refused_before_anything_is_written(
 ) -> None:
     run_example(tmp_path, example, "--batch-size", "0", status=2)
     assert not list(tmp_path.iterdir())
+
+
+@needs_digits
+def test_workers_train_and_hand_every_batch_over_in_place(tmp_path: Path) -> None:
+    output = run_example(tmp_path, "train_workers.py", "--copies", "4", "--epochs", "4")
+    assert number(r"held-out accuracy ([\d.]+)%", output) > 90
+    batches = -(-4 * 1437 // 64)
+    # Of each batch the labels stay in place; the images are new tensors.
+    assert len(re.findall(rf"\b{batches} tensors", output)) == 4, output

@@ -1,8 +1,9 @@
 """A PyTorch data loader that reads with O_DIRECT and io_uring straight into pooled, reusable
 memory.
 
-``RecordDataset`` streams fixed-size records of local files as batches; ``FileStore`` reads whole
-files and ranges; ``BufferPool`` is the memory below both.
+``RecordDataset`` streams fixed-size records of local files as batches; ``DataLoader`` brings them
+to the training loop, from worker processes too; ``DevicePrefetcher`` copies them to a GPU ahead of
+the step. ``FileStore`` reads whole files and ranges; ``BufferPool`` is the memory below all.
 """
 
 import torch as _torch  # noqa: F401  (loads the libraries that the extension links to)
@@ -25,7 +26,9 @@ from .errors import (
     ReadError,
     ReadTimeoutError,
 )
+from .loader import DataLoader
 from .memory import AlignedBuf, BufferPool
+from .prefetch import DevicePrefetcher
 from .store import FileStore, ObjectInfo
 
 __all__ = [
@@ -35,6 +38,8 @@ __all__ = [
     "BufferPoolConfig",
     "ConfigError",
     "DataError",
+    "DataLoader",
+    "DevicePrefetcher",
     "DirectIOError",
     "EngineError",
     "Error",

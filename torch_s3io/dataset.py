@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
+from multiprocessing.context import get_spawning_popen
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from .config import DirectMode, EngineKind, check_int
 from .errors import ConfigError, DataError, RangeError
 from .files import Paths, Shard, count_npy, count_records, count_windows
+from .handover import Arena
 from .layout import RecordLayout, make_layout
 from .runtime import DatasetOptions, PoolSetting, Runtime
 
@@ -55,7 +59,8 @@ class RecordDataset(IterableDataset[Batch]):
         engine: ``"uring"``, ``"threads"``, or ``"auto"``: io_uring where the kernel allows it.
         pool: ``"auto"``: sized from the batch within the available memory; a BufferPoolConfig; or
             None: an allocation per batch. Every process that iterates has its own pool, and so has
-            every iterator that is alive at the same time.
+            every iterator that is alive at the same time. Batches from workers stay in the
+            worker's pool; with None torch copies them on their way.
         transform: Called with every batch (every sample with ``batch_size=None``), where it is
             read.
         as_dtype: Convert to this dtype while reading, where that keeps values (floats may be
@@ -173,6 +178,8 @@ class RecordDataset(IterableDataset[Batch]):
                 f"there are no records in {len(shards)} file(s), the first being {shards[0].path}"
             )
         self._runtime: Runtime | None = None
+        self._arena: Arena | None = None
+        _datasets.add(self)
         # Finds settings that cannot work now rather than in a worker: it reads nothing.
         self._own_runtime().check_pool(num_workers=1)
 
@@ -197,6 +204,10 @@ class RecordDataset(IterableDataset[Batch]):
     def batch_size(self) -> int | None:
         """Records per batch; None for single samples."""
         return self._options.batch_size
+
+    def buffers_per_worker(self, num_workers: int) -> int:
+        """Buffers that the pool of each of so many workers has; 0 without pools."""
+        return self._own_runtime().pool_capacity(num_workers)
 
     def __len__(self) -> int:
         """Batches in an epoch; samples with ``batch_size=None``."""
@@ -232,7 +243,7 @@ class RecordDataset(IterableDataset[Batch]):
         return _apply(self._options.transform, self._options.return_index, batch)
 
     def stats(self) -> dict[str, Any]:
-        """What this process read so far, and how (workers count for themselves).
+        """What this process and its workers read so far, and how.
 
         ``batches``, ``batch_bytes``: delivered. ``direct_bytes``, ``cached_bytes``,
         ``buffered_bytes``: read from the device, found in the page cache, read through the page
@@ -243,18 +254,44 @@ class RecordDataset(IterableDataset[Batch]):
         lost to reads that never came back. ``reader_wait_s``: the reader waited for a free buffer,
         because the consumer is slower. ``consumer_wait_s``: the consumer waited for data.
         ``engine``, ``direct``: in use. ``page_size``: behind the buffers: "2 MiB", "4 KiB", "mixed"
-        or "none yet"; ``pool_*``: of the pools (see BufferPool.stats).
+        or "none yet"; ``pool_*``: of the pools (see BufferPool.stats); all these of
+        this process alone.
+
+        Once there were workers: ``received_tensors``, ``received_bytes``: from them, without a
+        copy but for ``held_out_tensors``, ``held_out_bytes`` (copied, because the batches held here
+        left the worker too few buffers) and ``unmapped_tensors`` (read, because their memory could
+        not be mapped). ``stale_tensors``: refused. ``held_buffers``: now held by tensors here.
+        ``refused_workers``: found no room in the shared memory; torch copies their batches.
         """
-        return self._own_runtime().stats()
+        stats = self._own_runtime().stats()
+        if self._arena is not None and self._arena.owner == os.getpid():
+            for key, value in self._arena.worker_stats().items():
+                stats[key] += value
+            stats.update(self._arena.stats())
+        return stats
 
     def _own_runtime(self) -> Runtime:
         """The files, buffers and counters of this process; never those of a parent."""
         if self._runtime is None or self._runtime.owner != os.getpid():
-            self._runtime = Runtime(self._shards, self._layout, self._options)
+            self._runtime = Runtime(self._shards, self._layout, self._options, self._arena)
         return self._runtime
 
+    def _ready_for_workers(self) -> Arena | None:
+        """The shared memory that workers put batches into: made before the first of them starts."""
+        if get_worker_info() is not None:
+            return self._arena  # its consumer is the parent
+        if self._arena is None or self._arena.owner != os.getpid():
+            self._arena = self._own_runtime().make_arena()
+        return self._arena
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_runtime": None}
+        spawning = get_spawning_popen() is not None
+        arena = self._ready_for_workers() if spawning else None
+        return {**self.__dict__, "_runtime": None, "_arena": arena}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _datasets.add(self)
 
     def __repr__(self) -> str:
         described = ", ".join(
@@ -265,6 +302,20 @@ class RecordDataset(IterableDataset[Batch]):
             f"RecordDataset({self._num_records} records of {self._layout.record_bytes} bytes in "
             f"{len(self._shards)} file(s), {{{described}}}, batch_size={self._options.batch_size})"
         )
+
+
+# Workers that are forked inherit what exists by then.
+_datasets: weakref.WeakSet[RecordDataset] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for dataset in list(_datasets):
+        # Without shared memory batches go torch's own way.
+        with contextlib.suppress(Exception):
+            dataset._ready_for_workers()
+
+
+os.register_at_fork(before=_before_fork)
 
 
 def _checked_options(caller: str, options: dict[str, Any]) -> DatasetOptions:

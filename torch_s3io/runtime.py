@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from torch.utils.data import get_worker_info
+
 from . import _C
 from .config import (
     MIB,
@@ -22,6 +24,7 @@ from .config import (
 )
 from .errors import ConfigError
 from .files import Shard
+from .handover import Arena
 from .layout import RecordLayout
 from .sizing import auto_pool, check_pool
 
@@ -66,8 +69,15 @@ class DatasetOptions:
 class Runtime:
     """Belongs to one process; a forked child makes its own. One thread at a time."""
 
-    def __init__(self, shards: list[Shard], layout: RecordLayout, options: DatasetOptions) -> None:
+    def __init__(
+        self,
+        shards: list[Shard],
+        layout: RecordLayout,
+        options: DatasetOptions,
+        arena: Arena | None = None,
+    ) -> None:
         self.owner = os.getpid()
+        self._arena = arena
         self._shards = shards
         self._layout = layout
         self._options = options
@@ -174,6 +184,15 @@ class Runtime:
     def check_pool(self, num_workers: int) -> None:
         self._pool_config(num_workers)
 
+    def pool_capacity(self, num_workers: int) -> int:
+        config = self._pool_config(num_workers)
+        return 0 if config is None else config.capacity
+
+    def make_arena(self) -> Arena | None:
+        """Room for the pools of workers; None where data does not go through pools."""
+        config = self._pool_config(num_workers=1)
+        return None if config is None else Arena(config)
+
     def _borrow_pool(self, num_workers: int) -> _C.BufferPool | None:
         try:
             return self._idle_pools.pop()
@@ -182,9 +201,14 @@ class Runtime:
         config = self._pool_config(num_workers)
         if config is None:
             return None
-        pool = _C.BufferPool(
-            capacity=config.capacity, buffer_size=config.buffer_size, alignment=config.alignment
-        )
+        worker = get_worker_info()
+        pool = None
+        if worker is not None and self._arena is not None:
+            pool = self._arena.claim(worker.id, config)
+        if pool is None:
+            pool = _C.BufferPool(
+                capacity=config.capacity, buffer_size=config.buffer_size, alignment=config.alignment
+            )
         self._all_pools.append(pool)
         return pool
 

@@ -1,0 +1,523 @@
+"""Batches from worker processes: the same bytes, untouched, and buffers that come back."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import nothing_leaked
+from torch.utils.data import DataLoader, IterableDataset
+
+import torch_s3io as s3io
+from torch_s3io import _C, handover
+
+CONTEXTS = ("fork", "forkserver", "spawn")
+ROWS, COLUMNS, BATCH = 480, 300, 8
+Pair = collections.namedtuple("Pair", "left right")
+
+
+@dataclasses.dataclass
+class Sample:
+    rows: torch.Tensor
+    number: int
+
+
+def write(folder: Path, rows: int = ROWS) -> tuple[Path, np.ndarray]:
+    array = np.arange(rows * COLUMNS, dtype=np.int32).reshape(rows, COLUMNS)
+    path = folder / "rows.bin"
+    array.tofile(path)
+    return path, array
+
+
+def make(path: Path, **options: Any) -> s3io.RecordDataset:
+    options = {"batch_size": BATCH, "return_index": True, **options}
+    return s3io.RecordDataset(path, dtype=np.int32, shape=COLUMNS, **options)
+
+
+def small_pool(capacity: int) -> s3io.BufferPoolConfig:
+    return s3io.BufferPoolConfig(capacity=capacity, buffer_size=64 << 10, alignment=4096)
+
+
+def check(batch: Any, array: np.ndarray) -> None:
+    rows, index = batch
+    np.testing.assert_array_equal(rows.numpy(), array[index.numpy()])
+
+
+def handed_over(dataset: s3io.RecordDataset) -> int:
+    return int(dataset.stats()["received_tensors"])
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("persistent", [True, False])
+def test_batches_arrive_untouched_in_order_epoch_after_epoch(disk, context, persistent):
+    path, array = write(disk)
+    dataset = make(path)
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=2,
+        persistent_workers=persistent,
+        multiprocessing_context=context,
+    )
+    for epoch in range(1, 4):
+        numbers: list[int] = []
+        for rows, index in loader:
+            check((rows, index), array)
+            numbers += index.tolist()
+            del rows, index
+        assert numbers == list(range(ROWS))
+        assert handed_over(dataset) == epoch * 2 * ROWS // BATCH
+    stats = dataset.stats()
+    assert stats["held_out_tensors"] == 0
+    assert stats["stale_tensors"] == 0
+    assert stats["held_buffers"] == 0
+    assert stats["batches"] == 3 * ROWS // BATCH
+    del loader
+    gc.collect()
+
+
+def as_dict(batch: Any) -> Any:
+    rows, index = batch
+    return {"rows": rows, "deep": [index, {"half": rows[:, ::2]}]}
+
+
+def as_pair(batch: Any) -> Any:
+    return Pair(*batch)
+
+
+def as_dataclass(batch: Any) -> Any:
+    rows, index = batch
+    return Sample(rows, int(index[0]))
+
+
+def with_new(batch: Any) -> Any:
+    rows, index = batch
+    return rows, index, rows.float() * 2, rows.view(torch.uint8), rows[0], rows[:, 7:9].T
+
+
+class Wrapped(IterableDataset[Any]):
+    """Somebody's data set around ours."""
+
+    def __init__(self, dataset: s3io.RecordDataset, function: Any) -> None:
+        self.dataset = dataset
+        self.function = function
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.dataset:
+            yield self.function(batch)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_structures_views_and_new_tensors_come_through_a_wrapping_data_set(disk, context):
+    path, array = write(disk, 64)
+    dataset = make(path)
+
+    def loader(function: Any) -> Any:
+        return DataLoader(
+            Wrapped(dataset, function),
+            batch_size=None,
+            num_workers=1,
+            multiprocessing_context=context,
+        )
+
+    for batch in loader(as_dict):
+        index = batch["deep"][0]
+        check((batch["rows"], index), array)
+        np.testing.assert_array_equal(batch["deep"][1]["half"], array[index.numpy()][:, ::2])
+        assert type(batch["rows"]) is torch.Tensor
+    for batch in loader(as_pair):
+        assert type(batch) is Pair
+        check(batch, array)
+    for batch in loader(as_dataclass):
+        assert type(batch) is Sample
+        np.testing.assert_array_equal(batch.rows, array[batch.number : batch.number + BATCH])
+    for rows, index, new, as_bytes, first, part in loader(with_new):
+        wanted = array[index.numpy()]
+        np.testing.assert_array_equal(new, wanted.astype(np.float32) * 2)
+        np.testing.assert_array_equal(as_bytes, wanted.view(np.uint8))
+        np.testing.assert_array_equal(first, wanted[0])
+        np.testing.assert_array_equal(part, wanted[:, 7:9].T)
+        check((rows, index), array)
+    # Per batch: 3 + 2 + 1 + 5 views; the new tensor went torch's own way.
+    assert handed_over(dataset) == 8 * (3 + 2 + 1 + 5)
+
+
+def test_a_collate_function_in_the_worker_sees_ordinary_tensors(disk):
+    path, array = write(disk, 64)
+    dataset = make(path)
+    for batch in DataLoader(dataset, batch_size=None, num_workers=2, collate_fn=as_dict):
+        check((batch["rows"], batch["deep"][0]), array)
+    assert handed_over(dataset) == 3 * 8
+
+
+@pytest.mark.parametrize("capacity", [3, 4, 8])
+def test_a_program_that_keeps_every_batch_still_runs(disk, capacity):
+    path, array = write(disk)
+    dataset = make(path, pool=small_pool(capacity))
+    loader = DataLoader(dataset, batch_size=None, num_workers=2)
+    with pytest.warns(RuntimeWarning, match="BufferPoolConfig.capacity"):
+        held = list(loader)
+    for batch in held:
+        check(batch, array)
+    stats = dataset.stats()
+    assert stats["held_out_tensors"] > 0
+    assert stats["held_buffers"] <= 2 * (capacity - 1)
+    del held, batch
+    gc.collect()
+    assert dataset.stats()["held_buffers"] == 0
+
+
+def test_breaking_off_and_starting_again_loses_nothing(disk):
+    path, array = write(disk)
+    for persistent in (True, False):
+        dataset = make(path, pool=small_pool(8))
+        loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=persistent)
+        for wanted in (1, 7, 30):
+            for number, batch in enumerate(loader):
+                check(batch, array)
+                if number == wanted:
+                    break
+        assert [int(index[0]) for _, index in loader] == list(range(0, ROWS, BATCH))
+        del loader, batch
+        gc.collect()
+
+
+def test_two_iterators_and_two_data_sets_at_a_time(disk):
+    path, array = write(disk)
+    dataset, other = make(path), make(path)
+    loader = s3io.DataLoader(dataset, num_workers=1)
+    first, second, third = iter(loader), iter(loader), iter(s3io.DataLoader(other, num_workers=1))
+    for _ in range(ROWS // BATCH):
+        batches = [next(first), next(second), next(third)]
+        assert len({int(index[0]) for _, index in batches}) == 1
+        for batch in batches:
+            check(batch, array)
+    del batches, batch
+    assert next(first, None) is None
+    assert next(second, None) is None
+    assert next(third, None) is None
+    assert handed_over(dataset) == 4 * ROWS // BATCH
+
+
+def test_users_may_write_share_pickle_and_clone(disk):
+    path, array = write(disk, 64)
+    dataset = make(path)
+    kept = []
+    for rows, index in DataLoader(dataset, batch_size=None, num_workers=1):
+        rows += 1
+        kept.append((pickle.loads(pickle.dumps(rows)), rows.clone(), index.tolist()))
+        rows.share_memory_()
+        assert rows.is_shared()
+        np.testing.assert_array_equal(rows.numpy(), array[index.numpy()] + 1)
+    for pickled, cloned, numbers in kept:
+        np.testing.assert_array_equal(pickled, array[numbers] + 1)
+        np.testing.assert_array_equal(cloned, array[numbers] + 1)
+
+
+def test_a_fork_while_batches_are_held_changes_nothing(disk):
+    path, array = write(disk)
+    dataset = make(path, pool=small_pool(8))
+    batches = iter(DataLoader(dataset, batch_size=None, num_workers=1))
+    held = [next(batches)]
+    child = os.fork()
+    if child == 0:
+        held.clear()
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    rest = [int(index[0]) for _, index in batches]
+    check(held[0], array)
+    assert rest == list(range(BATCH, ROWS, BATCH))
+    assert dataset.stats()["held_buffers"] == 1
+
+
+def test_main_takes_no_page_fault_per_batch(disk):
+    import resource
+
+    path, _ = write(disk, 9600)
+    dataset = make(path, batch_size=64, return_index=False)
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+    for _ in range(3):  # until every buffer was seen here
+        for batch in loader:
+            batch.sum()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    batches = 0
+    for _ in range(3):
+        for batch in loader:
+            batches += 1
+            batch.sum()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    del batch, loader
+    assert faults / batches < 0.2, f"{faults} faults for {batches} batches"
+
+
+# ---- What must not happen, and what happens then.
+
+
+def sent_by_a_worker(batch: Any) -> bytes:
+    sent = _C.send_tensor(batch[0])
+    assert sent is not None
+    return sent
+
+
+def test_a_stale_or_foreign_handle_never_gives_bytes(disk):
+    path, _ = write(disk, 64)
+    dataset = make(path)
+    handles = list(DataLoader(Wrapped(dataset, sent_by_a_worker), batch_size=None, num_workers=1))
+    good = handles[-1]
+    tensor = _C.receive_tensor(good)
+    assert tensor.shape == (BATCH, COLUMNS)
+    with pytest.raises(s3io.DataError, match="gone"):
+        _C.receive_tensor(good)  # a second time
+    del tensor
+    for broken in (b"", good[:-1], bytes(len(good)), good[:8] + bytes(8) + good[16:]):
+        with pytest.raises(s3io.DataError):
+            _C.receive_tensor(broken)
+        assert type(handover._receive(broken)) is handover.LostTensor
+    for position in range(len(good)):
+        changed = bytearray(handles[0])
+        changed[position] ^= 0x81
+        received = handover._receive(bytes(changed))  # never raises, never crashes
+        assert isinstance(received, torch.Tensor | handover.LostTensor)
+        del received
+    del dataset
+    gc.collect()
+    with pytest.raises(s3io.DataError, match="data set is gone"):
+        _C.receive_tensor(good)
+
+
+class Lossy(IterableDataset[Any]):
+    """Passes the second batch on as a handle to nothing."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in range(4):
+            yield {"value": Stale() if number == 1 else torch.tensor(number)}
+
+
+class Stale:
+    def __reduce__(self) -> Any:
+        return handover._receive, (b"stale",)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_lost_batch_is_an_error_at_next_and_the_loader_goes_on(nested):
+    class Bare(Lossy):
+        def __iter__(self) -> Iterator[Any]:
+            return (batch["value"] for batch in super().__iter__())
+
+    batches = iter(DataLoader(Lossy() if nested else Bare(), batch_size=None, num_workers=1))
+    next(batches)
+    with pytest.raises(s3io.DataError):
+        next(batches)
+    values = [batch["value"] if nested else batch for batch in batches]
+    assert [int(value) for value in values] == [2, 3]
+
+
+def test_a_lost_tensor_fails_in_the_pin_thread_and_on_any_use():
+    lost = handover.LostTensor("its bytes are gone")
+    for use in (lost.pin_memory, lambda: lost.shape, lambda: lost.float()):
+        with pytest.raises(s3io.DataError, match="gone"):
+            use()
+
+
+def fails_at_the_third(batch: Any) -> Any:
+    if int(batch[0, 0]) == 2 * BATCH * COLUMNS:
+        raise ValueError("the third batch is bad")
+    return batch
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_transform_that_raises_is_its_own_error(disk, context):
+    path, _ = write(disk)
+    dataset = make(path, transform=fails_at_the_third)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=context)
+    with pytest.raises(ValueError, match="the third batch is bad"):
+        for _ in loader:
+            pass
+
+
+def test_a_transform_that_cannot_be_pickled_is_an_error_at_the_start(disk):
+    path, _ = write(disk)
+    dataset = make(path, transform=lambda batch: batch)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+        iter(loader)
+
+
+def test_without_a_pool_batches_go_torchs_own_way(disk):
+    path, array = write(disk, 64)
+    dataset = make(path, pool=None)
+    for batch in DataLoader(dataset, batch_size=None, num_workers=2):
+        check(batch, array)
+    assert "received_tensors" not in dataset.stats()
+
+
+class MadeInTheWorker(IterableDataset[Any]):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from make(self.path)
+
+
+def test_a_data_set_made_in_the_worker_goes_torchs_own_way(disk):
+    path, array = write(disk, 64)
+    batches = list(DataLoader(MadeInTheWorker(path), batch_size=None, num_workers=1))
+    assert len(batches) == 8
+    for batch in batches:
+        check(batch, array)
+
+
+KILLS = """
+import gc, os, signal, sys, time, warnings
+import numpy as np, torch
+import torch_s3io as s3io
+path, who, name, context, persistent = sys.argv[1:]
+
+def slow(batch):
+    time.sleep(0.002)
+    return batch
+
+if __name__ == "__main__":
+    dataset = s3io.RecordDataset(path, dtype=np.int32, shape=300, batch_size=2, transform=slow)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=None, num_workers=2, multiprocessing_context=context,
+        persistent_workers=persistent == "True")
+    batches = iter(loader)
+    held = [next(batches) for _ in range(5)]
+    pids = [worker.pid for worker in batches._workers]
+    print(*pids, flush=True)
+    if who == "main":
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(60)
+    os.kill(pids[1], getattr(signal, name))
+    try:
+        for batch in batches:
+            pass
+    except RuntimeError as error:
+        assert "worker" in str(error), error
+    else:
+        raise SystemExit("the loader did not notice")
+    for number, batch in enumerate(held):
+        assert int(batch[0, 0]) == number * 600
+    del batches, loader
+    fresh = torch.utils.data.DataLoader(
+        dataset, batch_size=None, num_workers=2, multiprocessing_context=context)
+    first = [int(batch[0, 0]) // 300 for batch in fresh]
+    assert first == list(range(0, 480, 2)), first[:5]
+    assert dataset.stats()["held_buffers"] == 5
+    del held, batch
+    gc.collect()
+    assert dataset.stats()["held_buffers"] == 0
+    print("all good", flush=True)
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM"])
+@pytest.mark.parametrize("who", ["worker", "main"])
+def test_whoever_is_killed_nothing_is_left(disk, who, name, persistent, context):
+    path, _ = write(disk)
+    script = disk / "kills.py"
+    script.write_text(KILLS)
+    shared = set(os.listdir("/dev/shm"))
+    result = subprocess.run(
+        [sys.executable, "-X", "faulthandler", script, path, who, name, context, str(persistent)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    pids = [int(pid) for pid in result.stdout.split("\n")[0].split()]
+    assert len(pids) == 2, result.stderr
+    if who == "worker":
+        assert "all good" in result.stdout, result.stdout + result.stderr
+        assert result.returncode == 0
+    else:
+        assert result.returncode == -getattr(signal, name)
+    deadline = time.monotonic() + 20  # torch's workers look for their parent every 5 s
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in pids if alive(pid)]
+    left = {entry for entry in set(os.listdir("/dev/shm")) - shared if "torch_s3io" in entry}
+    assert not left
+
+
+def test_our_loader_has_the_right_defaults_and_counts(disk):
+    path, array = write(disk)
+    dataset = make(path)
+    loader = s3io.DataLoader(dataset, num_workers=2)
+    assert loader.batch_size is None
+    assert loader.persistent_workers
+    assert loader.prefetch_factor == 8  # the pool has 64 buffers
+    assert loader.pin_memory == torch.cuda.is_available()
+    for _ in range(2):
+        for batch in loader:
+            check(batch, array)
+    del batch
+    stats = loader.stats()
+    assert stats["loop_batches"] == 2 * ROWS // BATCH
+    assert stats["batch_bytes"] == 2 * array.nbytes
+    assert 0 < stats["loop_wait_s"] <= stats["loop_s"]
+    assert stats["wait_share"] == pytest.approx(stats["loop_wait_s"] / stats["loop_s"])
+    assert stats["gb_per_s"] == pytest.approx(2 * array.nbytes / 1e9 / stats["loop_s"])
+    in_process = s3io.DataLoader(dataset)
+    for batch in in_process:
+        check(batch, array)
+
+
+def test_our_loader_refuses_what_cannot_work(disk):
+    path, _ = write(disk)
+    dataset = make(path)
+    with pytest.raises(s3io.ConfigError, match="batch_size"):
+        s3io.DataLoader(dataset, batch_size=4)
+    with pytest.raises(s3io.ConfigError, match="num_workers"):
+        s3io.DataLoader(dataset, prefetch_factor=2)
+    with pytest.raises(s3io.ConfigError, match="progress"):
+        s3io.DataLoader(dataset, progress="yes")
+
+
+def test_progress_is_shown_when_asked_for(disk, capsys):
+    path, _ = write(disk)
+    for _ in s3io.DataLoader(make(path), progress=True):
+        pass
+    assert f"{ROWS // BATCH}/{ROWS // BATCH}" in capsys.readouterr().err
+
+
+def test_deleting_a_loader_in_mid_epoch_leaves_nothing(disk):
+    path, array = write(disk)
+    with nothing_leaked(), warnings.catch_warnings():
+        dataset = make(path)
+        loader = s3io.DataLoader(dataset, num_workers=2)
+        batches = iter(loader)
+        held = next(batches)
+        del batches, loader
+        gc.collect()
+        check(held, array)
+        del dataset
+        gc.collect()
+        check(held, array)  # the memory lives as long as the batch
+        del held
+        gc.collect()

@@ -1,0 +1,230 @@
+"""How batches get from worker processes to the main process without being copied.
+
+The main process owns an ``Arena``, shared memory with room for a pool per worker. In a worker,
+tensors that lie there are pickled as handles of about a hundred bytes; unpickling makes the same
+tensor over the main process's mapping of that memory. What does not lie there goes torch's own way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+import weakref
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd, ForkingPickler
+from typing import Any, NoReturn
+
+import torch
+from torch._utils import ExceptionWrapper
+from torch.multiprocessing.reductions import reduce_tensor
+from torch.utils.data import dataloader as _dataloader
+
+from . import _C
+from .config import BufferPoolConfig
+from .errors import DataError, Error
+
+# torch's thread that pins batches: that it unpickles a batch says that pinning is wanted.
+_PIN_THREAD = "_pin_memory_loop"
+
+
+class Arena:
+    """Shared memory for the pools of one data set's workers. Belongs to the process that makes it.
+
+    Reaches workers by fork, or pickled while they are being spawned.
+    """
+
+    def __init__(self, config: BufferPoolConfig) -> None:
+        self.owner = os.getpid()
+        self._config = config
+        self._core = _C.Arena(
+            capacity=config.capacity, buffer_size=config.buffer_size, alignment=config.alignment
+        )
+        self.pin = False
+        self._start()
+
+    def _start(self) -> None:
+        self._pinned: list[int] = []
+        self._pin_lock = threading.Lock()
+        self._warned = False
+        _arenas[self._core.id] = self
+        # Takes the core along: memory must be mapped until it is no longer registered.
+        finalizer = weakref.finalize(self, _unpin, self._core, self._pinned, self.owner)
+        finalizer.atexit = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        assert get_spawning_popen() is not None
+        return {
+            "owner": self.owner,
+            "config": self._config,
+            "id": self._core.id,
+            "fd": DupFd(self._core.fd),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.owner = state["owner"]
+        self._config = config = state["config"]
+        self._core = _C.Arena.adopt(
+            fd=state["fd"].detach(),
+            id=state["id"],
+            capacity=config.capacity,
+            buffer_size=config.buffer_size,
+            alignment=config.alignment,
+        )
+        self.pin = False
+
+    def claim(self, worker: int, config: BufferPoolConfig) -> _C.BufferPool | None:
+        """A pool for this worker process; None when there is no room for one more."""
+        try:
+            pool = self._core.claim(preferred=worker, capacity=config.capacity)
+        except Error as error:
+            warnings.warn(f"{error}: batches are copied on their way", RuntimeWarning, stacklevel=2)
+            return None
+        if pool is not None:
+            ForkingPickler.register(torch.Tensor, _reduce)
+        return pool
+
+    def stats(self) -> dict[str, Any]:
+        """What came from the workers, see RecordDataset.stats."""
+        return dict(self._core.stats())
+
+    def worker_stats(self) -> dict[str, Any]:
+        """The readers' counters of all workers, also of those that are gone."""
+        return dict(self._core.worker_stats())
+
+    def pin_new_segments(self) -> None:
+        """Registers with CUDA what is mapped and not registered yet. Never raises."""
+        with self._pin_lock:
+            try:
+                segments = self._core.prepared_segments()
+                for address, size in segments:
+                    if address not in self._pinned:
+                        _register(address, size)
+                        self._pinned.append(address)
+                self._core.guard_device_copies()
+            except Exception as error:
+                self._warn_once(f"batches from workers are not pinned: {error}")
+
+    def warn_of_copies(self) -> None:
+        """Says once that batches are copied out of the pool, and why."""
+        if not self._warned and self._core.stats()["held_out_tensors"]:
+            self._warn_once(
+                "the batches that are still referenced hold nearly all buffers of a worker's pool: "
+                "batches are copied out of it from here on, which is slower. Drop batches earlier, "
+                "or raise BufferPoolConfig.capacity (pool=BufferPoolConfig(...))"
+            )
+
+    def _warn_once(self, text: str) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        # Unpickling must not raise, not even where warnings are errors.
+        with contextlib.suppress(Exception):
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+_arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
+_events_seen = 0
+
+
+def _register(address: int, size: int) -> None:
+    code = torch.cuda.cudart().cudaHostRegister(address, size, 0)
+    if int(code) != 0:
+        raise DataError(f"cudaHostRegister of {size} bytes failed with {code}")
+
+
+def _unpin(core: _C.Arena, addresses: list[int], owner: int) -> None:
+    if os.getpid() != owner or not addresses:
+        return
+    with contextlib.suppress(Exception):
+        cudart = torch.cuda.cudart()
+        for address in addresses:
+            cudart.cudaHostUnregister(address)
+
+
+def _reduce(tensor: torch.Tensor) -> Any:
+    """In a worker: a handle for a tensor in the worker's pool, else torch's own way."""
+    sent = _C.send_tensor(tensor)
+    return reduce_tensor(tensor) if sent is None else (_receive, (sent,))
+
+
+def _receive(sent: bytes) -> Any:
+    """In the main process. Never raises: that would hang torch's DataLoader."""
+    global _events_seen
+    try:
+        tensor = _C.receive_tensor(sent)
+        if _C.handover_events() != _events_seen:
+            _events_seen = _C.handover_events()
+            _on_event()
+        return tensor
+    except Exception as error:
+        _raise_lost_batches_at_next()
+        return LostTensor(str(error))
+
+
+def _on_event() -> None:
+    pins = _PIN_THREAD in threading.current_thread().name
+    for arena in list(_arenas.values()):
+        arena.pin = arena.pin or pins
+        if arena.pin:
+            arena.pin_new_segments()
+        arena.warn_of_copies()
+
+
+class LostTensor:
+    """Stands where a tensor should be whose bytes are gone. Any use of it raises DataError.
+
+    With torch's DataLoader, ``next()`` raises it, and the loader goes on with the next batch.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def raise_it(self) -> NoReturn:
+        raise DataError(self._reason)
+
+    def pin_memory(self, *_: Any) -> NoReturn:  # called by torch's pin thread, which hands it on
+        self.raise_it()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.raise_it()
+
+
+def _find_lost(data: Any) -> LostTensor | None:
+    if isinstance(data, LostTensor):
+        return data
+    children: Any = ()
+    if isinstance(data, dict):
+        children = data.values()
+    elif isinstance(data, (list, tuple)):
+        children = data
+    elif hasattr(data, "__dict__") and not isinstance(data, torch.Tensor):
+        children = vars(data).values()
+    return next((lost for child in children if (lost := _find_lost(child)) is not None), None)
+
+
+def _raise_lost_batches_at_next() -> None:
+    """Makes torch's iterator look for lost tensors, from the first one on.
+
+    Note: a nested LostTensor is just data to torch, which raises only a top-level ExceptionWrapper.
+    There is no hook in between, so the method is wrapped, in a process that has lost a batch.
+    """
+    iterator = _dataloader._MultiProcessingDataLoaderIter
+    original: Any = iterator._process_data
+    if getattr(original, "finds_lost_tensors", False):
+        return
+
+    def process_data(self: Any, data: Any, *args: Any) -> Any:
+        lost = _find_lost(data)
+        if lost is not None:
+            try:
+                lost.raise_it()
+            except DataError:
+                data = ExceptionWrapper(where="in the main process")
+        return original(self, data, *args)
+
+    process_data.finds_lost_tensors = True  # type: ignore[attr-defined]
+    iterator._process_data = process_data  # type: ignore[method-assign]

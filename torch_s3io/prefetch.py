@@ -1,0 +1,129 @@
+"""Copies batches to a device ahead of the training step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from .config import check_int
+from .errors import ConfigError
+
+
+class DevicePrefetcher:
+    """Iterates over ``loader`` with its tensors on ``device``, the next ``depth`` under way.
+
+    ::
+
+        for batch in s3io.DevicePrefetcher(loader, "cuda"):
+            step(batch)  # may use the tensors on the current stream at once
+
+    Copies run on a stream of their own while the step computes; from page-locked batches
+    (``pin_memory``) they do not block the loop. The buffer behind a batch is reused only when its
+    copy is done.
+    Tensors in dicts, lists, tuples, named tuples and dataclasses are copied; everything else is
+    passed on as it is. On the CPU batches pass through.
+
+    Args:
+        loader: Any iterable of batches.
+        device: For instance ``"cuda"``, ``"cuda:1"`` or ``"cpu"``.
+        depth: Batches on the device, or on their way, before the loop asks for them.
+    """
+
+    def __init__(self, loader: Iterable[Any], device: str | torch.device, depth: int = 2) -> None:
+        check_int("depth", depth, 1)
+        try:
+            self._device = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(f"device: {error}") from None
+        if self._device.type not in ("cpu", "cuda"):
+            raise ConfigError(f"device must be a CPU or a CUDA device, not {device!r}")
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"device {device!r}: this PyTorch finds no CUDA device")
+        self._loader = loader
+        self._depth = depth
+        self._make_copier: Callable[[], Any] = lambda: _CudaCopier(self._device)
+
+    def __len__(self) -> int:
+        return len(self._loader)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._device.type == "cpu":
+            yield from self._loader
+            return
+        copier = self._make_copier()
+        batches = iter(self._loader)
+        under_way: deque[Any] = deque()
+        try:
+            while True:
+                while len(under_way) < self._depth and copier.start_next(batches, under_way):
+                    pass
+                if not under_way:
+                    return
+                batch = copier.hand_out(under_way.popleft())
+                # The next copy starts before the step does.
+                copier.start_next(batches, under_way)
+                yield batch
+                del batch
+        finally:
+            under_way.clear()
+
+
+class _CudaCopier:
+    """Copies on a stream of its own; what it hands out is safe on the current stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+
+    def start_next(self, batches: Iterator[Any], under_way: deque[Any]) -> bool:
+        batch = next(batches, _END)
+        if batch is _END:
+            return False
+        with torch.cuda.stream(self._stream):
+            copy = map_tensors(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
+            done = torch.cuda.Event()
+            done.record(self._stream)
+            # Dropped while the copying stream is the current one: our buffers, like torch's own
+            # page-locked memory, are reused only when what was submitted to it is done.
+            del batch
+        under_way.append((copy, done))
+        return True
+
+    def hand_out(self, started: tuple[Any, Any]) -> Any:
+        copy, done = started
+        stream = torch.cuda.current_stream(self._device)
+        stream.wait_event(done)
+
+        def use_here(tensor: torch.Tensor) -> torch.Tensor:
+            tensor.record_stream(stream)
+            return tensor
+
+        return map_tensors(use_here, copy)
+
+
+_END = object()
+
+
+def map_tensors(function: Callable[[torch.Tensor], Any], data: Any) -> Any:
+    """The same structure with ``function`` applied to every tensor in it."""
+    if isinstance(data, torch.Tensor):
+        return function(data)
+    if isinstance(data, dict):
+        mapped = {key: map_tensors(function, value) for key, value in data.items()}
+        return mapped if type(data) is dict else type(data)(mapped)
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*(map_tensors(function, value) for value in data))
+    if type(data) in (list, tuple):
+        return type(data)(map_tensors(function, value) for value in data)
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        changes = {
+            field.name: map_tensors(function, getattr(data, field.name))
+            for field in dataclasses.fields(data)
+            if field.init
+        }
+        return dataclasses.replace(data, **changes)
+    return data
