@@ -40,6 +40,7 @@ bench: setup build/stamps/packages-bench ## against fio, malloc, and plain PyTor
 	@$(PY) benchmarks/bench_engine.py $(ARGS)
 	@$(PY) benchmarks/bench_pool.py $(ARGS)
 	@$(PY) benchmarks/bench_dataset.py $(ARGS)
+	@$(PY) benchmarks/bench_handoff.py $(ARGS)
 
 ## Test --------------------------------------------------------------------------------------------
 

@@ -8,12 +8,13 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
+
+import torch_s3io
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -99,7 +100,7 @@ def machine(folder: Path) -> dict[str, str]:
         "memory": f"{memory / GIB:.0f} GiB",
         "kernel": platform.release(),
         "storage": _storage(folder),
-        "software": f"torch_s3io {version('torch_s3io')}, torch {torch.__version__}, "
+        "software": f"torch_s3io {torch_s3io.__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
     }
 
