@@ -8,6 +8,8 @@ tensor over the main process's mapping of that memory. What does not lie there g
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import multiprocessing.connection
 import os
 import threading
 import warnings
@@ -83,6 +85,7 @@ class Arena:
             return None
         if pool is not None:
             ForkingPickler.register(torch.Tensor, _reduce)
+            _end_with_parent()
         return pool
 
     def stats(self) -> dict[str, Any]:
@@ -126,6 +129,7 @@ class Arena:
 
 _arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
 _events_seen = 0
+_watcher: threading.Thread | None = None  # in a worker
 
 
 def _register(address: int, size: int) -> None:
@@ -141,6 +145,27 @@ def _unpin(core: _C.Arena, addresses: list[int], owner: int) -> None:
         cudart = torch.cuda.cudart()
         for address in addresses:
             cudart.cudaHostUnregister(address)
+
+
+def _end_with_parent() -> None:
+    """Ends this worker as soon as the main process is gone.
+
+    Note: torch's workers look at the number of their parent process, which under forkserver is the
+    server; and that lives as long as they do.
+    """
+    global _watcher
+    parent = multiprocessing.parent_process()
+    if parent is None or _watcher is not None:
+        return
+
+    def watch(sentinel: int) -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    _watcher = threading.Thread(
+        target=watch, args=(parent.sentinel,), name="torch_s3io-parent", daemon=True
+    )
+    _watcher.start()
 
 
 def _reduce(tensor: torch.Tensor) -> Any:
