@@ -499,7 +499,10 @@ def test_our_loader_refuses_what_cannot_work(disk):
         s3io.DataLoader(dataset, progress="yes")
 
 
-def test_progress_is_shown_when_asked_for(disk, capsys):
+def test_progress_is_shown_when_asked_for(disk, capsys, monkeypatch):
+    import tqdm
+
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)  # else its own thread stays
     path, _ = write(disk)
     for _ in s3io.DataLoader(make(path), progress=True):
         pass
