@@ -135,7 +135,9 @@ TEST_CASE("the next producer frees what a killed one held, but not what the cons
     ::raise(SIGKILL);
   }
   SlotHandle handles[2];
-  REQUIRE(::read(pipe_ends[0], handles, sizeof(handles)) == sizeof(handles));
+  for (SlotHandle& handle : handles) {
+    REQUIRE(::read(pipe_ends[0], &handle, sizeof(handle)) == sizeof(handle));
+  }
   REQUIRE(::waitpid(child, nullptr, 0) == child);
   ::close(pipe_ends[0]);
   ::close(pipe_ends[1]);
