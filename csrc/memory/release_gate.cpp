@@ -84,7 +84,7 @@ void Watcher::watch() {
     const bool progress = passed != watched.end();
     for (auto one = passed; one != watched.end(); ++one) {
       one->release();
-      pending.fetch_sub(1, std::memory_order_relaxed);
+      pending.fetch_sub(1, std::memory_order_release);  // who sees 0 sees what was done
     }
     watched.erase(passed, watched.end());
     pause = progress ? kShortestPause : std::min(2 * pause, kLongestPause);

@@ -113,7 +113,15 @@ void free_received(void* opaque) {
   owner->slab->release_received(owner->slot);
 }
 
-void Consumer::set_gate(std::shared_ptr<ReleaseGate> gate) { gate_.store(std::move(gate)); }
+void Consumer::set_gate(std::shared_ptr<ReleaseGate> gate) {
+  const std::lock_guard lock(mutex_);
+  gate_ = std::move(gate);
+}
+
+std::shared_ptr<ReleaseGate> Consumer::gate() {
+  const std::lock_guard lock(mutex_);
+  return gate_;
+}
 
 Received Consumer::receive(const SlotHandle& handle) {
   const auto count = [](std::atomic<int64_t>& counter, int64_t amount) {
@@ -143,7 +151,7 @@ Received Consumer::receive(const SlotHandle& handle) {
   count(counters_.tensors, 1);
   count(counters_.bytes, handle.length);
   if (!is_scarce(*slab)) {
-    static_cast<Owner*>(view.owner)->gate = gate_.load();
+    static_cast<Owner*>(view.owner)->gate = gate();
     return view;
   }
   // Nobody has seen the view yet, so no device reads it: it is let go without the gate.

@@ -12,7 +12,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <utility>
 
 #include "memory/release_gate.h"
 #include "memory/slab_arena.h"
@@ -59,10 +61,12 @@ class Consumer {
 
  private:
   Received copy_unmapped(const SlotHandle& handle);
+  std::shared_ptr<ReleaseGate> gate();
 
   const std::shared_ptr<SlabArena> arena_;
   HandoverCounters counters_;
-  std::atomic<std::shared_ptr<ReleaseGate>> gate_;
+  std::mutex mutex_;
+  std::shared_ptr<ReleaseGate> gate_;  // guarded by mutex_
 };
 
 }  // namespace s3io
