@@ -42,8 +42,9 @@ Records = npt.NDArray[Any]
 Batch = dict[str, torch.Tensor]
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argument_parser(__doc__, data="data/digits", batch_size=64)
+def parse_arguments(docstring: str | None, workers: int) -> argparse.Namespace:
+    parser = argument_parser(docstring, data="data/digits", batch_size=64)
+    parser.set_defaults(workers=workers)
     option(parser, "--epochs", type=positive, default=5, help="epochs to train")
     option(
         parser,
@@ -141,7 +142,7 @@ def train_epoch(
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = parse_arguments(__doc__, workers=0)
     train_files, held_out_file = write_digits(args)
     options: dict[str, Any] = {"dtype": RECORD, "direct": args.direct, "engine": args.engine}
     dataset = s3io.RecordDataset(train_files, batch_size=args.batch_size, **options)

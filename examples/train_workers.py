@@ -10,36 +10,18 @@ passes them through). Every epoch prints what the loader did. The data are those
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from common import Table, all_default, argument_parser, option, pick_device, positive
+from common import Table, pick_device
 from torch import nn
-from train_digits import GOAL, HELD_OUT, RECORD, make_model, write_digits
+from train_digits import GOAL, HELD_OUT, RECORD, make_model, parse_arguments, write_digits
 
 import torch_s3io as s3io
 
 Batch = dict[str, torch.Tensor]
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argument_parser(__doc__, data="data/digits", batch_size=64)
-    parser.set_defaults(workers=2)
-    option(parser, "--epochs", type=positive, default=5, help="epochs to train")
-    option(
-        parser,
-        "--copies",
-        type=positive,
-        default=16,
-        help="times each training digit is written: once as it is, then with noise",
-    )
-    args = parser.parse_args()
-    names = ("epochs", "batch_size", "seed", "copies", "gigabytes", "workers")
-    args.is_default = all_default(parser, args, *names)
-    return args
 
 
 def to_floats(batch: Batch) -> Batch:
@@ -69,7 +51,7 @@ def accuracy(model: nn.Module, batches: Iterable[Any]) -> float:
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = parse_arguments(__doc__, workers=2)
     train_files, held_out_file = write_digits(args)
     options: dict[str, Any] = {
         "dtype": RECORD,
