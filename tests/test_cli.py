@@ -1,0 +1,108 @@
+"""The command line as such: help, version, wrong usage, errors as one line, exit statuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support import program_env
+
+import torch_s3io
+from torch_s3io import cli
+from torch_s3io.cli import console
+
+
+def run_command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "torch_s3io", *map(str, arguments)],
+        env=program_env(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+def test_help_names_every_command_and_shows_examples():
+    result = run_command("--help")
+    assert result.returncode == 0
+    assert "examples:" in result.stdout
+    for command in cli.COMMANDS:
+        assert f"\n    {command} " in result.stdout
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: python -m torch_s3io {command}" in capsys.readouterr().out
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"torch_s3io {torch_s3io.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["doctor", "--no-such-option"]])
+def test_wrong_usage_is_status_2_and_says_so_on_stderr(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "usage:" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (torch_s3io.DataError("x.bin: cut"), 1, "python -m torch_s3io: x.bin: cut\n"),
+        (KeyboardInterrupt(), 130, "python -m torch_s3io: interrupted\n"),
+    ],
+)
+def test_an_error_is_one_line_on_stderr(error, status, text, capsys, monkeypatch):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr("torch_s3io.cli.doctor.run", fail)
+    assert cli.main(["doctor"]) == status
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", text)
+
+
+def test_an_error_that_is_no_finding_of_ours_keeps_its_traceback(monkeypatch):
+    def fail(args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("torch_s3io.cli.doctor.run", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor"])
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb") as closed:
+        result = subprocess.run(
+            [sys.executable, "-m", "torch_s3io", "doctor"],
+            env=program_env(),
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert "Traceback" not in result.stderr
+    assert "BrokenPipe" not in result.stderr
+
+
+def test_a_package_that_is_missing_is_named_with_its_command():
+    with pytest.raises(console.CommandError) as caught:
+        console.optional_package("no_such_module", "no-such-package", "bench", "plotting")
+    assert "plotting needs no-such-package" in str(caught.value)
+    assert "pip install 'torch-s3io[bench]'" in str(caught.value)
+    assert isinstance(caught.value, torch_s3io.Error)

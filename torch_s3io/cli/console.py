@@ -1,0 +1,46 @@
+"""What the commands share: optional packages, progress on a terminal."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from ..errors import Error
+
+Item = TypeVar("Item")
+
+
+class CommandError(Error):
+    """A command cannot do what it was asked for. The text says what to do."""
+
+
+def optional_package(module: str, package: str, extra: str, purpose: str) -> Any:
+    """The module, or CommandError with the command that installs it.
+
+    Args:
+        module: Its name in Python, as in ``yaml``.
+        package: Its name for pip, as in ``PyYAML``.
+        extra: The group of optional dependencies of torch-s3io that brings it.
+        purpose: What it is for, as in ``reading configurations``.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise CommandError(
+            f"{purpose} needs {package} ({error}): pip install {package}, "
+            f"or all of pip install 'torch-s3io[{extra}]'"
+        ) from None
+
+
+def progress(items: Iterable[Item], total: int, text: str, unit: str = "it") -> Iterator[Item]:
+    """The items, with a progress bar where stderr is a terminal and tqdm is installed."""
+    if not sys.stderr.isatty():
+        return iter(items)
+    try:
+        from tqdm import tqdm  # type: ignore[import-untyped]
+    except ImportError:
+        print(f"{text} ...", file=sys.stderr, flush=True)
+        return iter(items)
+    return iter(tqdm(items, total=total, desc=text, unit=unit, leave=False))
