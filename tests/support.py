@@ -99,6 +99,15 @@ def registered_buffers(ring: int) -> int:
     return len(re.findall(r"^\s*\d+: 0x[0-9a-f]+/\d+$", info, re.MULTILINE))
 
 
+def ring_entries(ring: int) -> int:
+    """Requests that fit into the ring's submission queue."""
+    match = re.search(
+        r"^SqMask:\s*0x([0-9a-f]+)$", Path(f"/proc/self/fdinfo/{ring}").read_text(), re.M
+    )
+    assert match
+    return int(match[1], 16) + 1
+
+
 def thread_ids() -> set[int]:
     """Threads of this process, without the kernel's own io_uring workers and what has ended."""
     threads = set()

@@ -15,6 +15,7 @@ from support import (
     open_files,
     random_bytes,
     registered_buffers,
+    ring_entries,
     rings,
     thread_ids,
     write_file,
@@ -161,6 +162,14 @@ def test_buffers_are_registered_with_the_ring(path, needs_uring):
     if registered_buffers(ring) == 0:
         pytest.skip("THE KERNEL LISTS NO REGISTERED BUFFERS: limits or an old kernel: not tested")
     assert registered_buffers(ring) >= 1
+
+
+@pytest.mark.parametrize("depth", [1, 4, 64])
+def test_the_ring_is_as_deep_as_asked_for(path, needs_uring, depth):
+    iterator = iter(make(path, engine="uring", depth=depth))
+    next(iterator)
+    (ring,) = rings()
+    assert ring_entries(ring) == depth
 
 
 def test_a_store_reads_past_the_page_cache_when_asked_to(path, engine):

@@ -66,6 +66,7 @@ class RecordDataset(IterableDataset[Batch]):
         as_dtype: Convert to this dtype while reading, where that keeps values (floats may be
             rounded); a dict by field name for a structured dtype.
         return_index: Yield ``(batch, index)``, index int64 [B]: the numbers of the records.
+        depth: Reads in flight, of at most 1 MiB each, in every process that iterates.
         read_timeout_s: Longest wait for one batch, in seconds; then ReadTimeoutError.
 
     Raises:
@@ -89,6 +90,7 @@ class RecordDataset(IterableDataset[Batch]):
         transform: Callable[[Any], Any] | None = None,
         as_dtype: Any = None,
         return_index: bool = False,
+        depth: int = 32,
         read_timeout_s: float = 60.0,
         _faults: Any = None,
     ) -> None:
@@ -100,6 +102,7 @@ class RecordDataset(IterableDataset[Batch]):
             pool=pool,
             transform=transform,
             return_index=return_index,
+            depth=depth,
             read_timeout_s=read_timeout_s,
             faults=_faults,
         )
@@ -115,7 +118,8 @@ class RecordDataset(IterableDataset[Batch]):
             paths: As for RecordDataset. All arrays have the same dtype and record shape.
             as_dtype: As for RecordDataset.
             **options: ``batch_size``, ``drop_last``, ``direct``, ``engine``, ``pool``,
-                ``transform``, ``return_index``, ``read_timeout_s``, as for RecordDataset.
+                ``transform``, ``return_index``, ``depth``, ``read_timeout_s``, as for
+                RecordDataset.
 
         Raises:
             DataError: A damaged header, Fortran order, Python objects, arrays that do not match.

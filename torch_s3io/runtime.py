@@ -31,7 +31,7 @@ from .sizing import auto_pool, check_pool
 PoolSetting = Literal["auto"] | BufferPoolConfig | None
 
 _CHUNK_BYTES = 1 * MIB
-_DEPTH = 32
+_MOST_DEPTH = 4096
 _SAMPLES_PER_READ = 256  # with batch_size=None
 _SAMPLE_READ_BYTES = 1 * MIB
 
@@ -47,6 +47,7 @@ class DatasetOptions:
     pool: PoolSetting = "auto"
     transform: Callable[[Any], Any] | None = None
     return_index: bool = False
+    depth: int = 32
     read_timeout_s: float = 60.0
     faults: Any = field(default=None, repr=False)  # tests only: a _C.FaultPlan
 
@@ -57,6 +58,9 @@ class DatasetOptions:
         check_bool("return_index", self.return_index)
         check_choice("direct", self.direct, DirectMode)
         check_choice("engine", self.engine, EngineKind)
+        check_int("depth", self.depth, 1)
+        if self.depth > _MOST_DEPTH:
+            raise ConfigError(f"depth must be at most {_MOST_DEPTH}, not {self.depth}")
         check_seconds("read_timeout_s", self.read_timeout_s)
         if self.pool is not None and not isinstance(self.pool, BufferPoolConfig | str):
             raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
@@ -135,7 +139,7 @@ class Runtime:
             direct=self._direct,
             engine=options.engine,
             chunk_bytes=_CHUNK_BYTES,
-            depth=_DEPTH,
+            depth=options.depth,
             read_timeout_s=float(options.read_timeout_s),
             with_record_numbers=options.return_index,
             faults=options.faults,
