@@ -1,21 +1,70 @@
-"""``doctor``: what this machine offers for reading fast, and what to change."""
+"""``doctor``: what this machine offers for reading fast, what is missing, and how to get it."""
 
 from __future__ import annotations
 
 import argparse
-import platform
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
-from .. import _C
+from ..doctor import examine
+
+STATUS_COSTS = 3
+
+_DESCRIPTION = """\
+Tries what fast reading needs (io_uring, O_DIRECT, huge pages, locked memory, page-locking for
+CUDA), and says of everything that is missing what it costs and which command changes it. With
+PATH it also reads from there for about a minute, and finds the best block size and depth.
+"""
+
+_EPILOG = """\
+exit status:
+  0  nothing costs performance        2  wrong usage
+  1  could not be run                 3  something costs performance
+
+examples:
+  python -m torch_s3io doctor                   this machine; takes seconds
+  python -m torch_s3io doctor /data/train       and the storage of a folder
+  python -m torch_s3io doctor x.bin --quick     some seconds of reading one file, rough figures
+  python -m torch_s3io doctor /data --json | python -m json.tool
+"""
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser("doctor", help="what this machine offers, and what to change")
+    parser = subparsers.add_parser(
+        "doctor",
+        help="what this machine offers for reading fast, and what to change",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "path",
+        nargs="?",
+        type=Path,
+        metavar="PATH",
+        help="a file to read, or a folder: a file of 1 GiB or more in it is read, or else a "
+        "temporary one is made",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="read for some seconds only; the figures are rough"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    reason = _C.uring_unavailable_reason()
-    print(f"kernel: {platform.release()}")
-    print(f"io_uring: {reason or 'works'}")
-    return 1 if reason else 0
+    examination = examine(args.path, quick=args.quick, report=_show)
+    _show("")
+    if args.json:
+        print(json.dumps(examination.as_json(), indent=1))
+    else:
+        print(examination.as_text())
+    return STATUS_COSTS if examination.costs else 0
+
+
+def _show(text: str) -> None:
+    """Replaces the line of progress on a terminal; an empty text removes it."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,126 @@
+"""Runs all checks, and says it in text or as JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import _C
+from ..errors import AccessError, NotFoundError
+from . import devices, storage, system
+from .finding import Finding
+
+_LABELS = {"ok": "ok", "note": "note", "costs": "COSTS"}
+_WIDTH = 100
+_INDENT = " " * 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """What was found, in the order in which it is shown."""
+
+    path: Path | None
+    findings: list[Finding]
+
+    @property
+    def costs(self) -> list[Finding]:
+        """The findings that cost performance."""
+        return [finding for finding in self.findings if finding.status == "costs"]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "torch_s3io": _C.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "path": None if self.path is None else str(self.path),
+            "costs": len(self.costs),
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+    def as_text(self) -> str:
+        lines = [
+            f"torch_s3io {_C.__version__}, torch {torch.__version__}, "
+            f"Python {platform.python_version()}",
+            "",
+        ]
+        for finding in self.findings:
+            lines.append(_paragraph(_LABELS[finding.status], finding.topic, finding.found))
+            lines += [
+                _paragraph("", label, text)
+                for label, text in (("  costs:", finding.cost), ("  to fix:", finding.fix))
+                if text
+            ]
+        count = len(self.costs)
+        verdict = "Nothing here costs performance."
+        if count:
+            topics = ", ".join(finding.topic for finding in self.costs)
+            verdict = (
+                f"{count} {'thing costs' if count == 1 else 'things cost'} something: {topics}."
+            )
+        return "\n".join([*lines, "", verdict])
+
+
+def _paragraph(label: str, topic: str, text: str) -> str:
+    head = f"{label:<7} {topic:<15} "
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def examine(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    quick: bool = False,
+    report: Callable[[str], None] = lambda text: None,
+) -> Examination:
+    """Looks at the machine and, with a path, at the storage below it: a minute of reading.
+
+    Args:
+        path: A file to read, or a folder, in which a file of 1 GiB or more is read or else a
+            temporary one is made.
+        quick: Read for some seconds only; the figures are rough.
+        report: Is told what is being done.
+
+    Raises:
+        NotFoundError, AccessError: The path is not there, or may not be read.
+        ConfigError: There is nothing to read there, and no room to make it.
+    """
+    place = None if path is None else _checked(Path(path))
+    findings = [
+        system.kernel(),
+        system.build(),
+        system.io_uring(),
+        system.huge_pages(),
+        system.locked_memory(),
+        system.open_files(0 if place is None else storage.count_files(place)),
+        system.memory(),
+        devices.cuda(),
+    ]
+    nodes = devices.numa(place)
+    if nodes is not None:
+        findings.append(nodes)
+    if place is not None:
+        with storage.file_to_read(place, quick) as (file, origin):
+            findings.append(storage.direct_reads(file))
+            findings += storage.read_speed(file, origin, quick, report)
+    return Examination(path=place, findings=findings)
+
+
+def _checked(path: Path) -> Path:
+    if not path.exists():
+        raise NotFoundError(f"{path}: no such file or folder")
+    if not os.access(path, os.R_OK):
+        raise AccessError(f"{path}: may not be read by this user")
+    return path
