@@ -209,6 +209,20 @@ def test_two_iterators_and_two_data_sets_at_a_time(disk):
     assert handed_over(dataset) == 4 * ROWS // BATCH
 
 
+def test_an_inner_loop_that_breaks_off_leaves_the_outer_ones_alone(disk):
+    path, array = write(disk, 64)
+    loader = s3io.DataLoader(make(path), num_workers=1)
+    outer = []
+    for batch in loader:
+        for _ in range(2):
+            for inner in loader:
+                assert int(inner[1][0]) == 0
+                break
+        check(batch, array)
+        outer.append(int(batch[1][0]))
+    assert outer == list(range(0, 64, BATCH))
+
+
 def test_users_may_write_share_pickle_and_clone(disk):
     path, array = write(disk, 64)
     dataset = make(path)

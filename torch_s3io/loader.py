@@ -39,8 +39,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         progress: Show a progress bar (tqdm) for every epoch.
         **options: As for torch's class.
 
-    Two iterators at a time: the second one gets workers of its own. (torch's class would take the
-    workers away from the first when they are persistent.)
+    Several iterators at a time: all but the first get workers of their own. (torch's class would
+    take the workers away from the first when they are persistent.)
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 "itself; set batch_size there"
             )
         self._progress = progress
-        self._epoch: weakref.ref[_Epoch] | None = None
+        self._epoch: weakref.ref[_Epoch] | None = None  # that has the persistent workers
         self._batches = 0
         self._wait_s = 0.0
         self._wall_s = 0.0
@@ -86,9 +86,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def __iter__(self) -> Any:
         current = self._epoch() if self._epoch is not None else None
-        busy = current is not None and not current.finished
-        batches = self._get_iterator() if busy else super().__iter__()
-        epoch = _Epoch(self, batches)
+        if current is not None and not current.finished:
+            return _Epoch(self, self._get_iterator())
+        epoch = _Epoch(self, super().__iter__())
         self._epoch = weakref.ref(epoch)
         return epoch
 
