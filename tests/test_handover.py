@@ -165,12 +165,19 @@ def test_a_program_that_keeps_every_batch_still_runs(disk, capacity):
     path, array = write(disk)
     dataset = make(path, pool=small_pool(capacity))
     loader = DataLoader(dataset, batch_size=None, num_workers=2)
-    with pytest.warns(RuntimeWarning, match="BufferPoolConfig.capacity"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         held = list(loader)
     for batch in held:
         check(batch, array)
     stats = dataset.stats()
-    assert stats["held_out_tensors"] > 0
+    # The worker leaves itself one buffer to read into; the main process leaves it two, or one of
+    # three. So of three either may be the first to copy, and warns, each on its own standard error.
+    assert stats["held_out_tensors"] + stats["spilled_batches"] > 0
+    warned = [one for one in caught if "BufferPoolConfig.capacity" in str(one.message)]
+    assert len(warned) == (1 if stats["held_out_tensors"] else 0)
+    if capacity > 3:
+        assert stats["held_out_tensors"] > 0
     assert stats["held_buffers"] <= 2 * (capacity - 1)
     del held, batch
     gc.collect()
