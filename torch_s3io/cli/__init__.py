@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..errors import Error
 
-COMMANDS = ("doctor",)
+COMMANDS = ("doctor", "bench")
 
 _EPILOG = """\
 examples:
   %(prog)s doctor /data                 what this machine offers, and what to change
+  %(prog)s bench resnet50               epochs of an emulated training loop
   %(prog)s COMMAND --help               what a command does, with examples
 """
 

@@ -1,0 +1,290 @@
+"""Benchmarks: they read what they say, and their figures are what other means of counting say."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import zlib
+from array import array
+
+import numpy as np
+import pytest
+from support import cached_pages, run_program
+
+from torch_s3io import ConfigError, DataError, NotFoundError, cli
+from torch_s3io.bench import data, runner
+from torch_s3io.bench.compare import compare, differences
+from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
+from torch_s3io.bench.load import load
+from torch_s3io.bench.loop import Trace, accelerator_utilisation, run_loop
+from torch_s3io.bench.result import read
+from torch_s3io.bench.sources import Source
+
+SMALL = {
+    "cosmoflow": ["data.files=6", "data.record_bytes=28281", "compute_s_per_step=0.001"],
+    "files-8mib": ["data.files=6", "data.record_bytes=1100000", "storage.pool.capacity=12"],
+    "resnet50": ["data.files=2", "data.records_per_file=90", "data.record_bytes=1147",
+                 "loader.batch_size=40", "compute_s_per_step=0.001"],
+    "unet3d": ["data.files=9", "data.record_bytes=1466006", "loader.batch_size=2",
+               "compute_s_per_step=0.001"],
+}  # fmt: skip
+
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="NEEDS A C COMPILER (cc)")
+
+
+def settings(*parts: str) -> list[str]:
+    return [word for part in parts for word in ("--set", part)]
+
+
+def run_bench(folder, *arguments: str) -> dict:
+    output = folder / "out"
+    assert cli.main(["bench", *arguments, "--output", str(output), "--no-plot"]) == 0
+    return json.loads((output / "result.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_shipped_configuration_runs_in_a_reduced_size(disk, name, capsys):
+    small = [*SMALL[name], f"data.folder={disk}/data", "epochs=2"]
+    config = load(name, small)
+    result = run_bench(disk, name, *settings(*small))
+    samples = config.data.files * config.data.records_per_file
+    if config.loader.drop_last:
+        samples -= samples % config.loader.batch_size
+    assert len(result["epochs"]) == 2
+    for epoch in result["epochs"]:
+        assert epoch["samples"] == samples
+        assert epoch["bytes"] == samples * config.data.record_bytes
+        assert epoch["steps"] == config.step_count
+        assert epoch["gb_per_s"] == pytest.approx(epoch["bytes"] / 1e9 / epoch["wall_s"])
+        assert epoch["latency_p50_s"] <= epoch["latency_p99_s"] <= epoch["latency_p999_s"]
+        assert sum(epoch["latency_histogram"]["counts"]) == epoch["steps"]
+        assert epoch["peak_rss_bytes"] > 0
+        assert (epoch["au_percent"] is None) == (config.compute_s_per_step == 0)
+        assert epoch["au_percent"] is None or 0 < epoch["au_percent"] <= 100
+    assert result["stats"]["direct_bytes"] >= 2 * result["epochs"][0]["bytes"]  # page cache: cold
+    table = (disk / "out" / "table.md").read_text()
+    assert table in capsys.readouterr().out
+    assert "| median |" in table
+    assert f"bench {name} --set" in table
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("reader", ["records", "files"])
+@pytest.mark.parametrize("copy", [False, True])
+def test_every_byte_arrives_once_and_in_order(disk, reader, workers, copy):
+    config = BenchConfig(
+        data=DataConfig(folder=str(disk), files=7, record_bytes=10_000),
+        storage=StorageConfig(direct_io="auto"),
+        loader=LoaderConfig(reader=reader, batch_size=3, workers=workers, copy_batches=copy),
+    )
+    runner.make_data(config)
+    wanted = b"".join(path.read_bytes() for path in data.paths_of(config.data))
+    source = Source(config)
+    for _ in range(2):
+        batches = [list(batch) for batch in source]
+        assert [len(batch) for batch in batches] == [3, 3, 1]
+        got = b"".join(record.numpy().tobytes() for batch in batches for record in batch)
+        assert got == wanted
+        del batches
+    del source
+
+
+def test_files_can_be_shuffled_anew_every_epoch(disk):
+    config = BenchConfig(
+        data=DataConfig(folder=str(disk), files=12, record_bytes=4096),
+        loader=LoaderConfig(reader="files", batch_size=5, shuffle=True, seed=4, drop_last=True),
+    )
+    runner.make_data(config)
+    names = {path.read_bytes(): path.name for path in data.paths_of(config.data)}
+    source = Source(config)
+    orders = [[names[r.numpy().tobytes()] for b in source for r in b] for _ in range(2)]
+    assert all(len(set(order)) == len(order) == 10 for order in orders)
+    assert orders[0] != orders[1]
+    assert orders[0] != sorted(orders[0])
+    again = Source(config)
+    assert [names[r.numpy().tobytes()] for b in again for r in b] == orders[0]
+
+
+def test_data_is_seeded_and_cannot_be_compressed(tmp_path):
+    first, other, reseeded = (
+        DataConfig(folder=str(tmp_path / name), files=2, record_bytes=100_000, seed=seed)
+        for name, seed in (("a", 1), ("b", 1), ("a", 2))
+    )
+    for config in (first, other, reseeded):
+        data.check_space(config)
+        data.make(config, iter(data.missing(config)))
+        assert data.missing(config) == []
+    contents = [[path.read_bytes() for path in data.paths_of(c)] for c in (first, other, reseeded)]
+    assert contents[0] == contents[1]
+    assert len({contents[0][0], contents[0][1], *contents[2]}) == 4
+    assert len(zlib.compress(contents[0][0])) > 0.99 * 100_000
+
+
+def test_data_that_is_there_stays_and_what_is_cut_is_made_again(tmp_path):
+    config = DataConfig(folder=str(tmp_path), files=3, record_bytes=5000)
+    data.check_space(config)
+    data.make(config, iter(data.missing(config)))
+    first, second, third = data.paths_of(config)
+    whole, inode = second.read_bytes(), first.stat().st_ino
+    second.write_bytes(whole[:-1])
+    third.unlink()
+    assert [number for number, _ in data.missing(config)] == [1, 2]
+    data.make(config, iter(data.missing(config)))
+    assert second.read_bytes() == whole
+    assert first.stat().st_ino == inode
+    assert sorted(path.name for path in first.parent.iterdir()) == [
+        "000000.bin", "000001.bin", "000002.bin"
+    ]  # fmt: skip
+
+
+def test_data_beyond_the_disk_is_refused_before_anything_is_written(tmp_path):
+    config = DataConfig(folder=str(tmp_path), files=1000, record_bytes=1 << 50)
+    with pytest.raises(ConfigError, match=r"are free; lower data\.files"):
+        data.check_space(config)
+    assert list(data.folder_of(config).iterdir()) == []
+
+
+def test_the_page_cache_is_emptied_and_filled_as_asked(disk):
+    config = DataConfig(folder=str(disk), files=2, record_bytes=100_000)
+    data.check_space(config)
+    data.make(config, iter(data.missing(config)))
+    paths = data.paths_of(config)
+    data.CACHE_STATES["warm"](paths)
+    assert [cached_pages(path) for path in paths] == [25, 25]
+    data.CACHE_STATES["leave"](paths)
+    assert [cached_pages(path) for path in paths] == [25, 25]
+    data.CACHE_STATES["cold"](paths)
+    assert [cached_pages(path) for path in paths] == [0, 0]
+
+
+def trace(arrivals: list[float], wall_s: float) -> Trace:
+    return Trace(arrival_s=array("d", arrivals), wall_s=wall_s)
+
+
+def test_accelerator_utilisation_leaves_the_reads_of_the_first_step_out():
+    # The first batch comes after 10 s; each of 4 steps computes 1 s; the third waits 2 s for data.
+    utilisation = accelerator_utilisation(trace([10, 11, 14, 15], wall_s=16), 1.0)
+    assert utilisation == pytest.approx(100 * 3 / 5)
+    assert accelerator_utilisation(trace([10, 11, 12], wall_s=13), 1.0) == pytest.approx(100)
+    assert accelerator_utilisation(trace([10], wall_s=11), 1.0) is None
+    assert accelerator_utilisation(trace([10, 11], wall_s=12), 0.0) is None
+
+
+def test_the_loop_counts_what_it_gets_and_sleeps_for_every_batch():
+    batches = [np.zeros(1)] * 0
+    empty = run_loop(iter(batches), 0.0)
+    assert (empty.samples, len(empty.arrival_s)) == (0, 0)
+    import torch
+
+    result = run_loop(
+        [torch.zeros(4, 8, dtype=torch.uint8), [torch.zeros(3), torch.zeros(2)]], 0.01
+    )
+    assert result.samples == 4 + 2
+    assert list(result.batch_bytes) == [32, 20]
+    assert result.wall_s >= 0.02
+    assert result.arrival_s[1] - result.arrival_s[0] >= 0.01
+
+
+@needs_compiler
+def test_copies_and_allocations_without_a_pool_show_in_the_counts(disk):
+    parts = ["data.files=2", "data.record_bytes=4 MiB", f"data.folder={disk}/data",
+             "loader.batch_size=1", "storage.direct_io=auto", "epochs=2"]  # fmt: skip
+    path = disk / "plain.yaml"
+    path.write_text("data: {files: 2}\n")
+    pooled = run_bench(disk, str(path), *settings(*parts))
+    parts += ["storage.pool=null", "loader.copy_batches=true"]
+    plain = run_bench(disk, str(path), *settings(*parts))
+    assert pooled["epochs"][1]["copied_bytes"] == 0
+    assert plain["epochs"][1]["copied_bytes"] == plain["epochs"][1]["bytes"] == 2 * (4 << 20)
+    assert plain["notes"] == pooled["notes"] == []
+    assert 0 < pooled["epochs"][1]["allocator_calls"] < plain["epochs"][1]["allocator_calls"]
+    assert pooled["epochs"][1]["minor_faults"] < plain["epochs"][1]["minor_faults"]
+
+
+@needs_compiler
+def test_what_workers_use_is_counted(disk):
+    parts = ["data.files=4", "data.record_bytes=2 MiB", f"data.folder={disk}/data",
+             "loader.workers=2", "epochs=2"]  # fmt: skip
+    path = disk / "workers.yaml"
+    path.write_text("{}")
+    result = run_bench(disk, str(path), *settings(*parts))
+    assert result["stats"]["received_bytes"] == 2 * 4 * (2 << 20)
+    assert [epoch["copied_bytes"] for epoch in result["epochs"]] == [0, 0]
+    alone = run_bench(disk, str(path), *settings(*parts, "loader.workers=0"))
+    assert result["epochs"][0]["allocator_calls"] > alone["epochs"][0]["allocator_calls"]
+    assert result["epochs"][0]["peak_rss_bytes"] > 1.5 * alone["epochs"][0]["peak_rss_bytes"]
+
+
+def test_without_a_compiler_the_result_says_that_nothing_was_counted(disk, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    path = disk / "x.yaml"
+    path.write_text(f"data: {{files: 2, record_bytes: 4096, folder: {disk}}}\nepochs: 1\n")
+    result = run_bench(disk, str(path))
+    assert result["epochs"][0]["allocator_calls"] is None
+    assert "no C compiler" in result["notes"][0]
+    assert "no C compiler" in (disk / "out" / "table.md").read_text()
+
+
+def test_an_error_of_the_measured_process_keeps_its_class_and_text(disk):
+    config = load(
+        "resnet50",
+        ["storage.pool.capacity=3", "storage.pool.buffer_size=4096", "data.files=1",
+         "data.records_per_file=400", "data.record_bytes=100", f"data.folder={disk}"],
+    )  # fmt: skip
+    runner.make_data(config)
+    with pytest.raises(ConfigError, match=r"BufferPoolConfig\.buffer_size is 4096 bytes, but"):
+        runner.run(config)
+
+
+def test_plots_and_a_profile_are_made_on_request(disk):
+    """In a process of its own: matplotlib keeps threads and files."""
+    path = disk / "x.yaml"
+    path.write_text(
+        f"data: {{files: 3, record_bytes: 4096, folder: {disk}/data}}\n"
+        "epochs: 2\nprofile: true\ncompute_s_per_step: 0.001\n"
+    )
+    source = "import sys; from torch_s3io import cli; sys.exit(cli.main(sys.argv[1:]))"
+    run_program(source, "bench", path, "--output", disk / "out")
+    assert (disk / "out/plot.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (disk / "out/plot.svg").read_text()
+    events = json.loads((disk / "out/trace.json").read_text())["traceEvents"]
+    names = [event.get("name") for event in events]
+    assert names.count("compute") == 3
+    assert names.count("torch_s3io.next") == 4  # the last one finds the end
+
+
+def result_of(*speeds: float, **settings) -> dict:
+    config = {"epochs": len(speeds), "storage": {"depth": settings.get("depth", 32)}}
+    return {"config": config, "epochs": [{"gb_per_s": speed} for speed in speeds]}
+
+
+def test_results_are_compared_as_ratios_with_spread():
+    text = compare(result_of(1.0, 2.0, 3.0), result_of(4.0, 4.0, 5.0, depth=64), ("a", "b"))
+    row = next(line for line in text.splitlines() if line.startswith("| GB/s"))
+    assert "2.00 (1.00-3.00)" in row
+    assert "4.00 (4.00-5.00)" in row
+    assert "2.00x (1.33-5.00)" in row
+    assert "storage.depth: 32, 64" in text
+    assert math.isclose(4.0 / 3.0, 1.33, rel_tol=0.01)
+
+
+def test_settings_that_differ_are_found():
+    one, other = {"a": {"b": 1, "c": None}, "d": 2}, {"a": {"b": 1, "c": {"e": 3}}, "d": 4}
+    assert differences(one, other) == [("a.c", None, {"e": 3}), ("d", 2, 4)]
+    assert differences(one, one) == []
+
+
+def test_compare_reads_files_and_folders_and_refuses_what_is_no_result(tmp_path, capsys):
+    for name, speed in (("one", 1.0), ("two", 3.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps(result_of(speed)))
+    command = ["bench", "compare", str(tmp_path / "one"), str(tmp_path / "two" / "result.json")]
+    assert cli.main(command) == 0
+    assert "3.00x (3.00-3.00)" in capsys.readouterr().out
+    with pytest.raises(NotFoundError):
+        read(tmp_path / "three")
+    for text in ("{", "[]", "{}", '{"epochs": [], "config": {}}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(DataError, match=r"bad\.json: is no result"):
+            read(tmp_path / "bad.json")

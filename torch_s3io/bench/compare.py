@@ -1,0 +1,54 @@
+"""Two results as ratios."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from .result import METRICS, Metric, markdown_table, spread
+
+
+def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str]) -> str:
+    """A Markdown table: of every metric both medians with spread, and second / first.
+
+    The ratio is that of the medians; its spread is that of all pairs of epochs, since the two were
+    not run in turns.
+    """
+    rows = []
+    for metric in METRICS:
+        ours, theirs = _values(metric, first), _values(metric, second)
+        if ours and theirs:
+            show = metric.show
+            rows.append(
+                [metric.title, spread(ours, show), spread(theirs, show), _ratio(ours, theirs)]
+            )
+    table = markdown_table(["", *names, f"{names[1]} / {names[0]}"], rows)
+    different = differences(first["config"], second["config"])
+    note = "\n".join(f"- {key}: {one!r}, {other!r}" for key, one, other in different)
+    return f"{table}\n\nDifferent settings:\n\n{note or '- none'}\n"
+
+
+def _values(metric: Metric, result: dict[str, Any]) -> list[float]:
+    return [value for epoch in result["epochs"] if (value := metric.of(epoch)) is not None]
+
+
+def _ratio(first: list[float], second: list[float]) -> str:
+    if 0 in first:
+        return ""
+    ratio = statistics.median(second) / statistics.median(first)
+    pairs = [two / one for one in first for two in second]
+    return f"{ratio:.2f}x ({min(pairs):.2f}-{max(pairs):.2f})"
+
+
+def differences(first: Any, second: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    """Settings that differ: key, value here, value there."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = [*first, *(key for key in second if key not in first)]
+        return [
+            found
+            for key in keys
+            for found in differences(
+                first.get(key), second.get(key), f"{where}.{key}" if where else key
+            )
+        ]
+    return [] if first == second else [(where, first, second)]

@@ -1,0 +1,61 @@
+"""Configurations: those that come with the package, by name, and YAML files."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..cli.console import optional_package
+from ..errors import ConfigError, NotFoundError
+from .config import BenchConfig
+from .parse import from_mapping, with_settings
+
+_SUFFIX = ".yaml"
+
+
+def shipped_names() -> list[str]:
+    folder = resources.files(__package__) / "configs"
+    names = (entry.name for entry in folder.iterdir())
+    return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+
+
+def shipped_text(name: str) -> str:
+    """The YAML of a configuration that comes with the package."""
+    if name not in shipped_names():
+        raise NotFoundError(f"no configuration is named {name}: {', '.join(shipped_names())}")
+    return (resources.files(__package__) / "configs" / f"{name}{_SUFFIX}").read_text()
+
+
+def load(name: str, settings: list[str]) -> BenchConfig:
+    """The configuration of a YAML file, or of a shipped name, with ``key=value`` settings put in.
+
+    Raises:
+        NotFoundError: There is neither such a file nor such a name.
+        ConfigError: What it says cannot work; the text names the key.
+    """
+    path = Path(name)
+    if path.suffix in (_SUFFIX, ".yml"):
+        if not path.is_file():
+            raise NotFoundError(f"{name}: no such file")
+        text, stem = path.read_text(), path.stem
+    else:
+        text, stem = shipped_text(name), name
+    values = _parse_yaml(text, name)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}: must hold keys and values")
+    try:
+        values = with_settings(values, settings, lambda value: _parse_yaml(value, "--set"))
+        return from_mapping(BenchConfig, {"name": stem, **values})
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    yaml = optional_package("yaml", "PyYAML", "bench", "reading a configuration")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: is no YAML: {' '.join(str(error).split())}") from None

@@ -1,0 +1,138 @@
+"""Strictly from plain data to frozen dataclasses: an unknown key is an error that suggests one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from ..errors import ConfigError
+
+Config = TypeVar("Config")
+
+_UNITS = {
+    "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9,
+    "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
+}  # fmt: skip
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def from_mapping(kind: type[Config], values: Any, where: str = "") -> Config:
+    """An instance of a dataclass from a mapping of its fields, nested ones included.
+
+    Args:
+        kind: The dataclass.
+        values: A mapping, as YAML or JSON gives it. Absent keys have their defaults.
+        where: Names the place in errors, as in "storage".
+
+    Raises:
+        ConfigError: A key that does not exist, or a value of another type.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or 'the configuration'} must hold keys and values: {values!r}")
+    known = typing.get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in names:
+            raise ConfigError(f"{_join(where, key)} does not exist; {_suggestion(key, names)}")
+    arguments = {
+        name: _value(known[name], values[name], _join(where, name))
+        for name in names
+        if name in values
+    }
+    return kind(**arguments)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The inverse of from_mapping."""
+    return dataclasses.asdict(config)
+
+
+def with_settings(values: Any, settings: list[str], parse: Any) -> dict[str, Any]:
+    """The mapping with "key.key=value" settings put in; values are parsed as YAML.
+
+    Raises:
+        ConfigError: A setting without "=", or below something that holds no keys.
+    """
+    changed: dict[str, Any] = _copied(values)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {setting}: must be KEY=VALUE, as in storage.depth=64")
+        *parents, name = key.strip().split(".")
+        place = changed
+        for parent in parents:
+            inner = place.setdefault(parent, {})
+            if inner is None or isinstance(inner, str):  # pool: auto, pool: null
+                inner = place[parent] = {}
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--set {setting}: {parent} holds no keys")
+            place = inner
+        place[name] = parse(text)
+    return changed
+
+
+def _copied(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {key: _copied(value) for key, value in values.items()}
+    return values
+
+
+def _join(where: str, key: Any) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _suggestion(key: Any, names: list[str]) -> str:
+    near = difflib.get_close_matches(str(key), names, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """The value if it is of this type (sizes may be texts such as "256 KiB"), else ConfigError."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return _one_of(get_args(kind), value, where)
+    if is_dataclass(kind) and isinstance(kind, type):
+        return from_mapping(kind, value, where)
+    if get_origin(kind) is Literal:
+        return value  # the dataclass checks it, and names the choices
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, str):
+        return _size(value, where)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+    raise ConfigError(f"{where} must be {names.get(kind, kind)}, not {value!r}")
+
+
+def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    if isinstance(value, Mapping):
+        for kind in kinds:
+            if is_dataclass(kind) and isinstance(kind, type):
+                return from_mapping(kind, value, where)
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if value in choices or (bool in kinds and isinstance(value, bool)):
+        return value
+    allowed = [str(choice) for choice in choices]
+    allowed += ["null"] if type(None) in kinds else []
+    allowed += ["true", "false"] if bool in kinds else []
+    allowed += ["keys and values"] if any(is_dataclass(kind) for kind in kinds) else []
+    raise ConfigError(f"{where} must be one of: {', '.join(allowed)}; not {value!r}")
+
+
+def _size(text: str, where: str) -> int:
+    match = _SIZE.fullmatch(text)
+    factor = _UNITS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ConfigError(f"{where} must be an integer, or a size such as 256 KiB, not {text!r}")
+    size = float(match[1]) * factor
+    if size != int(size):
+        raise ConfigError(f"{where} must be a whole number of bytes, not {text!r}")
+    return int(size)

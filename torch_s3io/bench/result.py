@@ -1,0 +1,151 @@
+"""Results: metrics with their units, a Markdown table, the files that are written."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, NotFoundError
+
+Epoch = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A figure of an epoch: its key in the JSON, a heading, a factor for display, a format."""
+
+    key: str
+    title: str
+    factor: float = 1.0
+    form: str = ",.2f"
+
+    def of(self, epoch: Epoch) -> float | None:
+        value = epoch.get(self.key)
+        return None if value is None else float(value) * self.factor
+
+    def show(self, value: float | None) -> str:
+        return "" if value is None else format(value, self.form)
+
+
+METRICS = (
+    Metric(key="gb_per_s", title="GB/s"),
+    Metric(key="samples_per_s", title="samples/s", form=",.1f"),
+    Metric(key="au_percent", title="AU %", form=".1f"),
+    Metric(key="latency_p50_s", title="p50 ms", factor=1e3, form=",.3f"),
+    Metric(key="latency_p99_s", title="p99 ms", factor=1e3, form=",.3f"),
+    Metric(key="latency_p999_s", title="p99.9 ms", factor=1e3, form=",.3f"),
+    Metric(key="cpu_percent", title="CPU %", form=".1f"),
+    Metric(key="cpu_s_per_gb", title="CPU s/GB", form=".3f"),
+    Metric(key="minor_faults", title="minor faults", form=",.0f"),
+    Metric(key="allocator_calls", title="allocator calls", form=",.0f"),
+    Metric(key="copied_bytes", title="copied MB", factor=1e-6, form=",.1f"),
+    Metric(key="peak_rss_bytes", title="peak RSS MiB", factor=1 / (1 << 20), form=",.0f"),
+)
+
+
+def spread(values: list[float], show: Callable[[float], str], unit: str = "") -> str:
+    """Median, smallest and largest."""
+    median = show(statistics.median(values)) + unit
+    return f"{median} ({show(min(values))}-{show(max(values))})"
+
+
+def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
+    cells = [columns, *rows]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    )
+
+
+def as_markdown(result: dict[str, Any], command: str) -> str:
+    """What was run and where, a row an epoch, and the medians."""
+    config, epochs = result["config"], result["epochs"]
+    shown = [metric for metric in METRICS if any(metric.of(epoch) is not None for epoch in epochs)]
+    rows = [
+        [str(number), *(metric.show(metric.of(epoch)) for metric in shown)]
+        for number, epoch in enumerate(epochs, 1)
+    ]
+    if len(epochs) > 1:
+        rows.append(["median", *(metric.show(_median(metric, epochs)) for metric in shown)])
+    lines = [
+        f"### {config['name']}",
+        "",
+        *([config["description"], ""] if config["description"] else []),
+        f"`{command}`",
+        "",
+        *(f"- {key.replace('_', ' ')}: {value}" for key, value in result["machine"].items()),
+        f"- data: {_data_text(config)}",
+        f"- read: {_storage_text(config, result['stats'])}",
+        f"- the tool itself: {overhead_text(result)}",
+        *(f"- {note}" for note in result["notes"]),
+        "",
+        markdown_table(["epoch", *(metric.title for metric in shown)], rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _median(metric: Metric, epochs: list[Epoch]) -> float | None:
+    values = [value for epoch in epochs if (value := metric.of(epoch)) is not None]
+    return statistics.median(values) if values else None
+
+
+def _data_text(config: dict[str, Any]) -> str:
+    data, loader = config["data"], config["loader"]
+    return (
+        f"{data['files']:,} files of {data['records_per_file']:,} records of "
+        f"{data['record_bytes']:,} bytes, {loader['batch_size']:,} a batch, page cache "
+        f"{config['page_cache']}, shuffle {str(loader['shuffle']).lower()}"
+    )
+
+
+def _storage_text(config: dict[str, Any], stats: dict[str, Any]) -> str:
+    storage, loader = config["storage"], config["loader"]
+    workers = loader["workers"] or "no"
+    return (
+        f"{loader['reader']}, direct_io {storage['direct_io']}, engine "
+        f"{stats.get('engine', storage['engine'])}, {workers} workers, "
+        f"{config['compute_s_per_step']:g} s computing a step"
+    )
+
+
+def overhead_text(result: dict[str, Any]) -> str:
+    """What the loop costs by itself, and what share of the epochs that is."""
+    each = result["overhead_s_per_step"]
+    steps = sum(epoch["steps"] for epoch in result["epochs"])
+    wall = sum(epoch["wall_s"] for epoch in result["epochs"])
+    return (
+        f"{each * 1e6:.2f} us a batch with nothing to read, {each * steps / wall:.2%} of the time"
+    )
+
+
+def save(result: dict[str, Any], folder: Path, command: str) -> list[Path]:
+    """result.json and table.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    json_path, table_path = folder / "result.json", folder / "table.md"
+    json_path.write_text(json.dumps({"command": command, **result}, indent=1) + "\n")
+    table_path.write_text(as_markdown(result, command))
+    return [json_path, table_path]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A result.json, or the one in a folder.
+
+    Raises:
+        NotFoundError, DataError: It is not there, or is no result.
+    """
+    file = path / "result.json" if path.is_dir() else path
+    try:
+        result = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise NotFoundError(f"{file}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: is no result of a benchmark: {error}") from None
+    if not isinstance(result, dict) or not result.get("epochs") or "config" not in result:
+        raise DataError(f"{file}: is no result of a benchmark: it has no epochs")
+    return result

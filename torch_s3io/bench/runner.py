@@ -1,0 +1,125 @@
+"""Runs a benchmark in a process of its own, with the allocation counter where it can be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import errors
+from .._version import __version__
+from ..cli.console import CommandError, progress
+from . import child, data
+from .config import BenchConfig
+from .parse import to_mapping
+
+NOT_COUNTED = "allocator calls are not counted: {}"
+
+
+def make_data(config: BenchConfig) -> None:
+    """Makes the files that are missing."""
+    data.check_space(config.data)
+    wanted = data.missing(config.data)
+    megabytes = config.data.file_bytes / 1e6
+    text = f"making {len(wanted)} files of {megabytes:,.1f} MB in {data.folder_of(config.data)}"
+    data.make(config.data, progress(wanted, len(wanted), text, "file") if wanted else iter(wanted))
+
+
+@contextmanager
+def allocation_counter() -> Iterator[tuple[dict[str, str], str]]:
+    """Environment that preloads the counter, and "", or no environment and why there is none."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        yield {}, NOT_COUNTED.format("no C compiler (cc) is installed")
+        return
+    with tempfile.TemporaryDirectory(prefix="torch-s3io-") as folder:
+        source = Path(folder) / "allocation_counter.c"
+        source.write_text((resources.files(__package__) / source.name).read_text())
+        library = source.with_suffix(".so")
+        command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source)]
+        built = subprocess.run(command, capture_output=True, text=True)
+        if built.returncode != 0:
+            yield {}, NOT_COUNTED.format(f"the compiler says: {built.stderr.strip()[:200]}")
+            return
+        others = os.environ.get("LD_PRELOAD", "")
+        yield {"LD_PRELOAD": f"{library} {others}".strip()}, ""
+
+
+def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) -> dict[str, Any]:
+    """The result of a benchmark, as its JSON has it; the data must be there.
+
+    Args:
+        config: What to run.
+        show: Show progress on a terminal.
+        trace: Where the trace of ``profile`` goes.
+
+    Raises:
+        Error: What the measured process raised.
+        CommandError: It ended otherwise.
+    """
+    with tempfile.TemporaryDirectory(prefix="torch-s3io-") as folder, allocation_counter() as more:
+        environment, note = more
+        request, answer = Path(folder) / "request.json", Path(folder) / "result.json"
+        request.write_text(json.dumps({"config": to_mapping(config), "show": show}))
+        package = str(Path(__file__).parents[2])
+        paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
+        status = subprocess.run(
+            [sys.executable, "-m", "torch_s3io.bench.child", str(request), str(answer)],
+            env={**os.environ, **environment, "PYTHONPATH": paths},
+            stdin=subprocess.DEVNULL,
+        ).returncode
+        if status != 0 or not answer.exists():
+            raise CommandError(f"the measured process ended with status {status}: see above")
+        measured = json.loads(answer.read_text())
+        if "error" in measured:
+            raise getattr(errors, measured["class"], CommandError)(measured["error"])
+        if config.profile and trace is not None:
+            shutil.copyfile(Path(folder) / child.TRACE_NAME, trace)
+    if not measured["allocations_counted"] and not note:
+        note = NOT_COUNTED.format("the C library is not glibc")
+    return {
+        "config": to_mapping(config),
+        "machine": machine(data.folder_of(config.data)),
+        "notes": [note] if note else [],
+        **measured,
+    }
+
+
+def machine(folder: Path) -> dict[str, str]:
+    """Processor, memory, kernel, file system and software."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "processor": f"{models[0] if models else platform.machine()}, {os.cpu_count()} processors",
+        "memory": f"{memory / (1 << 30):.0f} GiB",
+        "kernel": platform.release(),
+        "file_system": file_system(folder),
+        "software": f"torch_s3io {__version__}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+    }
+
+
+def file_system(folder: Path) -> str:
+    """Its kind and source, of the last mount that holds the folder's device."""
+    status = folder.stat()
+    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    found = "unknown"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        if fields.split()[2] == device:
+            found = " on ".join(rest.split()[:2])
+    return found

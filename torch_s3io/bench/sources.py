@@ -1,0 +1,130 @@
+"""What yields the batches of a benchmark, and what it says of itself."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from ..dataset import RecordDataset
+from ..loader import DataLoader
+from ..store import FileStore
+from .config import BenchConfig
+from .data import paths_of
+
+Batch = torch.Tensor | list[torch.Tensor]
+
+
+class Source:
+    """Batches, epoch after epoch."""
+
+    def __init__(self, config: BenchConfig) -> None:
+        self._config = config
+        self._epoch = 0
+        files = config.loader.reader == "files"
+        self._dataset: Any = FilesDataset(config) if files else record_dataset(config)
+        workers = config.loader.workers
+        self._loader = DataLoader(
+            self._dataset,
+            num_workers=workers,
+            # Counts are shared by fork, and forked workers have imported everything.
+            multiprocessing_context="fork" if workers else None,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        if hasattr(self._dataset, "set_epoch"):
+            self._dataset.set_epoch(self._epoch)
+        self._epoch += 1
+        return iter(self._loader)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts so far of what was read, and how."""
+        stats: dict[str, Any] = dict(self._dataset.stats())
+        return stats
+
+    def copied_bytes(self) -> int:
+        """Bytes that were copied in memory so far, between the read and the loop."""
+        stats = self.stats()
+        copied: int = stats.get("copied_bytes", 0) + stats.get("held_out_bytes", 0)
+        return copied
+
+    def handed_over_bytes(self) -> int:
+        """Bytes that came from workers without a copy."""
+        handed: int = self.stats().get("received_bytes", 0)
+        return handed
+
+
+def record_dataset(config: BenchConfig) -> RecordDataset:
+    loader, storage, data = config.loader, config.storage, config.data
+    order: dict[str, Any] = (
+        {"shuffle": loader.shuffle, "seed": loader.seed} if loader.shuffle else {}
+    )
+    return RecordDataset(
+        [str(path) for path in paths_of(data)],
+        dtype=np.uint8,
+        shape=(data.record_bytes,),
+        batch_size=loader.batch_size,
+        drop_last=loader.drop_last,
+        direct=storage.direct_io,
+        engine=storage.engine,
+        pool=storage.pool,
+        depth=storage.depth,
+        transform=torch.clone if loader.copy_batches else None,
+        **order,
+    )
+
+
+class FilesDataset(IterableDataset[list[torch.Tensor]]):
+    """Whole files, some of them at the same time, in batches; workers take batches in turn."""
+
+    def __init__(self, config: BenchConfig) -> None:
+        self._paths = [str(path) for path in paths_of(config.data)]
+        self._loader = config.loader
+        self._store = FileStore(config.file_system_config(), engine=config.storage.engine)
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def _batches(self) -> list[list[str]]:
+        paths = list(self._paths)
+        if self._loader.shuffle:
+            random.Random(f"{self._loader.seed} {self._epoch}").shuffle(paths)
+        size = self._loader.batch_size
+        batches = [paths[first : first + size] for first in range(0, len(paths), size)]
+        if self._loader.drop_last and len(batches[-1]) < size:
+            batches.pop()
+        info = get_worker_info()
+        return batches if info is None else batches[info.id :: info.num_workers]
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        batches = self._batches()
+        wanted = itertools.chain.from_iterable(batches)
+        width = self._loader.concurrent_files
+        with ThreadPoolExecutor(width) as threads:
+            running: deque[Future[torch.Tensor]] = deque(
+                threads.submit(self._get, path) for path in itertools.islice(wanted, width)
+            )
+            for names in batches:
+                batch = []
+                for _ in names:
+                    batch.append(running.popleft().result())
+                    running.extend(
+                        threads.submit(self._get, path) for path in itertools.islice(wanted, 1)
+                    )
+                yield batch
+                del batch
+
+    def _get(self, path: str) -> torch.Tensor:
+        data = self._store.get(path)
+        return data.clone() if self._loader.copy_batches else data
+
+    def stats(self) -> dict[str, Any]:
+        return self._store.stats()

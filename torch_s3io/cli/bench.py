@@ -1,0 +1,142 @@
+"""``bench``: epochs of an emulated training loop, from a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..bench.compare import compare
+from ..bench.load import load, shipped_names, shipped_text
+from ..bench.plot import plot
+from ..bench.result import as_markdown, read, save
+from ..bench.runner import make_data, run
+from .console import CommandError
+
+_PROGRAM = "python -m torch_s3io"
+
+_DESCRIPTION = """\
+Runs epochs of an emulated training loop over files that it makes where they are absent, and says
+per epoch: GB/s, samples/s, accelerator utilisation (AU, as MLPerf Storage defines it), latencies of
+batches, processor time, page faults, allocator calls, copied bytes, memory.
+
+A configuration is a YAML file, or the name of one that comes with the package.
+"""
+
+_EPILOG = f"""\
+examples:
+  {_PROGRAM} bench --list
+  {_PROGRAM} bench resnet50
+  {_PROGRAM} bench resnet50 --set loader.workers=2 --set data.folder=/mnt/nvme/bench
+  {_PROGRAM} bench --show resnet50 > mine.yaml && {_PROGRAM} bench mine.yaml
+  {_PROGRAM} bench compare results/resnet50 results/mine
+
+Every key of a configuration: docs/configuration.md.
+"""
+
+
+class _RunByDefault(argparse.ArgumentParser):
+    """``bench resnet50`` is short for ``bench run resnet50``."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        commands = ("run", "compare", "-h", "--help")
+        if args is not None and (not args or args[0] not in commands):
+            args = ["run", *args]
+        return super().parse_known_args(args, namespace)
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = _add(
+        subparsers,
+        "bench",
+        help="epochs of an emulated training loop, from a configuration",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        kind=_RunByDefault,
+    )
+    commands = parser.add_subparsers(metavar="[run] CONFIG | compare A B", required=True)
+    _add_run(commands)
+    _add_compare(commands)
+
+
+def _add(subparsers: Any, name: str, *, kind: Any = None, **options: str) -> Any:
+    before, subparsers._parser_class = subparsers._parser_class, kind or argparse.ArgumentParser
+    try:
+        return subparsers.add_parser(
+            name, formatter_class=argparse.RawDescriptionHelpFormatter, **options
+        )
+    finally:
+        subparsers._parser_class = before
+
+
+def _add_run(commands: Any) -> None:
+    parser = _add(
+        commands, "run", help="run a configuration", description=_DESCRIPTION, epilog=_EPILOG
+    )
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file, or a name")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change a key of the configuration, as in storage.depth=64; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR",
+        help="folder for result.json, table.md, plot.png and plot.svg (default: results/NAME)",
+    )  # fmt: skip
+    parser.add_argument("--no-plot", action="store_true", help="do without matplotlib")
+    parser.add_argument("--list", action="store_true", help="the configurations of the package")
+    parser.add_argument("--show", metavar="NAME", help="print one of them")
+    parser.set_defaults(run=_run, parser=parser)
+
+
+def _add_compare(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "compare",
+        help="two results as ratios",
+        description="Medians of two results with their spread, and the second as a ratio of the "
+        "first.",
+        epilog=f"example:\n  {_PROGRAM} bench compare results/resnet50 results/resnet50-2-workers",
+    )
+    for name in ("first", "second"):
+        parser.add_argument(name, type=Path, help="a result.json, or the folder of one")
+    parser.set_defaults(run=_compare)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.list:
+        for name in shipped_names():
+            print(f"{name:<20} {load(name, []).description}")
+        return 0
+    if args.show is not None:
+        print(shipped_text(args.show), end="")
+        return 0
+    if args.config is None:
+        args.parser.error("CONFIG is missing: a YAML file, or a name that bench --list shows")
+    config = load(args.config, args.settings)
+    make_data(config)
+    folder = args.output or Path("results") / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    result = run(config, trace=folder / "trace.json")
+    settings = [part for setting in args.settings for part in ("--set", setting)]
+    command = shlex.join([*_PROGRAM.split(), "bench", args.config, *settings])
+    print(as_markdown(result, command))
+    written = save(result, folder, command)
+    if config.profile:
+        written.append(folder / "trace.json")
+    if not args.no_plot:
+        try:
+            written += plot(result, folder)
+        except CommandError as error:
+            print(f"no plot: {error}", file=sys.stderr)
+    print("written:", ", ".join(str(path) for path in written))
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    names = (args.first.stem, args.second.stem)
+    if names[0] == names[1]:
+        names = (str(args.first), str(args.second))
+    print(compare(read(args.first), read(args.second), names))
+    return 0
