@@ -3,10 +3,12 @@ The C++ core of torch_s3io. Private: use the Python package.
 """
 from __future__ import annotations
 import collections.abc
+import numpy
+import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'FaultPlan', 'FileStore', 'ObjectInfo', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'deferred_releases', 'direct_alignment', 'handover_events', 'inspect_files', 'measure_reads', 'pending_releases', 'receive_tensor', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'deferred_releases', 'derive_key', 'direct_alignment', 'handover_events', 'inspect_files', 'measure_reads', 'pending_releases', 'receive_tensor', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -69,6 +71,86 @@ class FileStore:
     def stat(self, path: os.PathLike | str | bytes) -> ObjectInfo:
         ...
     def stats(self) -> dict[str, typing.Any]:
+        ...
+class Permutation:
+    """
+    A keyed permutation of [0, size), computed and not stored.
+    """
+    def __init__(self, *, size: typing.SupportsInt | typing.SupportsIndex, key: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def __len__(self) -> int:
+        ...
+    def at(self, position: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def fill(self, first: typing.SupportsInt | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        The values at `count` positions from `first`.
+        """
+    def position_of(self, value: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        The inverse of at.
+        """
+class RecordOrder:
+    """
+    Which record comes when: see csrc/order/record_order.h.
+    """
+    @staticmethod
+    def block(num_records: typing.SupportsInt | typing.SupportsIndex, block_records: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex) -> RecordOrder:
+        ...
+    @staticmethod
+    def mix(parts: collections.abc.Sequence[tuple[RecordOrder, typing.SupportsInt | typing.SupportsIndex]], weights: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], seed: typing.SupportsInt | typing.SupportsIndex, epoch_positions: typing.SupportsInt | typing.SupportsIndex) -> RecordOrder:
+        """
+        `parts`: (order, first_record). `weights`: whole numbers, in proportion.
+        """
+    @staticmethod
+    def sequential(num_records: typing.SupportsInt | typing.SupportsIndex) -> RecordOrder:
+        ...
+    @staticmethod
+    def shuffled(num_records: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex) -> RecordOrder:
+        ...
+    def records(self, epoch: typing.SupportsInt | typing.SupportsIndex, first: typing.SupportsInt | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        The records at `count` positions of an epoch from `first`.
+        """
+    def select(self, stages: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None]]) -> RecordOrder:
+        """
+        `stages`: (offset, count, None or (size, key) of a permutation), innermost view first.
+        """
+    @property
+    def num_positions(self) -> int:
+        ...
+    @property
+    def num_records(self) -> int:
+        ...
+class EpochPlan:
+    """
+    Which records make up which batch: see csrc/order/epoch_plan.h.
+    """
+    def __init__(self, *, order: RecordOrder, epoch: typing.SupportsInt | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, drop_last: bool = False, pad_last: bool = False, rank: typing.SupportsInt | typing.SupportsIndex = 0, world_size: typing.SupportsInt | typing.SupportsIndex = 1, worker: typing.SupportsInt | typing.SupportsIndex = 0, num_workers: typing.SupportsInt | typing.SupportsIndex = 1, group_size: typing.SupportsInt | typing.SupportsIndex = 1, start: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
+        ...
+    def consumed_after(self, steps: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def records(self, group: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+    def step_of(self, batch: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    @property
+    def dropped_records(self) -> int:
+        ...
+    @property
+    def max_group_records(self) -> int:
+        ...
+    @property
+    def num_groups(self) -> int:
+        ...
+    @property
+    def num_local_batches(self) -> int:
+        ...
+    @property
+    def num_steps(self) -> int:
+        ...
+    @property
+    def padded_records(self) -> int:
         ...
 class FaultPlan:
     """
@@ -138,6 +220,10 @@ def benchmark_take_give(pool: BufferPool, *, rounds: typing.SupportsInt | typing
     """
 def deferred_releases() -> int:
     ...
+def derive_key(seed: typing.SupportsInt | typing.SupportsIndex, path: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> int:
+    """
+    64 bits for each path of numbers under a seed; a path begins with its purpose.
+    """
 def direct_alignment(path: os.PathLike | str | bytes, direct: str) -> int:
     """
     Opens the file: the alignment of its direct reads, or 0 where the file system refuses them.
@@ -166,5 +252,7 @@ def uring_unavailable_reason() -> str:
     """
     Empty if io_uring works here, else the reason why not.
     """
+PURPOSE_AUGMENTATION: int = 5
+PURPOSE_SPLIT: int = 4
 __version__: str = '0.1.0.dev0'
 built_with_uring: bool = True

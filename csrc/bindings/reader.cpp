@@ -134,8 +134,8 @@ class BatchIterator {
                 std::optional<std::shared_ptr<BufferPool>> pool)
       : source_(std::move(source)),
         reader_(source_,
-                EpochPlan({.num_records = source_->shards().num_records(),
-                           .batch_size = batch_size,
+                EpochPlan(sequential_order(source_->shards().num_records()), 0,
+                          {.batch_size = batch_size,
                            .drop_last = drop_last,
                            .worker = worker,
                            .num_workers = num_workers,

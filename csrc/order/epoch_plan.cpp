@@ -5,9 +5,16 @@
 #include "base/error.h"
 
 namespace s3io {
+namespace {
 
-EpochPlan::EpochPlan(const Config& config) : config_(config) {
-  if (config.num_records < 0 || config.batch_size < 1) {
+constexpr int64_t kMostGroupRecords = int64_t{1} << 46;
+
+int64_t divided_up(int64_t value, int64_t divisor) {
+  return value / divisor + (value % divisor != 0 ? 1 : 0);
+}
+
+void check(const EpochPlan::Config& config, int64_t num_positions) {
+  if (config.batch_size < 1) {
     throw Error(ErrorKind::config,
                 message("batch_size must be at least 1, not ", config.batch_size));
   }
@@ -15,33 +22,106 @@ EpochPlan::EpochPlan(const Config& config) : config_(config) {
     throw Error(ErrorKind::config,
                 message("worker ", config.worker, " of ", config.num_workers, " does not exist"));
   }
-  constexpr int64_t kMostRecords = int64_t{1} << 46;
-  if (config.group_size < 1 || config.batch_size > kMostRecords / config.group_size) {
+  if (config.world_size < 1 || config.rank < 0 || config.rank >= config.world_size) {
+    throw Error(ErrorKind::config,
+                message("rank ", config.rank, " of world_size ", config.world_size,
+                        " does not exist: ranks are 0 to world_size - 1"));
+  }
+  if (config.group_size < 1 || config.batch_size > kMostGroupRecords / config.group_size) {
     throw Error(ErrorKind::config, message("batch_size ", config.batch_size, " is too large"));
   }
-  const int64_t full = config.num_records / config.batch_size;
-  const bool has_rest = config.num_records % config.batch_size != 0;
-  num_batches_ = full + (has_rest && !config.drop_last ? 1 : 0);
-  const int64_t left = num_batches_ - config.worker;
-  num_local_batches_ = left <= 0 ? 0 : (left - 1) / config.num_workers + 1;
+  if (config.world_size > RecordOrder::kMostPositions / config.batch_size) {
+    throw Error(ErrorKind::config, message("batch_size ", config.batch_size, " times world_size ",
+                                           config.world_size, " is more than 2^62"));
+  }
+  if (config.drop_last && config.pad_last) {
+    throw Error(ErrorKind::config,
+                "drop_last and pad_last exclude each other: one drops the last records of an "
+                "epoch, the other fills up their batch");
+  }
+  if (config.start < 0 || config.start > num_positions) {
+    throw Error(ErrorKind::config, message("start ", config.start, " is not within an epoch of ",
+                                           num_positions, " records"));
+  }
 }
 
-int64_t EpochPlan::num_groups() const {
-  return (num_local_batches_ + config_.group_size - 1) / config_.group_size;
+}  // namespace
+
+EpochPlan::EpochPlan(const RecordOrderPtr& order, int64_t epoch, const Config& config)
+    : config_(config), num_positions_(order == nullptr ? 0 : order->num_positions()) {
+  if (order == nullptr) throw Error(ErrorKind::config, "a plan needs an order");
+  check(config, num_positions_);
+  order_ = order->epoch(epoch);
+  step_positions_ = config.batch_size * config.world_size;
+  const int64_t remaining = num_positions_ - config.start;
+  num_steps_ =
+      config.drop_last ? remaining / step_positions_ : divided_up(remaining, step_positions_);
+  num_local_batches_ =
+      divided_up(std::max<int64_t>(num_steps_ - config.worker, 0), config.num_workers);
 }
+
+int64_t EpochPlan::num_groups() const { return divided_up(num_local_batches_, config_.group_size); }
 
 int64_t EpochPlan::max_group_records() const {
-  return std::min(config_.batch_size * config_.group_size, config_.num_records);
+  const int64_t full = config_.batch_size * config_.group_size;
+  if (config_.pad_last) return num_positions_ == 0 ? 0 : full;
+  return std::min(full, num_positions_);
+}
+
+// Positions left for the last step when it is not a whole one, else 0.
+int64_t EpochPlan::left_for_last() const {
+  return (num_positions_ - config_.start) % step_positions_;
+}
+
+int64_t EpochPlan::dropped_records() const { return config_.drop_last ? left_for_last() : 0; }
+
+int64_t EpochPlan::padded_records() const {
+  const int64_t left = left_for_last();
+  if (left == 0 || config_.drop_last) return 0;
+  if (config_.pad_last) return step_positions_ - left;
+  return std::max<int64_t>(config_.world_size - left, 0);
+}
+
+int64_t EpochPlan::consumed_after(int64_t steps) const {
+  if (steps < 0) throw Error(ErrorKind::range, message("there are no ", steps, " steps"));
+  const int64_t end = config_.start + std::min(steps, num_steps_) * step_positions_;
+  return std::min(end, num_positions_);
+}
+
+// This rank's part of a step; beyond the end of the epoch where it is padding.
+EpochPlan::Range EpochPlan::positions(int64_t step) const {
+  const int64_t begin = config_.start + step * step_positions_;
+  const int64_t left = num_positions_ - begin;
+  if (left >= step_positions_ || config_.pad_last) {
+    return {begin + config_.rank * config_.batch_size, config_.batch_size};
+  }
+  const int64_t share = left / config_.world_size;
+  const int64_t larger = left % config_.world_size;  // so many ranks have one more
+  const int64_t count = share + (config_.rank < larger ? 1 : 0);
+  const int64_t first = begin + config_.rank * share + std::min(config_.rank, larger);
+  // A rank without a record: left < world_size, so share is 0 and `first` would be the end for all.
+  if (count == 0) return {begin + config_.rank, 1};
+  return {first, count};
 }
 
 void EpochPlan::records(int64_t group, std::vector<int64_t>& out) const {
+  if (group < 0 || group >= num_groups()) {
+    throw Error(ErrorKind::range, message("there is no group ", group, " of ", num_groups()));
+  }
   const int64_t first = group * config_.group_size;
-  const int64_t last = std::min(first + config_.group_size, num_local_batches_);
+  const int64_t last = first + std::min(config_.group_size, num_local_batches_ - first);
   out.clear();
-  for (int64_t local = first; local < last; ++local) {
-    const int64_t begin = (config_.worker + local * config_.num_workers) * config_.batch_size;
-    const int64_t end = std::min(begin + config_.batch_size, config_.num_records);
-    for (int64_t record = begin; record < end; ++record) out.push_back(record);
+  for (int64_t batch = first; batch < last; ++batch) {
+    auto [position, count] = positions(step_of(batch));
+    while (count > 0) {
+      const int64_t within = position % num_positions_;
+      const int64_t part = std::min(count, num_positions_ - within);
+      const size_t begin = out.size();
+      out.resize(begin + static_cast<size_t>(part));
+      order_->records(within, std::span(out).subspan(begin));
+      position += part;
+      count -= part;
+    }
   }
 }
 

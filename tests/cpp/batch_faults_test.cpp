@@ -20,7 +20,7 @@ class Scene {
  public:
   Scene()
       : data_(bytes_layout(700), 13, {17, 11}, 90),
-        plan_({.num_records = 28, .batch_size = kBatch}) {}
+        plan_(sequential_order(28), 0, {.batch_size = kBatch}) {}
 
   const DataSet& data() const { return data_; }
   const EpochPlan& plan() const { return plan_; }
@@ -161,7 +161,7 @@ TEST_CASE("a file that changes while it is open is noticed by the batch that rea
     const DataSet changing(bytes_layout(3000), 0, {40}, 92);
     const auto source = changing.source({.direct = mode});
     const auto pool = make_pool(*source, 4, 1);
-    BatchReader reader(source, EpochPlan({.num_records = 40, .batch_size = 4}), pool);
+    BatchReader reader(source, EpochPlan(sequential_order(40), 0, {.batch_size = 4}), pool);
     Batch batch;
     REQUIRE(reader.next(batch));
     std::filesystem::resize_file(changing.path(0), 200'000);  // every read still succeeds

@@ -49,8 +49,8 @@ TEST_CASE("all batches are right for random layouts, engines, modes, pools and p
     options.depth = static_cast<int>(1 + random() % 8);
     options.with_record_numbers = random() % 2 == 0;
     const auto source = data.source(options);
-    const EpochPlan plan({.num_records = data.num_records(),
-                          .batch_size = static_cast<int64_t>(1 + random() % 12),
+    const EpochPlan plan(sequential_order(data.num_records()), 0,
+                         {.batch_size = static_cast<int64_t>(1 + random() % 12),
                           .drop_last = random() % 2 == 0,
                           .worker = 0,
                           .num_workers = static_cast<int64_t>(1 + random() % 2),
@@ -72,7 +72,7 @@ TEST_CASE("neighbouring records are delivered where the device wrote them, witho
   const DataSet data(bytes_layout(777), 13, {50}, 81);
   for (const DirectMode mode : data.modes()) {
     const auto source = data.source({.direct = mode});
-    read_all(data, source, EpochPlan({.num_records = 50, .batch_size = 8}),
+    read_all(data, source, EpochPlan(sequential_order(50), 0, {.batch_size = 8}),
              make_pool(*source, 8, 4));
     CHECK(source->counters().copied_bytes == 0);
     CHECK(source->counters().spilled_batches == 0);
@@ -84,7 +84,7 @@ TEST_CASE("a data set without records has no batches") {
   const LeakCheck leaks;
   const DataSet data(bytes_layout(10), 5, {0, 0}, 82);
   const auto source = data.source({});
-  CHECK(read_all(data, source, EpochPlan({.num_records = 0}), nullptr) == 0);
+  CHECK(read_all(data, source, EpochPlan(sequential_order(0), 0, {}), nullptr) == 0);
 }
 
 TEST_CASE("the reader reads ahead as far as the pool allows, and no further") {
@@ -92,7 +92,7 @@ TEST_CASE("the reader reads ahead as far as the pool allows, and no further") {
   const DataSet data(bytes_layout(1000), 0, {40}, 83);
   const auto source = data.source({});
   const auto pool = make_pool(*source, 4, 3);
-  const EpochPlan plan({.num_records = 40, .batch_size = 4});
+  const EpochPlan plan(sequential_order(40), 0, {.batch_size = 4});
   BatchReader reader(source, plan, pool);
   CHECK(holds_soon([&] { return source->counters().batches == 3; }));
   CHECK(pool->stats().in_use == 3);
@@ -113,7 +113,7 @@ TEST_CASE("a consumer that keeps every batch gets copies, counted, and is never 
     for (const bool numbers : {false, true}) {
       const auto source = data.source({.with_record_numbers = numbers});
       const auto pool = make_pool(*source, 4, capacity);
-      const EpochPlan plan({.num_records = 60, .batch_size = 4});
+      const EpochPlan plan(sequential_order(60), 0, {.batch_size = 4});
       BatchReader reader(source, plan, pool);
       std::vector<Batch> kept;
       std::vector<void*> owners;  // as tensors hold them
@@ -143,7 +143,7 @@ TEST_CASE("a reader may be closed after any number of batches") {
     for (int64_t wanted = 0; wanted <= 12; ++wanted) {
       const auto source = data.source({.engine = engine});
       const auto pool = make_pool(*source, 5, 4);
-      BatchReader reader(source, EpochPlan({.num_records = 60, .batch_size = 5}), pool);
+      BatchReader reader(source, EpochPlan(sequential_order(60), 0, {.batch_size = 5}), pool);
       Batch batch;
       for (int64_t number = 0; number < wanted; ++number) REQUIRE(reader.next(batch));
       reader.close();
@@ -162,7 +162,7 @@ TEST_CASE("whoever waits for a batch may give up, which closes the reader") {
   const auto pool = make_pool(*source, 5, 1);
   {
     const AlignedBuf taken_by_another = pool->take(1, 0);
-    BatchReader reader(source, EpochPlan({.num_records = 10, .batch_size = 5}), pool);
+    BatchReader reader(source, EpochPlan(sequential_order(10), 0, {.batch_size = 5}), pool);
     Batch batch;
     CHECK_THROWS_AS(reader.next(batch, [] { throw std::runtime_error("interrupted"); }),
                     std::runtime_error);
@@ -180,8 +180,8 @@ TEST_CASE("several readers share one pool") {
   std::vector<std::thread> threads;
   for (int64_t worker = 0; worker < 3; ++worker) {
     threads.emplace_back([&, worker] {
-      const EpochPlan plan(
-          {.num_records = 100, .batch_size = 4, .worker = worker, .num_workers = 3});
+      const EpochPlan plan(sequential_order(100), 0,
+                           {.batch_size = 4, .worker = worker, .num_workers = 3});
       BatchReader reader(source, plan, pool);
       std::vector<int64_t> records;
       Batch batch;
@@ -201,7 +201,7 @@ TEST_CASE("a pool whose buffers are too small or not aligned is refused, with th
   const LeakCheck leaks;
   const DataSet data(bytes_layout(1000), 0, {10}, 88);
   const auto source = data.source({});
-  const EpochPlan plan({.num_records = 10, .batch_size = 4});
+  const EpochPlan plan(sequential_order(10), 0, {.batch_size = 4});
   const int64_t needed = source->batch_bytes(4);
   const auto make = [&](const BufferPoolConfig& config) {
     BatchReader reader(source, plan, std::make_shared<BufferPool>(config));
@@ -223,7 +223,7 @@ TEST_CASE("a fork while a reader lives disturbs neither process") {
   for (const EngineKind engine : engines_here()) {
     const auto source = data.source({.engine = engine});
     const auto pool = make_pool(*source, 4, 3);
-    const EpochPlan plan({.num_records = 40, .batch_size = 4});
+    const EpochPlan plan(sequential_order(40), 0, {.batch_size = 4});
     auto reader = std::make_unique<BatchReader>(source, plan, pool);
     Batch batch;
     REQUIRE(reader->next(batch));
