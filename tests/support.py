@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import mmap
 import os
@@ -18,11 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import torch_s3io
+from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, RecordDataset
 
 IMPORT_PATH = str(Path(torch_s3io.__file__).parents[1])  # the package that is being tested
 DEADLINE_S = 60.0  # longest wait for anything that must happen
+MIB = 1 << 20
+ENGINES = ["threads"] if _C.uring_unavailable_reason() else ["uring", "threads"]
+REFUSES_DIRECT = "/sys/kernel/mm/transparent_hugepage/enabled"  # sysfs has no direct reads
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,6 +46,13 @@ def write_file(path: Path, data: bytes, *, age_s: float = 100.0) -> Path:
     then = time.time_ns() - int(age_s * 1e9)
     os.utime(path, ns=(then, then))
     return path
+
+
+def write_records(path: Path, count: int, record_bytes: int, seed: int = 0) -> np.ndarray:
+    """Writes random records; uint8 [count, record_bytes], what numpy sees in them."""
+    data = random_bytes(count * record_bytes, seed)
+    write_file(path, data)
+    return np.frombuffer(data, np.uint8).reshape(-1, record_bytes)
 
 
 def make_cold(path: Path) -> None:
@@ -67,6 +80,55 @@ def cached_pages(path: Path) -> int:
         del anchor
         assert status == 0, os.strerror(ctypes.get_errno())
     return sum(byte & 1 for byte in resident)
+
+
+# What is tested ---------------------------------------------------------------------------------
+
+
+def small_pool(capacity: int) -> BufferPoolConfig:
+    return BufferPoolConfig(capacity=capacity, buffer_size=32 * 1024)
+
+
+def small_batches(path: Path, **options) -> RecordDataset:
+    """Batches of 10 records of 1000 bytes, in four small buffers."""
+    options = {"batch_size": 10, "pool": small_pool(4), **options}
+    return RecordDataset(path, dtype="u1", shape=1000, **options)
+
+
+def dataset_of_100_bytes(paths, **options) -> RecordDataset:
+    return RecordDataset(paths, **{"dtype": "u1", "shape": 100, **options})
+
+
+def store_with(engine="auto", faults=None, **fields) -> FileStore:
+    return FileStore(FileSystemConfig(**fields), engine=engine, _faults=faults)
+
+
+# Faults, as `_C.FaultPlan` takes them: (errno, short, lost)
+SHORT = (0, True, False)
+LOST = (0, False, True)
+RETRIED = {errno.EINTR, errno.EAGAIN}
+ERRNOS = [
+    errno.EIO,
+    errno.EINTR,
+    errno.EAGAIN,
+    errno.EINVAL,
+    errno.ENOMEM,
+    errno.EBADF,
+    errno.EFAULT,
+    errno.ESTALE,
+    errno.ENODATA,
+    errno.EOPNOTSUPP,
+    errno.ETIMEDOUT,
+]
+
+
+def failing(error_number: int) -> tuple[int, bool, bool]:
+    return (error_number, False, False)
+
+
+def names_errno(error: Exception, error_number: int) -> bool:
+    names = (os.strerror(error_number), errno.errorcode[error_number])
+    return any(name in str(error) for name in names)
 
 
 # What the kernel says of this process -----------------------------------------------------------
@@ -129,6 +191,12 @@ def pool_mappings() -> list[tuple[int, int]]:
             begin, end = line.split()[0].split("-")
             ranges.append((int(begin, 16), int(end, 16)))
     return ranges
+
+
+def lies_in_a_pool(tensor: torch.Tensor) -> bool:
+    begin = tensor.data_ptr()
+    last = (tensor[-1] if tensor.ndim > 1 else tensor)[-1:].data_ptr()
+    return any(low <= begin and last < high for low, high in pool_mappings())
 
 
 def device_bytes() -> int:

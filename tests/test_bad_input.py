@@ -6,7 +6,13 @@ import os
 
 import pytest
 import torch
-from support import random_bytes, run_program, write_file
+from support import (
+    REFUSES_DIRECT,
+    dataset_of_100_bytes,
+    random_bytes,
+    run_program,
+    write_file,
+)
 
 from torch_s3io import (
     AccessError,
@@ -20,12 +26,6 @@ from torch_s3io import (
     RecordDataset,
 )
 
-REFUSES_DIRECT = "/sys/kernel/mm/transparent_hugepage/enabled"  # sysfs has no direct reads
-
-
-def make(paths, **options):
-    return RecordDataset(paths, **{"dtype": "u1", "shape": 100, **options})
-
 
 @pytest.fixture
 def path(disk):
@@ -35,44 +35,44 @@ def path(disk):
 def test_a_missing_file_is_not_found(disk, path):
     for paths in (disk / "no.bin", [path, disk / "no.bin"], disk / "no" / "x.bin", path / "x.bin"):
         with pytest.raises(NotFoundError, match=r"no\.bin|x\.bin") as caught:
-            make(paths)
+            dataset_of_100_bytes(paths)
         assert isinstance(caught.value, FileNotFoundError)
 
 
 def test_a_dangling_link_is_not_found(disk):
     (disk / "link.bin").symlink_to(disk / "gone")
     with pytest.raises(NotFoundError, match=r"link\.bin"):
-        make(disk / "link.bin")
+        dataset_of_100_bytes(disk / "link.bin")
 
 
 def test_a_link_to_a_file_is_read(disk, path):
     (disk / "link.bin").symlink_to(path)
-    (batch,) = make(disk / "link.bin")
+    (batch,) = dataset_of_100_bytes(disk / "link.bin")
     assert batch.numpy().tobytes() == path.read_bytes()
 
 
 def test_a_pattern_that_matches_nothing_is_not_found(disk):
     with pytest.raises(NotFoundError, match=r"\*\.bin"):
-        make(f"{disk}/*.bin")
+        dataset_of_100_bytes(f"{disk}/*.bin")
     (disk / "folder.bin").mkdir()
     with pytest.raises(NotFoundError, match=r"\*\.bin"):
-        make(f"{disk}/*.bin")
+        dataset_of_100_bytes(f"{disk}/*.bin")
 
 
 def test_no_paths_at_all_are_not_found():
     with pytest.raises(NotFoundError, match="paths is empty"):
-        make([])
+        dataset_of_100_bytes([])
 
 
 @pytest.mark.parametrize("paths", [3, None, [3], [None], [""], "", ["a\0b"], [b"a\0b"], [["a"]]])
 def test_what_is_no_path_is_refused(paths):
     with pytest.raises(ConfigError, match="path"):
-        make(paths)
+        dataset_of_100_bytes(paths)
 
 
 def test_a_folder_is_refused_with_a_pattern_to_use_instead(disk):
     with pytest.raises(ConfigError, match=r"is a directory.*\*") as caught:
-        make(disk)
+        dataset_of_100_bytes(disk)
     assert isinstance(caught.value, ValueError)
 
 
@@ -89,21 +89,21 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(disk, kind):
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         listener.close()
-    for attempt in (make, FileStore().get, FileStore().stat):
+    for attempt in (dataset_of_100_bytes, FileStore().get, FileStore().stat):
         with pytest.raises(ConfigError, match=r"special.*not a regular file"):
             attempt(path)
 
 
 def test_a_path_that_is_too_long_is_refused(disk):
     with pytest.raises(Error, match="ENAMETOOLONG"):
-        make(disk / ("x" * 300))
+        dataset_of_100_bytes(disk / ("x" * 300))
 
 
 def test_a_loop_of_links_is_refused(disk):
     (disk / "a").symlink_to(disk / "b")
     (disk / "b").symlink_to(disk / "a")
     with pytest.raises(Error, match="ELOOP"):
-        make(disk / "a")
+        dataset_of_100_bytes(disk / "a")
 
 
 def test_a_file_that_may_not_be_read_is_an_access_error(public_folder, needs_root):
@@ -144,24 +144,24 @@ def test_a_remainder_is_refused_with_file_size_record_size_and_remainder(disk):
     write_file(disk / "good.bin", bytes(300))
     write_file(disk / "odd.bin", bytes(1037))
     with pytest.raises(DataError, match=r"odd\.bin.*1037 bytes.*100 bytes.*remainder of 37") as e:
-        make(f"{disk}/*.bin")
+        dataset_of_100_bytes(f"{disk}/*.bin")
     assert isinstance(e.value, ValueError)
     with pytest.raises(DataError, match=r"odd\.bin.*1037 bytes.*header of 30.*remainder of 7"):
-        make(disk / "odd.bin", header_bytes=30)
-    assert make(disk / "odd.bin", header_bytes=37).num_records == 10
+        dataset_of_100_bytes(disk / "odd.bin", header_bytes=30)
+    assert dataset_of_100_bytes(disk / "odd.bin", header_bytes=37).num_records == 10
 
 
 def test_a_file_shorter_than_its_header_is_refused(disk, path):
     with pytest.raises(DataError, match=r"x\.bin.*1000 bytes.*header_bytes=1001"):
-        make(path, header_bytes=1001)
+        dataset_of_100_bytes(path, header_bytes=1001)
 
 
 def test_a_set_without_records_is_refused_and_an_empty_file_among_others_is_not(disk, path):
     empty = write_file(disk / "empty.bin", b"")
     for paths, options in (([empty], {}), ([empty, empty], {}), ([path], {"header_bytes": 1000})):
         with pytest.raises(DataError, match="no records"):
-            make(paths, **options)
-    assert make([empty, path, empty]).num_records == 10
+            dataset_of_100_bytes(paths, **options)
+    assert dataset_of_100_bytes([empty, path, empty]).num_records == 10
 
 
 def test_a_file_system_without_direct_reads_is_refused_under_require():
@@ -219,7 +219,16 @@ def test_a_file_system_without_direct_reads_is_read_through_the_cache_under_auto
             raise SystemExit("require was not an error")
         quiet = RecordDataset(path, dtype="u1", shape=1000, direct="off")
         assert b"".join(batch.numpy().tobytes() for batch in quiet) == data
-        assert FileStore().get(path).numpy().tobytes() == data
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            store = FileStore()
+            assert store.get(path).numpy().tobytes() == data
+            assert store.get_range(path, 5, 10).numpy().tobytes() == data[5:15]
+            assert FileStore(FileSystemConfig(direct_io="off")).get(path).numel() == 100_000
+        assert len(caught) == 1 and "x.bin" in str(caught[0].message), caught
+        assert "refuses O_DIRECT" in str(caught[0].message)
+        assert store.stats()["buffered_bytes"] == 100_010, store.stats()
         print("done")
     """
     output = run_program(source, disk)
@@ -231,7 +240,9 @@ def test_a_file_system_without_direct_reads_is_read_through_the_cache_under_auto
 def test_a_bad_file_among_workers_files_is_found_before_any_worker_starts(disk, path):
     write_file(disk / "y.bin", bytes(150))
     with pytest.raises(DataError, match=r"y\.bin"):
-        torch.utils.data.DataLoader(make(f"{disk}/*.bin"), batch_size=None, num_workers=2)
+        torch.utils.data.DataLoader(
+            dataset_of_100_bytes(f"{disk}/*.bin"), batch_size=None, num_workers=2
+        )
 
 
 def test_access_errors_are_permission_errors():

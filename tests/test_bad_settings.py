@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from support import random_bytes, write_file
+from support import dataset_of_100_bytes, random_bytes, write_file
 
 from torch_s3io import (
     BufferPoolConfig,
@@ -11,12 +11,6 @@ from torch_s3io import (
     DataError,
     RecordDataset,
 )
-
-REFUSES_DIRECT = "/sys/kernel/mm/transparent_hugepage/enabled"  # sysfs has no direct reads
-
-
-def make(paths, **options):
-    return RecordDataset(paths, **{"dtype": "u1", "shape": 100, **options})
 
 
 @pytest.fixture
@@ -59,7 +53,7 @@ def path(disk):
 )
 def test_a_nonsensical_setting_is_refused_by_its_name_and_at_once(path, setting, value):
     with pytest.raises(ConfigError, match=setting):
-        make(path, **{setting: value})
+        dataset_of_100_bytes(path, **{setting: value})
 
 
 @pytest.mark.parametrize("batch_size", [10**12, 1 << 46, 1 << 61])
@@ -69,49 +63,51 @@ def test_a_batch_beyond_all_memory_is_refused(disk, batch_size, pool):
     sparse.touch()
     os.truncate(sparse, 8 * 10**12)  # takes no space
     with pytest.raises((ConfigError, MemoryError), match=r"batch|buffer"):
-        list(make(sparse, batch_size=batch_size, pool=pool))
+        list(dataset_of_100_bytes(sparse, batch_size=batch_size, pool=pool))
 
 
 @pytest.mark.parametrize("pool", ["auto", None])
 def test_a_batch_size_beyond_the_number_of_records_is_one_batch(path, pool):
-    (batch,) = list(make(path, batch_size=1 << 40, pool=pool))
-    assert len(batch) == make(path).num_records
+    (batch,) = list(dataset_of_100_bytes(path, batch_size=1 << 40, pool=pool))
+    assert len(batch) == dataset_of_100_bytes(path).num_records
 
 
 def test_an_unknown_setting_is_a_type_error(path):
     with pytest.raises(TypeError, match="batchsize"):
-        make(path, batchsize=4)
+        dataset_of_100_bytes(path, batchsize=4)
     with pytest.raises(TypeError):
         RecordDataset(path, "u1")
 
 
 def test_a_record_larger_than_the_file_is_refused(path):
     with pytest.raises((DataError, ConfigError), match=r"x\.bin|record"):
-        make(path, shape=(1 << 40, 1 << 40))
+        dataset_of_100_bytes(path, shape=(1 << 40, 1 << 40))
 
 
 def test_a_pool_smaller_than_a_batch_says_how_much_a_batch_needs(path):
     with pytest.raises(ConfigError, match=r"BufferPoolConfig.buffer_size is 512 .*10 records") as e:
-        make(path, batch_size=10, pool=BufferPoolConfig(capacity=4, buffer_size=512))
+        dataset_of_100_bytes(
+            path, batch_size=10, pool=BufferPoolConfig(capacity=4, buffer_size=512)
+        )
     needed = int(str(e.value).split("needs ")[1].split()[0])
     assert 1000 <= needed <= 1000 + 3 * 65536
     too_small = BufferPoolConfig(capacity=4, buffer_size=needed - 1)
     with pytest.raises(ConfigError, match=str(needed)):
-        make(path, batch_size=10, pool=too_small)
+        dataset_of_100_bytes(path, batch_size=10, pool=too_small)
     pool = BufferPoolConfig(capacity=4, buffer_size=needed)
-    (batch,) = make(path, batch_size=10, pool=pool)
+    (batch,) = dataset_of_100_bytes(path, batch_size=10, pool=pool)
     assert batch.numpy().tobytes() == path.read_bytes()
 
 
 def test_a_pool_larger_than_the_memory_is_refused_with_the_numbers(path):
     pool = BufferPoolConfig(capacity=1 << 14, buffer_size=1 << 31)
     with pytest.raises(ConfigError, match=rf"{1 << 45} bytes.*available.*capacity"):
-        make(path, pool=pool)
+        dataset_of_100_bytes(path, pool=pool)
 
 
 def test_a_pool_that_is_not_aligned_enough_is_refused_by_its_name(path):
     pool = BufferPoolConfig(capacity=4, buffer_size=1 << 20, alignment=8)
     with pytest.raises(ConfigError, match=r"BufferPoolConfig\.alignment is 8"):
-        list(make(path, direct="require", pool=pool))
-    (batch,) = make(path, direct="off", pool=pool)
+        list(dataset_of_100_bytes(path, direct="require", pool=pool))
+    (batch,) = dataset_of_100_bytes(path, direct="off", pool=pool)
     assert batch.numpy().tobytes() == path.read_bytes()

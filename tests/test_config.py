@@ -62,6 +62,12 @@ def test_high_performance_has_a_pool_and_larger_ranges():
     assert config.range_engine.max_concurrent_ranges > RangeEngineConfig().max_concurrent_ranges
 
 
+def test_the_defaults_are_those_of_the_core():
+    assert FileSystemConfig._ready_made("default") == FileSystemConfig()
+    with pytest.raises(ConfigError, match="slow"):
+        FileSystemConfig._ready_made("slow")
+
+
 def test_total_bytes_is_what_the_whole_pool_takes():
     assert BufferPoolConfig(capacity=3, buffer_size=5).total_bytes == 15
 

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import event, given, settings
-from support import make_cold, random_bytes, write_file
+from support import ENGINES, make_cold, random_bytes, write_file
 
-from torch_s3io import _C, BufferPoolConfig, RecordDataset
+from torch_s3io import BufferPoolConfig, RecordDataset
 
-ENGINES = ["threads"] if _C.uring_unavailable_reason() else ["uring", "threads"]
 MOST_BYTES = 3_000_000
 
 

@@ -9,7 +9,21 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from support import make_cold, make_warm, nothing_leaked, random_bytes, run_program, write_file
+from support import (
+    ENGINES,
+    ERRNOS,
+    RETRIED,
+    SHORT,
+    failing,
+    make_cold,
+    make_warm,
+    names_errno,
+    nothing_leaked,
+    random_bytes,
+    run_program,
+    write_file,
+    write_records,
+)
 
 from torch_s3io import (
     _C,
@@ -21,29 +35,6 @@ from torch_s3io import (
 )
 
 RECORD_BYTES = 3000
-ENGINES = ["threads"] if _C.uring_unavailable_reason() else ["uring", "threads"]
-RETRIED = {errno.EINTR, errno.EAGAIN}
-ERRNOS = [
-    errno.EIO,
-    errno.EINTR,
-    errno.EAGAIN,
-    errno.EINVAL,
-    errno.ENOMEM,
-    errno.EBADF,
-    errno.EFAULT,
-    errno.ESTALE,
-    errno.ENODATA,
-    errno.EOPNOTSUPP,
-    errno.ETIMEDOUT,
-]
-
-
-def failing(error_number: int) -> tuple[int, bool, bool]:
-    return (error_number, False, False)
-
-
-SHORT = (0, True, False)
-LOST = (0, False, True)
 
 
 @pytest.fixture
@@ -51,9 +42,8 @@ def files(disk):
     """Three files of 40 records, warm, and what numpy sees in them."""
     arrays = []
     for number in range(3):
-        data = random_bytes(40 * RECORD_BYTES, number)
-        make_warm(write_file(disk / f"{number}.bin", data))
-        arrays.append(np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES))
+        arrays.append(write_records(disk / f"{number}.bin", 40, RECORD_BYTES, number))
+        make_warm(disk / f"{number}.bin")
     return f"{disk}/*.bin", np.concatenate(arrays)
 
 
@@ -105,16 +95,40 @@ def test_whichever_read_fails_the_bytes_are_right_or_the_error_is_typed(
             error = read(dataset, array)
             check_clean(dataset)
             del dataset
-        if error_number in RETRIED:
-            assert error is None
+        if error_number in RETRIED or direct == "auto":
+            assert error is None  # what the page cache fails to give is read directly
         elif error_number == errno.EINVAL and direct == "require":
             assert type(error) is DirectIOError
         else:
             assert type(error) is ReadError
         if error is not None:
             assert ".bin" in str(error)
-            names = (os.strerror(error_number), errno.errorcode[error_number])
-            assert any(name in str(error) for name in names)
+            assert names_errno(error, error_number)
+
+
+@pytest.mark.parametrize("error_number", [errno.EIO, errno.ENOMEM, errno.ESTALE])
+def test_what_the_page_cache_fails_to_give_is_read_directly(disk, engine, error_number):
+    array = write_records(disk / "x.bin", 40, RECORD_BYTES)
+    make_warm(disk / "x.bin")
+    plan = _C.FaultPlan(by_number={0: failing(error_number)})
+    dataset = make(disk / "x.bin", plan, engine=engine)
+    assert read(dataset, array) is None
+    stats = dataset.stats()
+    assert stats["retries"] == 1
+    assert stats["direct_bytes"] > 0
+    assert stats["cached_bytes"] > 0
+
+
+@pytest.mark.parametrize("error_number", [errno.EIO, errno.ENOMEM])
+def test_an_error_of_the_direct_read_is_final(disk, engine, error_number):
+    """Whether it came first, or after one through the page cache."""
+    array = write_records(disk / "x.bin", 10, RECORD_BYTES)  # one read
+    for prepare, failures in ((make_cold, 1), (make_warm, 2)):
+        prepare(disk / "x.bin")
+        plan = _C.FaultPlan(by_number={number: failing(error_number) for number in range(failures)})
+        error = read(make(disk / "x.bin", plan, engine=engine), array)
+        assert type(error) is ReadError
+        assert names_errno(error, error_number)
 
 
 def test_whichever_read_is_short_the_bytes_are_right(files, engine, direct):

@@ -15,12 +15,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from support import (
+    ENGINES,
+    MIB,
     random_bytes,
+    store_with,
     write_file,
 )
 
 from torch_s3io import (
-    _C,
     BufferPoolConfig,
     ConfigError,
     Error,
@@ -31,13 +33,7 @@ from torch_s3io import (
     RangeError,
 )
 
-MIB = 1 << 20
-ENGINES = ["threads"] if _C.uring_unavailable_reason() else ["uring", "threads"]
 POOL = BufferPoolConfig(capacity=2, buffer_size=256 * 1024)
-
-
-def store_with(engine="auto", **fields) -> FileStore:
-    return FileStore(FileSystemConfig(**fields), engine=engine)
 
 
 @settings(max_examples=80)

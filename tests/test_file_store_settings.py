@@ -6,6 +6,7 @@ import gc
 
 import pytest
 from support import (
+    MIB,
     cached_pages,
     holds_soon,
     is_direct,
@@ -13,27 +14,19 @@ from support import (
     open_files,
     pool_mappings,
     random_bytes,
+    store_with,
     thread_ids,
     write_file,
 )
 
 from torch_s3io import (
-    _C,
     BufferPoolConfig,
     ConfigError,
-    FileStore,
-    FileSystemConfig,
     PoolTimeoutError,
     RangeEngineConfig,
 )
 
-MIB = 1 << 20
-ENGINES = ["threads"] if _C.uring_unavailable_reason() else ["uring", "threads"]
 POOL = BufferPoolConfig(capacity=2, buffer_size=256 * 1024)
-
-
-def store_with(engine="auto", **fields) -> FileStore:
-    return FileStore(FileSystemConfig(**fields), engine=engine)
 
 
 @pytest.fixture

@@ -9,42 +9,24 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from support import pool_mappings, random_bytes, write_file
+from support import lies_in_a_pool, pool_mappings, small_batches, small_pool, write_records
 from torch.utils.data import DataLoader
 
-from torch_s3io import BufferPoolConfig, RecordDataset
+from torch_s3io import BufferPoolConfig
 
-RECORD_BYTES = 1000
 SPILLS = "the batches that are still referenced"
 
 
 @pytest.fixture
 def files(disk):
-    """One file of 200 records and what numpy sees in it."""
-    data = random_bytes(200 * RECORD_BYTES)
-    path = write_file(disk / "x.bin", data)
-    return path, np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES)
-
-
-def small_pool(capacity: int) -> BufferPoolConfig:
-    return BufferPoolConfig(capacity=capacity, buffer_size=32 * 1024)
-
-
-def make(path, **options):
-    options = {"batch_size": 10, "pool": small_pool(4), **options}
-    return RecordDataset(path, dtype="u1", shape=RECORD_BYTES, **options)
-
-
-def lies_in_a_pool(tensor: torch.Tensor) -> bool:
-    begin = tensor.data_ptr()
-    last = (tensor[-1] if tensor.ndim > 1 else tensor)[-1:].data_ptr()
-    return any(low <= begin and last < high for low, high in pool_mappings())
+    """One file of 200 records of 1000 bytes, and what numpy sees in it."""
+    return disk / "x.bin", write_records(disk / "x.bin", 200, 1000)
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 3, 4, 8])
 def test_every_batch_may_be_kept_counted_and_warned_of_once(files, capacity):
     path, array = files
-    dataset = make(path, pool=small_pool(capacity))
+    dataset = small_batches(path, pool=small_pool(capacity))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         batches = list(dataset)
@@ -58,14 +40,14 @@ def test_every_batch_may_be_kept_counted_and_warned_of_once(files, capacity):
     in_pool = sum(lies_in_a_pool(batch) for batch in batches)
     assert stats["spilled_batches"] == 20 - in_pool
     assert in_pool == stats["pool_in_use"] < capacity
-    assert stats["copied_bytes"] >= stats["spilled_batches"] * 10 * RECORD_BYTES
+    assert stats["copied_bytes"] >= stats["spilled_batches"] * 10 * 1000
     del batches
     assert dataset.stats()["pool_in_use"] == 0
 
 
 def test_a_second_epoch_runs_while_all_batches_of_the_first_are_held(files):
     path, array = files
-    dataset = make(path)
+    dataset = small_batches(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", SPILLS)
         first = list(dataset)
@@ -76,7 +58,7 @@ def test_a_second_epoch_runs_while_all_batches_of_the_first_are_held(files):
 
 def test_a_loader_without_workers_yields_the_same_tensors(files):
     path, array = files
-    dataset = make(path, pool=small_pool(64))
+    dataset = small_batches(path, pool=small_pool(64))
     batches = list(DataLoader(dataset, batch_size=None))
     assert all(lies_in_a_pool(batch) for batch in batches)
     np.testing.assert_array_equal(torch.cat(batches).numpy(), array)
@@ -84,7 +66,7 @@ def test_a_loader_without_workers_yields_the_same_tensors(files):
 
 def test_two_iterators_of_one_data_set_run_side_by_side(files, engine):
     path, array = files
-    dataset = make(path, engine=engine)
+    dataset = small_batches(path, engine=engine)
     left, right = [], []
     for one, other in zip(dataset, dataset, strict=True):
         assert one.data_ptr() != other.data_ptr()
@@ -98,7 +80,9 @@ def test_two_iterators_of_one_data_set_run_side_by_side(files, engine):
 
 def test_iterators_may_nest(files):
     path, array = files
-    dataset = make(path, batch_size=50, pool=BufferPoolConfig(capacity=3, buffer_size=1 << 18))
+    dataset = small_batches(
+        path, batch_size=50, pool=BufferPoolConfig(capacity=3, buffer_size=1 << 18)
+    )
     outer = []
     for batch in dataset:
         inner = torch.cat([other.clone() for other in dataset])
@@ -109,17 +93,17 @@ def test_iterators_may_nest(files):
 
 def test_two_data_sets_run_side_by_side(files, disk):
     path, array = files
-    other_data = random_bytes(200 * RECORD_BYTES, 1)
-    other = make(write_file(disk / "y.bin", other_data))
-    pairs = [(a.clone(), b.clone()) for a, b in zip(make(path), other, strict=True)]
+    other_array = write_records(disk / "y.bin", 200, 1000, seed=1)
+    other = small_batches(disk / "y.bin")
+    pairs = [(a.clone(), b.clone()) for a, b in zip(small_batches(path), other, strict=True)]
     np.testing.assert_array_equal(torch.cat([a for a, _ in pairs]).numpy(), array)
-    assert torch.cat([b for _, b in pairs]).numpy().tobytes() == other_data
+    assert torch.cat([b for _, b in pairs]).numpy().tobytes() == other_array.tobytes()
 
 
 @pytest.mark.parametrize("batch_size", [None, 10])
 def test_after_a_break_the_next_iteration_begins_at_the_first_record(files, batch_size):
     path, array = files
-    dataset = make(path, batch_size=batch_size, pool="auto")
+    dataset = small_batches(path, batch_size=batch_size, pool="auto")
     for stop_at in (0, 1, 7, 19):
         for number, batch in enumerate(dataset):
             wanted = array[number] if batch_size is None else array[number * 10 : number * 10 + 10]
@@ -132,7 +116,7 @@ def test_after_a_break_the_next_iteration_begins_at_the_first_record(files, batc
 
 def test_a_closed_generator_gives_everything_back(files, engine):
     path, _ = files
-    dataset = make(path, engine=engine)
+    dataset = small_batches(path, engine=engine)
     threads = threading.active_count()
     iterator = iter(dataset)
     batch = next(iterator)
@@ -147,7 +131,7 @@ def test_a_closed_generator_gives_everything_back(files, engine):
 
 def test_an_iterator_that_is_never_started_starts_nothing(files):
     path, _ = files
-    dataset = make(path)
+    dataset = small_batches(path)
     iterator = iter(dataset)
     assert pool_mappings() == []
     del iterator
@@ -160,7 +144,7 @@ def test_an_exception_in_transform_ends_the_iteration_cleanly(files):
     def fail(batch):
         raise ZeroDivisionError("of the user")
 
-    dataset = make(path, transform=fail)
+    dataset = small_batches(path, transform=fail)
     with pytest.raises(ZeroDivisionError, match="of the user"):
         next(iter(dataset))
     gc.collect()
@@ -169,7 +153,7 @@ def test_an_exception_in_transform_ends_the_iteration_cleanly(files):
 
 def test_batches_die_in_other_threads(files):
     path, array = files
-    dataset = make(path)
+    dataset = small_batches(path)
     held: list[torch.Tensor] = []
     failures = []
 

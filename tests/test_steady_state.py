@@ -12,16 +12,21 @@ import pytest
 from support import make_warm, random_bytes, run_program, write_file
 
 SOURCE = Path(__file__).with_name("interposer.c")
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def build_library(source: Path, folder: Path) -> Path:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler, "a C compiler is needed, as for the package itself"
+    library = folder / f"{source.stem}.so"
+    command = [compiler, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-ldl"]
+    subprocess.run([*command, str(source), "-o", str(library)], check=True, timeout=60)
+    return library
 
 
 @pytest.fixture(scope="module")
 def interposer(tmp_path_factory) -> Path:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    assert compiler, "a C compiler is needed, as for the package itself"
-    library = tmp_path_factory.mktemp("interposer") / "interposer.so"
-    command = [compiler, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-ldl"]
-    subprocess.run([*command, str(SOURCE), "-o", str(library)], check=True, timeout=60)
-    return library
+    return build_library(SOURCE, tmp_path_factory.mktemp("interposer"))
 
 
 MEASURE = """
@@ -93,6 +98,46 @@ def test_a_batch_allocates_nothing_in_the_core_and_faults_in_no_page(disk, inter
             assert 0 < counted["mine"] <= BATCHES * tensors * MOST_PER_TENSOR, combination
             assert counted["others"] < BATCHES / 2, combination
             assert counted["faults"] < BATCHES / 2 + 3 * most, combination
+
+
+COUNT_BY_CALLER = """
+    import json, sys
+    sys.path.insert(0, sys.argv[1])
+    from count_per_read import Symbols, batches, count, store_reads
+
+    readers = {
+        "batch": batches(sys.argv[2], 4096, 16, pooled=True),
+        "large batch": batches(sys.argv[2], 1 << 20, 2, pooled=True),
+        "range": store_reads(sys.argv[2], 1 << 16, pooled=True),
+        "large range": store_reads(sys.argv[2], 8 << 20, pooled=True),  # split
+        "range without a pool": store_reads(sys.argv[2], 1 << 16, pooled=False),
+    }
+    for reader in readers.values():
+        for _ in range(40):
+            next(reader)
+    symbols = Symbols()
+    counts = {name: [] for name in readers}
+    for _ in range(6):
+        for name, reader in readers.items():
+            counts[name].append(count(lambda: next(reader), 10, symbols))
+    print(json.dumps(counts))
+"""
+
+
+def test_neither_side_allocates_in_the_core_for_a_batch_or_a_range_of_a_store(disk, tmp_path):
+    """By the code that calls the allocator, in the reading and in the calling thread."""
+    if shutil.which("nm") is None:
+        pytest.skip("NM IS NOT INSTALLED: allocations are not counted by caller")
+    library = build_library(BENCHMARKS / "count_allocations.c", tmp_path)
+    path = write_file(disk / "x.bin", random_bytes(32 << 20))
+    source = COUNT_BY_CALLER
+    output = run_program(source, BENCHMARKS, path, env={"LD_PRELOAD": str(library)})
+    counts = json.loads(output)
+    for name, rounds in counts.items():
+        assert min(counted["bindings"] + counted["torch"] for counted in rounds) > 0, name
+        # A round may see the start of an epoch, which makes a thread and its ring.
+        least = min(rounds, key=lambda counted: counted["core"])
+        assert (least["core"] > 0) == (name == "range without a pool"), (name, least)
 
 
 def test_sync_writes_decides_whether_put_waits_for_the_device(disk, interposer):

@@ -7,40 +7,30 @@ import gc
 import numpy as np
 import pytest
 import torch
-from support import holds_soon, pool_mappings, random_bytes, write_file
+from support import (
+    holds_soon,
+    lies_in_a_pool,
+    pool_mappings,
+    random_bytes,
+    small_batches,
+    write_file,
+    write_records,
+)
 
 from torch_s3io import BufferPoolConfig, RecordDataset
 
-RECORD_BYTES = 1000
 SPILLS = "the batches that are still referenced"
 
 
 @pytest.fixture
 def files(disk):
-    """One file of 200 records and what numpy sees in it."""
-    data = random_bytes(200 * RECORD_BYTES)
-    path = write_file(disk / "x.bin", data)
-    return path, np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES)
-
-
-def small_pool(capacity: int) -> BufferPoolConfig:
-    return BufferPoolConfig(capacity=capacity, buffer_size=32 * 1024)
-
-
-def make(path, **options):
-    options = {"batch_size": 10, "pool": small_pool(4), **options}
-    return RecordDataset(path, dtype="u1", shape=RECORD_BYTES, **options)
-
-
-def lies_in_a_pool(tensor: torch.Tensor) -> bool:
-    begin = tensor.data_ptr()
-    last = (tensor[-1] if tensor.ndim > 1 else tensor)[-1:].data_ptr()
-    return any(low <= begin and last < high for low, high in pool_mappings())
+    """One file of 200 records of 1000 bytes, and what numpy sees in it."""
+    return disk / "x.bin", write_records(disk / "x.bin", 200, 1000)
 
 
 def test_a_batch_lies_in_the_mapping_of_the_pool(files, engine, direct):
     path, array = files
-    dataset = make(path, engine=engine, direct=direct)
+    dataset = small_batches(path, engine=engine, direct=direct)
     count = 0
     for batch in dataset:
         assert lies_in_a_pool(batch)
@@ -51,7 +41,7 @@ def test_a_batch_lies_in_the_mapping_of_the_pool(files, engine, direct):
 
 def test_without_a_pool_a_batch_has_memory_of_its_own(files):
     path, array = files
-    dataset = make(path, pool=None)
+    dataset = small_batches(path, pool=None)
     batches = list(dataset)
     assert pool_mappings() == []
     np.testing.assert_array_equal(torch.cat(batches).numpy(), array)
@@ -99,7 +89,9 @@ def test_one_record_per_file_is_read_without_a_copy(disk):
 
 def test_the_buffer_goes_back_when_the_last_view_dies(files):
     path, array = files
-    dataset = make(path, batch_size=100, pool=BufferPoolConfig(capacity=4, buffer_size=1 << 18))
+    dataset = small_batches(
+        path, batch_size=100, pool=BufferPoolConfig(capacity=4, buffer_size=1 << 18)
+    )
     iterator = iter(dataset)
     batch = next(iterator)
     view = batch[7:9, 10:20].T
@@ -118,7 +110,7 @@ def test_the_buffer_goes_back_when_the_last_view_dies(files):
 
 def test_samples_share_a_buffer_that_goes_back_with_the_last_of_them(files):
     path, array = files
-    dataset = make(path, batch_size=None, pool="auto")
+    dataset = small_batches(path, batch_size=None, pool="auto")
     samples = list(dataset)
     assert all(lies_in_a_pool(sample.unsqueeze(0)) for sample in samples)
     last = samples[-1]
@@ -131,7 +123,7 @@ def test_samples_share_a_buffer_that_goes_back_with_the_last_of_them(files):
 
 def test_the_memory_outlives_the_data_set(files):
     path, array = files
-    dataset = make(path)
+    dataset = small_batches(path)
     batch = next(iter(dataset))
     del dataset
     gc.collect()
@@ -145,7 +137,7 @@ def test_a_batch_may_be_written_to_and_the_file_keeps_its_bytes(files):
     path, array = files
     for _ in range(2):
         position = 0
-        for batch in make(path):
+        for batch in small_batches(path):
             batch.add_(1)
             wanted = array[position : position + len(batch)] + 1
             np.testing.assert_array_equal(batch.numpy(), wanted)
@@ -156,5 +148,5 @@ def test_a_batch_may_be_written_to_and_the_file_keeps_its_bytes(files):
 @pytest.mark.needs_cuda
 def test_a_batch_moves_to_the_device(files):
     path, array = files
-    moved = [batch.to("cuda") for batch in make(path)]
+    moved = [batch.to("cuda") for batch in small_batches(path)]
     np.testing.assert_array_equal(torch.cat(moved).cpu().numpy(), array)

@@ -6,6 +6,7 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from . import _C
 from .errors import ConfigError
 
 DirectMode = Literal["auto", "require", "off"]
@@ -149,15 +150,23 @@ class FileSystemConfig:
     @classmethod
     def high_performance(cls) -> FileSystemConfig:
         """Direct reads where possible, pooled buffers, 4 MiB ranges, 32 of them at once."""
-        ranges = RangeEngineConfig(
-            chunk_size=4 * MIB, max_concurrent_ranges=32, min_split_size=8 * MIB
+        return cls._ready_made("high_performance")
+
+    @classmethod
+    def _ready_made(cls, name: str) -> FileSystemConfig:
+        """What the C++ constructor of that name makes."""
+        settings = _C.file_system_config(name)
+        ranges, pool = settings.pop("range_engine"), settings.pop("buffer_pool")
+        return cls(
+            range_engine=RangeEngineConfig(**ranges),
+            buffer_pool=None if pool is None else BufferPoolConfig(**pool),
+            **settings,
         )
-        return cls(range_engine=ranges, buffer_pool=BufferPoolConfig())
 
 
 def _direct_io(cls: type[FileSystemConfig]) -> FileSystemConfig:
     """O_DIRECT required, and a pool of 32 buffers of 64 MiB, page-aligned."""
-    return cls(direct_io="require", buffer_pool=BufferPoolConfig())
+    return cls._ready_made("direct_io")
 
 
 # Note: `direct_io` is a field and a constructor. An instance finds its field first; the class has

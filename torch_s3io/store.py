@@ -33,10 +33,17 @@ class FileStore:
     Args:
         config: How to read; see FileSystemConfig.
         engine: ``"uring"``, ``"threads"``, or ``"auto"``: io_uring where the kernel allows it.
+
+    Where ``"auto"`` falls back, for O_DIRECT or for io_uring, the read that notices warns of it: a
+    RuntimeWarning, once per store.
     """
 
     def __init__(
-        self, config: FileSystemConfig | None = None, *, engine: EngineKind = "auto"
+        self,
+        config: FileSystemConfig | None = None,
+        *,
+        engine: EngineKind = "auto",
+        _faults: Any = None,  # tests only: a _C.FaultPlan
     ) -> None:
         config = FileSystemConfig() if config is None else config
         if not isinstance(config, FileSystemConfig):
@@ -44,9 +51,9 @@ class FileStore:
         check_choice("engine", engine, EngineKind)
         self.config = config
         self.engine = engine
-        self._store = self._make()
+        self._store = self._make(_faults)
 
-    def _make(self) -> _C.FileStore:
+    def _make(self, faults: Any = None) -> _C.FileStore:
         config, ranges, pool = self.config, self.config.range_engine, self.config.buffer_pool
         return _C.FileStore(
             direct_io=config.direct_io,
@@ -60,6 +67,7 @@ class FileStore:
             range_timeout_s=ranges.range_timeout,
             buffer_pool=None if pool is None else (pool.capacity, pool.buffer_size, pool.alignment),
             engine=self.engine,
+            faults=faults,
         )
 
     def get(self, path: str | os.PathLike[str]) -> torch.Tensor:

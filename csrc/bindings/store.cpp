@@ -18,7 +18,8 @@ std::unique_ptr<FileStore> make_file_store(
     const std::string& direct_io, int64_t alignment, int64_t min_io_size, bool sync_writes,
     bool enable_range_engine, int64_t chunk_size, int64_t max_concurrent_ranges,
     int64_t min_split_size, double range_timeout_s,
-    std::optional<std::tuple<int64_t, int64_t, int64_t>> buffer_pool, const std::string& engine) {
+    std::optional<std::tuple<int64_t, int64_t, int64_t>> buffer_pool, const std::string& engine,
+    std::optional<std::shared_ptr<FaultPlan>> faults) {
   FileSystemConfig config;
   config.direct_io = parse_direct_mode(direct_io);
   config.alignment = alignment;
@@ -30,7 +31,62 @@ std::unique_ptr<FileStore> make_file_store(
     const auto [capacity, buffer_size, pool_alignment] = *buffer_pool;
     config.buffer_pool = BufferPoolConfig{capacity, buffer_size, pool_alignment};
   }
-  return std::make_unique<FileStore>(config, parse_engine_kind(engine));
+  return std::make_unique<FileStore>(config, parse_engine_kind(engine), faults.value_or(nullptr));
+}
+
+FileSystemConfig ready_made_config(const std::string& name) {
+  if (name == "default") return {};
+  if (name == "direct_io") return FileSystemConfig::with_direct_io();
+  if (name == "high_performance") return FileSystemConfig::high_performance();
+  throw Error(ErrorKind::config, message("there is no ready-made configuration '", name, "'"));
+}
+
+const char* name_of(DirectMode mode) {
+  switch (mode) {
+    case DirectMode::automatic:
+      return "auto";
+    case DirectMode::require:
+      return "require";
+    case DirectMode::off:
+      return "off";
+  }
+  return "";
+}
+
+StatsDict config_fields(const std::string& name) {
+  const FileSystemConfig config = ready_made_config(name);
+  StatsDict ranges;
+  ranges["chunk_size"] = config.range_engine.chunk_size;
+  ranges["max_concurrent_ranges"] = config.range_engine.max_concurrent_ranges;
+  ranges["min_split_size"] = config.range_engine.min_split_size;
+  ranges["range_timeout"] = config.range_engine.range_timeout_s;
+  StatsDict fields;
+  fields["direct_io"] = name_of(config.direct_io);
+  fields["alignment"] = py::none();
+  if (config.alignment != 0) fields["alignment"] = config.alignment;
+  fields["min_io_size"] = config.min_io_size;
+  fields["sync_writes"] = config.sync_writes;
+  fields["enable_range_engine"] = config.enable_range_engine;
+  fields["range_engine"] = ranges;
+  fields["buffer_pool"] = py::none();
+  if (config.buffer_pool) {
+    StatsDict pool;
+    pool["capacity"] = config.buffer_pool->capacity;
+    pool["buffer_size"] = config.buffer_pool->buffer_size;
+    pool["alignment"] = config.buffer_pool->alignment;
+    fields["buffer_pool"] = pool;
+  }
+  return fields;
+}
+
+// Says once where an automatic setting fell back, to whoever called FileStore.get.
+void warn_of_fallbacks(FileStore& store) {
+  constexpr int kCallerOfOurCaller = 2;
+  for (const std::string& text : store.take_warnings()) {
+    if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), kCallerOfOurCaller) != 0) {
+      throw py::error_already_set();
+    }
+  }
 }
 
 py::object get(FileStore& store, const std::filesystem::path& path) {
@@ -39,6 +95,7 @@ py::object get(FileStore& store, const std::filesystem::path& path) {
     const NoGil no_gil;
     data = store.get(path.string(), check_signals);
   }
+  warn_of_fallbacks(store);
   return bytes_tensor(std::move(data));
 }
 
@@ -50,6 +107,7 @@ py::object get_range(FileStore& store, const std::filesystem::path& path, int64_
     data = store.get_range(path.string(), ByteRange::checked(offset, length, path.string()),
                            check_signals);
   }
+  warn_of_fallbacks(store);
   return bytes_tensor(std::move(data));
 }
 
@@ -116,7 +174,7 @@ void register_store(py::module_& module) {
       .def(py::init(&make_file_store), py::kw_only(), py::arg("direct_io"), py::arg("alignment"),
            py::arg("min_io_size"), py::arg("sync_writes"), py::arg("enable_range_engine"),
            py::arg("chunk_size"), py::arg("max_concurrent_ranges"), py::arg("min_split_size"),
-           py::arg("range_timeout_s"), py::arg("buffer_pool"), py::arg("engine"))
+           py::arg("range_timeout_s"), py::arg("buffer_pool"), py::arg("engine"), py::arg("faults"))
       .def("get", &get, py::arg("path"))
       .def("get_range", &get_range, py::arg("path"), py::arg("offset"), py::arg("length"))
       .def("put", &put, py::arg("path"), py::arg("data"))
@@ -130,6 +188,9 @@ void register_store(py::module_& module) {
       .def("list", &list, py::arg("prefix"))
       .def("stats", &stats_dict);
 
+  module.def("file_system_config", &config_fields, py::arg("name"),
+             "Fields of a ready-made FileSystemConfig: 'default', 'direct_io', "
+             "'high_performance'.");
   module.def("uring_unavailable_reason", &uring_unavailable_reason,
              "Empty if io_uring works here, else the reason why not.");
 }

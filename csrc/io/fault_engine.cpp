@@ -4,6 +4,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/error.h"
+
 namespace s3io {
 
 FaultEngine::FaultEngine(std::unique_ptr<IoEngine> engine, FaultPlan plan)
@@ -57,6 +59,9 @@ void FaultEngine::release_delayed() {
 }
 
 int FaultEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) {
+  if (plan_.failing_wait >= 0 && waits_++ >= plan_.failing_wait) {
+    throw Error(ErrorKind::read, "the engine cannot wait for its reads");
+  }
   release_delayed();
   if (in_flight_ > 0) {
     std::vector<ReadRequest*> arrived(static_cast<size_t>(depth()));
@@ -74,6 +79,11 @@ int FaultEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds 
   std::copy_n(completed_.begin(), count, done.begin());
   completed_.erase(completed_.begin(), completed_.begin() + static_cast<std::ptrdiff_t>(count));
   return static_cast<int>(count);
+}
+
+std::unique_ptr<IoEngine> with_faults(std::unique_ptr<IoEngine> engine, const FaultPlan* plan) {
+  if (plan == nullptr) return engine;
+  return std::make_unique<FaultEngine>(std::move(engine), *plan);
 }
 
 }  // namespace s3io

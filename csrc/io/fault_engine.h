@@ -27,7 +27,8 @@ struct FaultPlan {
   std::map<int64_t, Fault> by_number = {};  // the n-th read submitted, from 0
   double fault_probability = 0;             // for every other read: one of `random_faults`
   std::vector<Fault> random_faults = {};
-  bool reorder = false;  // completions come in random order
+  bool reorder = false;       // completions come in random order
+  int64_t failing_wait = -1;  // from this call of `wait` on, counted from 0, all of them throw
 };
 
 class FaultEngine final : public IoEngine {
@@ -51,10 +52,14 @@ class FaultEngine final : public IoEngine {
   FaultPlan plan_;
   std::mt19937_64 random_;
   int64_t submitted_ = 0;
+  int64_t waits_ = 0;
   int in_flight_ = 0;                                  // given to the wrapped engine
   std::map<const ReadRequest*, Fault> due_;            // faults of the reads in flight
   std::vector<std::pair<ReadRequest*, int>> delayed_;  // with the calls that are left
   std::vector<ReadRequest*> completed_;                // not yet handed to the caller
 };
+
+// `engine`, misbehaving as `plan` says; itself when there is no plan.
+std::unique_ptr<IoEngine> with_faults(std::unique_ptr<IoEngine> engine, const FaultPlan* plan);
 
 }  // namespace s3io

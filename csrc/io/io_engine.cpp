@@ -65,7 +65,7 @@ EngineKind parse_engine_kind(const std::string& name) {
               message("engine must be 'auto', 'uring' or 'threads', not '", name, "'"));
 }
 
-std::unique_ptr<IoEngine> make_engine(const EngineOptions& options) {
+std::unique_ptr<IoEngine> make_engine(const EngineOptions& options, std::string* fallback_reason) {
   if (options.depth < 1 || options.depth > kMaxDepth) {
     throw Error(ErrorKind::config, message("the number of reads in flight must be between 1 and ",
                                            kMaxDepth, ", not ", options.depth));
@@ -77,6 +77,7 @@ std::unique_ptr<IoEngine> make_engine(const EngineOptions& options) {
     return engine;
   } catch (const Error& error) {
     if (options.kind == EngineKind::uring || error.kind() != ErrorKind::engine) throw;
+    if (fallback_reason != nullptr) *fallback_reason = error.what();
   }
   return std::make_unique<ThreadEngine>(options);
 }

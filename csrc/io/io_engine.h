@@ -63,9 +63,11 @@ struct EngineOptions {
   bool any_thread = false;  // else only the thread that makes the engine may use it
 };
 
-// `automatic` probes io_uring by doing a read, and falls back to threads. Throws Error(engine) when
-// `uring` was asked for and is not to be had; the text says why.
-std::unique_ptr<IoEngine> make_engine(const EngineOptions& options);
+// `automatic` probes io_uring by doing a read, and falls back to threads: `fallback_reason` then
+// says why. Throws Error(engine) when `uring` was asked for and is not to be had; the text says
+// why.
+std::unique_ptr<IoEngine> make_engine(const EngineOptions& options,
+                                      std::string* fallback_reason = nullptr);
 
 // Empty if io_uring works here, else the reason why not.
 std::string uring_unavailable_reason();

@@ -215,6 +215,12 @@ bool ReadQueue::handle_error(Chunk& chunk, int error_number) {
     add(counters_->retries, 1);
     return !retry(chunk, error_number);
   }
+  if (chunk.route == Route::cached && file.can_read_direct()) {
+    // The page is gone again, or there was no memory for another one: ask the device itself.
+    add(counters_->retries, 1);
+    chunk.route = Route::direct;
+    return false;
+  }
   if (error_number == EINVAL && chunk.route == Route::direct && file.can_read_buffered()) {
     file.refuse_direct();
     add(counters_->direct_refused, 1);

@@ -62,7 +62,7 @@ struct ReadCounters {
   std::atomic<int64_t> direct_bytes{0};    // read from the device, over-read included
   std::atomic<int64_t> cached_bytes{0};    // found in the page cache
   std::atomic<int64_t> buffered_bytes{0};  // read through the page cache without asking first
-  std::atomic<int64_t> retries{0};         // reads repeated after EINTR or EAGAIN
+  std::atomic<int64_t> retries{0};         // repeated after EINTR or EAGAIN, or directly after all
   std::atomic<int64_t> short_reads{0};     // reads that were continued
   std::atomic<int64_t> direct_refused{0};  // reads that fell back because O_DIRECT failed
 };

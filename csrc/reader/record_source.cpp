@@ -95,8 +95,7 @@ std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {
 std::unique_ptr<IoEngine> RecordSource::make_engine(bool any_thread) const {
   auto engine = s3io::make_engine(
       {.kind = options_.engine, .depth = options_.depth, .any_thread = any_thread});
-  if (options_.faults == nullptr) return engine;
-  return std::make_unique<FaultEngine>(std::move(engine), *options_.faults);
+  return with_faults(std::move(engine), options_.faults.get());
 }
 
 ReadQueueOptions RecordSource::queue_options() const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <mutex>
 #include <system_error>
 #include <utility>
 
@@ -28,15 +29,33 @@ int64_t checked_alignment(const FileSystemConfig& config) {
 
 }  // namespace
 
+FileSystemConfig FileSystemConfig::with_direct_io() {
+  return {.direct_io = DirectMode::require,
+          .range_engine = {},
+          .buffer_pool = BufferPoolConfig{
+              .capacity = 32, .buffer_size = int64_t{64} << 20, .alignment = kPageBytes}};
+}
+
+FileSystemConfig FileSystemConfig::high_performance() {
+  FileSystemConfig config = with_direct_io();
+  config.direct_io = DirectMode::automatic;
+  config.range_engine.chunk_size = int64_t{4} << 20;
+  config.range_engine.max_concurrent_ranges = 32;
+  config.range_engine.min_split_size = int64_t{8} << 20;
+  return config;
+}
+
 struct FileStore::Runtime {
-  Runtime(const FileSystemConfig& config, EngineKind engine)
+  Runtime(const FileSystemConfig& config, EngineKind engine,
+          const std::shared_ptr<const FaultPlan>& faults)
       : owner(fork_count()),
         files(config.direct_io, checked_alignment(config)),
         ranges({.config = config.range_engine,
                 .splits = config.enable_range_engine,
                 .engine = engine,
                 .min_direct_bytes = config.min_io_size,
-                .alignment = std::max<int64_t>(config.alignment, kPageBytes)}) {
+                .alignment = std::max<int64_t>(config.alignment, kPageBytes),
+                .faults = faults}) {
     if (config.buffer_pool) pool.emplace(*config.buffer_pool);
   }
 
@@ -44,10 +63,16 @@ struct FileStore::Runtime {
   FileCache files;
   RangeEngine ranges;
   std::optional<BufferPool> pool;
+  std::mutex mutex;  // guards what follows
+  std::vector<std::string> warnings;
 };
 
-FileStore::FileStore(const FileSystemConfig& config, EngineKind engine)
-    : config_(config), engine_(engine), runtime_(new Runtime(config, engine)) {}
+FileStore::FileStore(const FileSystemConfig& config, EngineKind engine,
+                     std::shared_ptr<const FaultPlan> faults)
+    : config_(config),
+      engine_(engine),
+      faults_(std::move(faults)),
+      runtime_(new Runtime(config, engine, faults_)) {}
 
 FileStore::~FileStore() {
   // In a forked child its rings and threads are the parent's: left alone.
@@ -58,7 +83,7 @@ FileStore::~FileStore() {
 FileStore::Runtime& FileStore::runtime() {
   Runtime* current = runtime_.load();
   if (current->owner == fork_count()) return *current;
-  auto fresh = std::make_unique<Runtime>(config_, engine_);
+  auto fresh = std::make_unique<Runtime>(config_, engine_, faults_);
   if (runtime_.compare_exchange_strong(current, fresh.get())) return *fresh.release();
   return *current;  // another thread of this child was first
 }
@@ -86,7 +111,7 @@ ObjectData FileStore::get_range(const std::string& path, ByteRange range,
 }
 
 ObjectData FileStore::read(Runtime& mine, DirectFile& file, ByteRange range,
-                           const WaitCallback& on_wait) const {
+                           const WaitCallback& on_wait) {
   std::optional<BufferPool>& pool = mine.pool;
   const int64_t alignment = file.alignment();
   const int64_t head = range.offset & (alignment - 1);
@@ -104,7 +129,30 @@ ObjectData FileStore::read(Runtime& mine, DirectFile& file, ByteRange range,
   data.length = range.length;
   if (range.length > 0) mine.ranges.read(file, range, data.begin, data.buffer, on_wait);
   file.check_unchanged();
+  note_fallbacks(mine, file);
   return data;
+}
+
+void FileStore::note_fallbacks(Runtime& mine, const DirectFile& file) {
+  const bool refused = config_.direct_io == DirectMode::automatic && !file.can_read_direct();
+  if (refused && !said_direct_refused_.exchange(true)) {
+    const std::lock_guard lock(mine.mutex);
+    mine.warnings.push_back(
+        message(file.path(),
+                ": the file system refuses O_DIRECT: direct_io='auto' reads it through the "
+                "page cache; FileSystemConfig(direct_io='off') does so without a warning"));
+  }
+  if (engine_ != EngineKind::automatic || said_threads_) return;
+  const std::string reason = mine.ranges.fallback_reason();
+  if (reason.empty() || said_threads_.exchange(true)) return;
+  const std::lock_guard lock(mine.mutex);
+  mine.warnings.push_back(message(reason, ": reading with threads instead"));
+}
+
+std::vector<std::string> FileStore::take_warnings() {
+  Runtime& mine = runtime();
+  const std::lock_guard lock(mine.mutex);
+  return std::exchange(mine.warnings, {});
 }
 
 std::vector<std::string> FileStore::list(const std::string& prefix) {

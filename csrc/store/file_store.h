@@ -23,6 +23,12 @@ struct FileSystemConfig {
   bool enable_range_engine = true;
   RangeEngineConfig range_engine;
   std::optional<BufferPoolConfig> buffer_pool;  // none: an allocation per read
+
+  // O_DIRECT required, and a pool of 32 page-aligned buffers of 64 MiB. (Called `direct_io` in
+  // Python; here a field has that name.)
+  static FileSystemConfig with_direct_io();
+  // Direct reads where possible, the same pool, and 32 ranges of 4 MiB at once.
+  static FileSystemConfig high_performance();
 };
 
 struct FileStoreStats {
@@ -40,8 +46,9 @@ struct FileStoreStats {
 // Note: after fork the child makes its own rings, files and buffers; the parent's are left alone.
 class FileStore final : public ObjectStore {
  public:
-  // Throws Error(config) for nonsense.
-  FileStore(const FileSystemConfig& config, EngineKind engine);
+  // Throws Error(config) for nonsense. `faults`: for tests, see FaultEngine.
+  FileStore(const FileSystemConfig& config, EngineKind engine,
+            std::shared_ptr<const FaultPlan> faults = nullptr);
   FileStore(const FileStore&) = delete;
   FileStore& operator=(const FileStore&) = delete;
   ~FileStore() override;
@@ -55,15 +62,20 @@ class FileStore final : public ObjectStore {
   void put(const std::string& path, std::span<const std::byte> data) const;
 
   FileStoreStats stats();
+  // What an automatic setting fell back from, for the caller to warn of. Each thing is said once.
+  std::vector<std::string> take_warnings();
 
  private:
   struct Runtime;  // what belongs to one process
   Runtime& runtime();
-  ObjectData read(Runtime& runtime, DirectFile& file, ByteRange range,
-                  const WaitCallback& on_wait) const;
+  ObjectData read(Runtime& runtime, DirectFile& file, ByteRange range, const WaitCallback& on_wait);
+  void note_fallbacks(Runtime& runtime, const DirectFile& file);
 
   const FileSystemConfig config_;
   const EngineKind engine_;
+  const std::shared_ptr<const FaultPlan> faults_;
+  std::atomic<bool> said_direct_refused_{false};
+  std::atomic<bool> said_threads_{false};
   std::atomic<Runtime*> runtime_;
 };
 

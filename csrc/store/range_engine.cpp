@@ -1,6 +1,7 @@
 #include "store/range_engine.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/align.h"
@@ -32,78 +33,96 @@ void check(const RangeEngineConfig& config) {
 
 }  // namespace
 
-RangeEngine::RangeEngine(const Options& options) : options_(options) { check(options_.config); }
+RangeEngine::RangeEngine(const Options& options) : options_(options) {
+  check(options_.config);
+  idle_.reserve(kMaxIdleQueues);
+}
 
 std::string RangeEngine::engine_name() {
   const std::lock_guard lock(mutex_);
   return engine_name_;
 }
 
-std::unique_ptr<ReadQueue> RangeEngine::borrow() {
+std::string RangeEngine::fallback_reason() {
+  const std::lock_guard lock(mutex_);
+  return fallback_reason_;
+}
+
+std::unique_ptr<RangeEngine::Reading> RangeEngine::borrow() {
   {
     const std::lock_guard lock(mutex_);
     if (!idle_.empty()) {
-      std::unique_ptr<ReadQueue> queue = std::move(idle_.back());
+      std::unique_ptr<Reading> reading = std::move(idle_.back());
       idle_.pop_back();
-      return queue;
+      return reading;
     }
   }
-  const auto depth = options_.splits ? static_cast<int>(options_.config.max_concurrent_ranges) : 1;
-  ReadQueueOptions queue_options;
-  queue_options.min_direct_bytes = options_.min_direct_bytes;
-  auto queue = std::make_unique<ReadQueue>(
-      make_engine({.kind = options_.engine, .depth = depth, .any_thread = true}), queue_options,
-      &counters_);
-  const std::lock_guard lock(mutex_);
-  engine_name_ = queue->engine_name();
-  return queue;
+  return make_reading();
 }
 
-void RangeEngine::give_back(std::unique_ptr<ReadQueue> queue) {
+std::unique_ptr<RangeEngine::Reading> RangeEngine::make_reading() {
+  const auto depth = options_.splits ? static_cast<int>(options_.config.max_concurrent_ranges) : 1;
+  std::string reason;
+  auto engine = make_engine({.kind = options_.engine, .depth = depth, .any_thread = true}, &reason);
+  ReadQueueOptions queue_options;
+  queue_options.min_direct_bytes = options_.min_direct_bytes;
+  auto reading = std::make_unique<Reading>();
+  reading->queue = std::make_unique<ReadQueue>(
+      with_faults(std::move(engine), options_.faults.get()), queue_options, &counters_);
+  reading->finished.reserve(1);
   const std::lock_guard lock(mutex_);
-  if (idle_.size() < kMaxIdleQueues) idle_.push_back(std::move(queue));
+  engine_name_ = reading->queue->engine_name();
+  fallback_reason_ = reason;
+  return reading;
+}
+
+void RangeEngine::give_back(std::unique_ptr<Reading> reading) {
+  const std::lock_guard lock(mutex_);
+  if (idle_.size() < kMaxIdleQueues) idle_.push_back(std::move(reading));
 }
 
 void RangeEngine::read(DirectFile& file, ByteRange range, std::byte* data, AlignedBuf& buffer,
                        const WaitCallback& on_wait) {
-  std::unique_ptr<ReadQueue> queue = borrow();
+  std::unique_ptr<Reading> reading = borrow();
   const bool splits = options_.splits && range.length >= options_.config.min_split_size;
-  queue->set_chunk_bytes(align_up(splits ? options_.config.chunk_size : kLongestRead,
-                                  std::max(options_.alignment, file.alignment())));
-  auto request = std::make_unique<RangeRead>();
-  *request = {.file = &file, .offset = range.offset, .length = range.length, .data = data};
+  reading->queue->set_chunk_bytes(align_up(splits ? options_.config.chunk_size : kLongestRead,
+                                           std::max(options_.alignment, file.alignment())));
+  reading->range = {.file = &file, .offset = range.offset, .length = range.length, .data = data};
   try {
-    run(*queue, *request, on_wait);
+    run(*reading, on_wait);
   } catch (...) {
-    if (queue->abandon(kAbandonTimeout)) {
-      give_back(std::move(queue));
+    if (reading->queue->abandon(kAbandonTimeout)) {
+      give_back(std::move(reading));
     } else {  // the kernel, or a thread, may yet write into all of these
       buffer.detach();
-      static_cast<void>(queue.release());
-      static_cast<void>(request.release());
+      static_cast<void>(reading.release());
     }
     throw;
   }
-  give_back(std::move(queue));
-  if (request->failed) throw error_of(*request);
+  std::optional<Error> error;
+  if (reading->range.failed) error = error_of(reading->range);
+  give_back(std::move(reading));
+  if (error) throw Error(*error);
 }
 
-void RangeEngine::run(ReadQueue& queue, RangeRead& range, const WaitCallback& on_wait) {
-  std::vector<RangeRead*> finished;
-  queue.push(range);
+void RangeEngine::run(Reading& reading, const WaitCallback& on_wait) const {
+  ReadQueue& queue = *reading.queue;
+  reading.finished.clear();
+  queue.push(reading.range);
   Clock::time_point last_progress = Clock::now();
   int64_t completions_seen = queue.completions();
   while (true) {
-    queue.run(finished, kWaitSlice);
-    if (!finished.empty()) return;
+    queue.run(reading.finished, kWaitSlice);
+    if (!reading.finished.empty()) return;
     if (on_wait) on_wait();
     const int64_t completions = queue.completions();
     if (std::exchange(completions_seen, completions) != completions) last_progress = Clock::now();
     if (Clock::now() - last_progress >
         std::chrono::duration<double>(options_.config.range_timeout_s)) {
-      throw Error(ErrorKind::read_timeout,
-                  message(range.file->path(), ": no data for ", options_.config.range_timeout_s,
-                          " s; raise RangeEngineConfig.range_timeout if the device is that slow"));
+      throw Error(
+          ErrorKind::read_timeout,
+          message(reading.range.file->path(), ": no data for ", options_.config.range_timeout_s,
+                  " s; raise RangeEngineConfig.range_timeout if the device is that slow"));
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/byte_range.h"
+#include "io/fault_engine.h"
 #include "io/read_queue.h"
 #include "store/object_store.h"
 
@@ -19,7 +20,8 @@ struct RangeEngineConfig {
   double range_timeout_s = 30;                // longest wait without progress
 };
 
-// Thread-safe: every concurrent call has a ReadQueue of its own, kept for the next call.
+// Thread-safe: every concurrent call has a ReadQueue of its own, kept for the next call, which then
+// allocates nothing.
 class RangeEngine {
  public:
   struct Options {
@@ -27,7 +29,8 @@ class RangeEngine {
     bool splits = true;  // false: one read at a time
     EngineKind engine = EngineKind::automatic;
     int64_t min_direct_bytes = 0;
-    int64_t alignment = 4096;  // chunks are multiples of it
+    int64_t alignment = 4096;                           // chunks are multiples of it
+    std::shared_ptr<const FaultPlan> faults = nullptr;  // tests only; counts per queue
   };
 
   // Throws Error(config).
@@ -40,17 +43,27 @@ class RangeEngine {
 
   const ReadCounters& counters() const { return counters_; }
   std::string engine_name();
+  // Why `automatic` took threads; empty if it did not, or before the first read.
+  std::string fallback_reason();
 
  private:
-  std::unique_ptr<ReadQueue> borrow();
-  void give_back(std::unique_ptr<ReadQueue> queue);
-  void run(ReadQueue& queue, RangeRead& range, const WaitCallback& on_wait);
+  struct Reading {  // what one call needs
+    std::unique_ptr<ReadQueue> queue;
+    RangeRead range;
+    std::vector<RangeRead*> finished;
+  };
+
+  std::unique_ptr<Reading> borrow();
+  std::unique_ptr<Reading> make_reading();
+  void give_back(std::unique_ptr<Reading> reading);
+  void run(Reading& reading, const WaitCallback& on_wait) const;
 
   Options options_;
   ReadCounters counters_;
   std::mutex mutex_;  // guards what follows
-  std::vector<std::unique_ptr<ReadQueue>> idle_;
+  std::vector<std::unique_ptr<Reading>> idle_;
   std::string engine_name_;
+  std::string fallback_reason_;
 };
 
 }  // namespace s3io

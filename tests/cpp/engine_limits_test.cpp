@@ -1,17 +1,13 @@
 // What engines do where the kernel or the limits forbid something. Each in a forked child, since
 // none of these can be undone.
 #include <doctest/doctest.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
-#include <cstddef>
 
+#include "forbid.h"
 #include "io/io_engine.h"
 #include "leak_check.h"
 #include "memory/slab.h"
@@ -19,20 +15,6 @@
 
 namespace s3io::testing {
 namespace {
-
-// The given system call fails with `error_number` from now on, as under a container's seccomp
-// profile.
-void forbid(unsigned system_call, unsigned error_number) {
-  sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, system_call, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error_number),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog program{.len = 4, .filter = filter};
-  require_in_child(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "PR_SET_NO_NEW_PRIVS");
-  require_in_child(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0, "PR_SET_SECCOMP");
-}
 
 void set_limit(int resource, rlim_t value) {
   const rlimit limit{.rlim_cur = value, .rlim_max = value};

@@ -26,6 +26,7 @@ struct Case {
 struct Outcome {
   std::vector<Error> errors;
   int64_t requests = 0;
+  int64_t retries = 0;
   int64_t direct_refused = 0;
   int64_t direct_bytes = 0;
 };
@@ -65,6 +66,7 @@ class Scene {
       outcome.errors = reads.check(contents_);
     }
     outcome.requests = counters.requests;
+    outcome.retries = counters.retries;
     outcome.direct_refused = counters.direct_refused;
     outcome.direct_bytes = counters.direct_bytes;
     return outcome;
@@ -77,12 +79,16 @@ class Scene {
   Bytes contents_;
 };
 
-// What must become of a single failed read: repeated, replaced by one through the page cache where
-// the direct one was refused, or an error that names it.
+// What must become of a single failed read: repeated, replaced by a direct one where the page cache
+// failed or by one through the page cache where the direct one was refused, or an error that names
+// it.
 void check_single_fault(const Case& that, int error_number, const Outcome& outcome) {
   const bool retried = error_number == EINTR || error_number == EAGAIN;
-  const bool replaced = outcome.direct_refused > 0;
-  if (replaced) CHECK((that.mode == DirectMode::automatic && error_number == EINVAL));
+  const bool refused_once = outcome.direct_refused > 0;
+  if (refused_once) CHECK((that.mode == DirectMode::automatic && error_number == EINVAL));
+  const bool cache_failed = that.mode == DirectMode::automatic && !that.cold;
+  if (cache_failed) CHECK(outcome.retries == 1);
+  const bool replaced = refused_once || (cache_failed && outcome.direct_bytes > 0);
   CHECK(outcome.errors.size() == (retried || replaced ? 0 : 1));
   for (const Error& error : outcome.errors) {
     const bool refused = that.mode == DirectMode::require && error_number == EINVAL;
