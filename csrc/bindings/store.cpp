@@ -93,7 +93,7 @@ py::object get(FileStore& store, const std::filesystem::path& path) {
   ObjectData data;
   {
     const NoGil no_gil;
-    data = store.get(path.string(), check_signals);
+    data = store.get(path.native(), check_signals);
   }
   warn_of_fallbacks(store);
   return bytes_tensor(std::move(data));
@@ -104,7 +104,7 @@ py::object get_range(FileStore& store, const std::filesystem::path& path, int64_
   ObjectData data;
   {
     const NoGil no_gil;
-    data = store.get_range(path.string(), ByteRange::checked(offset, length, path.string()),
+    data = store.get_range(path.native(), ByteRange::checked(offset, length, path.native()),
                            check_signals);
   }
   warn_of_fallbacks(store);
@@ -116,14 +116,14 @@ void put(const FileStore& store, const std::filesystem::path& path, const py::bu
   const std::span bytes(static_cast<const std::byte*>(info.ptr),
                         static_cast<size_t>(info.size * info.itemsize));
   const NoGil no_gil;
-  store.put(path.string(), bytes);
+  store.put(path.native(), bytes);
 }
 
 py::typing::List<py::str> list(FileStore& store, const std::filesystem::path& prefix) {
   std::vector<std::string> paths;
   {
     const NoGil no_gil;
-    paths = store.list(prefix.string());
+    paths = store.list(prefix.native());
   }
   py::typing::List<py::str> names;
   for (const std::string& path :
@@ -182,7 +182,7 @@ void register_store(py::module_& module) {
           "stat",
           [](FileStore& store, const std::filesystem::path& path) {
             const NoGil no_gil;
-            return store.stat(path.string());
+            return store.stat(path.native());
           },
           py::arg("path"))
       .def("list", &list, py::arg("prefix"))
