@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'deferred_releases', 'derive_key', 'direct_alignment', 'handover_events', 'inspect_files', 'measure_reads', 'pending_releases', 'receive_tensor', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'measure_reads', 'pending_releases', 'receive_tensor', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -41,36 +41,6 @@ class BufferPool:
         ...
     @property
     def capacity(self) -> int:
-        ...
-class ObjectInfo:
-    """
-    What a store knows of an object without reading it.
-    """
-    def __repr__(self) -> str:
-        ...
-    @property
-    def direct_alignment(self) -> int:
-        ...
-    @property
-    def modified_ns(self) -> int:
-        ...
-    @property
-    def size_bytes(self) -> int:
-        ...
-class FileStore:
-    def __init__(self, *, direct_io: str, alignment: typing.SupportsInt | typing.SupportsIndex, min_io_size: typing.SupportsInt | typing.SupportsIndex, sync_writes: bool, enable_range_engine: bool, chunk_size: typing.SupportsInt | typing.SupportsIndex, max_concurrent_ranges: typing.SupportsInt | typing.SupportsIndex, min_split_size: typing.SupportsInt | typing.SupportsIndex, range_timeout_s: typing.SupportsFloat | typing.SupportsIndex, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, engine: str) -> None:
-        ...
-    def get(self, path: os.PathLike | str | bytes) -> typing.Any:
-        ...
-    def get_range(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
-        ...
-    def list(self, prefix: os.PathLike | str | bytes) -> list[str]:
-        ...
-    def put(self, path: os.PathLike | str | bytes, data: typing_extensions.Buffer) -> None:
-        ...
-    def stat(self, path: os.PathLike | str | bytes) -> ObjectInfo:
-        ...
-    def stats(self) -> dict[str, typing.Any]:
         ...
 class Permutation:
     """
@@ -156,7 +126,7 @@ class FaultPlan:
     """
     For tests: see FaultEngine.
     """
-    def __init__(self, *, seed: typing.SupportsInt | typing.SupportsIndex = 0, by_number: collections.abc.Mapping[typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = {}, probability: typing.SupportsFloat | typing.SupportsIndex = 0.0, random: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = [], reorder: bool = False) -> None:
+    def __init__(self, *, seed: typing.SupportsInt | typing.SupportsIndex = 0, by_number: collections.abc.Mapping[typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = {}, probability: typing.SupportsFloat | typing.SupportsIndex = 0.0, random: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = [], reorder: bool = False, failing_wait: typing.SupportsInt | typing.SupportsIndex = -1) -> None:
         ...
 class RecordSource:
     def __init__(self, *, shards: collections.abc.Sequence[tuple[os.PathLike | str | bytes, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]]], fields: collections.abc.Sequence[tuple[str, str, str, bool, typing.SupportsInt | typing.SupportsIndex, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, direct: str, engine: str, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex, with_record_numbers: bool, faults: FaultPlan | None) -> None:
@@ -181,6 +151,36 @@ class BatchFetcher:
     def __init__(self, *, source: RecordSource, pool: BufferPool | None) -> None:
         ...
     def fetch(self, source: RecordSource, records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> typing.Any:
+        ...
+class ObjectInfo:
+    """
+    What a store knows of an object without reading it.
+    """
+    def __repr__(self) -> str:
+        ...
+    @property
+    def direct_alignment(self) -> int:
+        ...
+    @property
+    def modified_ns(self) -> int:
+        ...
+    @property
+    def size_bytes(self) -> int:
+        ...
+class FileStore:
+    def __init__(self, *, direct_io: str, alignment: typing.SupportsInt | typing.SupportsIndex, min_io_size: typing.SupportsInt | typing.SupportsIndex, sync_writes: bool, enable_range_engine: bool, chunk_size: typing.SupportsInt | typing.SupportsIndex, max_concurrent_ranges: typing.SupportsInt | typing.SupportsIndex, min_split_size: typing.SupportsInt | typing.SupportsIndex, range_timeout_s: typing.SupportsFloat | typing.SupportsIndex, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, engine: str, faults: FaultPlan | None) -> None:
+        ...
+    def get(self, path: os.PathLike | str | bytes) -> typing.Any:
+        ...
+    def get_range(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+        ...
+    def list(self, prefix: os.PathLike | str | bytes) -> list[str]:
+        ...
+    def put(self, path: os.PathLike | str | bytes, data: typing_extensions.Buffer) -> None:
+        ...
+    def stat(self, path: os.PathLike | str | bytes) -> ObjectInfo:
+        ...
+    def stats(self) -> dict[str, typing.Any]:
         ...
 class Arena:
     @staticmethod
@@ -227,6 +227,10 @@ def derive_key(seed: typing.SupportsInt | typing.SupportsIndex, path: collection
 def direct_alignment(path: os.PathLike | str | bytes, direct: str) -> int:
     """
     Opens the file: the alignment of its direct reads, or 0 where the file system refuses them.
+    """
+def file_system_config(name: str) -> dict[str, typing.Any]:
+    """
+    Fields of a ready-made FileSystemConfig: 'default', 'direct_io', 'high_performance'.
     """
 def handover_events() -> int:
     """
