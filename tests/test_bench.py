@@ -13,17 +13,18 @@ import pytest
 from support import cached_pages, run_program
 
 from torch_s3io import ConfigError, DataError, NotFoundError, cli
-from torch_s3io.bench import data, runner
+from torch_s3io.bench import data, fio, runner, seed_metrics
 from torch_s3io.bench.compare import compare, differences
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
 from torch_s3io.bench.load import load
 from torch_s3io.bench.loop import Trace, accelerator_utilisation, run_loop
+from torch_s3io.bench.parse import to_mapping
 from torch_s3io.bench.result import read
 from torch_s3io.bench.sources import Source
 
 SMALL = {
     "cosmoflow": ["data.files=6", "data.record_bytes=28281", "compute_s_per_step=0.001"],
-    "files-8mib": ["data.files=6", "data.record_bytes=1100000", "storage.pool.capacity=12"],
+    "files-8mib": ["data.files=6", "data.record_bytes=1100000", "storage.pool.capacity=14"],
     "resnet50": ["data.files=2", "data.records_per_file=90", "data.record_bytes=1147",
                  "loader.batch_size=40", "compute_s_per_step=0.001"],
     "unet3d": ["data.files=9", "data.record_bytes=1466006", "loader.batch_size=2",
@@ -134,7 +135,7 @@ def test_data_that_is_there_stays_and_what_is_cut_is_made_again(tmp_path):
     assert second.read_bytes() == whole
     assert first.stat().st_ino == inode
     assert sorted(path.name for path in first.parent.iterdir()) == [
-        "000000.bin", "000001.bin", "000002.bin"
+        "0.bin", "1.bin", "2.bin"
     ]  # fmt: skip
 
 
@@ -288,3 +289,48 @@ def test_compare_reads_files_and_folders_and_refuses_what_is_no_result(tmp_path,
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(DataError, match=r"bad\.json: is no result"):
             read(tmp_path / "bad.json")
+
+
+def test_seed_metrics_measures_both_sides_and_the_counts_differ_as_they_must(disk, capsys):
+    path = disk / "x.yaml"
+    path.write_text(
+        f"data: {{files: 4, record_bytes: 2 MiB, folder: {disk}/data}}\n"
+        "loader: {batch_size: 2}\ncompute_s_per_step: 100\n"
+    )
+    command = ["bench", "seed-metrics", str(path), "--rounds", "2", "--json", str(disk / "x.json")]
+    assert cli.main(command) == 0
+    text = capsys.readouterr().out
+    measured = json.loads((disk / "x.json").read_text())
+    samples = measured["x"]["samples"]
+    assert {len(runs) for runs in samples.values()} == {2}
+    assert ("fio" in samples) == bool(fio.version())
+    for without, pooled in zip(samples["without a pool"], samples["with a pool"], strict=True):
+        assert pooled["minor_faults_per_gb"] < without["minor_faults_per_gb"]
+        if "allocated_mb_per_gb" in without:
+            # A buffer and its copy, each of the size of the data, are what the pool saves.
+            assert without["allocated_mb_per_gb"] > 1900
+            assert pooled["allocated_mb_per_gb"] < 200
+    assert all(time_ns > 0 for times in measured["take_give_ns"].values() for time_ns in times)
+    for title in ("GB/s", "CPU s/GB", "minor faults/GB", "allocator calls/GB", "8 MiB buffer"):
+        assert f"| {title}" in text
+
+
+def test_seed_metrics_differ_in_the_pool_and_the_copy_alone():
+    config = load("resnet50", [])
+    found = seed_metrics.variants(config)
+    parts = differences(*(to_mapping(found[name]) for name in ("without a pool", "with a pool")))
+    assert parts == [
+        ("storage.pool", None, "auto"), ("loader.copy_batches", True, False)
+    ]  # fmt: skip
+    assert found["with a pool"].compute_s_per_step == 0
+
+
+def test_changes_are_taken_round_by_round():
+    assert seed_metrics.change_percent([1.0, 4.0], [2.0, 3.0]) == [100.0, -25.0]
+
+
+def test_fio_makes_the_requests_that_the_configuration_makes():
+    files = load("files-8mib", ["loader.concurrent_files=3"])
+    assert (seed_metrics.fio_block(files), seed_metrics.fio_depth(files)) == (256 << 10, 96)
+    records = load("resnet50", ["storage.depth=16"])
+    assert (seed_metrics.fio_block(records), seed_metrics.fio_depth(records)) == (1 << 20, 16)

@@ -1,4 +1,4 @@
-// Counts calls of the allocator in a process and in those that it forks. Preloaded by `torch-s3io bench`,
+// Counts calls of the allocator, and the bytes asked for, in a process and in those that it forks. Preloaded by `torch-s3io bench`,
 // which compiles it when it is needed. glibc only: it calls its __libc_ names.
 #define _GNU_SOURCE
 #include <stdatomic.h>
@@ -12,46 +12,52 @@ void* __libc_realloc(void*, size_t);
 void* __libc_memalign(size_t, size_t);
 
 // In shared memory, so that forked workers count into it, too. Null until the library is set up.
-static _Atomic uint64_t* calls;
+static struct Counts {
+  _Atomic uint64_t calls;
+  _Atomic uint64_t bytes;
+}* counts;
 
 __attribute__((constructor)) static void set_up(void) {
   void* page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (page != MAP_FAILED) calls = page;
+  if (page != MAP_FAILED) counts = page;
 }
 
-static void count(void) {
-  if (calls != NULL) atomic_fetch_add_explicit(calls, 1, memory_order_relaxed);
+static void count(size_t size) {
+  if (counts == NULL) return;
+  atomic_fetch_add_explicit(&counts->calls, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&counts->bytes, size, memory_order_relaxed);
 }
 
-uint64_t torch_s3io_allocator_calls(void) { return calls == NULL ? 0 : atomic_load(calls); }
+uint64_t torch_s3io_allocator_calls(void) { return counts == NULL ? 0 : atomic_load(&counts->calls); }
+uint64_t torch_s3io_allocated_bytes(void) { return counts == NULL ? 0 : atomic_load(&counts->bytes); }
 
 void* malloc(size_t size) {
-  count();
+  count(size);
   return __libc_malloc(size);
 }
 
 void* calloc(size_t number, size_t size) {
-  count();
+  count(number * size);
   return __libc_calloc(number, size);
 }
 
 void* realloc(void* old, size_t size) {
-  count();
+  count(size);
   return __libc_realloc(old, size);
 }
 
 void* memalign(size_t alignment, size_t size) {
-  count();
+  count(size);
   return __libc_memalign(alignment, size);
 }
 
 void* aligned_alloc(size_t alignment, size_t size) {
-  count();
+  count(size);
   return __libc_memalign(alignment, size);
 }
 
 int posix_memalign(void** out, size_t alignment, size_t size) {
-  count();
+  count(size);
   *out = __libc_memalign(alignment, size);
   return *out == NULL ? 12 : 0;  // ENOMEM
 }

@@ -15,7 +15,7 @@ import torch
 from .. import errors
 from . import data
 from .config import BenchConfig
-from .counters import allocator_calls
+from .counters import counts_allocations
 from .loop import Copies, measure_epoch, overhead_s_per_step
 from .parse import from_mapping
 from .progress import Progress
@@ -38,7 +38,7 @@ def run(config: BenchConfig, folder: Path, show: bool) -> dict[str, Any]:
     stats = source.stats()
     return {
         "overhead_s_per_step": overhead_s,
-        "allocations_counted": allocator_calls() is not None,
+        "allocations_counted": counts_allocations(),
         "epochs": epochs,
         "stats": {key: value for key, value in stats.items() if _is_plain(value)},
     }

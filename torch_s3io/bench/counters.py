@@ -1,4 +1,4 @@
-"""What a process and its workers have used so far: processor time, page faults, allocator calls."""
+"""What a process and its workers have used so far: processor time, page faults, allocations."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ class Usage:
         cpu_s: Processor time, user and system.
         minor_faults: Page faults without I/O.
         allocator_calls: malloc and its like; None where they are not counted.
+        allocated_bytes: What these asked for.
     """
 
     cpu_s: float
     minor_faults: int
     allocator_calls: int | None
+    allocated_bytes: int | None
 
     @classmethod
     def now(cls) -> Usage:
@@ -38,7 +40,12 @@ class Usage:
                 fields = _stat_fields(pid)
                 faults += int(fields[7])
                 cpu_s += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-        return cls(cpu_s=cpu_s, minor_faults=faults, allocator_calls=allocator_calls())
+        return cls(
+            cpu_s=cpu_s,
+            minor_faults=faults,
+            allocator_calls=_count(_calls),
+            allocated_bytes=_count(_bytes),
+        )
 
 
 def _stat_fields(pid: int) -> list[str]:
@@ -75,18 +82,24 @@ def peak_memory_bytes() -> int:
     return total
 
 
-def _find_counter() -> Any:
-    """The counting function of the preloaded library, or None."""
+def _counter(name: str) -> Any:
+    """A counting function of the preloaded library, or None."""
     try:
-        counter = ctypes.CDLL(None).torch_s3io_allocator_calls
+        counter = getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):
         return None
     counter.restype = ctypes.c_uint64
     return counter
 
 
-_counter = _find_counter()
+_calls = _counter("torch_s3io_allocator_calls")
+_bytes = _counter("torch_s3io_allocated_bytes")
 
 
-def allocator_calls() -> int | None:
-    return None if _counter is None else int(_counter())
+def _count(counter: Any) -> int | None:
+    return None if counter is None else int(counter())
+
+
+def counts_allocations() -> bool:
+    """Whether the counting library is preloaded."""
+    return _calls is not None

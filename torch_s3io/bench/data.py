@@ -25,8 +25,9 @@ def folder_of(data: DataConfig) -> Path:
 
 
 def paths_of(data: DataConfig) -> list[Path]:
+    """Named as fio counts files, from 0.bin on."""
     folder = folder_of(data).absolute()
-    return [folder / f"{number:06}.bin" for number in range(data.files)]
+    return [folder / f"{number}.bin" for number in range(data.files)]
 
 
 def missing(data: DataConfig) -> list[tuple[int, Path]]:

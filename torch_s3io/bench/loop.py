@@ -133,9 +133,6 @@ def measure_epoch(
         copied += total
     if workers:  # what is not handed over in place, torch copies into memory of its own
         copied += total - (copies_after.handed_over - copies_before.handed_over)
-    calls = None
-    if before.allocator_calls is not None and after.allocator_calls is not None:
-        calls = after.allocator_calls - before.allocator_calls
     waits = np.frombuffer(trace.wait_s) if trace.wait_s else np.zeros(1)
     p50, p99, p999 = (float(value) for value in np.percentile(waits, (50, 99, 99.9)))
     gigabytes = total / 1e9
@@ -153,12 +150,17 @@ def measure_epoch(
         "cpu_percent": 100 * cpu_s / trace.wall_s,
         "cpu_s_per_gb": cpu_s / gigabytes if gigabytes else 0.0,
         "minor_faults": after.minor_faults - before.minor_faults,
-        "allocator_calls": calls,
+        "allocator_calls": _difference(before.allocator_calls, after.allocator_calls),
+        "allocated_bytes": _difference(before.allocated_bytes, after.allocated_bytes),
         "copied_bytes": copied,
         "peak_rss_bytes": peak_memory_bytes(),
         "timeline": _timeline(trace),
         "latency_histogram": _histogram(waits),
     }
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before
 
 
 def _timeline(trace: Trace) -> dict[str, list[float]]:

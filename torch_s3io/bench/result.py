@@ -42,6 +42,7 @@ METRICS = (
     Metric(key="cpu_s_per_gb", title="CPU s/GB", form=".3f"),
     Metric(key="minor_faults", title="minor faults", form=",.0f"),
     Metric(key="allocator_calls", title="allocator calls", form=",.0f"),
+    Metric(key="allocated_bytes", title="allocated MB", factor=1e-6, form=",.1f"),
     Metric(key="copied_bytes", title="copied MB", factor=1e-6, form=",.1f"),
     Metric(key="peak_rss_bytes", title="peak RSS MiB", factor=1 / (1 << 20), form=",.0f"),
 )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from ..bench import seed_metrics
 from ..bench.compare import compare
 from ..bench.load import load, shipped_names, shipped_text
+from ..bench.parse import to_mapping
 from ..bench.plot import plot
 from ..bench.result import as_markdown, read, save
 from ..bench.runner import make_data, run
-from .console import CommandError
+from .console import CommandError, show_progress
 
 _PROGRAM = "python -m torch_s3io"
 
@@ -32,6 +35,7 @@ examples:
   {_PROGRAM} bench resnet50 --set loader.workers=2 --set data.folder=/mnt/nvme/bench
   {_PROGRAM} bench --show resnet50 > mine.yaml && {_PROGRAM} bench mine.yaml
   {_PROGRAM} bench compare results/resnet50 results/mine
+  {_PROGRAM} bench seed-metrics
 
 Every key of a configuration: docs/configuration.md.
 """
@@ -41,7 +45,7 @@ class _RunByDefault(argparse.ArgumentParser):
     """``bench resnet50`` is short for ``bench run resnet50``."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        commands = ("run", "compare", "-h", "--help")
+        commands = ("run", "compare", "seed-metrics", "-h", "--help")
         if args is not None and (not args or args[0] not in commands):
             args = ["run", *args]
         return super().parse_known_args(args, namespace)
@@ -56,9 +60,12 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         kind=_RunByDefault,
     )
-    commands = parser.add_subparsers(metavar="[run] CONFIG | compare A B", required=True)
+    commands = parser.add_subparsers(
+        metavar="[run] CONFIG | compare A B | seed-metrics", required=True
+    )
     _add_run(commands)
     _add_compare(commands)
+    _add_seed_metrics(commands)
 
 
 def _add(subparsers: Any, name: str, *, kind: Any = None, **options: str) -> Any:
@@ -104,6 +111,30 @@ def _add_compare(commands: Any) -> None:
     parser.set_defaults(run=_compare)
 
 
+def _add_seed_metrics(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "seed-metrics",
+        help="the same work without a buffer pool and with it",
+        description="Runs the same configuration without a buffer pool (an allocation for every "
+        "read, a copy of every\nbatch) and with it, in turns, and fio on the same files; says what "
+        "the pool changes: throughput,\nprocessor time, minor faults, allocator calls, and the gap "
+        "to fio.",
+        epilog=f"example:\n  {_PROGRAM} bench seed-metrics files-8mib --rounds 5",
+    )
+    parser.add_argument(
+        "config", nargs="*", default=["files-8mib", "resnet50"], metavar="CONFIG",
+        help="YAML files, or names (default: files-8mib and resnet50)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change a key of the configurations; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write every sample to PATH")
+    parser.set_defaults(run=_seed_metrics, parser=parser)
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.list:
         for name in shipped_names():
@@ -119,8 +150,7 @@ def _run(args: argparse.Namespace) -> int:
     folder = args.output or Path("results") / config.name
     folder.mkdir(parents=True, exist_ok=True)
     result = run(config, trace=folder / "trace.json")
-    settings = [part for setting in args.settings for part in ("--set", setting)]
-    command = shlex.join([*_PROGRAM.split(), "bench", args.config, *settings])
+    command = _command(args.config, args.settings)
     print(as_markdown(result, command))
     written = save(result, folder, command)
     if config.profile:
@@ -140,3 +170,28 @@ def _compare(args: argparse.Namespace) -> int:
         names = (str(args.first), str(args.second))
     print(compare(read(args.first), read(args.second), names))
     return 0
+
+
+def _seed_metrics(args: argparse.Namespace) -> int:
+    if args.rounds < 1:
+        args.parser.error("--rounds must be at least 1")
+    times = seed_metrics.take_give(args.rounds)
+    everything: dict[str, Any] = {"take_give_ns": times}
+    for name in args.config:
+        config = load(name, args.settings)
+        make_data(config)
+        measured = seed_metrics.measure(config, args.rounds, show_progress)
+        rounds = ["--rounds", str(args.rounds)]
+        command = _command("seed-metrics", args.settings, name, *rounds)
+        print(seed_metrics.as_markdown(measured, config, command))
+        everything[config.name] = {"config": to_mapping(config), **measured}
+    print(seed_metrics.take_give_markdown(times))
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(everything, indent=1) + "\n")
+    return 0
+
+
+def _command(what: str, settings: list[str], *more: str) -> str:
+    parts = [part for setting in settings for part in ("--set", setting)]
+    return shlex.join([*_PROGRAM.split(), "bench", what, *more, *parts])

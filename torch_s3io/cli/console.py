@@ -44,3 +44,9 @@ def progress(items: Iterable[Item], total: int, text: str, unit: str = "it") -> 
         print(f"{text} ...", file=sys.stderr, flush=True)
         return iter(items)
     return iter(tqdm(items, total=total, desc=text, unit=unit, leave=False))
+
+
+def show_progress(text: str) -> None:
+    """Replaces the line of progress on a terminal; an empty text removes it."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..doctor import examine
+from .console import show_progress
 
 STATUS_COSTS = 3
 
@@ -55,16 +55,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    examination = examine(args.path, quick=args.quick, report=_show)
-    _show("")
+    examination = examine(args.path, quick=args.quick, report=show_progress)
+    show_progress("")
     if args.json:
         print(json.dumps(examination.as_json(), indent=1))
     else:
         print(examination.as_text())
     return STATUS_COSTS if examination.costs else 0
-
-
-def _show(text: str) -> None:
-    """Replaces the line of progress on a terminal; an empty text removes it."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
