@@ -37,7 +37,6 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, ReadQ
   buffer_ = std::move(buffer);
   error_.reset();
   reads_left_ = 0;
-  num_files_ = 0;
   const auto count = static_cast<int64_t>(records_.size());
   batch_.count = count;
   batch_.fields.resize(source_.layout().fields.size());
@@ -57,37 +56,79 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, ReadQ
   }
   landing_ = buffer_.data() + align_up(used, std::max(source_.alignment(), kFieldAlignment));
   try {
-    prepare_reads(buffer_index, owner, queue);
+    prepare_reads(buffer_index, owner);
   } catch (const Error& error) {
     error_ = error;  // no read was pushed
   }
+  if (!error_) push_wave(queue);
   return is_reading();
 }
 
-void PendingBatch::prepare_reads(int buffer_index, void* owner, ReadQueue& queue) {
+void PendingBatch::prepare_reads(int buffer_index, void* owner) {
+  reads_.clear();
+  next_read_ = 0;
+  num_files_ = 0;
   if (records_.empty()) {
     placement_ = {};
     return;
   }
   place_records(records_, source_.shards(), source_.layout(), source_.alignment(), placement_);
   if (source_.alignment() == 1) align_with_page_cache();
-  files_.resize(placement_.runs.size());
-  reads_.resize(placement_.runs.size());
-  for (size_t index = 0; index < reads_.size(); ++index) {
+  for (const uint32_t index : placement_.by_file) {
     const Run& run = placement_.runs[index];
-    const bool same_file = index > 0 && run.shard == placement_.runs[index - 1].shard;
-    files_[index] = same_file ? files_[index - 1] : source_.open(run.shard);
-    if (!same_file) ++num_files_;
-    reads_[index] = {.file = files_[index].get(),
-                     .offset = run.file_offset,
-                     .length = run.length,
-                     .data = landing_ + run.position,
-                     .buffer_index = buffer_index,
-                     .owner = owner};
+    reads_.push_back({.offset = run.file_offset,
+                      .length = run.length,
+                      .data = landing_ + run.position,
+                      .buffer_index = buffer_index,
+                      .owner = owner});
   }
-  for (const RangeRead& read : reads_) check_bounds(read);
-  for (RangeRead& read : reads_) queue.push(read);
-  reads_left_ = reads_.size();
+  num_files_ = std::min(count_files(), source_.max_open_files());
+}
+
+int64_t PendingBatch::count_files() const {
+  int64_t files = 0;
+  int64_t shard = -1;
+  for (const uint32_t index : placement_.by_file) {
+    files += std::exchange(shard, placement_.runs[index].shard) != placement_.runs[index].shard;
+  }
+  return files;
+}
+
+// Opens the next files, as many as may be open, and pushes all reads from them.
+void PendingBatch::push_wave(ReadQueue& queue) {
+  const size_t first = next_read_;
+  size_t last = first;
+  int64_t shard = -1;
+  try {
+    for (; last < reads_.size(); ++last) {
+      const Run& run = placement_.runs[placement_.by_file[last]];
+      if (run.shard != shard) {
+        if (static_cast<int64_t>(files_.size()) == source_.max_open_files()) break;
+        files_.push_back(source_.open(run.shard));
+        shard = run.shard;
+      }
+      reads_[last].file = files_.back().get();
+      check_bounds(reads_[last]);
+    }
+  } catch (const Error& error) {
+    error_ = error;
+    files_.clear();  // none of this wave's reads was pushed
+    return;
+  }
+  for (size_t index = first; index < last; ++index) queue.push(reads_[index]);
+  next_read_ = last;
+  reads_left_ = last - first;
+}
+
+void PendingBatch::end_wave() {
+  try {
+    for (size_t index = 0; !error_ && index < files_.size(); ++index) {
+      files_[index]->check_unchanged();
+    }
+  } catch (const Error& error) {
+    error_ = error;
+  }
+  files_.clear();
 }
 
 // The last line of defence: what the device writes, whole blocks included, lies in the buffer.
@@ -115,14 +156,15 @@ void PendingBatch::align_with_page_cache() {
   landing_ += shift;
 }
 
-bool PendingBatch::take_back(const RangeRead& read) {
+bool PendingBatch::take_back(const RangeRead& read, ReadQueue& queue) {
   if (read.failed && !error_) error_ = error_of(read);
-  return --reads_left_ == 0;
+  if (--reads_left_ > 0) return false;
+  end_wave();
+  if (!error_ && next_read_ < reads_.size()) push_wave(queue);
+  return !is_reading();
 }
 
-void PendingBatch::finish(std::vector<int64_t>& last_check, int64_t check_number) {
-  if (!error_) check_files(last_check, check_number);
-  std::fill(files_.begin(), files_.end(), nullptr);
+void PendingBatch::finish() {
   if (error_) return;
   ReaderCounters& counters = source_.counters();
   if (placement_.packs) {
@@ -131,17 +173,6 @@ void PendingBatch::finish(std::vector<int64_t>& last_check, int64_t check_number
   convert_fields();
   add(counters.batch_bytes, batch_.count * source_.layout().record_bytes);
   add(counters.batches, 1);
-}
-
-void PendingBatch::check_files(std::vector<int64_t>& last_check, int64_t check_number) {
-  try {
-    for (size_t index = 0; index < placement_.runs.size(); ++index) {
-      int64_t& last = last_check[static_cast<size_t>(placement_.runs[index].shard)];
-      if (std::exchange(last, check_number) != check_number) files_[index]->check_unchanged();
-    }
-  } catch (const Error& error) {
-    error_ = error;
-  }
 }
 
 void PendingBatch::convert_fields() {

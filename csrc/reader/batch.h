@@ -34,6 +34,10 @@ struct Batch {
 // A batch on its way: places its records in a buffer, pushes the reads, and when all of them are
 // back packs and converts what cannot be viewed where it landed. Reused from batch to batch, so
 // that the steady state allocates nothing.
+//
+// Reads are pushed in the order of files and offsets. A batch from more files than may be open at
+// once is read in waves: when the reads of one wave are back its files are checked and let go, and
+// the next wave's are opened.
 class PendingBatch {
  public:
   explicit PendingBatch(RecordSource& source) : source_(source) {}
@@ -47,25 +51,28 @@ class PendingBatch {
   // nothing to wait for: no records, or a file that cannot be opened. `owner` comes back with each
   // read.
   bool start(AlignedBuf buffer, int buffer_index, void* owner, ReadQueue& queue);
-  // Takes back one of this batch's reads; true when it was the last.
-  bool take_back(const RangeRead& read);
+  // Takes back one of this batch's reads, and pushes the next wave after the last of one. True when
+  // nothing is left to read.
+  bool take_back(const RangeRead& read, ReadQueue& queue);
   bool is_reading() const { return reads_left_ > 0; }
-  // Files that it keeps open until it is finished; a file counts once per run of reads from it.
+  // Files that it keeps open at once.
   int64_t num_files() const { return num_files_; }
   // After the queue was abandoned: whether the kernel may still write into the buffer.
   bool has_reads_in_flight() const;
-  // After the last read: checks the files, packs, converts. Errors are kept for `deliver`.
-  void finish(std::vector<int64_t>& last_check, int64_t check_number);
+  // After the last read: packs, converts. Errors are kept for `deliver`.
+  void finish();
   // Hands the batch over, or throws what went wrong with it.
   void deliver(Batch& out);
   // Gives its buffer up for good: the kernel may still write into it.
   void quarantine();
 
  private:
-  void prepare_reads(int buffer_index, void* owner, ReadQueue& queue);
+  void prepare_reads(int buffer_index, void* owner);
+  int64_t count_files() const;
+  void push_wave(ReadQueue& queue);
+  void end_wave();
   void check_bounds(const RangeRead& read) const;
   void align_with_page_cache();
-  void check_files(std::vector<int64_t>& last_check, int64_t check_number);
   void convert_fields();
 
   RecordSource& source_;
@@ -73,9 +80,10 @@ class PendingBatch {
   Placement placement_;
   AlignedBuf buffer_;
   std::byte* landing_ = nullptr;
-  std::vector<RangeRead> reads_;
-  std::vector<std::shared_ptr<DirectFile>> files_;  // per read: keeps it open
-  size_t reads_left_ = 0;
+  std::vector<RangeRead> reads_;                    // in the order of files and offsets
+  std::vector<std::shared_ptr<DirectFile>> files_;  // of this wave, each once: keeps them open
+  size_t next_read_ = 0;                            // the first one of the next wave
+  size_t reads_left_ = 0;                           // of this wave
   int64_t num_files_ = 0;
   Batch batch_;
   std::optional<Error> error_;

@@ -12,10 +12,7 @@ constexpr milliseconds kAbandonTimeout{1000};
 }  // namespace
 
 BatchFetcher::BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool)
-    : source_(std::move(source)),
-      pool_(std::move(pool)),
-      last_check_(source_->shards().shards().size()),
-      owner_(fork_count()) {
+    : source_(std::move(source)), pool_(std::move(pool)), owner_(fork_count()) {
   if (pool_ != nullptr) source_->check_alignment(pool_->config().alignment);
 }
 
@@ -54,7 +51,7 @@ void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
     give_up(std::move(batch));
     throw;
   }
-  batch->finish(last_check_, ++fetches_);
+  batch->finish();
   batch->deliver(out);
 }
 
@@ -65,7 +62,7 @@ void BatchFetcher::read(PendingBatch& batch, const std::function<void()>& on_wai
   while (batch.is_reading()) {
     finished.clear();
     queue_->run(finished, kWaitSlice);
-    for (const RangeRead* read : finished) batch.take_back(*read);
+    for (const RangeRead* read : finished) batch.take_back(*read, *queue_);
     if (!batch.is_reading()) return;
     if (on_wait) on_wait();
     if (Clock::now() >= deadline) {

@@ -32,9 +32,7 @@ class BatchFetcher {
   const std::shared_ptr<BufferPool> pool_;
   std::mutex mutex_;                  // guards what follows
   std::unique_ptr<ReadQueue> queue_;  // made with the first fetch
-  std::vector<int64_t> last_check_;
-  int64_t fetches_ = 0;
-  const uint32_t owner_;  // fork_count() of the process that made it
+  const uint32_t owner_;              // fork_count() of the process that made it
 };
 
 }  // namespace s3io

@@ -66,10 +66,7 @@ class BatchReader::Worker {
   std::deque<Entry> entries_;  // batch i lives in entry i modulo their number
 
   std::atomic<int64_t> started_{0};  // written by the thread
-  int64_t completions_ = 0;          // the thread's own, like what follows
-  int64_t files_in_flight_ = 0;      // of batches that are being read; an open one may count twice
-  std::vector<int64_t>
-      last_check_;  // per shard: the completion at which its file was last looked at
+  int64_t files_in_flight_ = 0;      // the thread's own: of batches that are being read
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable to_consumer_;
@@ -84,10 +81,7 @@ class BatchReader::Worker {
 
 BatchReader::Worker::Worker(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
                             std::shared_ptr<BufferPool> pool)
-    : source_(std::move(source)),
-      plan_(plan),
-      pool_(std::move(pool)),
-      last_check_(source_->shards().shards().size()) {
+    : source_(std::move(source)), plan_(plan), pool_(std::move(pool)) {
   const int64_t buffers = pool_ != nullptr ? pool_->config().capacity : kBatchesWithoutPool;
   const int64_t count = std::clamp<int64_t>(plan_.num_groups(), 1, buffers);
   for (int64_t index = 0; index < count; ++index) entries_.emplace_back(*source_);
@@ -141,7 +135,7 @@ void BatchReader::Worker::read_all(ReadQueue& queue) {
       queue.run(finished, started ? milliseconds(0) : kWaitSlice);
       for (RangeRead* read : finished) {
         auto* owner = static_cast<Entry*>(read->owner);
-        if (owner->batch.take_back(*read)) complete(*owner);
+        if (owner->batch.take_back(*read, queue)) complete(*owner);
       }
     } else if (started_ == plan_.num_groups()) {
       return;
@@ -198,7 +192,7 @@ void BatchReader::Worker::wait_for_buffer(uint32_t releases_seen) {
 
 void BatchReader::Worker::complete(Entry& finished) {
   files_in_flight_ -= finished.batch.num_files();
-  finished.batch.finish(last_check_, ++completions_);
+  finished.batch.finish();
   {
     const std::lock_guard lock(mutex_);
     finished.completed = true;

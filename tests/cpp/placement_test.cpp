@@ -49,8 +49,15 @@ Scene random_scene(std::mt19937_64& random) {
   return scene;
 }
 
+// Runs of neighbours, or (with repetitions, where there are few) any records.
 std::vector<int64_t> random_records(std::mt19937_64& random, int64_t existing) {
   std::vector<int64_t> records(1 + random() % 30);
+  if (random() % 3 == 0) {
+    for (int64_t& record : records) {
+      record = static_cast<int64_t>(random() % static_cast<uint64_t>(existing));
+    }
+    return records;
+  }
   int64_t next = static_cast<int64_t>(random() % static_cast<uint64_t>(existing));
   for (int64_t& record : records) {
     if (random() % 4 == 0) next = static_cast<int64_t>(random() % static_cast<uint64_t>(existing));
@@ -99,6 +106,7 @@ Bytes read_blocks(const Scene& scene, const Placement& placement, int64_t landin
 TEST_CASE("after the reads and the packing every row is where the placement says") {
   std::mt19937_64 random(70);
   int64_t packed = 0;
+  int64_t sorted = 0;
   int64_t in_place = 0;
   Placement placement;  // reused, as the reader does
   for (int round = 0; round < 2000; ++round) {
@@ -112,8 +120,8 @@ TEST_CASE("after the reads and the packing every row is where the placement says
     Bytes landing = read_blocks(scene, placement, most);
     if (placement.packs) {
       const int64_t moved = pack_rows(placement, scene.layout, landing.data());
-      CHECK(moved <= count * scene.layout.record_bytes);
-      ++packed;
+      CHECK(moved <= count * scene.layout.record_bytes * (placement.is_sorted ? 3 : 1));
+      ++(placement.is_sorted ? sorted : packed);
     } else {
       ++in_place;
     }
@@ -126,6 +134,7 @@ TEST_CASE("after the reads and the packing every row is where the placement says
     }
   }
   CHECK(packed > 200);  // the scenes reach all cases
+  CHECK(sorted > 40);
   CHECK(in_place > 200);
 }
 
@@ -142,6 +151,43 @@ TEST_CASE("neighbours, whole blocks and files of one record are never copied") {
   CHECK_FALSE(packs({1, 0, 2}, {{"a", 128, 1}, {"b", 128, 1}, {"c", 128, 1}}, 777));
   CHECK(packs({5, 2, 9}, {{"a", 0, 10}}, 777));
   CHECK(packs({0, 1}, {{"a", 0, 1}, {"b", 128, 1}}, 777));
+}
+
+TEST_CASE("reads are submitted in the order of files and offsets, each once") {
+  std::mt19937_64 random(71);
+  Placement placement;
+  for (int round = 0; round < 500; ++round) {
+    CAPTURE(round);
+    const Scene scene = random_scene(random);
+    if (scene.shards.num_records() == 0) continue;
+    const std::vector<int64_t> records = random_records(random, scene.shards.num_records());
+    place_records(records, scene.shards, scene.layout, scene.alignment, placement);
+    std::vector<std::pair<int64_t, int64_t>> places;
+    std::vector<uint32_t> indices = placement.by_file;
+    for (const uint32_t index : indices) {
+      places.emplace_back(placement.runs[index].shard, placement.runs[index].file_offset);
+    }
+    CHECK(std::is_sorted(places.begin(), places.end()));
+    std::sort(indices.begin(), indices.end());
+    REQUIRE(indices.size() == placement.runs.size());
+    for (uint32_t index = 0; index < indices.size(); ++index) CHECK(indices[index] == index);
+  }
+}
+
+TEST_CASE("records that share or touch blocks are read together, in whatever order") {
+  const auto reads = [](std::vector<int64_t> records, int64_t record_bytes, int64_t stride) {
+    const RecordLayout layout{
+        .fields = {{}}, .record_bytes = record_bytes, .record_stride = stride};
+    Placement placement;
+    place_records(records, ShardTable({{"a", 0, 1000}}), layout, 512, placement);
+    return placement.runs.size();
+  };
+  CHECK(reads({3, 1, 2, 0}, 512, 512) == 1);      // neighbours
+  CHECK(reads({12, 10, 14, 16}, 100, 100) == 1);  // two blocks next to each other
+  CHECK(reads({30, 1, 33, 2}, 512, 512) == 4);    // three reads would do, but with copies
+  CHECK(reads({40, 1, 41, 2}, 512, 512) == 2);
+  CHECK(reads({7, 3, 5}, 512, 1024) == 3);  // gaps of whole blocks are not read
+  CHECK(reads({4, 4, 4}, 512, 512) == 3);   // repeated records are read again
 }
 
 TEST_CASE("a record is found in its shard from any starting point, past empty ones") {
