@@ -136,12 +136,16 @@ class RecordSource:
     def stats(self) -> dict[str, typing.Any]:
         ...
 class BatchIterator:
-    def __init__(self, *, source: RecordSource, batch_size: typing.SupportsInt | typing.SupportsIndex, drop_last: bool, worker: typing.SupportsInt | typing.SupportsIndex, num_workers: typing.SupportsInt | typing.SupportsIndex, group_size: typing.SupportsInt | typing.SupportsIndex, pool: BufferPool | None) -> None:
+    def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False) -> None:
         ...
     def __iter__(self) -> typing.Any:
         ...
     def __next__(self) -> typing.Any:
         ...
+    def begin_next_epoch(self, plan: EpochPlan) -> bool:
+        """
+        Goes on after StopIteration, if `plan` is what it has read ahead.
+        """
     def close(self) -> None:
         ...
     @property

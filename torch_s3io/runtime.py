@@ -228,15 +228,16 @@ class Runtime:
         self._begin_epoch()
         self._check_engine()
         pool = self._borrow_pool(num_workers)
-        reader = _C.BatchIterator(
-            source=self._source,
+        plan = _C.EpochPlan(
+            order=_C.RecordOrder.sequential(sum(shard.num_records for shard in self._shards)),
+            epoch=0,
             batch_size=self._options.batch_size or 1,
             drop_last=self._options.drop_last,
             worker=worker,
             num_workers=num_workers,
             group_size=self._group_size,
-            pool=pool,
         )
+        reader = _C.BatchIterator(source=self._source, plan=plan, pool=pool)
         self._readers.append(reader)
         try:
             yield from reader

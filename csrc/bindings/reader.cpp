@@ -129,18 +129,9 @@ void publish(ReaderCounters& counters, Slab& slab) {
 // A BatchReader as a Python iterator.
 class BatchIterator {
  public:
-  BatchIterator(std::shared_ptr<RecordSource> source, int64_t batch_size, bool drop_last,
-                int64_t worker, int64_t num_workers, int64_t group_size,
-                std::optional<std::shared_ptr<BufferPool>> pool)
-      : source_(std::move(source)),
-        reader_(source_,
-                EpochPlan(sequential_order(source_->shards().num_records()), 0,
-                          {.batch_size = batch_size,
-                           .drop_last = drop_last,
-                           .worker = worker,
-                           .num_workers = num_workers,
-                           .group_size = group_size}),
-                pool.value_or(nullptr)) {
+  BatchIterator(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
+                std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on)
+      : source_(std::move(source)), reader_(source_, plan, pool.value_or(nullptr), reads_on) {
     if (pool.value_or(nullptr) != nullptr && (*pool)->is_shared()) slab_ = (*pool)->slab();
   }
 
@@ -160,6 +151,8 @@ class BatchIterator {
     warn_of_spills();
     return batch_tensors(batch_, source_->layout());
   }
+
+  bool begin_next_epoch(const EpochPlan& plan) { return reader_.begin_next_epoch(plan); }
 
   void close() {
     const NoGil no_gil;
@@ -242,12 +235,14 @@ void register_reader(py::module_& module) {
       .def("stats", &stats_dict);
 
   py::class_<BatchIterator>(module, "BatchIterator")
-      .def(py::init<std::shared_ptr<RecordSource>, int64_t, bool, int64_t, int64_t, int64_t,
-                    std::optional<std::shared_ptr<BufferPool>>>(),
-           py::kw_only(), py::arg("source"), py::arg("batch_size"), py::arg("drop_last"),
-           py::arg("worker"), py::arg("num_workers"), py::arg("group_size"), py::arg("pool"))
+      .def(py::init<std::shared_ptr<RecordSource>, const EpochPlan&,
+                    std::optional<std::shared_ptr<BufferPool>>, bool>(),
+           py::kw_only(), py::arg("source"), py::arg("plan"), py::arg("pool"),
+           py::arg("reads_on") = false)
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &BatchIterator::next)
+      .def("begin_next_epoch", &BatchIterator::begin_next_epoch, py::arg("plan"),
+           "Goes on after StopIteration, if `plan` is what it has read ahead.")
       .def("close", &BatchIterator::close)
       .def_property_readonly("engine", &BatchIterator::engine_name);
 

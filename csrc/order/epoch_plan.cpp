@@ -1,6 +1,7 @@
 #include "order/epoch_plan.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -47,17 +48,26 @@ void check(const EpochPlan::Config& config, int64_t num_positions) {
 
 }  // namespace
 
-EpochPlan::EpochPlan(const RecordOrderPtr& order, int64_t epoch, const Config& config)
-    : config_(config), num_positions_(order == nullptr ? 0 : order->num_positions()) {
-  if (order == nullptr) throw Error(ErrorKind::config, "a plan needs an order");
+EpochPlan::EpochPlan(RecordOrderPtr order, int64_t epoch, const Config& config)
+    : order_(std::move(order)),
+      epoch_(epoch),
+      config_(config),
+      num_positions_(order_ == nullptr ? 0 : order_->num_positions()) {
+  if (order_ == nullptr) throw Error(ErrorKind::config, "a plan needs an order");
   check(config, num_positions_);
-  order_ = order->epoch(epoch);
+  epoch_order_ = order_->epoch(epoch);
   step_positions_ = config.batch_size * config.world_size;
   const int64_t remaining = num_positions_ - config.start;
   num_steps_ =
       config.drop_last ? remaining / step_positions_ : divided_up(remaining, step_positions_);
   num_local_batches_ =
       divided_up(std::max<int64_t>(num_steps_ - config.worker, 0), config.num_workers);
+}
+
+EpochPlan EpochPlan::following() const {
+  Config config = config_;
+  config.start = 0;
+  return EpochPlan(order_, epoch_ + 1, config);
 }
 
 int64_t EpochPlan::num_groups() const { return divided_up(num_local_batches_, config_.group_size); }
@@ -118,7 +128,7 @@ void EpochPlan::records(int64_t group, std::vector<int64_t>& out) const {
       const int64_t part = std::min(count, num_positions_ - within);
       const size_t begin = out.size();
       out.resize(begin + static_cast<size_t>(part));
-      order_->records(within, std::span(out).subspan(begin));
+      epoch_order_->records(within, std::span(out).subspan(begin));
       position += part;
       count -= part;
     }

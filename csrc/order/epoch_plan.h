@@ -45,10 +45,19 @@ class EpochPlan {
     int64_t num_workers = 1;
     int64_t group_size = 1;  // batches that are read together
     int64_t start = 0;       // positions consumed before
+
+    bool operator==(const Config&) const = default;
   };
 
   // Throws Error(config) for nonsense.
-  EpochPlan(const RecordOrderPtr& order, int64_t epoch, const Config& config);
+  EpochPlan(RecordOrderPtr order, int64_t epoch, const Config& config);
+
+  // The whole epoch after this one. Throws Error(config) where an endless stream ends.
+  EpochPlan following() const;
+  // Whether both are the same part of the same epoch of the same order.
+  bool operator==(const EpochPlan& other) const {
+    return order_ == other.order_ && epoch_ == other.epoch_ && config_ == other.config_;
+  }
 
   // Steps from `start` to the end of the epoch, the same on all ranks; and those of this worker,
   // each of which is one batch.
@@ -79,12 +88,14 @@ class EpochPlan {
   int64_t left_for_last() const;
   Range positions(int64_t step) const;
 
+  RecordOrderPtr order_;
+  int64_t epoch_;
   Config config_;
   int64_t num_positions_;
   int64_t step_positions_ = 0;  // W * B
   int64_t num_steps_ = 0;
   int64_t num_local_batches_ = 0;
-  std::shared_ptr<const EpochOrder> order_;
+  std::shared_ptr<const EpochOrder> epoch_order_;
 };
 
 }  // namespace s3io

@@ -26,13 +26,14 @@ constexpr milliseconds kExitTimeout{5000};
 class BatchReader::Worker {
  public:
   Worker(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-         std::shared_ptr<BufferPool> pool);
+         std::shared_ptr<BufferPool> pool, bool reads_on);
 
   // The thread.
   void run() noexcept;
 
   // The consumer.
   bool next(Batch& out, const std::function<void()>& on_wait);
+  bool begin_next_epoch(const EpochPlan& plan);
   void stop();
   bool wait_for_exit(milliseconds timeout);
   // Gives back the buffers that nobody will ask for. The thread has exited.
@@ -46,9 +47,15 @@ class BatchReader::Worker {
     bool completed = false;  // guarded by mutex_; the batch is then the consumer's
   };
 
+  struct Epoch {
+    EpochPlan plan;
+    int64_t end;  // the number after its last batch
+  };
+
   Entry& entry(int64_t number) { return entries_[static_cast<size_t>(number) % entries_.size()]; }
   void read_all(ReadQueue& queue);
   bool start_batch(ReadQueue& queue);
+  void follow_plan();
   bool has_free_entry();
   std::optional<AlignedBuf> try_take(int64_t bytes);
   void wait_for_buffer(uint32_t releases_seen);
@@ -60,18 +67,22 @@ class BatchReader::Worker {
   void copy_out_if_scarce(Batch& batch);
 
   const std::shared_ptr<RecordSource> source_;
-  const EpochPlan plan_;
   const std::shared_ptr<BufferPool> pool_;
   const pid_t parent_ = ::getppid();
   std::deque<Entry> entries_;  // batch i lives in entry i modulo their number
 
+  // Batches are numbered through all plans.
   std::atomic<int64_t> started_{0};  // written by the thread
-  int64_t files_in_flight_ = 0;      // the thread's own: of batches that are being read
+  EpochPlan plan_;                   // the thread's own, like what follows
+  int64_t plan_begin_ = 0;           // the number of its first batch
+  bool reads_on_;
+  int64_t files_in_flight_ = 0;  // the thread's own: of batches that are being read
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable to_consumer_;
   std::condition_variable to_thread_;
   int64_t delivered_ = 0;
+  std::deque<Epoch> epochs_;      // the one that is being delivered, and what follows it
   std::optional<Error> failure_;  // of the thread itself, not of one batch
   std::string engine_name_;
   bool exited_ = false;
@@ -80,10 +91,15 @@ class BatchReader::Worker {
 };
 
 BatchReader::Worker::Worker(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                            std::shared_ptr<BufferPool> pool)
-    : source_(std::move(source)), plan_(plan), pool_(std::move(pool)) {
+                            std::shared_ptr<BufferPool> pool, bool reads_on)
+    : source_(std::move(source)),
+      pool_(std::move(pool)),
+      plan_(plan),
+      reads_on_(reads_on),
+      epochs_{{plan, plan.num_groups()}} {
   const int64_t buffers = pool_ != nullptr ? pool_->config().capacity : kBatchesWithoutPool;
-  const int64_t count = std::clamp<int64_t>(plan_.num_groups(), 1, buffers);
+  const int64_t wanted = reads_on_ ? buffers : plan_.num_groups();
+  const int64_t count = std::clamp<int64_t>(wanted, 1, buffers);
   for (int64_t index = 0; index < count; ++index) entries_.emplace_back(*source_);
 }
 
@@ -137,7 +153,7 @@ void BatchReader::Worker::read_all(ReadQueue& queue) {
         auto* owner = static_cast<Entry*>(read->owner);
         if (owner->batch.take_back(*read, queue)) complete(*owner);
       }
-    } else if (started_ == plan_.num_groups()) {
+    } else if (started_ == plan_begin_ + plan_.num_groups()) {
       return;
     } else if (!started) {
       wait_for_buffer(releases_seen);
@@ -145,19 +161,34 @@ void BatchReader::Worker::read_all(ReadQueue& queue) {
   }
 }
 
+// Goes on to the next epoch, if there is one, before the last batch of this one is delivered: the
+// consumer then knows whether there is.
+void BatchReader::Worker::follow_plan() {
+  if (!reads_on_) return;
+  try {
+    plan_ = plan_.following();
+  } catch (const Error&) {  // an endless stream ends after all: whoever begins that epoch is told
+    reads_on_ = false;
+    return;
+  }
+  plan_begin_ = started_;
+  const std::lock_guard lock(mutex_);
+  epochs_.push_back({plan_, plan_begin_ + plan_.num_groups()});
+}
+
 // Starts the next batch. False when there is none, or no buffer for it.
 bool BatchReader::Worker::start_batch(ReadQueue& queue) {
-  if (started_ == plan_.num_groups() || !has_free_entry()) return false;
+  if (started_ == plan_begin_ + plan_.num_groups() || !has_free_entry()) return false;
   if (files_in_flight_ >= source_->max_open_files()) return false;  // a completion comes first
   Entry& next_entry = entry(started_);
   PendingBatch& batch = next_entry.batch;
-  plan_.records(started_, batch.records());
+  plan_.records(started_ - plan_begin_, batch.records());
   const int64_t bytes = source_->batch_bytes(static_cast<int64_t>(batch.records().size()));
   std::optional<AlignedBuf> buffer = try_take(bytes);
   if (!buffer) return false;
   const auto slot = static_cast<int>(buffer->slot());
   const bool registered = slot >= 0 && queue.register_buffer(slot, buffer->bytes());
-  ++started_;
+  if (++started_ == plan_begin_ + plan_.num_groups()) follow_plan();
   const bool reading = batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, queue);
   files_in_flight_ += batch.num_files();
   if (!reading) complete(next_entry);
@@ -204,7 +235,7 @@ bool BatchReader::Worker::next(Batch& out, const std::function<void()>& on_wait)
   out.buffer = AlignedBuf();  // the consumer is done with what it did not detach
   {
     std::unique_lock lock(mutex_);
-    if (delivered_ == plan_.num_groups()) return false;
+    if (delivered_ == epochs_.front().end) return false;
     wait_for_completion(lock, on_wait);
     Entry& head = entry(delivered_);
     head.completed = false;
@@ -261,6 +292,14 @@ void BatchReader::Worker::copy_out_if_scarce(Batch& batch) {
   counters.spilled_batches.fetch_add(1);
 }
 
+bool BatchReader::Worker::begin_next_epoch(const EpochPlan& plan) {
+  const std::lock_guard lock(mutex_);
+  if (exited_ || delivered_ < epochs_.front().end) return false;
+  if (epochs_.size() < 2 || epochs_[1].plan != plan) return false;
+  epochs_.pop_front();
+  return true;
+}
+
 void BatchReader::Worker::stop() {
   stopping_ = true;
   {
@@ -282,7 +321,7 @@ std::string BatchReader::Worker::engine_name() {
 }
 
 BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                         std::shared_ptr<BufferPool> pool)
+                         std::shared_ptr<BufferPool> pool, bool reads_on)
     : owner_(fork_count()) {
   const int64_t needed = source->batch_bytes(plan.max_group_records());
   if (pool != nullptr && pool->config().buffer_size < needed) {
@@ -294,7 +333,7 @@ BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& 
                 "batch_size"));
   }
   if (pool != nullptr) source->check_alignment(pool->config().alignment);
-  worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool));
+  worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool), reads_on);
   try {
     thread_ = std::thread([worker = worker_] { worker->run(); });
   } catch (const std::system_error& error) {
@@ -318,6 +357,10 @@ bool BatchReader::next(Batch& out, const std::function<void()>& on_wait) {
     close();
     throw;
   }
+}
+
+bool BatchReader::begin_next_epoch(const EpochPlan& plan) {
+  return thread_.joinable() && fork_count() == owner_ && worker_->begin_next_epoch(plan);
 }
 
 void BatchReader::close() {

@@ -4,6 +4,11 @@
 // finishes batches as their reads complete. The consumer takes finished batches in order; while it
 // holds them their buffers are not reused, which is the backpressure.
 //
+// Note: several epochs. With `reads_on` the thread goes on to the next epoch while the consumer is
+// still busy with the last batches of this one: the first batches of the next epoch are then there
+// when it begins. For the consumer each epoch ends by itself (`next` returns false), and
+// `begin_next_epoch` goes on.
+//
 // Note: never stuck. When tensors hold so many buffers that fewer than a reserve would be left for
 // reading, `next` copies the batch out of the pool and frees its buffer: slower, counted, but a
 // program that keeps every batch still runs.
@@ -30,7 +35,7 @@ class BatchReader {
   // Throws Error(config) when a buffer of the pool cannot hold a group of the plan. What the plan
   // calls a group is a batch here.
   BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-              std::shared_ptr<BufferPool> pool);
+              std::shared_ptr<BufferPool> pool, bool reads_on = false);
   BatchReader(const BatchReader&) = delete;
   BatchReader& operator=(const BatchReader&) = delete;
   ~BatchReader();
@@ -39,6 +44,9 @@ class BatchReader {
   // reader is then closed. `on_wait` is called every few milliseconds while waiting and may throw.
   // One consumer thread.
   bool next(Batch& out, const std::function<void()>& on_wait = {});
+  // After `next` returned false: goes on with `plan`, if that is what the thread reads. False
+  // when it is not, or does not read on. The consumer thread.
+  bool begin_next_epoch(const EpochPlan& plan);
   // Stops reading; buffers that were not delivered go back to the pool. Bounded: a read that does
   // not come back within a second loses its buffer for good, counted. Idempotent.
   void close();

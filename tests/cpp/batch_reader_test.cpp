@@ -105,6 +105,60 @@ TEST_CASE("the reader reads ahead as far as the pool allows, and no further") {
   CHECK(pool->stats().in_use == 3);
 }
 
+TEST_CASE(
+    "the next epoch is read while this one's last batches are consumed, and goes on from there") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(700), 0, {40, 3}, 85);
+  const RecordOrderPtr order = shuffled_order(43, 1);
+  for (const int64_t group_size : {1, 3}) {
+    for (const int64_t capacity : {0, 2, 64}) {
+      CAPTURE(capacity);
+      const auto source = data.source({});
+      const EpochPlan first(order, 5, {.batch_size = 4, .group_size = group_size, .start = 17});
+      const auto pool = capacity > 0
+                            ? make_pool(*source, first.following().max_group_records(), capacity)
+                            : nullptr;
+      BatchReader reader(source, first, pool, /*reads_on=*/true);
+      Batch batch;
+      std::vector<int64_t> records;
+      EpochPlan plan = first;
+      for (int epoch = 0; epoch < 4; ++epoch) {
+        CHECK_FALSE(reader.begin_next_epoch(plan.following()));  // not at its end
+        for (int64_t group = 0; group < plan.num_groups(); ++group) {
+          REQUIRE(reader.next(batch));
+          plan.records(group, records);
+          REQUIRE(data.holds(batch, records));
+        }
+        CHECK_FALSE(reader.next(batch));
+        CHECK_FALSE(reader.next(batch));
+        CHECK_FALSE(reader.begin_next_epoch(plan));
+        CHECK_FALSE(reader.begin_next_epoch(EpochPlan(order, 5 + epoch + 1, {.batch_size = 5})));
+        plan = plan.following();
+        REQUIRE(reader.begin_next_epoch(plan));
+      }
+    }
+  }
+}
+
+TEST_CASE("before the next epoch begins its first batches are there already") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(700), 0, {40}, 86);
+  const auto source = data.source({});
+  const auto pool = make_pool(*source, 4, 5);
+  const EpochPlan plan(sequential_order(40), 0, {.batch_size = 4});
+  for (const bool reads_on : {false, true}) {
+    const int64_t before = source->counters().batches;
+    BatchReader reader(source, plan, pool, reads_on);
+    Batch batch;
+    while (reader.next(batch)) {
+    }
+    const int64_t expected = reads_on ? 15 : 10;  // as many more as the pool has buffers
+    CHECK(holds_soon([&] { return source->counters().batches - before == expected; }));
+    CHECK(reader.begin_next_epoch(plan.following()) == reads_on);
+  }
+  CHECK(is_whole(*pool));
+}
+
 TEST_CASE("a consumer that keeps every batch gets copies, counted, and is never stuck") {
   const LeakCheck leaks;
   std::mt19937_64 random(84);
