@@ -3,6 +3,7 @@ counters."""
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -209,6 +210,10 @@ class Runtime:
         pool = None
         if worker is not None and self._arena is not None:
             pool = self._arena.claim(worker.id, config)
+            if pool is not None:
+                # Iterators that somebody still has: their reads must not outlive this process,
+                # whose part of the memory another one gets.
+                multiprocessing.util.Finalize(None, self._close_readers, exitpriority=1)
         if pool is None:
             pool = _C.BufferPool(
                 capacity=config.capacity, buffer_size=config.buffer_size, alignment=config.alignment
@@ -247,6 +252,10 @@ class Runtime:
             self._readers.remove(reader)
             reader.close()
             self._give_back_pool(pool)
+
+    def _close_readers(self) -> None:
+        for reader in self._readers:
+            reader.close()
 
     def fetch(self, numbers: list[int]) -> Any:
         if self._fetcher is None:

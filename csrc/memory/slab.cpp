@@ -135,7 +135,18 @@ void Slab::release_received(int64_t slot) {
   if ((before & kViews) == kOneView) control_->received.fetch_sub(1, std::memory_order_relaxed);
 }
 
+bool Slab::reads_may_be_in_flight(Clock::time_point now) {
+  const auto words = std::span(control_->words);
+  const bool taken = std::any_of(words.begin(), words.end(),
+                                 [](const auto& word) { return (word.load() & kTaken) != 0; });
+  if (!taken) return false;
+  const int64_t now_ns = std::chrono::nanoseconds(now.time_since_epoch()).count();
+  if (control_->rests_since_ns.load() == 0) control_->rests_since_ns.store(now_ns);
+  return now_ns - control_->rests_since_ns.load() < nanoseconds(kRestAfterDeath).count();
+}
+
 int64_t Slab::reclaim() {
+  control_->rests_since_ns.store(0);
   control_->slots.store(geometry_.slots, std::memory_order_relaxed);
   control_->lent.store(0, std::memory_order_relaxed);
   control_->waiters.store(0);

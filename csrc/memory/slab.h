@@ -14,7 +14,7 @@
 // A slot is free exactly when bits 31..0 are zero; the last one to let go makes it so and wakes who
 // waits. All changes are compare-and-swap or add, so a process that dies in between leaves no lock
 // behind. What a dead producer left is cleared by the next one (`reclaim`): all but the consumer's
-// views.
+// views. Not before it is safe (`reads_may_be_in_flight`).
 //
 // Layout of the memory: one huge page whose first bytes are the control block, then the slots.
 // Slots of 2 MiB or more are whole huge pages; smaller ones are packed.
@@ -72,6 +72,10 @@ class Slab {
   void release_lent(int64_t slot);  // the last tensor in the producer died
   // A handle to a lent slot goes to the consumer. False when 16383 are on their way already.
   bool send(int64_t slot);
+  // Whether a dead producer left slots taken, not long before `now`. The kernel does not wait for
+  // the reads of a process that is killed: the device may still write into these slots.
+  bool reads_may_be_in_flight(Clock::time_point now);
+  static constexpr std::chrono::seconds kRestAfterDeath{30};
   // Frees what a dead producer held, says how many slots there are now, and returns how many the
   // consumer still holds.
   int64_t reclaim();
@@ -108,6 +112,7 @@ class Slab {
   void add_note(size_t note, int64_t amount) {
     control_->notes[note].fetch_add(amount, std::memory_order_relaxed);
   }
+  int64_t note(size_t note) const { return control_->notes[note].load(std::memory_order_relaxed); }
   // The notes of the slab at `offset` of a memory file, without mapping it.
   static std::array<int64_t, kNotes> read_notes(int fd, int64_t offset);
 
@@ -115,9 +120,10 @@ class Slab {
   struct Control {
     std::atomic<uint32_t> releases;
     std::atomic<uint32_t> waiters;
-    std::atomic<int64_t> slots;     // that the producer uses
-    std::atomic<int64_t> lent;      // slots with bit 1 set; written by the producer
-    std::atomic<int64_t> received;  // slots with bits 31..16 set; written by the consumer
+    std::atomic<int64_t> slots;           // that the producer uses
+    std::atomic<int64_t> lent;            // slots with bit 1 set; written by the producer
+    std::atomic<int64_t> received;        // slots with bits 31..16 set; written by the consumer
+    std::atomic<int64_t> rests_since_ns;  // when slots of a dead producer were found; 0: none were
     std::array<std::atomic<int64_t>, kNotes> notes;
     std::atomic<uint64_t> words[kMaxSlots];
   };

@@ -58,13 +58,15 @@ int64_t SlabArena::offset_of(int64_t segment) const {
   return kHugePageBytes + segment * geometry_.total_bytes();
 }
 
-std::optional<SlabArena::Claim> SlabArena::claim(int64_t preferred, int64_t slots) {
-  std::optional<Claim> claim = try_claim(preferred, slots);
+std::optional<SlabArena::Claim> SlabArena::claim(int64_t preferred, int64_t slots,
+                                                 Clock::time_point now) {
+  std::optional<Claim> claim = try_claim(preferred, slots, now);
   if (!claim) header_->refused_claims.fetch_add(1, std::memory_order_relaxed);
   return claim;
 }
 
-std::optional<SlabArena::Claim> SlabArena::try_claim(int64_t preferred, int64_t slots) const {
+std::optional<SlabArena::Claim> SlabArena::try_claim(int64_t preferred, int64_t slots,
+                                                     Clock::time_point now) const {
   // A lock belongs to an open file description, and the inherited one is everybody's.
   const std::string path = message("/proc/self/fd/", fd_.get());
   UniqueFd own(::open(path.c_str(), O_RDWR | O_CLOEXEC));
@@ -76,9 +78,10 @@ std::optional<SlabArena::Claim> SlabArena::try_claim(int64_t preferred, int64_t 
     geometry.slots = std::clamp<int64_t>(slots, 1, geometry_.slots);
     const int file = own.get();
     auto slab = std::make_shared<Slab>(geometry, file, offset_of(segment), std::move(own));
-    const int64_t views = slab->reclaim();
-    if (views < geometry.slots) return Claim{std::move(slab), segment};
-    // The consumer views all of it: another segment has room.
+    if (!slab->reads_may_be_in_flight(now) && slab->reclaim() < geometry.slots) {
+      return Claim{std::move(slab), segment};
+    }
+    // Not yet, or the consumer views all of it: another segment has room.
     own = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
     if (!own.valid()) return std::nullopt;
   }

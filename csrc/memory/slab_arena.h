@@ -10,7 +10,8 @@
 //
 // A claim is an open-file-description lock on one byte of the file, which the kernel lets go
 // however the producer ends. Whoever claims next finds the slots that the consumer still views, and
-// frees all others.
+// frees all others. A segment whose producer was killed while it read rests for a while: others
+// have room.
 #pragma once
 
 #include <array>
@@ -21,6 +22,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/clock.h"
 #include "memory/slab.h"
 
 namespace s3io {
@@ -61,7 +63,8 @@ class SlabArena {
   // A free segment, `preferred` if possible, with `slots` slots (at most those of the geometry).
   // Nothing when all are claimed, or when the descriptor cannot be opened anew. Throws
   // Error(out_of_memory) when it cannot be mapped.
-  std::optional<Claim> claim(int64_t preferred, int64_t slots);
+  std::optional<Claim> claim(int64_t preferred, int64_t slots,
+                             Clock::time_point now = Clock::now());
 
   // The consumer's view of a segment; mapped once. Throws Error(out_of_memory).
   std::shared_ptr<Slab> attach(int64_t segment);
@@ -85,7 +88,7 @@ class SlabArena {
   };
 
   int64_t offset_of(int64_t segment) const;
-  std::optional<Claim> try_claim(int64_t preferred, int64_t slots) const;
+  std::optional<Claim> try_claim(int64_t preferred, int64_t slots, Clock::time_point now) const;
 
   const SlabGeometry geometry_;
   const UniqueFd fd_;
