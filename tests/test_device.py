@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import gc
 import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pytest
 import torch
 
 import torch_s3io as s3io
-from torch_s3io import _C, prefetch
+from torch_s3io import _C, handover, prefetch
 
 RECORD = 65536
 
@@ -81,6 +84,9 @@ class FakeCopier:
         self.events.append(f"out {batch}")
         return batch
 
+    def close(self) -> None:
+        self.events.append("close")
+
 
 def test_the_next_copies_are_under_way_before_a_batch_is_handed_out() -> None:
     prefetcher = s3io.DevicePrefetcher([1, 2, 3, 4], "cpu", depth=2)
@@ -89,8 +95,210 @@ def test_the_next_copies_are_under_way_before_a_batch_is_handed_out() -> None:
     prefetcher._make_copier = lambda: copier
     assert list(prefetcher) == [1, 2, 3, 4]
     assert copier.events == [
-        "start 1", "start 2", "out 1", "start 3", "out 2", "start 4", "out 3", "out 4",
+        "start 1", "start 2", "out 1", "start 3", "out 2", "start 4", "out 3", "out 4", "close",
     ]  # fmt: skip
+
+
+def test_an_error_of_the_loader_comes_after_the_batches_before_it() -> None:
+    def batches() -> Iterator[int]:
+        yield from (1, 2, 3)
+        raise OSError("the device is gone")
+
+    prefetcher = s3io.DevicePrefetcher(batches(), "cpu", depth=2)
+    prefetcher._device = torch.device("cuda")
+    prefetcher._make_copier = FakeCopier
+    came = iter(prefetcher)
+    assert [next(came) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(OSError, match="device is gone"):
+        next(came)
+
+
+class FakeCuda:
+    """Streams and events that only note what is done with them; "copies" are made at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[str] = []
+        self.current = "the loop's"
+        log = self.log
+        cuda = self
+
+        class Event:
+            def __init__(self) -> None:
+                self.number = sum("record" in line for line in log) + 1
+
+            def record(self, stream: Any) -> None:
+                log.append(f"record {self.number} on {stream}")
+
+        class Stream:
+            def __init__(self, name: Any) -> None:
+                self.name = name if isinstance(name, str) else "the copier's"
+
+            def __str__(self) -> str:
+                return self.name
+
+            def synchronize(self) -> None:
+                log.append(f"{self.name} is waited for")
+
+            def wait_event(self, event: Event) -> None:
+                log.append(f"{self.name} waits for {event.number}")
+
+        @contextlib.contextmanager
+        def stream(entered: Stream) -> Iterator[None]:
+            before, cuda.current = cuda.current, entered.name
+            yield
+            cuda.current = before
+
+        def to(tensor: torch.Tensor, device: Any, non_blocking: bool) -> torch.Tensor:
+            assert non_blocking
+            log.append(f"copy {int(tensor[0])} on {cuda.current}")
+            return tensor.clone()
+
+        def record_stream(tensor: torch.Tensor, used_on: Stream) -> None:
+            log.append(f"{int(tensor[0])} is used on {used_on}")
+
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "stream", stream)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream(cuda.current))
+        monkeypatch.setattr(torch.Tensor, "to", to)
+        monkeypatch.setattr(torch.Tensor, "record_stream", record_stream)
+
+
+@pytest.mark.parametrize("loader_holds", [True, False])
+def test_copies_run_on_a_stream_of_their_own_and_batches_die_there(monkeypatch, loader_holds):
+    cuda = FakeCuda(monkeypatch)
+
+    def make(number: int) -> torch.Tensor:
+        batch = torch.full((2,), number)
+        died = f"{number} dies on "
+        weakref.finalize(batch, lambda: cuda.log.append(died + cuda.current))
+        return batch
+
+    def held() -> Iterator[Any]:
+        for number in range(3):
+            batch = make(number)
+            yield {"x": batch, "n": number}
+            del batch
+
+    handed = ({"x": make(number), "n": number} for number in range(3))
+    prefetcher = s3io.DevicePrefetcher(held() if loader_holds else handed, "cpu", depth=1)
+    prefetcher._device = torch.device("cuda")
+    for number, batch in enumerate(prefetcher):
+        assert batch["n"] == number
+        assert batch["x"].tolist() == [number, number]
+        cuda.log.append(f"step {number}")
+        del batch
+
+    died = [f"{number} dies on the copier's" for number in range(3)]
+    assert [line for line in cuda.log if "dies" in line] == died
+    copied = [[f"copy {k} on the copier's", f"record {k + 1} on the copier's"] for k in range(3)]
+    out = [[f"the loop's waits for {k + 1}", f"{k} is used on the loop's"] for k in range(3)]
+    assert [line for line in cuda.log if "dies" not in line] == [
+        *copied[0], *out[0], *copied[1], "step 0", *out[1], *copied[2], "step 1", *out[2],
+        "step 2", "the copier's is waited for",
+    ]  # fmt: skip
+    for number in range(3):
+        assert cuda.log.index(died[number]) > cuda.log.index(copied[number][1])
+
+
+def test_a_loop_that_breaks_off_waits_for_the_copies_before_the_loader_drops_batches(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+
+    def batches() -> Iterator[Any]:
+        try:
+            for number in range(3):
+                yield torch.full((2,), number)
+        finally:
+            cuda.log.append("the loader ends")
+
+    prefetcher = s3io.DevicePrefetcher(batches(), "cpu", depth=1)
+    prefetcher._device = torch.device("cuda")
+    for _ in prefetcher:
+        break
+    del _
+    del prefetcher
+    gc.collect()
+    assert cuda.log[-2:] == ["the copier's is waited for", "the loader ends"]
+
+
+@pytest.fixture
+def pinning(monkeypatch) -> list[tuple[int, int]]:
+    """torch starts its pin thread, as with CUDA; what would be registered there is collected."""
+    registered: list[tuple[int, int]] = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda *_: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda *_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda _: None)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor)
+    monkeypatch.setattr(handover, "_register", lambda *segment: registered.append(segment))
+    return registered
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_the_pin_thread_registers_each_workers_memory_once(tmp_path, pinning, persistent) -> None:
+    path, records = write_records(tmp_path, 64)
+    dataset = s3io.RecordDataset(path, dtype=np.uint8, shape=RECORD, batch_size=4)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=None, num_workers=2, pin_memory=True, persistent_workers=persistent
+    )
+    for _ in range(3):
+        for number, batch in enumerate(loader):
+            begin, end = batch.data_ptr(), batch.data_ptr() + batch.numel()
+            assert any(low <= begin and end <= low + size for low, size in pinning)
+            assert np.array_equal(batch.numpy(), records[4 * number : 4 * number + 4])
+    assert len(pinning) == 2
+    assert dataset.stats()["received_tensors"] == 3 * 16
+    del batch, loader
+    gc.collect()
+
+
+def test_where_registering_fails_it_is_said_once_and_batches_come(tmp_path, pinning, monkeypatch):
+    def refuse(address: int, size: int) -> None:
+        raise s3io.DataError(f"cudaHostRegister of {size} bytes failed with 2")
+
+    monkeypatch.setattr(handover, "_register", refuse)
+    path, records = write_records(tmp_path, 64)
+    dataset = s3io.RecordDataset(path, dtype=np.uint8, shape=RECORD, batch_size=4)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2, pin_memory=True)
+    with pytest.warns(RuntimeWarning, match="not pinned: cudaHostRegister") as caught:
+        batches = [batch.clone() for batch in loader]
+    assert len([one for one in caught if "not pinned" in str(one.message)]) == 1
+    assert np.array_equal(torch.cat(batches).numpy(), records)
+
+
+class Lossy(torch.utils.data.IterableDataset[Any]):
+    """Passes the second batch on as a handle to nothing."""
+
+    def __init__(self, shape: str) -> None:
+        self.shape = shape
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in range(4):
+            one = Stale() if number == 1 else torch.tensor(number)
+            shapes = {"bare": one, "nested": {"x": [one]}, "dataclass": Sample(one, "n")}
+            yield shapes[self.shape]
+
+
+class Stale:
+    def __reduce__(self) -> Any:
+        return handover._receive, (b"stale",)
+
+
+@pytest.mark.parametrize("shape", ["bare", "nested", "dataclass"])
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_lost_batch_is_an_error_at_next_and_the_loader_goes_on(pinning, pinned, shape) -> None:
+    batches = iter(
+        torch.utils.data.DataLoader(Lossy(shape), batch_size=None, num_workers=1, pin_memory=pinned)
+    )
+
+    def value(batch: Any) -> int:
+        batch = batch.image if isinstance(batch, Sample) else batch
+        return int(batch["x"][0] if isinstance(batch, dict) else batch)
+
+    assert value(next(batches)) == 0
+    with pytest.raises(s3io.DataError, match="not for this process"):
+        next(batches)
+    assert [value(batch) for batch in batches] == [2, 3]
 
 
 @pytest.mark.needs_cuda

@@ -57,19 +57,31 @@ class DevicePrefetcher:
         copier = self._make_copier()
         batches = iter(self._loader)
         under_way: deque[Any] = deque()
+        failure: Exception | None = None
+
+        def start_next() -> bool:
+            nonlocal failure
+            try:
+                return failure is None and bool(copier.start_next(batches, under_way))
+            except Exception as error:
+                failure = error  # comes after the batches that came before it
+                return False
+
         try:
             while True:
-                while len(under_way) < self._depth and copier.start_next(batches, under_way):
+                while len(under_way) < self._depth and start_next():
                     pass
                 if not under_way:
-                    return
+                    break
                 batch = copier.hand_out(under_way.popleft())
-                # The next copy starts before the step does.
-                copier.start_next(batches, under_way)
+                start_next()  # before the step does
                 yield batch
                 del batch
         finally:
+            copier.close()
             under_way.clear()
+        if failure is not None:
+            raise failure
 
 
 class _CudaCopier:
@@ -80,15 +92,16 @@ class _CudaCopier:
         self._stream = torch.cuda.Stream(device)
 
     def start_next(self, batches: Iterator[Any], under_way: deque[Any]) -> bool:
-        batch = next(batches, _END)
-        if batch is _END:
-            return False
+        # What is dropped while the copying stream is the current one, by the loader or here, is
+        # reused only when the copies that were submitted are done: our buffers as well as torch's
+        # own page-locked memory. A loader may hold on to a batch until it is asked for the next.
         with torch.cuda.stream(self._stream):
+            batch = next(batches, _END)
+            if batch is _END:
+                return False
             copy = map_tensors(lambda tensor: tensor.to(self._device, non_blocking=True), batch)
             done = torch.cuda.Event()
             done.record(self._stream)
-            # Dropped while the copying stream is the current one: our buffers, like torch's own
-            # page-locked memory, are reused only when what was submitted to it is done.
             del batch
         under_way.append((copy, done))
         return True
@@ -103,6 +116,10 @@ class _CudaCopier:
             return tensor
 
         return map_tensors(use_here, copy)
+
+    def close(self) -> None:
+        """Before the loader drops what it holds, on any stream."""
+        self._stream.synchronize()
 
 
 _END = object()
