@@ -19,7 +19,6 @@ from support import nothing_leaked
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
-from torch_s3io import _C, handover
 
 CONTEXTS = ("fork", "forkserver", "spawn")
 ROWS, COLUMNS, BATCH = 480, 300, 8
@@ -280,99 +279,6 @@ def test_main_takes_no_page_fault_per_batch(disk):
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     del batch, loader
     assert faults / batches < 0.2, f"{faults} faults for {batches} batches"
-
-
-# ---- What must not happen, and what happens then.
-
-
-def sent_by_a_worker(batch: Any) -> bytes:
-    sent = _C.send_tensor(batch[0])
-    assert sent is not None
-    return sent
-
-
-def test_a_stale_or_foreign_handle_never_gives_bytes(disk):
-    path, _ = write(disk, 64)
-    dataset = make(path)
-    handles = list(DataLoader(Wrapped(dataset, sent_by_a_worker), batch_size=None, num_workers=1))
-    good = handles[-1]
-    tensor = _C.receive_tensor(good)
-    assert tensor.shape == (BATCH, COLUMNS)
-    with pytest.raises(s3io.DataError, match="gone"):
-        _C.receive_tensor(good)  # a second time
-    del tensor
-    for broken in (b"", good[:-1], bytes(len(good)), good[:8] + bytes(8) + good[16:]):
-        with pytest.raises(s3io.DataError):
-            _C.receive_tensor(broken)
-        assert type(handover._receive(broken)) is handover.LostTensor
-    for position in range(len(good)):
-        changed = bytearray(handles[0])
-        changed[position] ^= 0x81
-        received = handover._receive(bytes(changed))  # never raises, never crashes
-        assert isinstance(received, torch.Tensor | handover.LostTensor)
-        del received
-    del dataset
-    gc.collect()
-    with pytest.raises(s3io.DataError, match="data set is gone"):
-        _C.receive_tensor(good)
-
-
-class Lossy(IterableDataset[Any]):
-    """Passes the second batch on as a handle to nothing."""
-
-    def __iter__(self) -> Iterator[Any]:
-        for number in range(4):
-            yield {"value": Stale() if number == 1 else torch.tensor(number)}
-
-
-class Stale:
-    def __reduce__(self) -> Any:
-        return handover._receive, (b"stale",)
-
-
-@pytest.mark.parametrize("nested", [True, False])
-def test_a_lost_batch_is_an_error_at_next_and_the_loader_goes_on(nested):
-    class Bare(Lossy):
-        def __iter__(self) -> Iterator[Any]:
-            return (batch["value"] for batch in super().__iter__())
-
-    batches = iter(DataLoader(Lossy() if nested else Bare(), batch_size=None, num_workers=1))
-    next(batches)
-    with pytest.raises(s3io.DataError):
-        next(batches)
-    values = [batch["value"] if nested else batch for batch in batches]
-    assert [int(value) for value in values] == [2, 3]
-
-
-def test_a_lost_tensor_fails_in_the_pin_thread_and_on_any_use():
-    lost = handover.LostTensor("its bytes are gone")
-    for use in (lost.pin_memory, lambda: lost.shape, lambda: lost.float()):
-        with pytest.raises(s3io.DataError, match="gone"):
-            use()
-
-
-def fails_at_the_third(batch: Any) -> Any:
-    if int(batch[0, 0]) == 2 * BATCH * COLUMNS:
-        raise ValueError("the third batch is bad")
-    return batch
-
-
-@pytest.mark.parametrize("context", CONTEXTS)
-def test_a_transform_that_raises_is_its_own_error(disk, context):
-    path, _ = write(disk)
-    dataset = make(path, transform=fails_at_the_third)
-    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=context)
-    with pytest.raises(ValueError, match="the third batch is bad"):
-        for _ in loader:
-            pass
-
-
-def test_a_transform_that_cannot_be_pickled_is_an_error_at_the_start(disk):
-    path, _ = write(disk)
-    dataset = make(path, transform=lambda batch: batch)
-    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="spawn")
-    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
-        iter(loader)
 
 
 def test_without_a_pool_batches_go_torchs_own_way(disk):

@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import threading
 import warnings
 import weakref
@@ -49,7 +50,7 @@ class Arena:
     def _start(self) -> None:
         self._pinned: list[int] = []
         self._pin_lock = threading.Lock()
-        self._warned = False
+        self._warned: set[str] = set()
         _arenas[self._core.id] = self
         # Takes the core along: memory must be mapped until it is no longer registered.
         finalizer = weakref.finalize(self, _unpin, self._core, self._pinned, self.owner)
@@ -78,13 +79,13 @@ class Arena:
 
     def claim(self, worker: int, config: BufferPoolConfig) -> _C.BufferPool | None:
         """A pool for this worker process; None when there is no room for one more."""
+        ForkingPickler.register(torch.Tensor, _reduce)
         try:
             pool = self._core.claim(preferred=worker, capacity=config.capacity)
         except Error as error:
             warnings.warn(f"{error}: batches are copied on their way", RuntimeWarning, stacklevel=2)
             return None
         if pool is not None:
-            ForkingPickler.register(torch.Tensor, _reduce)
             _end_with_parent()
         return pool
 
@@ -107,21 +108,22 @@ class Arena:
                         self._pinned.append(address)
                 self._core.guard_device_copies()
             except Exception as error:
-                self._warn_once(f"batches from workers are not pinned: {error}")
+                self._warn_once("pin", f"batches from workers are not pinned: {error}")
 
     def warn_of_copies(self) -> None:
         """Says once that batches are copied out of the pool, and why."""
-        if not self._warned and self._core.stats()["held_out_tensors"]:
+        if "copies" not in self._warned and self._core.stats()["held_out_tensors"]:
             self._warn_once(
+                "copies",
                 "the batches that are still referenced hold nearly all buffers of a worker's pool: "
                 "batches are copied out of it from here on, which is slower. Drop batches earlier, "
-                "or raise BufferPoolConfig.capacity (pool=BufferPoolConfig(...))"
+                "or raise BufferPoolConfig.capacity (pool=BufferPoolConfig(...))",
             )
 
-    def _warn_once(self, text: str) -> None:
-        if self._warned:
+    def _warn_once(self, topic: str, text: str) -> None:
+        if topic in self._warned:
             return
-        self._warned = True
+        self._warned.add(topic)
         # Unpickling must not raise, not even where warnings are errors.
         with contextlib.suppress(Exception):
             warnings.warn(text, RuntimeWarning, stacklevel=2)
@@ -171,7 +173,35 @@ def _end_with_parent() -> None:
 def _reduce(tensor: torch.Tensor) -> Any:
     """In a worker: a handle for a tensor in the worker's pool, else torch's own way."""
     sent = _C.send_tensor(tensor)
-    return reduce_tensor(tensor) if sent is None else (_receive, (sent,))
+    if sent is not None:
+        return _receive, (sent,)
+    reason = _why_not_shared(tensor)
+    if reason is None:
+        return reduce_tensor(tensor)
+    warnings.warn(
+        f"torch cannot share the memory of a new tensor ({reason}): its bytes go through a pipe, "
+        "which is slower; make room in /dev/shm, or raise the limit of open files (ulimit -n)",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return pickle.loads, (pickle.dumps(tensor),)
+
+
+def _why_not_shared(tensor: torch.Tensor) -> str | None:
+    """Moves the tensor into torch's own shared memory; the reason where that fails.
+
+    Note: if that failed a little later, where torch does it, torch would lose the batch without an
+    error.
+    """
+    if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
+        return None
+    try:
+        if tensor.untyped_storage().nbytes() > 0:
+            tensor.share_memory_()
+            os.close(os.dup(0))  # one more descriptor, which torch needs
+    except (OSError, RuntimeError) as error:
+        return str(error)
+    return None
 
 
 def _receive(sent: bytes) -> Any:

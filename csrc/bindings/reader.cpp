@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <map>
@@ -21,6 +22,8 @@ namespace py = pybind11;
 
 namespace s3io::bindings {
 namespace {
+
+using std::string_view_literals::operator""sv;
 
 // (device, inode, size_bytes, modified_ns)
 using IdentityTuple = std::tuple<uint64_t, uint64_t, int64_t, int64_t>;
@@ -132,7 +135,14 @@ class BatchIterator {
   BatchIterator(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
                 std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on)
       : source_(std::move(source)), reader_(source_, plan, pool.value_or(nullptr), reads_on) {
-    if (pool.value_or(nullptr) != nullptr && (*pool)->is_shared()) slab_ = (*pool)->slab();
+    if (pool.value_or(nullptr) == nullptr || !(*pool)->is_shared()) return;
+    slab_ = (*pool)->slab();
+    const auto counters = named_counters(source_->counters());
+    const auto* spilled =
+        std::find_if(counters.begin(), counters.end(),
+                     [](const NamedCounter& one) { return one.name == "spilled_batches"sv; });
+    // By this worker, or by an earlier one in its place.
+    warned_ = slab_->note(static_cast<size_t>(spilled - counters.begin())) > 0;
   }
 
   // Closing may wait for reads in flight: not with the GIL.
