@@ -42,6 +42,15 @@ bench: setup build/stamps/packages-bench ## against fio, malloc, and plain PyTor
 	@$(PY) benchmarks/bench_dataset.py $(ARGS)
 	@$(PY) benchmarks/bench_handoff.py $(ARGS)
 
+# What litdata depends on would replace the installed PyTorch, but for these.
+.PHONY: peers
+peers: setup ## install other loaders and compare with them (never in CI)
+	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev,peers]'
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps litdata
+	@$(PY) -m pip install -q --disable-pip-version-check lightning-utilities obstore tifffile boto3 \
+		requests filelock
+	@$(PY) benchmarks/bench_peers.py $(ARGS)
+
 ## Test --------------------------------------------------------------------------------------------
 
 .PHONY: test pytest cpptest asan tsan

@@ -91,10 +91,13 @@ def test_every_byte_arrives_once_and_in_order(disk, reader, workers, copy):
     del source
 
 
-def test_files_can_be_shuffled_anew_every_epoch(disk):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_files_can_be_shuffled_anew_every_epoch(disk, workers):
     config = BenchConfig(
         data=DataConfig(folder=str(disk), files=12, record_bytes=4096),
-        loader=LoaderConfig(reader="files", batch_size=5, shuffle=True, seed=4, drop_last=True),
+        loader=LoaderConfig(
+            reader="files", batch_size=5, shuffle=True, seed=4, drop_last=True, workers=workers
+        ),
     )
     runner.make_data(config)
     names = {path.read_bytes(): path.name for path in data.paths_of(config.data)}

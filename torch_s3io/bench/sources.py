@@ -26,8 +26,6 @@ class Source:
     """Batches, epoch after epoch."""
 
     def __init__(self, config: BenchConfig) -> None:
-        self._config = config
-        self._epoch = 0
         files = config.loader.reader == "files"
         self._dataset: Any = FilesDataset(config) if files else record_dataset(config)
         workers = config.loader.workers
@@ -39,9 +37,6 @@ class Source:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        if hasattr(self._dataset, "set_epoch"):
-            self._dataset.set_epoch(self._epoch)
-        self._epoch += 1
         return iter(self._loader)
 
     def stats(self) -> dict[str, Any]:
@@ -88,10 +83,7 @@ class FilesDataset(IterableDataset[list[torch.Tensor]]):
         self._paths = [str(path) for path in paths_of(config.data)]
         self._loader = config.loader
         self._store = FileStore(config.file_system_config(), engine=config.storage.engine)
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
+        self._epoch = -1
 
     def _batches(self) -> list[list[str]]:
         paths = list(self._paths)
@@ -105,6 +97,7 @@ class FilesDataset(IterableDataset[list[torch.Tensor]]):
         return batches if info is None else batches[info.id :: info.num_workers]
 
     def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        self._epoch += 1  # in every worker alike
         batches = self._batches()
         wanted = itertools.chain.from_iterable(batches)
         width = self._loader.concurrent_files
