@@ -17,6 +17,7 @@
 #include "bindings/tensors.h"
 #include "reader/batch_fetcher.h"
 #include "reader/batch_reader.h"
+#include "reader/cache_filler.h"
 
 namespace py = pybind11;
 
@@ -255,6 +256,18 @@ void register_reader(py::module_& module) {
            "Goes on after StopIteration, if `plan` is what it has read ahead.")
       .def("close", &BatchIterator::close)
       .def_property_readonly("engine", &BatchIterator::engine_name);
+
+  py::class_<CacheFiller>(module, "CacheFiller",
+                          "Brings files into the page cache, in a thread of its own.")
+      .def(py::init(
+               [](const std::vector<std::filesystem::path>& paths, int64_t share, int64_t count) {
+                 return std::make_unique<CacheFiller>(
+                     std::vector<std::string>(paths.begin(), paths.end()), share, count);
+               }),
+           py::kw_only(), py::arg("paths"), py::arg("share"), py::arg("count"))
+      .def("stop", &CacheFiller::stop, py::call_guard<NoGil>())
+      .def_property_readonly("filled_bytes", &CacheFiller::filled_bytes)
+      .def_property_readonly("is_done", &CacheFiller::is_done);
 
   py::class_<BatchFetcher>(module, "BatchFetcher")
       .def(py::init([](std::shared_ptr<RecordSource> source,
