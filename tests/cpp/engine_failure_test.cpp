@@ -66,7 +66,7 @@ TEST_CASE("a queue whose engine fails says that its memory must not be used agai
 TEST_CASE("a reader whose engine fails delivers the error, and its buffers are quarantined") {
   const LeakCheck leaks;
   const DataSet data(bytes_layout(700), 13, {17, 11}, 62);
-  const EpochPlan plan({.num_records = 28, .batch_size = 6});
+  const EpochPlan plan(sequential_order(28), 0, {.batch_size = 6});
   for (const EngineKind engine : engines_here()) {
     for (int64_t failing_wait = 0; failing_wait < 3; ++failing_wait) {
       CHECK(run_in_child([&] {
