@@ -7,6 +7,18 @@
 #include "base/error.h"
 
 namespace s3io {
+namespace {
+
+// What a short write writes: a device stops at the end of a block.
+uint32_t shortened(uint32_t length) {
+  for (const uint32_t block_bytes : {4096U, 512U}) {
+    if (length % block_bytes != 0) continue;
+    return std::max(length / 2 / block_bytes, 1U) * block_bytes;
+  }
+  return std::max(length / 2, 1U);
+}
+
+}  // namespace
 
 FaultEngine::FaultEngine(std::unique_ptr<IoEngine> engine, FaultPlan plan)
     : engine_(std::move(engine)), plan_(std::move(plan)), random_(plan_.seed) {}
@@ -20,8 +32,8 @@ Fault FaultEngine::fault_for(int64_t number) {
   return plan_.random_faults[std::uniform_int_distribution<size_t>(0, last)(random_)];
 }
 
-void FaultEngine::submit(std::span<ReadRequest* const> requests) {
-  for (ReadRequest* request : requests) {
+void FaultEngine::submit(std::span<IoRequest* const> requests) {
+  for (IoRequest* request : requests) {
     const Fault fault = fault_for(submitted_++);
     if (fault.lost) continue;
     if (fault.error_number != 0) {
@@ -29,21 +41,26 @@ void FaultEngine::submit(std::span<ReadRequest* const> requests) {
       completed_.push_back(request);
       continue;
     }
-    if (fault.short_read || fault.delay > 0) due_[request] = fault;
+    if (fault.short_read || fault.delay > 0) due_[request] = {fault, request->length};
+    if (fault.short_read && request->operation == IoOperation::write) {
+      request->length = shortened(request->length);
+    }
     engine_->submit({&request, 1});
     ++in_flight_;
   }
 }
 
-void FaultEngine::arrive(ReadRequest* request) {
+void FaultEngine::arrive(IoRequest* request) {
   const auto found = due_.find(request);
   if (found == due_.end()) {
     completed_.push_back(request);
     return;
   }
-  const Fault fault = found->second;
+  const auto [fault, length] = found->second;
   due_.erase(found);
-  if (fault.short_read && request->result > 1) request->result = request->result / 2;
+  request->length = length;
+  const bool is_read = request->operation == IoOperation::read;
+  if (fault.short_read && is_read && request->result > 1) request->result = request->result / 2;
   if (fault.delay > 0) {
     delayed_.emplace_back(request, fault.delay);
   } else {
@@ -58,17 +75,17 @@ void FaultEngine::release_delayed() {
   std::erase_if(delayed_, [](const auto& delayed) { return delayed.second == 0; });
 }
 
-int FaultEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) {
+int FaultEngine::wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) {
   if (plan_.failing_wait >= 0 && waits_++ >= plan_.failing_wait) {
     throw Error(ErrorKind::read, "the engine cannot wait for its reads");
   }
   release_delayed();
   if (in_flight_ > 0) {
-    std::vector<ReadRequest*> arrived(static_cast<size_t>(depth()));
+    std::vector<IoRequest*> arrived(static_cast<size_t>(depth()));
     const int missing = std::max(1, min_count - static_cast<int>(completed_.size()));
     const int count = engine_->wait(arrived, missing, timeout);
     in_flight_ -= count;
-    for (ReadRequest* request : std::span(arrived).first(static_cast<size_t>(count))) {
+    for (IoRequest* request : std::span(arrived).first(static_cast<size_t>(count))) {
       arrive(request);
     }
   } else if (completed_.empty() && delayed_.empty()) {

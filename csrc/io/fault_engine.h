@@ -1,6 +1,6 @@
-// An engine that misbehaves on purpose: wraps another one and returns short reads, errors, delays
-// and reordered completions, as a plan says. For tests; reads through io_uring cannot be
-// intercepted.
+// An engine that misbehaves on purpose: wraps another one and returns short reads and writes,
+// errors, delays and reordered completions, as a plan says. For tests; requests to io_uring cannot
+// be intercepted.
 #pragma once
 
 #include <cstdint>
@@ -14,21 +14,24 @@
 
 namespace s3io {
 
-// What happens to one read.
+// What happens to one request.
 struct Fault {
   int error_number = 0;     // fail with this errno; 0: do not
-  bool short_read = false;  // return about half of what was read, and at least one byte
+  bool short_read = false;  // do about half of it, and at least one byte; a write: whole blocks
   bool lost = false;        // never complete it
   int delay = 0;            // hold its completion back over so many calls of `wait`
 };
 
 struct FaultPlan {
   uint64_t seed = 0;
-  std::map<int64_t, Fault> by_number = {};  // the n-th read submitted, from 0
-  double fault_probability = 0;             // for every other read: one of `random_faults`
+  std::map<int64_t, Fault> by_number = {};  // the n-th request submitted, from 0
+  double fault_probability = 0;             // for every other one: one of `random_faults`
   std::vector<Fault> random_faults = {};
   bool reorder = false;       // completions come in random order
   int64_t failing_wait = -1;  // from this call of `wait` on, counted from 0, all of them throw
+  // The n-th system call of a FileCalls, from 0: fails with this errno, or kFaultKill
+  // (file_calls.h).
+  std::map<int64_t, int> by_call = {};
 };
 
 class FaultEngine final : public IoEngine {
@@ -36,8 +39,8 @@ class FaultEngine final : public IoEngine {
   FaultEngine(std::unique_ptr<IoEngine> engine, FaultPlan plan);
 
   int depth() const override { return engine_->depth(); }
-  void submit(std::span<ReadRequest* const> requests) override;
-  int wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) override;
+  void submit(std::span<IoRequest* const> requests) override;
+  int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) override;
   bool register_buffer(int index, std::span<std::byte> memory) override {
     return engine_->register_buffer(index, memory);
   }
@@ -45,7 +48,7 @@ class FaultEngine final : public IoEngine {
 
  private:
   Fault fault_for(int64_t number);
-  void arrive(ReadRequest* request);
+  void arrive(IoRequest* request);
   void release_delayed();
 
   std::unique_ptr<IoEngine> engine_;
@@ -53,10 +56,14 @@ class FaultEngine final : public IoEngine {
   std::mt19937_64 random_;
   int64_t submitted_ = 0;
   int64_t waits_ = 0;
-  int in_flight_ = 0;                                  // given to the wrapped engine
-  std::map<const ReadRequest*, Fault> due_;            // faults of the reads in flight
-  std::vector<std::pair<ReadRequest*, int>> delayed_;  // with the calls that are left
-  std::vector<ReadRequest*> completed_;                // not yet handed to the caller
+  int in_flight_ = 0;  // given to the wrapped engine
+  struct Due {
+    Fault fault;
+    uint32_t length = 0;  // that the caller asked for
+  };
+  std::map<const IoRequest*, Due> due_;              // faults of those in flight
+  std::vector<std::pair<IoRequest*, int>> delayed_;  // with the calls that are left
+  std::vector<IoRequest*> completed_;                // not yet handed to the caller
 };
 
 // `engine`, misbehaving as `plan` says; itself when there is no plan.

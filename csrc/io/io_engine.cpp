@@ -28,10 +28,10 @@ std::unique_ptr<IoEngine> make_uring(const EngineOptions&) {
 void read_through(IoEngine& engine) {
   const UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   alignas(64) std::byte byte[64];
-  ReadRequest request{.fd = file.get(), .data = byte, .offset = 0, .length = sizeof(byte)};
-  ReadRequest* pointer = &request;
+  IoRequest request{.fd = file.get(), .data = byte, .offset = 0, .length = sizeof(byte)};
+  IoRequest* pointer = &request;
   engine.submit({&pointer, 1});
-  ReadRequest* done = nullptr;
+  IoRequest* done = nullptr;
   const Clock::time_point deadline = deadline_after(10);
   while (engine.wait({&done, 1}, 1, milliseconds(1000)) == 0) {
     if (Clock::now() > deadline) {

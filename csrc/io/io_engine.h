@@ -1,9 +1,10 @@
-// The seam between the library and the kernel: positioned reads, many in flight, completions in any
-// order.
+// The seam between the library and the kernel: positioned reads and writes, many in flight,
+// completions in any order.
 //
-// An engine reports raw results: a read may come back short, or fail with any errno; resuming and
-// retrying is ReadQueue's business, so that a FaultEngine in between can test it. One thread uses
-// an engine, the one that made it; with `EngineOptions::any_thread`, one thread at a time.
+// An engine reports raw results: a request may come back short, or fail with any errno; resuming
+// and retrying is the business of ReadQueue and WriteQueue, so that a FaultEngine in between can
+// test it. One thread uses an engine, the one that made it; with `EngineOptions::any_thread`, one
+// thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -17,15 +18,18 @@
 
 namespace s3io {
 
-// One positioned read. The caller owns it and keeps it, and the memory it points to, until the
-// engine returns it from `wait`.
-struct ReadRequest {
+enum class IoOperation : uint8_t { read, write };
+
+// One positioned read or write. The caller owns it and keeps it, and the memory it points to, until
+// the engine returns it from `wait`.
+struct IoRequest {
+  IoOperation operation = IoOperation::read;
   int fd = -1;
-  std::byte* data = nullptr;
+  std::byte* data = nullptr;  // a write leaves it as it is
   int64_t offset = 0;
   uint32_t length = 0;
   int buffer_index = -1;  // number given to register_buffer, or -1
-  int64_t result = 0;     // out: bytes read, or -errno
+  int64_t result = 0;     // out: bytes read or written, or -errno
 };
 
 class IoEngine {
@@ -38,13 +42,13 @@ class IoEngine {
   // Most requests that may be in flight at once.
   virtual int depth() const = 0;
   // Starts the requests; at most depth() may then be in flight.
-  virtual void submit(std::span<ReadRequest* const> requests) = 0;
+  virtual void submit(std::span<IoRequest* const> requests) = 0;
   // Waits until `min_count` >= 1 requests have completed, `timeout` is over or a
   // signal came, and stores up to done.size() of them. Returns how many.
-  virtual int wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) = 0;
+  virtual int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) = 0;
 
-  // Tells the kernel about memory that many reads will go to. False where the limits forbid it
-  // (RLIMIT_MEMLOCK): reads then work without. `index` is below `kMaxBuffers`.
+  // Tells the kernel about memory that many requests will use. False where the limits forbid it
+  // (RLIMIT_MEMLOCK): everything then works without. `index` is below `kMaxBuffers`.
   static constexpr int kMaxBuffers = 1024;
   virtual bool register_buffer(int index, std::span<std::byte> memory) = 0;
 

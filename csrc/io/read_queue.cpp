@@ -249,7 +249,7 @@ void ReadQueue::fail(Chunk& chunk, int error_number, int64_t error_offset) {
 
 bool ReadQueue::abandon(milliseconds timeout) noexcept {
   first_ = last_ = nullptr;
-  for (ReadRequest* request : prepared_) {  // these never reached the engine
+  for (IoRequest* request : prepared_) {  // these never reached the engine
     --static_cast<Chunk*>(request)->range->chunks_in_flight;
     --chunks_in_flight_;
   }

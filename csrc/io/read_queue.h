@@ -99,7 +99,7 @@ class ReadQueue {
     buffered
   };  // the latter two: through the page cache
 
-  struct Chunk : ReadRequest {
+  struct Chunk : IoRequest {
     RangeRead* range = nullptr;
     int64_t position = 0;  // first byte still missing
     int64_t end = 0;
@@ -129,8 +129,8 @@ class ReadQueue {
   Chunk* free_chunks_ = nullptr;
   int chunks_in_flight_ = 0;
   int64_t completions_ = 0;
-  std::vector<ReadRequest*> prepared_;
-  std::vector<ReadRequest*> completed_;
+  std::vector<IoRequest*> prepared_;
+  std::vector<IoRequest*> completed_;
   int consecutive_misses_ = 0;  // at most kMissesBeforeSampling
   unsigned unprobed_ = 0;
 };

@@ -11,8 +11,10 @@
 namespace s3io {
 namespace {
 
-int64_t read_at(const ReadRequest& request) {
-  const ssize_t count = ::pread(request.fd, request.data, request.length, request.offset);
+int64_t perform(const IoRequest& request) {
+  const ssize_t count = request.operation == IoOperation::read
+                            ? ::pread(request.fd, request.data, request.length, request.offset)
+                            : ::pwrite(request.fd, request.data, request.length, request.offset);
   return count >= 0 ? count : -errno;
 }
 
@@ -26,9 +28,9 @@ ThreadEngine::ThreadEngine(const EngineOptions& options)
     try {
       threads_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {
-      if (!threads_.empty()) break;  // fewer threads than wanted still read everything
+      if (!threads_.empty()) break;  // fewer threads than wanted still do everything
       throw Error(ErrorKind::engine,
-                  "cannot start a thread to read with; raise the limit of "
+                  "cannot start a thread to read or write with; raise the limit of "
                   "processes (ulimit -u)");
     }
   }
@@ -43,10 +45,10 @@ ThreadEngine::~ThreadEngine() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void ThreadEngine::submit(std::span<ReadRequest* const> requests) {
+void ThreadEngine::submit(std::span<IoRequest* const> requests) {
   {
     const std::lock_guard lock(mutex_);
-    for (ReadRequest* request : requests) waiting_.push(request);
+    for (IoRequest* request : requests) waiting_.push(request);
     in_flight_ += static_cast<int>(requests.size());
   }
   if (requests.size() == 1) {
@@ -56,7 +58,7 @@ void ThreadEngine::submit(std::span<ReadRequest* const> requests) {
   }
 }
 
-int ThreadEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) {
+int ThreadEngine::wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) {
   std::unique_lock lock(mutex_);
   // The system clock: ThreadSanitizer does not know waits on the monotonic one, and callers wait in
   // slices.
@@ -74,9 +76,9 @@ void ThreadEngine::work() {
   while (true) {
     work_arrived_.wait(lock, [this] { return stopping_ || waiting_.size() > 0; });
     if (stopping_) return;
-    ReadRequest* request = waiting_.pop();
+    IoRequest* request = waiting_.pop();
     lock.unlock();
-    request->result = read_at(*request);
+    request->result = perform(*request);
     lock.lock();
     finished_.push(request);
     if (static_cast<int>(finished_.size()) >= wanted_) work_finished_.notify_one();

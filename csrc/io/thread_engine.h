@@ -1,4 +1,5 @@
-// Reads through a few threads that call pread: the fallback where io_uring is forbidden.
+// Reads and writes through a few threads that call pread and pwrite: the fallback where io_uring is
+// forbidden.
 #pragma once
 
 #include <condition_variable>
@@ -14,12 +15,12 @@ namespace s3io {
 class ThreadEngine final : public IoEngine {
  public:
   explicit ThreadEngine(const EngineOptions& options);
-  // Waits for the reads that are running; those not begun are dropped.
+  // Waits for the requests that are running; those not begun are dropped.
   ~ThreadEngine() override;
 
   int depth() const override { return depth_; }
-  void submit(std::span<ReadRequest* const> requests) override;
-  int wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) override;
+  void submit(std::span<IoRequest* const> requests) override;
+  int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) override;
   bool register_buffer(int, std::span<std::byte>) override { return false; }
   std::string_view name() const override { return "threads"; }
 
@@ -31,16 +32,16 @@ class ThreadEngine final : public IoEngine {
    public:
     explicit Queue(int capacity) : items_(static_cast<size_t>(capacity)) {}
     size_t size() const { return size_; }
-    void push(ReadRequest* request) { items_[(begin_ + size_++) % items_.size()] = request; }
-    ReadRequest* pop() {
-      ReadRequest* request = items_[begin_];
+    void push(IoRequest* request) { items_[(begin_ + size_++) % items_.size()] = request; }
+    IoRequest* pop() {
+      IoRequest* request = items_[begin_];
       begin_ = (begin_ + 1) % items_.size();
       --size_;
       return request;
     }
 
    private:
-    std::vector<ReadRequest*> items_;
+    std::vector<IoRequest*> items_;
     size_t begin_ = 0;
     size_t size_ = 0;
   };
@@ -54,7 +55,7 @@ class ThreadEngine final : public IoEngine {
   Queue waiting_;
   Queue finished_;
   int in_flight_ = 0;
-  int wanted_ = 0;  // completions for which `wait` sleeps: it is woken once, not once per read
+  int wanted_ = 0;  // completions for which `wait` sleeps: it is woken once, not once per request
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

@@ -48,29 +48,41 @@ UringEngine::UringEngine(const EngineOptions& options)
 
 UringEngine::~UringEngine() { io_uring_queue_exit(&ring_); }
 
-void UringEngine::submit(std::span<ReadRequest* const> requests) {
-  for (ReadRequest* request : requests) {
+void UringEngine::prepare(io_uring_sqe* sqe, const IoRequest& request) const {
+  const auto offset = static_cast<uint64_t>(request.offset);
+  const bool is_read = request.operation == IoOperation::read;
+  const bool fixed =
+      request.buffer_index >= 0 && registered_[static_cast<size_t>(request.buffer_index)];
+  if (is_read && fixed) {
+    io_uring_prep_read_fixed(sqe, request.fd, request.data, request.length, offset,
+                             request.buffer_index);
+  } else if (is_read) {
+    io_uring_prep_read(sqe, request.fd, request.data, request.length, offset);
+  } else if (fixed) {
+    io_uring_prep_write_fixed(sqe, request.fd, request.data, request.length, offset,
+                              request.buffer_index);
+  } else {
+    io_uring_prep_write(sqe, request.fd, request.data, request.length, offset);
+  }
+}
+
+void UringEngine::submit(std::span<IoRequest* const> requests) {
+  for (IoRequest* request : requests) {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);  // never null: in flight <= depth = ring size
-    const auto offset = static_cast<uint64_t>(request->offset);
-    if (request->buffer_index >= 0 && registered_[static_cast<size_t>(request->buffer_index)]) {
-      io_uring_prep_read_fixed(sqe, request->fd, request->data, request->length, offset,
-                               request->buffer_index);
-    } else {
-      io_uring_prep_read(sqe, request->fd, request->data, request->length, offset);
-    }
+    prepare(sqe, *request);
     io_uring_sqe_set_data(sqe, request);
   }
   in_flight_ += static_cast<int>(requests.size());
   unsubmitted_ += static_cast<int>(requests.size());
 }
 
-int UringEngine::reap(std::span<ReadRequest*> done) {
+int UringEngine::reap(std::span<IoRequest*> done) {
   unsigned head = 0;
   size_t count = 0;
   io_uring_cqe* cqe = nullptr;
   io_uring_for_each_cqe(&ring_, head, cqe) {
     if (count == done.size()) break;
-    auto* request = static_cast<ReadRequest*>(io_uring_cqe_get_data(cqe));
+    auto* request = static_cast<IoRequest*>(io_uring_cqe_get_data(cqe));
     request->result = cqe->res;
     done[count++] = request;
   }
@@ -89,7 +101,7 @@ int UringEngine::submit_and_wait(unsigned count, milliseconds timeout) {
   return io_uring_submit_and_wait_timeout(&ring_, &unused, count, &relative, nullptr);
 }
 
-int UringEngine::wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) {
+int UringEngine::wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) {
   const int wanted = std::min({min_count, in_flight_, static_cast<int>(done.size())});
   const int ready = static_cast<int>(io_uring_cq_ready(&ring_));
   if (unsubmitted_ > 0 || ready < wanted) {

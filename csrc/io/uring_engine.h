@@ -1,4 +1,4 @@
-// Reads through io_uring: one ring, submissions and completions in batches.
+// Reads and writes through io_uring: one ring, submissions and completions in batches.
 #pragma once
 
 #include <liburing.h>
@@ -16,14 +16,15 @@ class UringEngine final : public IoEngine {
   ~UringEngine() override;
 
   int depth() const override { return depth_; }
-  void submit(std::span<ReadRequest* const> requests) override;
-  int wait(std::span<ReadRequest*> done, int min_count, milliseconds timeout) override;
+  void submit(std::span<IoRequest* const> requests) override;
+  int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) override;
   bool register_buffer(int index, std::span<std::byte> memory) override;
   std::string_view name() const override { return "uring"; }
 
  private:
+  void prepare(io_uring_sqe* sqe, const IoRequest& request) const;
   int submit_and_wait(unsigned count, milliseconds timeout);
-  int reap(std::span<ReadRequest*> done);
+  int reap(std::span<IoRequest*> done);
 
   io_uring ring_{};
   int depth_;

@@ -44,10 +44,10 @@ std::string error_of_uring(const std::string& part) {
 // Reads the test program's own first bytes through the engine: every ELF file begins with these.
 void check_reads(IoEngine& engine, std::byte* data, int buffer_index) {
   const UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
-  ReadRequest request{.fd = file.get(), .data = data, .length = 4, .buffer_index = buffer_index};
-  ReadRequest* pointer = &request;
+  IoRequest request{.fd = file.get(), .data = data, .length = 4, .buffer_index = buffer_index};
+  IoRequest* pointer = &request;
   engine.submit({&pointer, 1});
-  ReadRequest* done = nullptr;
+  IoRequest* done = nullptr;
   require_in_child(engine.wait({&done, 1}, 1, milliseconds(30'000)) == 1, "the read is lost");
   require_in_child(request.result == 4, "the read failed");
   require_in_child(std::memcmp(data, "\177ELF", 4) == 0, "wrong bytes");

@@ -25,10 +25,10 @@ struct OpenFile {
   UniqueFd fd;
 };
 
-ReadRequest read_one(IoEngine& engine, ReadRequest request) {
-  ReadRequest* pointer = &request;
+IoRequest read_one(IoEngine& engine, IoRequest request) {
+  IoRequest* pointer = &request;
   engine.submit({&pointer, 1});
-  ReadRequest* done = nullptr;
+  IoRequest* done = nullptr;
   REQUIRE(engine.wait({&done, 1}, 1, kLong) == 1);
   REQUIRE(done == pointer);
   return request;
@@ -46,7 +46,7 @@ void check_random_reads(IoEngine& engine, const std::string& path, int total) {
   const OpenFile file(path);
   const auto depth = static_cast<size_t>(engine.depth());
   std::mt19937_64 random(5);
-  std::vector<ReadRequest> requests(depth);
+  std::vector<IoRequest> requests(depth);
   std::vector<Bytes> buffers(depth);
   const auto fill = [&](size_t index) {
     const auto offset = static_cast<int64_t>(random() % kFileBytes);
@@ -55,14 +55,14 @@ void check_random_reads(IoEngine& engine, const std::string& path, int total) {
     requests[index] = {
         .fd = file.fd.get(), .data = buffers[index].data(), .offset = offset, .length = length};
   };
-  std::vector<ReadRequest*> batch;
+  std::vector<IoRequest*> batch;
   for (size_t index = 0; index < depth; ++index) {
     fill(index);
     batch.push_back(&requests[index]);
   }
   int in_flight = 0;
   int finished = 0;
-  std::vector<ReadRequest*> done(depth);
+  std::vector<IoRequest*> done(depth);
   while (finished < total) {
     engine.submit(batch);
     in_flight += static_cast<int>(batch.size());
@@ -71,7 +71,7 @@ void check_random_reads(IoEngine& engine, const std::string& path, int total) {
     REQUIRE(count >= 1);
     for (int number = 0; number < count; ++number) {
       const auto index = static_cast<size_t>(done[static_cast<size_t>(number)] - requests.data());
-      const ReadRequest& request = requests[index];
+      const IoRequest& request = requests[index];
       const int64_t expected =
           std::min<int64_t>(request.length, kFileBytes - request.offset);  // short at the end
       REQUIRE(request.result == expected);
@@ -110,8 +110,8 @@ TEST_CASE("every read of a full queue comes back once") {
   const OpenFile file(make_file(folder));
   for (const EngineKind kind : engines_here()) {
     const auto engine = make_engine({.kind = kind, .depth = 32});
-    std::vector<ReadRequest> requests(32);
-    std::vector<ReadRequest*> pointers;
+    std::vector<IoRequest> requests(32);
+    std::vector<IoRequest*> pointers;
     std::vector<std::byte> buffer(32);
     for (size_t index = 0; index < 32; ++index) {
       requests[index] = {.fd = file.fd.get(),
@@ -121,8 +121,8 @@ TEST_CASE("every read of a full queue comes back once") {
       pointers.push_back(&requests[index]);
     }
     engine->submit(pointers);
-    std::set<ReadRequest*> seen;
-    std::vector<ReadRequest*> done(5);  // fewer than are ready: the rest must wait their turn
+    std::set<IoRequest*> seen;
+    std::vector<IoRequest*> done(5);  // fewer than are ready: the rest must wait their turn
     while (seen.size() < 32) {
       const int count = engine->wait(done, 5, kLong);
       REQUIRE(count >= 1);
@@ -167,11 +167,11 @@ TEST_CASE("reads into registered buffers bring the same bytes") {
       const bool registered = engine->register_buffer(slot, memory);
       CHECK(registered == (kind == EngineKind::uring));  // 16 KiB: within any limit
       CHECK(engine->register_buffer(slot, memory) == registered);
-      const ReadRequest request = read_one(*engine, {.fd = file.fd.get(),
-                                                     .data = memory.data() + 100,
-                                                     .offset = 1000,
-                                                     .length = 5000,
-                                                     .buffer_index = slot});
+      const IoRequest request = read_one(*engine, {.fd = file.fd.get(),
+                                                   .data = memory.data() + 100,
+                                                   .offset = 1000,
+                                                   .length = 5000,
+                                                   .buffer_index = slot});
       REQUIRE(request.result == 5000);
       CHECK(equals(request.data, expected));
     }
@@ -184,8 +184,8 @@ TEST_CASE("an engine may go while reads that it was given have not begun") {
   const LeakCheck leaks;
   const TemporaryFolder folder;
   const OpenFile file(make_file(folder));
-  std::vector<ReadRequest> requests(64);
-  std::vector<ReadRequest*> pointers;
+  std::vector<IoRequest> requests(64);
+  std::vector<IoRequest*> pointers;
   Bytes buffer(64 * 1000);
   for (size_t index = 0; index < 64; ++index) {
     requests[index] = {.fd = file.fd.get(), .data = &buffer[index * 1000], .length = 1000};
