@@ -1,0 +1,170 @@
+#include "base/crc32c.h"
+
+#include <array>
+#include <bit>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_acle.h>
+#include <sys/auxv.h>
+#endif
+
+namespace s3io {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+constexpr uint32_t kPolynomial = 0x82F63B78;  // 0x1EDC6F41 with its bits reversed
+constexpr size_t kWordBytes = 8;
+
+using Table = std::array<uint32_t, 256>;
+using Tables = std::array<Table, kWordBytes>;
+
+// tables[k][b]: what the byte b contributes when k zero bytes follow it.
+constexpr Tables make_tables() {
+  Tables tables{};
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    uint32_t state = byte;
+    for (int bit = 0; bit < 8; ++bit) state = (state >> 1) ^ ((state & 1) != 0 ? kPolynomial : 0);
+    tables[0][byte] = state;
+  }
+  for (size_t zeros = 1; zeros < kWordBytes; ++zeros) {
+    for (size_t byte = 0; byte < 256; ++byte) {
+      const uint32_t before = tables[zeros - 1][byte];
+      tables[zeros][byte] = (before >> 8) ^ tables[0][before & 0xFF];
+    }
+  }
+  return tables;
+}
+
+constexpr Tables kTables = make_tables();
+
+uint64_t load_word(const std::byte* data) {
+  uint64_t word = 0;
+  std::memcpy(&word, data, kWordBytes);
+  return word;
+}
+
+// These work on the state: the checksum with all bits inverted.
+uint32_t add_byte(uint32_t state, std::byte byte) {
+  return (state >> 8) ^ kTables[0][(state ^ static_cast<uint32_t>(byte)) & 0xFF];
+}
+
+uint32_t update_by_tables(uint32_t state, const std::byte* data, size_t size) {
+  for (; size >= kWordBytes; data += kWordBytes, size -= kWordBytes) {
+    uint64_t word = load_word(data) ^ state;
+    state = 0;
+    for (size_t zeros = kWordBytes; zeros-- > 0; word >>= 8) state ^= kTables[zeros][word & 0xFF];
+  }
+  for (; size > 0; ++data, --size) state = add_byte(state, *data);
+  return state;
+}
+
+#if defined(__x86_64__) || defined(__aarch64__)
+
+#if defined(__x86_64__)
+#define S3IO_CRC_TARGET __attribute__((target("sse4.2")))
+constexpr const char* kInstruction = "sse4.2";
+bool has_instruction() { return __builtin_cpu_supports("sse4.2") != 0; }
+S3IO_CRC_TARGET inline uint64_t add_word(uint64_t state, uint64_t word) {
+  return _mm_crc32_u64(state, word);
+}
+#else
+#define S3IO_CRC_TARGET __attribute__((target("+crc")))
+constexpr const char* kInstruction = "armv8";
+bool has_instruction() {
+  constexpr unsigned long kCrc32 = 1UL << 7;  // HWCAP_CRC32
+  return (::getauxval(AT_HWCAP) & kCrc32) != 0;
+}
+S3IO_CRC_TARGET inline uint64_t add_word(uint64_t state, uint64_t word) {
+  return __crc32cd(static_cast<uint32_t>(state), word);
+}
+#endif
+
+// The instruction has a latency of three cycles and can begin one every cycle: three lanes next to
+// each other are three times as fast as one. Their states are then joined: that of a lane is
+// carried over the zero bytes of the next one by a table.
+constexpr size_t kLaneBytes = 2048;
+constexpr size_t kStateBytes = sizeof(uint32_t);
+
+using Shift = std::array<Table, kStateBytes>;
+
+// What each byte of a state becomes after kLaneBytes zero bytes.
+Shift make_shift() {
+  std::array<uint32_t, 32> of_bit{};
+  for (size_t bit = 0; bit < of_bit.size(); ++bit) {
+    uint32_t state = uint32_t{1} << bit;
+    for (size_t zeros = 0; zeros < kLaneBytes; ++zeros) state = add_byte(state, std::byte{0});
+    of_bit[bit] = state;
+  }
+  Shift shift{};
+  for (size_t position = 0; position < kStateBytes; ++position) {
+    for (size_t byte = 0; byte < 256; ++byte) {
+      for (size_t bit = 0; bit < 8; ++bit) {
+        if ((byte >> bit & 1) != 0) shift[position][byte] ^= of_bit[position * 8 + bit];
+      }
+    }
+  }
+  return shift;
+}
+
+uint64_t over_a_lane(const Shift& shift, uint64_t state) {
+  uint32_t shifted = 0;
+  for (size_t position = 0; position < kStateBytes; ++position) {
+    shifted ^= shift[position][state >> (8 * position) & 0xFF];
+  }
+  return shifted;
+}
+
+S3IO_CRC_TARGET uint32_t update_by_instruction(uint32_t begin, const std::byte* data, size_t size) {
+  static const Shift shift = make_shift();
+  uint64_t state = begin;
+  for (; size >= 3 * kLaneBytes; data += 3 * kLaneBytes, size -= 3 * kLaneBytes) {
+    uint64_t second = 0;
+    uint64_t third = 0;
+    for (size_t at = 0; at < kLaneBytes; at += kWordBytes) {
+      state = add_word(state, load_word(data + at));
+      second = add_word(second, load_word(data + kLaneBytes + at));
+      third = add_word(third, load_word(data + 2 * kLaneBytes + at));
+    }
+    state = over_a_lane(shift, over_a_lane(shift, state) ^ second) ^ third;
+  }
+  for (; size >= kWordBytes; data += kWordBytes, size -= kWordBytes) {
+    state = add_word(state, load_word(data));
+  }
+  auto rest = static_cast<uint32_t>(state);
+  for (; size > 0; ++data, --size) rest = add_byte(rest, *data);
+  return rest;
+}
+
+#else
+
+constexpr const char* kInstruction = "";
+bool has_instruction() { return false; }
+uint32_t update_by_instruction(uint32_t state, const std::byte* data, size_t size) {
+  return update_by_tables(state, data, size);
+}
+
+#endif
+
+bool uses_instruction() {
+  static const bool uses = has_instruction();
+  return uses;
+}
+
+}  // namespace
+
+uint32_t crc32c(uint32_t crc, std::span<const std::byte> data) {
+  const auto update = uses_instruction() ? update_by_instruction : update_by_tables;
+  return ~update(~crc, data.data(), data.size());
+}
+
+uint32_t crc32c_by_tables(uint32_t crc, std::span<const std::byte> data) {
+  return ~update_by_tables(~crc, data.data(), data.size());
+}
+
+const char* crc32c_method() { return uses_instruction() ? kInstruction : "tables"; }
+
+}  // namespace s3io
