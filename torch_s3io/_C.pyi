@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'measure_reads', 'pending_releases', 'receive_tensor', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'measure_reads', 'pending_releases', 'receive_tensor', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -126,7 +126,7 @@ class FaultPlan:
     """
     For tests: see FaultEngine.
     """
-    def __init__(self, *, seed: typing.SupportsInt | typing.SupportsIndex = 0, by_number: collections.abc.Mapping[typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = {}, probability: typing.SupportsFloat | typing.SupportsIndex = 0.0, random: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = [], reorder: bool = False, failing_wait: typing.SupportsInt | typing.SupportsIndex = -1) -> None:
+    def __init__(self, *, seed: typing.SupportsInt | typing.SupportsIndex = 0, by_number: collections.abc.Mapping[typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = {}, probability: typing.SupportsFloat | typing.SupportsIndex = 0.0, random: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = [], reorder: bool = False, failing_wait: typing.SupportsInt | typing.SupportsIndex = -1, by_call: collections.abc.Mapping[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] = {}) -> None:
         ...
 class RecordSource:
     def __init__(self, *, shards: collections.abc.Sequence[tuple[os.PathLike | str | bytes, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]]], fields: collections.abc.Sequence[tuple[str, str, str, bool, typing.SupportsInt | typing.SupportsIndex, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, direct: str, engine: str, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex, with_record_numbers: bool, faults: FaultPlan | None) -> None:
@@ -156,6 +156,18 @@ class BatchFetcher:
         ...
     def fetch(self, source: RecordSource, records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> typing.Any:
         ...
+class ObjectWriter:
+    def cancel(self) -> None:
+        ...
+    def finish(self) -> tuple[int, int | None, bool]:
+        ...
+    def write(self, data: typing_extensions.Buffer) -> None:
+        ...
+    def write_rows(self, rows: typing_extensions.Buffer, row_bytes: typing.SupportsInt | typing.SupportsIndex, stride_bytes: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def size(self) -> int:
+        ...
 class ObjectInfo:
     """
     What a store knows of an object without reading it.
@@ -172,7 +184,9 @@ class ObjectInfo:
     def size_bytes(self) -> int:
         ...
 class FileStore:
-    def __init__(self, *, direct_io: str, alignment: typing.SupportsInt | typing.SupportsIndex, min_io_size: typing.SupportsInt | typing.SupportsIndex, sync_writes: bool, enable_range_engine: bool, chunk_size: typing.SupportsInt | typing.SupportsIndex, max_concurrent_ranges: typing.SupportsInt | typing.SupportsIndex, min_split_size: typing.SupportsInt | typing.SupportsIndex, range_timeout_s: typing.SupportsFloat | typing.SupportsIndex, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, engine: str, faults: FaultPlan | None) -> None:
+    def __init__(self, *, direct_io: str, alignment: typing.SupportsInt | typing.SupportsIndex, min_io_size: typing.SupportsInt | typing.SupportsIndex, sync_writes: bool, checksum_writes: bool, enable_range_engine: bool, chunk_size: typing.SupportsInt | typing.SupportsIndex, max_concurrent_ranges: typing.SupportsInt | typing.SupportsIndex, min_split_size: typing.SupportsInt | typing.SupportsIndex, range_timeout_s: typing.SupportsFloat | typing.SupportsIndex, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, engine: str, faults: FaultPlan | None) -> None:
+        ...
+    def checksum(self, path: os.PathLike | str | bytes) -> tuple[int, int]:
         ...
     def get(self, path: os.PathLike | str | bytes) -> typing.Any:
         ...
@@ -180,11 +194,11 @@ class FileStore:
         ...
     def list(self, prefix: os.PathLike | str | bytes) -> list[str]:
         ...
-    def put(self, path: os.PathLike | str | bytes, data: typing_extensions.Buffer) -> None:
-        ...
     def stat(self, path: os.PathLike | str | bytes) -> ObjectInfo:
         ...
     def stats(self) -> dict[str, typing.Any]:
+        ...
+    def writer(self, path: os.PathLike | str | bytes, size_bytes: typing.SupportsInt | typing.SupportsIndex | None = None) -> ObjectWriter:
         ...
 class Arena:
     @staticmethod
@@ -222,6 +236,14 @@ def benchmark_take_give(pool: BufferPool, *, rounds: typing.SupportsInt | typing
     """
     Takes, touches and gives buffers, `held` of them at a time. For benchmarks.
     """
+def crc32c(data: typing_extensions.Buffer, crc: typing.SupportsInt | typing.SupportsIndex = 0) -> int:
+    """
+    The CRC-32C of contiguous bytes, or of those that `crc` is of, followed by them.
+    """
+def crc32c_method() -> str:
+    """
+    'sse4.2', 'armv8' or 'tables'.
+    """
 def deferred_releases() -> int:
     ...
 def derive_key(seed: typing.SupportsInt | typing.SupportsIndex, path: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> int:
@@ -244,6 +266,10 @@ def inspect_files(paths: collections.abc.Sequence[os.PathLike | str | bytes]) ->
     """
     For each path ((device, inode, size_bytes, modified_ns), alignment of direct reads or 0).
     """
+def kept_checksum(path: os.PathLike | str | bytes) -> int | None:
+    """
+    The checksum that a file keeps of its content, if it does.
+    """
 def measure_reads(path: str, *, block_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, sequential: bool = False, engine: str = 'auto', direct: str = 'require', seed: typing.SupportsInt | typing.SupportsIndex = 0) -> dict[str, typing.Any]:
     """
     Reads blocks at a constant depth for a while, as the reader does. For benchmarks.
@@ -252,6 +278,10 @@ def pending_releases() -> int:
     ...
 def receive_tensor(sent: bytes) -> typing.Any:
     ...
+def remove_abandoned(folder: os.PathLike | str | bytes) -> None:
+    """
+    Removes the temporary files of dead writers.
+    """
 def send_tensor(tensor: typing.Any) -> typing.Any:
     """
     Bytes from which the consuming process makes the same tensor, or None.

@@ -19,17 +19,21 @@ from .errors import (
     EngineError,
     Error,
     FileChangedError,
+    NoSpaceError,
     NotFoundError,
     OutOfMemoryError,
     PoolTimeoutError,
     RangeError,
     ReadError,
     ReadTimeoutError,
+    WriteError,
+    WriteTimeoutError,
 )
 from .loader import DataLoader
 from .memory import AlignedBuf, BufferPool
 from .prefetch import DevicePrefetcher
 from .store import FileStore, ObjectInfo
+from .writer import ObjectWriter, WrittenObject
 
 __all__ = [
     "AccessError",
@@ -46,8 +50,10 @@ __all__ = [
     "FileChangedError",
     "FileStore",
     "FileSystemConfig",
+    "NoSpaceError",
     "NotFoundError",
     "ObjectInfo",
+    "ObjectWriter",
     "OutOfMemoryError",
     "PoolTimeoutError",
     "RangeEngineConfig",
@@ -55,5 +61,8 @@ __all__ = [
     "ReadError",
     "ReadTimeoutError",
     "RecordDataset",
+    "WriteError",
+    "WriteTimeoutError",
+    "WrittenObject",
     "__version__",
 ]

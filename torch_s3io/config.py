@@ -111,20 +111,26 @@ class FileSystemConfig:
 
     Attributes:
         direct_io: ``"auto"``: from the page cache what is there, with O_DIRECT what is not;
-            ``"require"``: O_DIRECT, or DirectIOError; ``"off"``: through the page cache.
+            ``"require"``: O_DIRECT, or DirectIOError; ``"off"``: through the page cache. Writes
+            with ``"auto"`` are direct where the file system can.
         alignment: Alignment of direct reads in bytes; None: what the file system asks for (statx),
             4096 where it does not say.
         min_io_size: With ``"auto"``, reads shorter than this go through the page cache, in bytes.
-        sync_writes: Whether ``FileStore.put`` returns only when the bytes are on the device.
+        sync_writes: Whether a write is complete only when the bytes, and the file's name, are on
+            the device.
+        checksum_writes: Whether the CRC-32C of what is written is computed on the way, returned,
+            and kept with the file.
         enable_range_engine: Whether large reads are split into concurrent ranges.
-        range_engine: How they are split.
-        buffer_pool: The buffers to read into; None: an aligned allocation for every read.
+        range_engine: How they are split; ``range_timeout`` holds for writes, too.
+        buffer_pool: The buffers to read into, and to write from where data must be copied; None:
+            an aligned allocation for every read, and for every writer.
     """
 
     direct_io: DirectMode = field(default_factory=lambda: "auto")
     alignment: int | None = None
     min_io_size: int = 0
     sync_writes: bool = True
+    checksum_writes: bool = True
     enable_range_engine: bool = True
     range_engine: RangeEngineConfig = RangeEngineConfig()
     buffer_pool: BufferPoolConfig | None = None
@@ -135,6 +141,7 @@ class FileSystemConfig:
             check_alignment("FileSystemConfig.alignment", self.alignment)
         check_int("FileSystemConfig.min_io_size", self.min_io_size, 0)
         check_bool("FileSystemConfig.sync_writes", self.sync_writes)
+        check_bool("FileSystemConfig.checksum_writes", self.checksum_writes)
         check_bool("FileSystemConfig.enable_range_engine", self.enable_range_engine)
         if not isinstance(self.range_engine, RangeEngineConfig):
             raise ConfigError(

@@ -29,6 +29,14 @@ class ReadError(Error, OSError):
     """The device or the kernel failed a read. The text names the file and the bytes."""
 
 
+class WriteError(Error, OSError):
+    """The device or the kernel failed a write. The text names the file and the bytes."""
+
+
+class NoSpaceError(WriteError):
+    """The disk is full, or a quota or the limit of file sizes is reached."""
+
+
 class FileChangedError(ReadError):
     """A file was truncated, rewritten or replaced while it was in use."""
 
@@ -47,6 +55,10 @@ class PoolTimeoutError(Error, TimeoutError):
 
 class ReadTimeoutError(Error, TimeoutError):
     """A read did not come back in time."""
+
+
+class WriteTimeoutError(Error, TimeoutError):
+    """A write did not come back in time."""
 
 
 class RangeError(Error, IndexError):

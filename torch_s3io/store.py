@@ -1,4 +1,5 @@
-"""Files as objects: read whole or in ranges, straight into pooled buffers."""
+"""Files as objects: read whole or in ranges, straight into pooled buffers; written whole or not at
+all."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from typing import Any
 import torch
 
 from . import _C
-from .config import EngineKind, FileSystemConfig, check_choice
+from .config import EngineKind, FileSystemConfig, check_choice, check_int
 from .errors import ConfigError, RangeError
+from .writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 
 ObjectInfo = _C.ObjectInfo
 
@@ -23,7 +25,7 @@ def _as_path(path: str | bytes | os.PathLike[str]) -> str:
 
 
 class FileStore:
-    """Reads the files of a mounted file system as tensors.
+    """Reads the files of a mounted file system as tensors, and writes them whole or not at all.
 
     Results are uint8 tensors that view the buffer that the device wrote into: no copy. With a pool
     (``FileSystemConfig(buffer_pool=...)``) the buffer goes back to it when the last view of the
@@ -60,6 +62,7 @@ class FileStore:
             alignment=config.alignment or 0,
             min_io_size=config.min_io_size,
             sync_writes=config.sync_writes,
+            checksum_writes=config.checksum_writes,
             enable_range_engine=config.enable_range_engine,
             chunk_size=ranges.chunk_size,
             max_concurrent_ranges=ranges.max_concurrent_ranges,
@@ -96,22 +99,55 @@ class FileStore:
         data: torch.Tensor = self._store.get_range(_as_path(path), offset, length)
         return data
 
-    def put(self, path: str | os.PathLike[str], data: torch.Tensor | bytes | bytearray) -> None:
+    def put(self, path: str | os.PathLike[str], data: Bytes) -> WrittenObject:
         """Writes a file, whole or not at all: an interrupted write leaves the old file, or none.
+
+        Memory that is aligned for direct writes (a page is enough) goes to the device from where
+        it lies; other memory, and the end of the file, is copied once, into a pooled buffer.
 
         Args:
             path: The file; its folder must exist.
-            data: Bytes, or a contiguous CPU tensor, whose bytes are written.
+            data: Bytes, a contiguous array, or a contiguous CPU tensor, whose bytes are written.
+
+        Raises:
+            NoSpaceError: The disk, a quota, or the limit of file sizes is exhausted.
+            WriteError: The device failed; the text has the byte. WriteTimeoutError: it did not
+                answer within ``range_timeout``.
+            NotFoundError, AccessError: The folder is missing, or may not be written to.
+            DirectIOError: ``direct_io="require"`` on a file system without direct writes.
 
         With ``FileSystemConfig.sync_writes`` the bytes and the name are on the device on return.
         """
-        if isinstance(data, torch.Tensor):
-            if data.device.type != "cpu" or not data.is_contiguous():
-                raise ConfigError("put writes contiguous CPU tensors; call .cpu().contiguous()")
-            view: Any = data.detach().reshape(-1).view(torch.uint8).numpy()
-        else:
-            view = data
-        self._store.put(_as_path(path), memoryview(view).cast("B"))
+        view = as_bytes(data)
+        writer = self._store.writer(_as_path(path), view.nbytes)
+        writer.write(view)
+        return WrittenObject(*writer.finish())
+
+    def writer(
+        self, path: str | os.PathLike[str], *, size_bytes: int | None = None
+    ) -> ObjectWriter:
+        """A file to write in chunks, whole or not at all; see ObjectWriter.
+
+        Args:
+            path: The file; its folder must exist.
+            size_bytes: How much will be written, where known: reserves the space at once.
+        """
+        if size_bytes is not None:
+            check_int("size_bytes", size_bytes, 0)
+        text = _as_path(path)
+        return ObjectWriter(self._store.writer(text, size_bytes), text)
+
+    def checksum(self, path: str | os.PathLike[str]) -> int:
+        """The CRC-32C of the file, which is read for it."""
+        return self._store.checksum(_as_path(path))[1]
+
+    def kept_checksum(self, path: str | os.PathLike[str]) -> int | None:
+        """The CRC-32C that was kept with the file when ``put`` or a writer wrote it.
+
+        It is in the file's attribute ``user.torch_s3io.crc32c``. None where there is none: other
+        programs wrote the file, changed its size, or its file system has no such attributes.
+        """
+        return _C.kept_checksum(_as_path(path))
 
     def stat(self, path: str | os.PathLike[str]) -> ObjectInfo:
         """Size in bytes, time of the last change in ns, and the alignment of direct reads (0:
@@ -123,7 +159,13 @@ class FileStore:
         return self._store.list(_as_path(prefix))
 
     def stats(self) -> dict[str, Any]:
-        """What was read in this process, and how: bytes, requests, and the pool's counts."""
+        """What was read and written in this process, and how: bytes, requests, the pool's counts.
+
+        Of writes: ``write_requests``; ``direct_written_bytes`` (padding included),
+        ``buffered_written_bytes``; ``write_copied_bytes``: copied into a buffer on the way;
+        ``write_retries``, ``short_writes``: repeated, continued; ``direct_write_refused``: fell
+        back because O_DIRECT failed.
+        """
         return self._store.stats()
 
     def __repr__(self) -> str:

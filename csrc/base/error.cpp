@@ -26,6 +26,7 @@ ErrorKind kind_of_errno(int error_number) {
       return ErrorKind::not_found;
     case EACCES:
     case EPERM:
+    case EROFS:
       return ErrorKind::access;
     case EISDIR:
     case ELOOP:
@@ -35,6 +36,10 @@ ErrorKind kind_of_errno(int error_number) {
     case EMFILE:
     case ENFILE:
       return ErrorKind::out_of_memory;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return ErrorKind::no_space;
     case ESTALE:
       return ErrorKind::file_changed;
     default:
@@ -49,6 +54,16 @@ Error error_from_errno(int error_number, std::string_view action, std::string_vi
         "; raise the limit of open files (ulimit -n), or lower batch_size: a batch keeps its files "
         "open while it is read";
   return Error(kind_of_errno(error_number),
+               message(path, ": cannot ", action, ": ", errno_text(error_number), hint));
+}
+
+Error write_error_from_errno(int error_number, std::string_view action, std::string_view path) {
+  std::string_view hint;
+  if (error_number == ENOSPC) hint = "; free some space there";
+  if (error_number == EDQUOT) hint = "; free some space there, or raise the quota";
+  if (error_number == EFBIG) hint = "; raise the limit of file sizes (ulimit -f)";
+  const ErrorKind kind = kind_of_errno(error_number);
+  return Error(kind == ErrorKind::read ? ErrorKind::write : kind,
                message(path, ": cannot ", action, ": ", errno_text(error_number), hint));
 }
 

@@ -16,11 +16,14 @@ enum class ErrorKind : uint8_t {
   not_found,      // no such file, or nothing matched
   access,         // permission denied
   read,           // the device or the kernel failed a read
+  write,          // the device or the kernel failed a write
+  no_space,       // the disk, a quota or a limit of file sizes is exhausted
   file_changed,   // truncated, replaced or rewritten while in use
   direct_io,      // O_DIRECT was required and is not to be had
   engine,         // the I/O engine asked for is not to be had
   pool_timeout,   // no buffer became free in time
   read_timeout,   // a read did not come back in time
+  write_timeout,  // a write did not come back in time
   range,          // a byte range or record number outside of what exists
   out_of_memory,  // memory, file descriptors or another bounded resource ran out
 };
@@ -58,5 +61,7 @@ ErrorKind kind_of_errno(int error_number);
 
 // Error "<path>: cannot <action>: <errno text>" with the matching kind.
 Error error_from_errno(int error_number, std::string_view action, std::string_view path);
+// The same for what is being written: kind `write` where that would be `read`.
+Error write_error_from_errno(int error_number, std::string_view action, std::string_view path);
 
 }  // namespace s3io

@@ -24,6 +24,8 @@ class UniqueFd {
 
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
+  // From here on nobody closes it.
+  void release() { fd_ = -1; }
 
  private:
   int fd_ = -1;

@@ -24,6 +24,10 @@ const char* class_name(ErrorKind kind) {
       return "AccessError";
     case ErrorKind::read:
       return "ReadError";
+    case ErrorKind::write:
+      return "WriteError";
+    case ErrorKind::no_space:
+      return "NoSpaceError";
     case ErrorKind::file_changed:
       return "FileChangedError";
     case ErrorKind::direct_io:
@@ -34,6 +38,8 @@ const char* class_name(ErrorKind kind) {
       return "PoolTimeoutError";
     case ErrorKind::read_timeout:
       return "ReadTimeoutError";
+    case ErrorKind::write_timeout:
+      return "WriteTimeoutError";
     case ErrorKind::range:
       return "RangeError";
     case ErrorKind::out_of_memory:

@@ -204,14 +204,16 @@ py::object fetch(BatchFetcher& fetcher, const RecordSource& source, std::vector<
 std::shared_ptr<FaultPlan> make_faults(uint64_t seed,
                                        const std::map<int64_t, FaultTuple>& by_number,
                                        double probability, const std::vector<FaultTuple>& random,
-                                       bool reorder, int64_t failing_wait) {
+                                       bool reorder, int64_t failing_wait,
+                                       const std::map<int64_t, int>& by_call) {
   const auto fault = [](const FaultTuple& tuple) {
     return Fault{std::get<0>(tuple), std::get<1>(tuple), std::get<2>(tuple)};
   };
   FaultPlan plan{.seed = seed,
                  .fault_probability = probability,
                  .reorder = reorder,
-                 .failing_wait = failing_wait};
+                 .failing_wait = failing_wait,
+                 .by_call = by_call};
   for (const auto& [number, tuple] : by_number) plan.by_number[number] = fault(tuple);
   for (const FaultTuple& tuple : random) plan.random_faults.push_back(fault(tuple));
   return std::make_shared<FaultPlan>(std::move(plan));
@@ -235,7 +237,7 @@ void register_reader(py::module_& module) {
       .def(py::init(&make_faults), py::kw_only(), py::arg("seed") = 0,
            py::arg("by_number") = std::map<int64_t, FaultTuple>(), py::arg("probability") = 0.0,
            py::arg("random") = std::vector<FaultTuple>(), py::arg("reorder") = false,
-           py::arg("failing_wait") = -1);
+           py::arg("failing_wait") = -1, py::arg("by_call") = std::map<int64_t, int>());
 
   py::class_<RecordSource, std::shared_ptr<RecordSource>>(module, "RecordSource")
       .def(py::init(&make_source), py::kw_only(), py::arg("shards"), py::arg("fields"),

@@ -7,6 +7,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/tensors.h"
+#include "bindings/writer.h"
 #include "store/file_store.h"
 
 namespace py = pybind11;
@@ -16,8 +17,8 @@ namespace {
 
 std::unique_ptr<FileStore> make_file_store(
     const std::string& direct_io, int64_t alignment, int64_t min_io_size, bool sync_writes,
-    bool enable_range_engine, int64_t chunk_size, int64_t max_concurrent_ranges,
-    int64_t min_split_size, double range_timeout_s,
+    bool checksum_writes, bool enable_range_engine, int64_t chunk_size,
+    int64_t max_concurrent_ranges, int64_t min_split_size, double range_timeout_s,
     std::optional<std::tuple<int64_t, int64_t, int64_t>> buffer_pool, const std::string& engine,
     std::optional<std::shared_ptr<FaultPlan>> faults) {
   FileSystemConfig config;
@@ -25,6 +26,7 @@ std::unique_ptr<FileStore> make_file_store(
   config.alignment = alignment;
   config.min_io_size = min_io_size;
   config.sync_writes = sync_writes;
+  config.checksum_writes = checksum_writes;
   config.enable_range_engine = enable_range_engine;
   config.range_engine = {chunk_size, max_concurrent_ranges, min_split_size, range_timeout_s};
   if (buffer_pool) {
@@ -66,6 +68,7 @@ StatsDict config_fields(const std::string& name) {
   if (config.alignment != 0) fields["alignment"] = config.alignment;
   fields["min_io_size"] = config.min_io_size;
   fields["sync_writes"] = config.sync_writes;
+  fields["checksum_writes"] = config.checksum_writes;
   fields["enable_range_engine"] = config.enable_range_engine;
   fields["range_engine"] = ranges;
   fields["buffer_pool"] = py::none();
@@ -111,14 +114,6 @@ py::object get_range(FileStore& store, const std::filesystem::path& path, int64_
   return bytes_tensor(std::move(data));
 }
 
-void put(const FileStore& store, const std::filesystem::path& path, const py::buffer& data) {
-  const py::buffer_info info = data.request();
-  const std::span bytes(static_cast<const std::byte*>(info.ptr),
-                        static_cast<size_t>(info.size * info.itemsize));
-  const NoGil no_gil;
-  store.put(path.native(), bytes);
-}
-
 py::typing::List<py::str> list(FileStore& store, const std::filesystem::path& prefix) {
   std::vector<std::string> paths;
   {
@@ -134,6 +129,19 @@ py::typing::List<py::str> list(FileStore& store, const std::filesystem::path& pr
   return names;
 }
 
+std::unique_ptr<Writer> make_writer(FileStore& store, const std::filesystem::path& path,
+                                    std::optional<int64_t> size_bytes) {
+  const NoGil no_gil;
+  return std::make_unique<Writer>(store.writer(path.native(), size_bytes));
+}
+
+// (size in bytes, checksum)
+std::tuple<int64_t, uint32_t> checksum(FileStore& store, const std::filesystem::path& path) {
+  const NoGil no_gil;
+  const FileChecksum sum = store.checksum(path.native(), check_signals);
+  return {sum.size_bytes, sum.crc32c};
+}
+
 StatsDict stats_dict(FileStore& store) {
   const FileStoreStats stats = store.stats();
   StatsDict dict;
@@ -145,6 +153,13 @@ StatsDict stats_dict(FileStore& store) {
   dict["retries"] = stats.retries;
   dict["short_reads"] = stats.short_reads;
   dict["direct_refused"] = stats.direct_refused;
+  dict["write_requests"] = stats.write_requests;
+  dict["direct_written_bytes"] = stats.direct_written_bytes;
+  dict["buffered_written_bytes"] = stats.buffered_written_bytes;
+  dict["write_copied_bytes"] = stats.write_copied_bytes;
+  dict["write_retries"] = stats.write_retries;
+  dict["short_writes"] = stats.short_writes;
+  dict["direct_write_refused"] = stats.direct_write_refused;
   dict["pool_taken"] = stats.pool.taken;
   dict["pool_waited"] = stats.pool.waited;
   dict["pool_wait_s"] = static_cast<double>(stats.pool.wait_ns) * 1e-9;
@@ -159,6 +174,7 @@ StatsDict stats_dict(FileStore& store) {
 }  // namespace
 
 void register_store(py::module_& module) {
+  register_writer(module);
   py::class_<ObjectInfo>(module, "ObjectInfo",
                          "What a store knows of an object without reading it.")
       .def_readonly("size_bytes", &ObjectInfo::size_bytes)
@@ -172,12 +188,12 @@ void register_store(py::module_& module) {
 
   py::class_<FileStore>(module, "FileStore")
       .def(py::init(&make_file_store), py::kw_only(), py::arg("direct_io"), py::arg("alignment"),
-           py::arg("min_io_size"), py::arg("sync_writes"), py::arg("enable_range_engine"),
-           py::arg("chunk_size"), py::arg("max_concurrent_ranges"), py::arg("min_split_size"),
-           py::arg("range_timeout_s"), py::arg("buffer_pool"), py::arg("engine"), py::arg("faults"))
+           py::arg("min_io_size"), py::arg("sync_writes"), py::arg("checksum_writes"),
+           py::arg("enable_range_engine"), py::arg("chunk_size"), py::arg("max_concurrent_ranges"),
+           py::arg("min_split_size"), py::arg("range_timeout_s"), py::arg("buffer_pool"),
+           py::arg("engine"), py::arg("faults"))
       .def("get", &get, py::arg("path"))
       .def("get_range", &get_range, py::arg("path"), py::arg("offset"), py::arg("length"))
-      .def("put", &put, py::arg("path"), py::arg("data"))
       .def(
           "stat",
           [](FileStore& store, const std::filesystem::path& path) {
@@ -186,6 +202,8 @@ void register_store(py::module_& module) {
           },
           py::arg("path"))
       .def("list", &list, py::arg("prefix"))
+      .def("writer", &make_writer, py::arg("path"), py::arg("size_bytes") = py::none())
+      .def("checksum", &checksum, py::arg("path"))
       .def("stats", &stats_dict);
 
   module.def("file_system_config", &config_fields, py::arg("name"),

@@ -8,7 +8,6 @@
 
 #include "base/align.h"
 #include "base/fork_count.h"
-#include "store/atomic_file.h"
 
 namespace s3io {
 namespace {
@@ -57,13 +56,23 @@ struct FileStore::Runtime {
                 .alignment = std::max<int64_t>(config.alignment, kPageBytes),
                 .faults = faults}) {
     if (config.buffer_pool) pool.emplace(*config.buffer_pool);
+    writes = std::make_shared<WriteEngine>(
+        WriteEngine::Options{.direct = config.direct_io,
+                             .min_alignment = config.alignment,
+                             .sync = config.sync_writes,
+                             .checksums = config.checksum_writes,
+                             .timeout_s = config.range_engine.range_timeout_s,
+                             .engine = engine,
+                             .faults = faults},
+        pool);
   }
 
   const uint32_t owner;
   FileCache files;
   RangeEngine ranges;
   std::optional<BufferPool> pool;
-  std::mutex mutex;  // guards what follows
+  std::shared_ptr<WriteEngine> writes;  // shared with the writers
+  std::mutex mutex;                     // guards what follows
   std::vector<std::string> warnings;
 };
 
@@ -181,8 +190,25 @@ std::vector<std::string> FileStore::list(const std::string& prefix) {
   return paths;
 }
 
-void FileStore::put(const std::string& path, std::span<const std::byte> data) const {
-  write_file_atomically(path, data, config_.sync_writes);
+WrittenObject FileStore::put(const std::string& path, std::span<const std::byte> data,
+                             const WaitCallback& on_wait) {
+  const auto writing = writer(path, static_cast<int64_t>(data.size()));
+  writing->write(data, on_wait);
+  return writing->finish(on_wait);
+}
+
+std::unique_ptr<ObjectWriter> FileStore::writer(const std::string& path,
+                                                std::optional<int64_t> size_bytes) {
+  return std::make_unique<ObjectWriter>(path, size_bytes, runtime().writes);
+}
+
+FileChecksum FileStore::checksum(const std::string& path, const WaitCallback& on_wait) {
+  return checksum_of_file(path,
+                          {.direct = config_.direct_io,
+                           .engine = engine_,
+                           .min_alignment = config_.alignment,
+                           .timeout_s = config_.range_engine.range_timeout_s},
+                          on_wait);
 }
 
 FileStoreStats FileStore::stats() {
@@ -196,6 +222,14 @@ FileStoreStats FileStore::stats() {
   stats.retries = reads.retries;
   stats.short_reads = reads.short_reads;
   stats.direct_refused = reads.direct_refused;
+  const WriteCounters& writes = mine.writes->counters();
+  stats.write_requests = writes.requests;
+  stats.direct_written_bytes = writes.direct_bytes;
+  stats.buffered_written_bytes = writes.buffered_bytes;
+  stats.write_copied_bytes = writes.copied_bytes;
+  stats.write_retries = writes.retries;
+  stats.short_writes = writes.short_writes;
+  stats.direct_write_refused = writes.direct_refused;
   stats.engine = mine.ranges.engine_name();
   if (mine.pool) stats.pool = mine.pool->stats();
   return stats;

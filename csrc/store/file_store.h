@@ -10,7 +10,9 @@
 
 #include "memory/buffer_pool.h"
 #include "store/file_cache.h"
+#include "store/file_checksum.h"
 #include "store/object_store.h"
+#include "store/object_writer.h"
 #include "store/range_engine.h"
 
 namespace s3io {
@@ -19,7 +21,8 @@ struct FileSystemConfig {
   DirectMode direct_io = DirectMode::automatic;
   int64_t alignment = 0;    // of direct reads, bytes; 0: what the file system asks for
   int64_t min_io_size = 0;  // with `automatic`, shorter reads go through the page cache
-  bool sync_writes = true;  // `put` returns when the bytes are on the device
+  bool sync_writes = true;  // a write is complete when the bytes are on the device
+  bool checksum_writes = true;
   bool enable_range_engine = true;
   RangeEngineConfig range_engine;
   std::optional<BufferPoolConfig> buffer_pool;  // none: an allocation per read
@@ -39,6 +42,13 @@ struct FileStoreStats {
   int64_t retries = 0;
   int64_t short_reads = 0;
   int64_t direct_refused = 0;
+  int64_t write_requests = 0;
+  int64_t direct_written_bytes = 0;    // padding included
+  int64_t buffered_written_bytes = 0;  // to the page cache
+  int64_t write_copied_bytes = 0;      // into a buffer on the way
+  int64_t write_retries = 0;
+  int64_t short_writes = 0;
+  int64_t direct_write_refused = 0;
   std::string engine;  // empty before the first read
   BufferPoolStats pool;
 };
@@ -58,8 +68,13 @@ class FileStore final : public ObjectStore {
                        const WaitCallback& on_wait) override;
   ObjectData get(const std::string& path, const WaitCallback& on_wait) override;
   std::vector<std::string> list(const std::string& prefix) override;
-  // Writes the file whole or not at all.
-  void put(const std::string& path, std::span<const std::byte> data) const;
+  // Writes the file whole or not at all; see ObjectWriter.
+  WrittenObject put(const std::string& path, std::span<const std::byte> data,
+                    const WaitCallback& on_wait = {});
+  std::unique_ptr<ObjectWriter> writer(const std::string& path, std::optional<int64_t> size_bytes);
+
+  // The CRC-32C of the file, which is read for it.
+  FileChecksum checksum(const std::string& path, const WaitCallback& on_wait);
 
   FileStoreStats stats();
   // What an automatic setting fell back from, for the caller to warn of. Each thing is said once.

@@ -1,11 +1,9 @@
-// Open files kept for the next read, and files written whole or not at all.
+// Open files kept for the next read.
 #include <doctest/doctest.h>
-#include <sys/stat.h>
 
 #include <set>
 
 #include "leak_check.h"
-#include "store/atomic_file.h"
 #include "store/file_cache.h"
 #include "testing.h"
 
@@ -51,38 +49,6 @@ TEST_CASE("a file is opened anew only when the path names another version of it"
   CHECK(cache.open(path) == second);
   std::filesystem::remove(path);
   CHECK(caught([&] { cache.open_current(path); }).kind == ErrorKind::not_found);
-}
-
-TEST_CASE("a file is written whole, replaces the old one and has an ordinary mode") {
-  const LeakCheck leaks;
-  const TemporaryFolder folder;
-  const std::string path = folder.path("data");
-  for (const int64_t size : {0, 1, 5'000'000}) {
-    for (const bool sync : {false, true}) {
-      const Bytes contents = random_bytes(size, static_cast<uint64_t>(size));
-      write_file_atomically(path, contents, sync);
-      CHECK(std::filesystem::file_size(path) == static_cast<uintmax_t>(size));
-      CHECK(read_plain(path, 0, size) == contents);
-    }
-  }
-  const mode_t mask = ::umask(022);
-  ::umask(mask);
-  struct stat status {};
-  REQUIRE(::stat(path.c_str(), &status) == 0);
-  CHECK((status.st_mode & 0777) == (0666 & ~mask));
-}
-
-TEST_CASE("a write that fails leaves the old file, and nothing else") {
-  const LeakCheck leaks;
-  const TemporaryFolder folder;
-  std::filesystem::create_directories(folder.path("taken/by a folder"));
-  const Bytes contents = random_bytes(100, 3);
-  const Caught error =
-      caught([&] { write_file_atomically(folder.path("taken"), contents, false); });
-  CHECK(error.says(folder.path("taken")));
-  CHECK(caught([&] { write_file_atomically(folder.path("no/folder"), contents, true); }).kind ==
-        ErrorKind::not_found);
-  CHECK(entries_of(folder.path("")) == std::vector<std::string>{"taken"});
 }
 
 }  // namespace

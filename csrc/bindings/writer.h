@@ -1,0 +1,37 @@
+// A file that is being written, as Python sees it.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <tuple>
+
+#include "store/object_writer.h"
+
+namespace s3io::bindings {
+
+// An ObjectWriter that several Python threads may call, one after the other.
+class Writer {
+ public:
+  explicit Writer(std::unique_ptr<ObjectWriter> writer) : writer_(std::move(writer)) {}
+  ~Writer();
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
+
+  void write(const pybind11::buffer& data);
+  void write_rows(const pybind11::buffer& rows, int64_t row_bytes, int64_t stride_bytes);
+  // (size in bytes, checksum, whether the file keeps the checksum)
+  std::tuple<int64_t, std::optional<uint32_t>, bool> finish();
+  void cancel();
+  int64_t size();
+
+ private:
+  std::mutex mutex_;  // taken without the GIL only
+  std::unique_ptr<ObjectWriter> writer_;
+};
+
+void register_writer(pybind11::module_& module);
+
+}  // namespace s3io::bindings

@@ -1,0 +1,74 @@
+#include "io/file_calls.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "base/unique_fd.h"
+
+namespace s3io {
+
+int FileCalls::fault() {
+  if (faults_ == nullptr) return 0;
+  const auto planned = faults_->by_call.find(made_++);
+  if (planned == faults_->by_call.end()) return 0;
+  if (planned->second == kFaultKill) ::kill(::getpid(), SIGKILL);
+  return planned->second;
+}
+
+template <typename Call>
+int FileCalls::made(Call call) {
+  constexpr int kMaxAttempts = 100;
+  int error_number = EINTR;
+  for (int attempt = 0; attempt < kMaxAttempts && error_number == EINTR; ++attempt) {
+    error_number = fault();
+    if (error_number != 0) continue;
+    const int result = call();
+    if (result >= 0) return result;
+    error_number = errno;
+  }
+  return -error_number;
+}
+
+int FileCalls::create(const std::string& path, int flags) {
+  constexpr mode_t kMode = 0666;  // less the umask
+  return made(
+      [&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | flags, kMode); });
+}
+
+int FileCalls::allocate(int fd, int64_t size_bytes) {
+  return made([&] { return ::fallocate(fd, 0, 0, size_bytes); });
+}
+
+int FileCalls::truncate(int fd, int64_t size_bytes) {
+  return made([&] { return ::ftruncate(fd, size_bytes); });
+}
+
+int FileCalls::set_attribute(int fd, const char* name, std::string_view value) {
+  return made([&] { return ::fsetxattr(fd, name, value.data(), value.size(), 0); });
+}
+
+int FileCalls::sync(int fd) {
+  return made([&] { return ::fsync(fd); });
+}
+
+int FileCalls::sync_folder(const std::string& folder) {
+  return made([&] {
+    const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    return fd.valid() ? ::fsync(fd.get()) : -1;
+  });
+}
+
+int FileCalls::rename(const std::string& from, const std::string& to) {
+  return made([&] { return ::rename(from.c_str(), to.c_str()); });
+}
+
+int FileCalls::unlink(const std::string& path) {
+  return made([&] { return ::unlink(path.c_str()); });
+}
+
+}  // namespace s3io

@@ -1,0 +1,46 @@
+// The system calls around a file that is being written, other than the writes themselves: a seam,
+// so that tests can let any of them fail, or end the process there.
+//
+// Each returns 0 (`create`: a descriptor) or -errno, and is repeated after EINTR. One thread.
+#pragma once
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "io/fault_engine.h"
+
+namespace s3io {
+
+// In FaultPlan::by_call: the process ends itself with SIGKILL instead of making the call.
+inline constexpr int kFaultKill = -1;
+
+class FileCalls {
+ public:
+  // `faults`: null but in tests.
+  explicit FileCalls(std::shared_ptr<const FaultPlan> faults = nullptr)
+      : faults_(std::move(faults)) {}
+
+  // A new file, for writing, with the mode that files get here. -EEXIST when there is one.
+  int create(const std::string& path, int flags);
+  // Reserves space for the first `size_bytes` of the file, and makes it that long.
+  int allocate(int fd, int64_t size_bytes);
+  int truncate(int fd, int64_t size_bytes);
+  int set_attribute(int fd, const char* name, std::string_view value);
+  int sync(int fd);
+  int sync_folder(const std::string& folder);
+  int rename(const std::string& from, const std::string& to);
+  int unlink(const std::string& path);
+
+ private:
+  template <typename Call>
+  int made(Call call);
+  int fault();
+
+  std::shared_ptr<const FaultPlan> faults_;
+  int64_t made_ = 0;
+};
+
+}  // namespace s3io

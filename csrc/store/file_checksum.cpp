@@ -1,0 +1,122 @@
+#include "store/file_checksum.h"
+
+#include <sys/xattr.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <memory>
+#include <vector>
+
+#include "base/align.h"
+#include "base/crc32c.h"
+#include "memory/aligned_buf.h"
+#include "store/object_writer.h"
+
+namespace s3io {
+namespace {
+
+constexpr int kDepth = 8;
+constexpr int64_t kBlockBytes = int64_t{1} << 20;
+constexpr milliseconds kAbandonTimeout{1000};
+
+// What reads may still touch when a call gives up; it is then left behind.
+struct Reading {
+  Reading(const std::string& path, const ChecksumOptions& options)
+      : file(path, options.direct, options.min_alignment),
+        queue(make_engine({.kind = options.engine, .depth = kDepth, .any_thread = true}),
+              {.chunk_bytes = kBlockBytes}, &counters),
+        memory(AlignedBuf::allocate(kDepth * kBlockBytes,
+                                    std::max(file.alignment(), kCacheLineBytes))) {
+    finished.reserve(kDepth);
+  }
+
+  std::byte* block(int64_t number) { return memory.data() + number % kDepth * kBlockBytes; }
+
+  void push(int64_t number) {
+    RangeRead& read = reads[static_cast<size_t>(number % kDepth)];
+    const int64_t offset = number * kBlockBytes;
+    is_done[static_cast<size_t>(number % kDepth)] = false;
+    read = {.file = &file,
+            .offset = offset,
+            .length = std::min(kBlockBytes, file.size() - offset),
+            .data = block(number)};
+    queue.push(read);
+  }
+
+  DirectFile file;
+  ReadCounters counters;
+  ReadQueue queue;
+  AlignedBuf memory;
+  std::array<RangeRead, kDepth> reads;
+  std::array<bool, kDepth> is_done{};
+  std::vector<RangeRead*> finished;
+};
+
+void wait_for(Reading& reading, int64_t number, double timeout_s, const WaitCallback& on_wait) {
+  Clock::time_point last_progress = Clock::now();
+  while (!reading.is_done[static_cast<size_t>(number % kDepth)]) {
+    reading.finished.clear();
+    reading.queue.run(reading.finished, kWaitSlice);
+    for (const RangeRead* read : reading.finished) {
+      if (read->failed) throw error_of(*read);
+      reading.is_done[static_cast<size_t>(read - reading.reads.data())] = true;
+      last_progress = Clock::now();
+    }
+    if (on_wait) on_wait();
+    if (Clock::now() - last_progress > std::chrono::duration<double>(timeout_s)) {
+      throw Error(ErrorKind::read_timeout,
+                  message(reading.file.path(), ": no data for ", timeout_s,
+                          " s; raise RangeEngineConfig.range_timeout if the device is that slow"));
+    }
+  }
+}
+
+uint32_t read_all(Reading& reading, double timeout_s, const WaitCallback& on_wait) {
+  const int64_t blocks = (reading.file.size() + kBlockBytes - 1) / kBlockBytes;
+  uint32_t crc = 0;
+  for (int64_t number = 0; number < std::min<int64_t>(blocks, kDepth); ++number) {
+    reading.push(number);
+  }
+  for (int64_t number = 0; number < blocks; ++number) {
+    wait_for(reading, number, timeout_s, on_wait);
+    const int64_t length = reading.reads[static_cast<size_t>(number % kDepth)].length;
+    crc = crc32c(crc, {reading.block(number), static_cast<size_t>(length)});
+    if (number + kDepth < blocks) reading.push(number + kDepth);
+  }
+  reading.file.check_unchanged();
+  return crc;
+}
+
+}  // namespace
+
+FileChecksum checksum_of_file(const std::string& path, const ChecksumOptions& options,
+                              const WaitCallback& on_wait) {
+  auto reading = std::make_unique<Reading>(path, options);
+  try {
+    const uint32_t crc = read_all(*reading, options.timeout_s, on_wait);
+    return {reading->file.size(), crc};
+  } catch (...) {
+    if (!reading->queue.abandon(kAbandonTimeout)) static_cast<void>(reading.release());
+    throw;
+  }
+}
+
+std::optional<uint32_t> kept_checksum(const std::string& path) {
+  const int64_t size_bytes = inspect_file(path).identity.size_bytes;
+  std::array<char, 64> text{};
+  const ssize_t count = ::getxattr(path.c_str(), kChecksumAttribute, text.data(), text.size());
+  if (count < 0) return std::nullopt;
+  const char* end = text.data() + count;
+  uint32_t crc = 0;
+  int64_t size = -1;
+  const auto digits = std::from_chars(text.data(), end, crc, 16);
+  if (digits.ec != std::errc() || digits.ptr != text.data() + 8 || digits.ptr == end) {
+    return std::nullopt;
+  }
+  const auto rest = std::from_chars(digits.ptr + 1, end, size);
+  if (rest.ec != std::errc() || rest.ptr != end || size != size_bytes) return std::nullopt;
+  return crc;
+}
+
+}  // namespace s3io

@@ -1,0 +1,326 @@
+#include "store/object_writer.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "base/align.h"
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "base/fork_count.h"
+
+namespace s3io {
+namespace {
+
+constexpr milliseconds kAbandonTimeout{1000};
+constexpr int64_t kLeaseBytes = WriteEngine::kBlockBytes * WriteEngine::kDepth;
+// A shorter chunk is copied even where it is aligned: writing from the caller's memory means
+// waiting for the device before returning, and then it has nothing to do until the next chunk
+// comes.
+constexpr size_t kMinPassBytes = 2 * kLeaseBytes;
+// What is copied is summed in pieces that stay in the first-level cache in between.
+constexpr size_t kCopyBytes = 16 << 10;
+constexpr int64_t kReserveBytes = int64_t{64} << 20;
+
+int64_t lease_bytes(const std::optional<BufferPool>& pool, std::optional<int64_t> expected,
+                    int64_t alignment) {
+  int64_t bytes = kLeaseBytes;
+  if (pool) bytes = std::min(bytes, align_down(pool->config().buffer_size, alignment));
+  if (expected) bytes = std::min(bytes, align_up(*expected, alignment));
+  return std::max(bytes, std::max(alignment, kCacheLineBytes));
+}
+
+// A rename would put a file in the place of a device or a FIFO.
+void refuse_special_file(const std::string& path) {
+  try {
+    inspect_file(path);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::not_found) throw;
+  }
+}
+
+}  // namespace
+
+ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
+                           std::shared_ptr<WriteEngine> engine)
+    : path_(std::move(path)),
+      expected_(size_bytes),
+      owner_(fork_count()),
+      engine_(std::move(engine)),
+      calls_(engine_->options().faults) {
+  const WriteEngine::Options& options = engine_->options();
+  refuse_special_file(path_);
+  engine_->tidy(folder_of(path_));
+  file_ = std::make_unique<TemporaryFile>(path_, options.direct, options.min_alignment, calls_);
+  const auto& pool = engine_->pool();
+  if (pool && pool->config().alignment < file_->output().alignment) {
+    throw Error(ErrorKind::config,
+                message(path_, ": direct writes need an alignment of ", file_->output().alignment,
+                        "; raise BufferPoolConfig.alignment (now ", pool->config().alignment, ")"));
+  }
+  can_reserve_ = !expected_ || *expected_ > WriteEngine::kBlockBytes;  // one write reserves enough
+  if (expected_) reserve(*expected_);
+  queue_ = engine_->borrow();
+}
+
+ObjectWriter::~ObjectWriter() {
+  if (fork_count() == owner_) {
+    cancel();
+    return;
+  }
+  // A forked child: everything is its parent's, rings and locks above all.
+  if (file_ != nullptr) file_->leave();
+  static_cast<void>(queue_.release());
+  if (buffer_.valid()) buffer_.detach();
+}
+
+template <typename Work>
+void ObjectWriter::guarded(Work work) {
+  if (fork_count() != owner_) {
+    throw Error(ErrorKind::config, message(path_, ": this writer belongs to the parent process"));
+  }
+  if (state_ != State::open) {
+    throw Error(ErrorKind::config,
+                message(path_, ": this writer is ",
+                        state_ == State::finished ? "finished" : "cancelled, or failed before"));
+  }
+  try {
+    work();
+  } catch (...) {
+    cancel();
+    throw;
+  }
+}
+
+void ObjectWriter::write(std::span<const std::byte> data, const WaitCallback& on_wait) {
+  guarded([&] {
+    on_wait_ = &on_wait;
+    append(data);
+  });
+}
+
+void ObjectWriter::write_rows(std::span<const std::byte> rows, int64_t row_bytes,
+                              int64_t stride_bytes, const WaitCallback& on_wait) {
+  guarded([&] {
+    on_wait_ = &on_wait;
+    const auto row = static_cast<size_t>(row_bytes);
+    for (; rows.size() >= row; rows = rows.subspan(row)) {
+      append(rows.first(row));
+      stage_zeros(stride_bytes - row_bytes);
+    }
+  });
+}
+
+void ObjectWriter::append(std::span<const std::byte> data) {
+  const bool is_long =
+      data.size() >= kMinPassBytes || expected_ == size_ + static_cast<int64_t>(data.size());
+  bool passed = false;
+  while (!data.empty()) {
+    size_t count = 0;
+    if (is_long && can_pass(data)) {
+      const auto most =
+          std::min<int64_t>(static_cast<int64_t>(data.size()), WriteEngine::kBlockBytes);
+      count = static_cast<size_t>(align_down(most, file_->output().alignment));
+      pass(data.first(count));
+      passed = true;
+    } else {
+      count = stage(data);
+    }
+    data = data.subspan(count);
+  }
+  if (passed) wait_until_below(1);  // the device reads from the caller's memory
+}
+
+bool ObjectWriter::can_pass(std::span<const std::byte> data) const {
+  const OutputFile& output = file_->output();
+  return staged_ == 0 && std::ssize(data) >= output.alignment &&
+         reinterpret_cast<uintptr_t>(data.data()) % static_cast<size_t>(output.memory_alignment) ==
+             0;
+}
+
+void ObjectWriter::pass(std::span<const std::byte> data) {
+  push(data, WriteQueue::kNoTag);
+  add_checksum(data);
+  size_ += static_cast<int64_t>(data.size());
+}
+
+size_t ObjectWriter::stage(std::span<const std::byte> data) {
+  if (block_ == WriteQueue::kNoTag) take_block();
+  const size_t count = std::min(data.size(), static_cast<size_t>(block_bytes_ - staged_));
+  std::byte* target = buffer_.data() + block_ * block_bytes_ + staged_;
+  for (size_t begin = 0; begin < count; begin += kCopyBytes) {
+    const auto piece = data.subspan(begin, std::min(kCopyBytes, count - begin));
+    add_checksum(piece);
+    std::memcpy(target + begin, piece.data(), piece.size());
+  }
+  engine_->counters().copied_bytes.fetch_add(static_cast<int64_t>(count));
+  size_ += static_cast<int64_t>(count);
+  staged_ += static_cast<int64_t>(count);
+  if (staged_ == block_bytes_) flush_block();
+  return count;
+}
+
+void ObjectWriter::stage_zeros(int64_t count) {
+  static constexpr std::array<std::byte, 4096> kZeros{};
+  while (count > 0) {
+    const auto most = std::min<int64_t>(count, std::ssize(kZeros));
+    count -= static_cast<int64_t>(stage(std::span(kZeros).first(static_cast<size_t>(most))));
+  }
+}
+
+void ObjectWriter::take_block() {
+  if (!buffer_.valid()) {
+    const int64_t alignment = std::max(file_->output().alignment, kCacheLineBytes);
+    const int64_t bytes = lease_bytes(engine_->pool(), expected_, alignment);
+    buffer_ = engine_->pool()
+                  ? engine_->pool()->take(bytes, engine_->options().timeout_s, *on_wait_)
+                  : AlignedBuf::allocate(bytes, alignment);
+    // At least two blocks, so that one is filled while the other one is written.
+    const int64_t half = std::max(align_down(bytes / 2, alignment), alignment);
+    const bool is_all = expected_ && bytes >= *expected_;
+    block_bytes_ = std::min(WriteEngine::kBlockBytes, is_all ? bytes : half);
+    for (int block = static_cast<int>(bytes / block_bytes_); block-- > 0;) {
+      free_blocks_.push_back(block);
+    }
+  }
+  while (free_blocks_.empty()) wait_until_below(queue_->in_flight());
+  block_ = free_blocks_.back();
+  free_blocks_.pop_back();
+  staged_ = 0;
+}
+
+void ObjectWriter::flush_block() {
+  const int64_t padded = align_up(staged_, file_->output().alignment);
+  std::byte* begin = buffer_.data() + block_ * block_bytes_;
+  std::memset(begin + staged_, 0, static_cast<size_t>(padded - staged_));
+  push({begin, static_cast<size_t>(padded)}, std::exchange(block_, WriteQueue::kNoTag));
+  staged_ = 0;
+}
+
+void ObjectWriter::push(std::span<const std::byte> data, int tag) {
+  wait_until_below(queue_->depth());
+  const auto length = static_cast<int64_t>(data.size());
+  reserve(position_ + length);
+  queue_->push(file_->output(), position_, data, tag);
+  position_ += length;
+  collect(milliseconds(0));  // hands it to the kernel
+}
+
+void ObjectWriter::wait_until_below(int in_flight) {
+  Clock::time_point last_progress = Clock::now();
+  int64_t completions_seen = queue_->completions();
+  while (queue_->in_flight() >= in_flight && queue_->in_flight() > 0) {
+    collect(kWaitSlice);
+    if (*on_wait_) (*on_wait_)();
+    const int64_t completions = queue_->completions();
+    if (std::exchange(completions_seen, completions) != completions) last_progress = Clock::now();
+    const double timeout_s = engine_->options().timeout_s;
+    if (Clock::now() - last_progress > std::chrono::duration<double>(timeout_s)) {
+      throw Error(ErrorKind::write_timeout,
+                  message(path_, ": no write came back for ", timeout_s,
+                          " s; raise RangeEngineConfig.range_timeout if the device is that slow"));
+    }
+  }
+}
+
+void ObjectWriter::collect(milliseconds timeout) {
+  queue_->run(free_blocks_, timeout);
+  check_failure();
+}
+
+void ObjectWriter::check_failure() {
+  if (!queue_->failure()) return;
+  const auto [error_number, offset] = *queue_->failure();
+  if (error_number == EINVAL && file_->output().mode == DirectMode::require) {
+    throw Error(ErrorKind::direct_io,
+                message(path_, ": the direct write at byte ", offset,
+                        " was refused (EINVAL, alignment ", file_->output().alignment,
+                        "); raise FileSystemConfig.alignment, or use direct_io='auto'"));
+  }
+  throw write_error_from_errno(error_number, message("write at byte ", offset), path_);
+}
+
+// Reserved space lets the file system place the file well, and direct writes run side by side
+// instead of each making the file longer.
+void ObjectWriter::reserve(int64_t end) {
+  if (!can_reserve_ || end <= reserved_) return;
+  const bool is_known = expected_ && end <= *expected_;
+  const int64_t wanted = is_known ? align_up(*expected_, file_->output().alignment)
+                                  : end + std::max(reserved_, kReserveBytes);
+  const int result = calls_.allocate(file_->output().fd, wanted);
+  if (result == 0) {
+    reserved_ = wanted;
+    return;
+  }
+  can_reserve_ = false;
+  // A size that is known does not fit, that is certain; else the writes will tell.
+  if (is_known && kind_of_errno(-result) == ErrorKind::no_space) {
+    check(result, message("reserve ", wanted, " bytes").c_str());
+  }
+}
+
+void ObjectWriter::add_checksum(std::span<const std::byte> data) {
+  if (engine_->options().checksums) crc_ = crc32c(crc_, data);
+}
+
+void ObjectWriter::check(int result, const char* action) const {
+  if (result < 0) throw write_error_from_errno(-result, action, path_);
+}
+
+bool ObjectWriter::keep_checksum() {
+  if (!engine_->options().checksums) return false;
+  char digits[16];
+  std::snprintf(digits, sizeof(digits), "%08x", crc_);
+  const int result = calls_.set_attribute(file_->output().fd, kChecksumAttribute,
+                                          message(std::string_view(digits), " ", size_));
+  // Many file systems have no such attributes, or no room for one more.
+  const bool has_none = result == -EOPNOTSUPP || result == -EPERM || result == -EACCES ||
+                        result == -ENOSPC || result == -EDQUOT || result == -E2BIG;
+  if (!has_none) check(result, "keep its checksum");
+  return result == 0;
+}
+
+WrittenObject ObjectWriter::finish(const WaitCallback& on_wait) {
+  WrittenObject written;
+  guarded([&] {
+    on_wait_ = &on_wait;
+    if (staged_ > 0) flush_block();
+    wait_until_below(1);
+    const int fd = file_->output().fd;
+    if (std::max(position_, reserved_) != size_)
+      check(calls_.truncate(fd, size_), "cut to its size");
+    written.size_bytes = size_;
+    written.checksum_kept = keep_checksum();
+    if (engine_->options().checksums) written.crc32c = crc_;
+    if (engine_->options().sync) check(calls_.sync(fd), "sync");
+    file_->commit(engine_->options().sync);
+    state_ = State::finished;
+    let_go();
+  });
+  return written;
+}
+
+void ObjectWriter::cancel() noexcept {
+  if (state_ != State::open) return;
+  state_ = State::cancelled;
+  let_go();
+}
+
+void ObjectWriter::let_go() noexcept {
+  if (queue_ != nullptr && !queue_->abandon(kAbandonTimeout)) {
+    // The kernel, or a thread, may yet read from the buffer and write into the file.
+    if (buffer_.valid()) buffer_.detach();
+    if (file_ != nullptr) file_->discard_but_leave_open();
+    static_cast<void>(file_.release());
+    static_cast<void>(queue_.release());
+    return;
+  }
+  if (queue_ != nullptr) engine_->give_back(std::move(queue_));
+  file_.reset();
+  buffer_ = AlignedBuf();
+}
+
+}  // namespace s3io

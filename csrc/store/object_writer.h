@@ -1,0 +1,109 @@
+// Writes one file, whole or not at all: under a temporary name, then synced and renamed. Readers
+// see the old file or the new one; an interrupted or failed write leaves the old one, or none.
+//
+// Several writes of up to 1 MiB are in flight. What is aligned in address, length and position goes
+// to the device from where it lies; anything else is copied once, into a pooled buffer. The last
+// block is padded and the file then cut to its length.
+//
+// Worked example, alignment 512, chunks of 700 and 2000 bytes: both are copied into one block,
+// [0, 2700). `finish` pads it to 3072 bytes, writes those, and cuts the file to 2700.
+//
+// One thread at a time. In a forked child the writer does nothing: it is the parent's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "memory/aligned_buf.h"
+#include "store/object_store.h"
+#include "store/temporary_file.h"
+#include "store/write_engine.h"
+
+namespace s3io {
+
+// The attribute in which a file keeps the checksum of its content, where its file system has such
+// attributes: "<8 hex digits> <size in bytes>".
+inline constexpr const char* kChecksumAttribute = "user.torch_s3io.crc32c";
+
+struct WrittenObject {
+  int64_t size_bytes = 0;
+  std::optional<uint32_t> crc32c;  // of the content; none where checksums are off
+  bool checksum_kept = false;      // in the file's attribute
+};
+
+class ObjectWriter {
+ public:
+  // Creates the temporary file. `size_bytes`, where known, reserves the space at once. Throws
+  // Error(no_space | not_found | access | direct_io | ...) naming `path`.
+  ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
+               std::shared_ptr<WriteEngine> engine);
+  ObjectWriter(const ObjectWriter&) = delete;
+  ObjectWriter& operator=(const ObjectWriter&) = delete;
+  ~ObjectWriter();  // cancels
+
+  const std::string& path() const { return path_; }
+  int64_t size() const { return size_; }  // bytes so far
+  bool is_open() const { return state_ == State::open; }
+
+  // Appends bytes; they may change when the call returns. After an error the writer is cancelled.
+  void write(std::span<const std::byte> data, const WaitCallback& on_wait);
+  // Appends `count` rows of `row_bytes` that lie one after the other, each followed by zeros up to
+  // `stride_bytes`.
+  void write_rows(std::span<const std::byte> rows, int64_t row_bytes, int64_t stride_bytes,
+                  const WaitCallback& on_wait);
+  // Completes the file and gives it its name.
+  WrittenObject finish(const WaitCallback& on_wait);
+  // Removes what was written; the old file, if there is one, stays. Does nothing after `finish`.
+  void cancel() noexcept;
+
+ private:
+  enum class State : uint8_t { open, finished, cancelled };
+
+  template <typename Work>
+  void guarded(Work work);
+  void append(std::span<const std::byte> data);
+  bool can_pass(std::span<const std::byte> data) const;
+  void pass(std::span<const std::byte> data);
+  size_t stage(std::span<const std::byte> data);
+  void stage_zeros(int64_t count);
+  void take_block();
+  void flush_block();
+  void push(std::span<const std::byte> data, int tag);
+  void wait_until_below(int in_flight);
+  void collect(milliseconds timeout);
+  void check_failure();
+  void reserve(int64_t end);
+  void add_checksum(std::span<const std::byte> data);
+  bool keep_checksum();
+  void check(int result, const char* action) const;
+  void let_go() noexcept;
+
+  const std::string path_;
+  const std::optional<int64_t> expected_;
+  const uint32_t owner_;  // fork_count() of the process that made it
+  std::shared_ptr<WriteEngine> engine_;
+  FileCalls calls_;
+  std::unique_ptr<TemporaryFile> file_;
+  std::unique_ptr<WriteQueue> queue_;
+  const WaitCallback* on_wait_ = nullptr;  // of the call that is running
+
+  State state_ = State::open;
+  int64_t size_ = 0;      // bytes that the caller gave
+  int64_t position_ = 0;  // where the next block begins
+  int64_t reserved_ = 0;  // length of the file, as reserved
+  bool can_reserve_ = true;
+  uint32_t crc_ = 0;
+
+  AlignedBuf buffer_;  // cut into blocks
+  int64_t block_bytes_ = 0;
+  std::vector<int> free_blocks_;
+  int block_ = WriteQueue::kNoTag;  // being filled
+  int64_t staged_ = 0;              // bytes in it
+};
+
+}  // namespace s3io

@@ -1,0 +1,153 @@
+#include "store/temporary_file.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "base/error.h"
+
+namespace s3io {
+namespace {
+
+constexpr size_t kNameBytes = 100;  // of the final name: a file name has at most 255
+constexpr int kAttempts = 100;
+
+std::string random_digits() {
+  constexpr const char* kHex = "0123456789abcdef";
+  std::random_device random;
+  std::string digits;
+  for (int index = 0; index < 16; ++index) digits += kHex[random() % 16];
+  return digits;
+}
+
+std::string temporary_name(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const size_t begin = slash == std::string::npos ? 0 : slash + 1;
+  return message(path.substr(0, begin), kTemporaryPrefix, random_digits(), "-",
+                 path.substr(begin, kNameBytes));
+}
+
+bool is_still_linked(int fd) {
+  struct stat status {};
+  return ::fstat(fd, &status) == 0 && status.st_nlink > 0;
+}
+
+// Of direct writes from memory: often less than that of their place in the file.
+int64_t memory_alignment_of([[maybe_unused]] int fd, int64_t alignment) {
+#ifdef STATX_DIOALIGN  // Linux 6.1
+  struct statx fields {};
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &fields) == 0 &&
+      (fields.stx_mask & STATX_DIOALIGN) != 0 && fields.stx_dio_mem_align > 0) {
+    return std::min<int64_t>(fields.stx_dio_mem_align, alignment);
+  }
+#endif
+  return alignment;
+}
+
+}  // namespace
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+TemporaryFile::TemporaryFile(std::string path, DirectMode mode, int64_t min_alignment,
+                             FileCalls& calls)
+    : path_(std::move(path)), calls_(calls) {
+  create();
+  output_ = {.fd = fd_.get(), .mode = mode};
+  try {
+    if (mode != DirectMode::off) lock_and_align(min_alignment);
+  } catch (...) {
+    discard();
+    throw;
+  }
+}
+
+void TemporaryFile::create() {
+  int result = -EEXIST;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    temporary_path_ = temporary_name(path_);
+    result = calls_.create(temporary_path_, 0);
+    if (result == -EEXIST) continue;
+    if (result < 0) break;
+    fd_ = UniqueFd(result);
+    // Where there are no locks nobody else can take this one either, so the file is safe.
+    ::flock(fd_.get(), LOCK_EX | LOCK_NB);
+    if (is_still_linked(fd_.get())) return;
+    fd_ = UniqueFd();  // another process took it for abandoned, just before the lock
+  }
+  temporary_path_.clear();
+  throw write_error_from_errno(-result, "create", path_);
+}
+
+void TemporaryFile::lock_and_align(int64_t min_alignment) {
+  const int64_t alignment = inspect_file(temporary_path_).direct_alignment;
+  const int flags = ::fcntl(fd_.get(), F_GETFL);
+  const bool is_direct =
+      alignment > 0 && flags >= 0 && ::fcntl(fd_.get(), F_SETFL, flags | O_DIRECT) == 0;
+  if (is_direct) {
+    output_.alignment = std::max({alignment, min_alignment, int64_t{2}});
+    output_.memory_alignment = std::max(memory_alignment_of(fd_.get(), alignment), min_alignment);
+  }
+  if (!is_direct && output_.mode == DirectMode::require) {
+    throw Error(ErrorKind::direct_io,
+                message(path_,
+                        ": the file system refuses O_DIRECT; direct_io='auto' or 'off' writes "
+                        "through the page cache"));
+  }
+}
+
+void TemporaryFile::commit(bool sync) {
+  const int renamed = calls_.rename(temporary_path_, path_);
+  if (renamed < 0) {
+    discard();
+    throw write_error_from_errno(-renamed, "replace", path_);
+  }
+  temporary_path_.clear();
+  fd_ = UniqueFd();
+  if (!sync) return;
+  const int synced = calls_.sync_folder(folder_of(path_));
+  if (synced < 0) {
+    throw write_error_from_errno(-synced, "make sure of its name, though the new file is in place",
+                                 path_);
+  }
+}
+
+void TemporaryFile::discard() noexcept {
+  if (!temporary_path_.empty()) calls_.unlink(temporary_path_);  // else the next start does
+  temporary_path_.clear();
+  fd_ = UniqueFd();
+}
+
+void TemporaryFile::leave() noexcept {
+  temporary_path_.clear();
+  fd_.release();
+}
+
+void TemporaryFile::discard_but_leave_open() noexcept {
+  fd_.release();
+  discard();
+}
+
+void remove_abandoned(const std::string& folder) noexcept {
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(folder.c_str()), ::closedir);
+  if (stream == nullptr) return;
+  const int at = ::dirfd(stream.get());
+  while (const dirent* entry = ::readdir(stream.get())) {
+    if (std::strncmp(entry->d_name, kTemporaryPrefix, std::strlen(kTemporaryPrefix)) != 0) continue;
+    const UniqueFd fd(::openat(at, entry->d_name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (fd.valid() && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) ::unlinkat(at, entry->d_name, 0);
+  }
+}
+
+}  // namespace s3io

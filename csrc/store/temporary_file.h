@@ -1,0 +1,58 @@
+// A file that is written under a temporary name, next to the one it will have.
+//
+// Phases: created and locked -> written -> committed (renamed), or discarded (removed). The lock
+// (flock) ends with its process, however that dies: `remove_abandoned` tells by it what is left
+// over from dead writers and what a live one still writes. Names are
+// ".s3io-tmp-<16 random hex digits>-<the first 100 bytes of the name it will have>".
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/unique_fd.h"
+#include "io/file_calls.h"
+#include "io/write_queue.h"
+
+namespace s3io {
+
+inline constexpr const char* kTemporaryPrefix = ".s3io-tmp-";
+
+class TemporaryFile {
+ public:
+  // Throws Error naming `path`: its folder is missing or forbidden, or direct writes are required
+  // and refused. `min_alignment` raises the alignment that the file system asks for (0: leave it).
+  TemporaryFile(std::string path, DirectMode mode, int64_t min_alignment, FileCalls& calls);
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  ~TemporaryFile() { discard(); }
+
+  const std::string& path() const { return path_; }
+  OutputFile& output() { return output_; }
+
+  // Gives the file its name; with `sync` that is on the device on return. Throws Error: then the
+  // file is discarded, unless the text says that the new one is in place.
+  void commit(bool sync);
+  void discard() noexcept;
+  // For a forked child, whose parent owns the file: neither closes nor removes anything.
+  void leave() noexcept;
+  // For writes that may still come: as `discard`, but the descriptor is never closed.
+  void discard_but_leave_open() noexcept;
+
+ private:
+  void create();
+  void lock_and_align(int64_t min_alignment);
+
+  std::string path_;
+  std::string temporary_path_;  // empty once there is no such file
+  FileCalls& calls_;
+  UniqueFd fd_;
+  OutputFile output_;
+};
+
+// Removes the temporary files of dead writers from the folder. What cannot be removed stays.
+void remove_abandoned(const std::string& folder) noexcept;
+
+// The folder part of a path, as far as system calls are concerned.
+std::string folder_of(const std::string& path);
+
+}  // namespace s3io

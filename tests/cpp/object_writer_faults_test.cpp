@@ -1,0 +1,217 @@
+// Whatever fails, at whichever step: the old file or the new one, and a typed error.
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+
+#include <cerrno>
+
+#include "writing.h"
+
+namespace s3io::testing {
+namespace {
+
+constexpr int64_t kBytes = 2'500'000;
+constexpr int64_t kMany = 1000;  // more than a writer makes of either kind
+
+std::shared_ptr<const FaultPlan> nth_write(int64_t number, Fault fault) {
+  return std::make_shared<FaultPlan>(FaultPlan{.by_number = {{number, fault}}});
+}
+
+std::shared_ptr<const FaultPlan> nth_call(int64_t number, int error_number) {
+  return std::make_shared<FaultPlan>(FaultPlan{.by_call = {{number, error_number}}});
+}
+
+struct Outcome {
+  std::optional<Error> error;
+  WriteCounters counters;
+};
+
+class OverwrittenFile {
+ public:
+  OverwrittenFile() { write_file(path, old); }
+
+  // Writes the new bytes over the old ones. They must be there afterwards if no error is thrown,
+  // and the old ones if one is.
+  std::optional<Error> overwrite(WriteEngine::Options options) {
+    engine = std::make_shared<WriteEngine>(std::move(options), std::nullopt);
+    std::optional<Error> error;
+    try {
+      ObjectWriter writer(path, std::nullopt, engine);
+      writer.write(fresh, kNoCallback);
+      writer.finish(kNoCallback);
+    } catch (const Error& thrown) {
+      error = thrown;
+      CHECK(std::string(thrown.what()).find(path) != std::string::npos);
+    }
+    const bool in_place = error && std::string(error->what()).find("in place") != std::string::npos;
+    CHECK(content_of(path) == (error && !in_place ? old : fresh));
+    write_file(path, old);
+    return error;
+  }
+
+  std::vector<std::string> entries() const { return entries_of(folder.path("")); }
+
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  const Bytes old = random_bytes(1000, 1);
+  const Bytes fresh = random_bytes(kBytes, 2);
+  std::shared_ptr<WriteEngine> engine;
+};
+
+bool is_retried(int error_number) { return error_number == EINTR || error_number == EAGAIN; }
+
+TEST_CASE("whichever write fails, the file is the old one and the error is typed") {
+  const LeakCheck leaks;
+  OverwrittenFile file;
+  for (const EngineKind kind : engines_here()) {
+    for (const int error_number : {EIO, EINTR, EAGAIN, ENOSPC, EDQUOT, EFBIG, EBADF, ENOMEM}) {
+      int64_t failed = 0;
+      for (int64_t number = 0; number < kMany; ++number) {
+        const auto error = file.overwrite(
+            {.engine = kind, .faults = nth_write(number, {.error_number = error_number})});
+        if (number >= file.engine->counters().requests) break;
+        CHECK(error.has_value() != is_retried(error_number));
+        ++failed;
+        if (!error) continue;
+        const bool is_full = kind_of_errno(error_number) == ErrorKind::no_space;
+        if (is_full) CHECK(error->kind() == ErrorKind::no_space);
+        if (error_number == EIO) CHECK(error->kind() == ErrorKind::write);
+        CHECK(std::string(error->what()).find("at byte") != std::string::npos);
+      }
+      CHECK(failed >= 3);  // blocks of 1 MiB
+      CHECK(file.entries() == std::vector<std::string>{"data"});
+    }
+  }
+}
+
+TEST_CASE("whichever write is short, it is continued") {
+  const LeakCheck leaks;
+  OverwrittenFile file;
+  for (const EngineKind kind : engines_here()) {
+    for (const DirectMode mode : {DirectMode::automatic, DirectMode::off}) {
+      for (int64_t number = 0; number < kMany; ++number) {
+        CHECK_FALSE(file.overwrite(
+            {.direct = mode, .engine = kind, .faults = nth_write(number, {.short_read = true})}));
+        if (number >= file.engine->counters().requests) break;
+        CHECK(file.engine->counters().short_writes == 1);
+      }
+    }
+    FaultPlan always{.fault_probability = 1, .random_faults = {{.short_read = true}}};
+    CHECK_FALSE(
+        file.overwrite({.engine = kind, .faults = std::make_shared<FaultPlan>(std::move(always))}));
+    CHECK(file.engine->counters().short_writes >= 8);
+  }
+}
+
+TEST_CASE("a refused direct write falls back under auto, and is an error under require") {
+  OverwrittenFile file;
+  if (!direct_reads_work(file.path)) return;
+  CHECK_FALSE(file.overwrite({.faults = nth_write(1, {.error_number = EINVAL})}));
+  CHECK(file.engine->counters().direct_refused == 1);
+  CHECK(file.engine->counters().buffered_bytes > 0);
+  const auto error = file.overwrite(
+      {.direct = DirectMode::require, .faults = nth_write(1, {.error_number = EINVAL})});
+  REQUIRE(error);
+  CHECK(error->kind() == ErrorKind::direct_io);
+}
+
+TEST_CASE("whichever system call fails, the file is the old one and the error is typed") {
+  const LeakCheck leaks;
+  OverwrittenFile file;
+  for (const bool sync : {true, false}) {
+    for (const int error_number : {EIO, EINTR, ENOSPC, EACCES, EROFS, EDQUOT, ENOMEM}) {
+      int64_t errors = 0;
+      for (int64_t number = 0; number < 12; ++number) {
+        const auto error = file.overwrite({.sync = sync, .faults = nth_call(number, error_number)});
+        errors += error.has_value() ? 1 : 0;
+      }
+      // create, cut, (sync,) rename(, sync of the folder); reserving space and keeping the checksum
+      // may fail for some of these without harm.
+      if (error_number == EINTR) {
+        CHECK(errors == 0);
+      } else {
+        CHECK(errors >= (sync ? 5 : 3));
+      }
+      CHECK(file.entries() == std::vector<std::string>{"data"});
+    }
+  }
+}
+
+TEST_CASE("a process that is killed at whichever step leaves the old file or the new one") {
+  OverwrittenFile file;
+  int64_t killed = 0;
+  for (int64_t number = 0; number < 12; ++number) {
+    const std::string death = run_in_child([&] {
+      ObjectWriter writer(file.path, std::nullopt,
+                          std::make_shared<WriteEngine>(
+                              WriteEngine::Options{.engine = EngineKind::threads,
+                                                   .faults = nth_call(number, kFaultKill)},
+                              std::nullopt));
+      writer.write(file.fresh, kNoCallback);
+      writer.finish(kNoCallback);
+    });
+    if (death.empty()) break;
+    CHECK(death.find("signal 9") != std::string::npos);
+    ++killed;
+    const std::optional<Bytes> now = content_of(file.path);
+    CHECK((now == file.old || now == file.fresh));
+    write_file(file.path, file.old);
+    remove_abandoned(file.folder.path(""));
+    CHECK(file.entries() == std::vector<std::string>{"data"});
+  }
+  CHECK(killed >= 6);
+}
+
+TEST_CASE("a lost write is a timeout, and what it may still touch is never used again") {
+  // In a child: the engine, the file and the buffer stay behind on purpose.
+  CHECK(run_in_child([] {
+          const TemporaryFolder folder;
+          const auto engine = write_engine({.timeout_s = 0.2,
+                                            .engine = EngineKind::threads,
+                                            .faults = nth_write(1, {.lost = true})},
+                                           BufferPool({2, 4 << 20, 4096}));
+          ObjectWriter writer(folder.path("data"), std::nullopt, engine);
+          const Caught error = caught([&] {
+            writer.write(random_bytes(kBytes, 1), kNoCallback);
+            writer.finish(kNoCallback);
+          });
+          require_in_child(error.kind == ErrorKind::write_timeout, error.text);
+          require_in_child(engine->pool()->stats().in_use == 1, "the buffer is free");
+          require_in_child(entries_of(folder.path("")).empty(), "the temporary file is left");
+        }) == "");
+}
+
+TEST_CASE("a callback that throws cancels the write") {
+  OverwrittenFile file;
+  const auto engine = write_engine({.faults = nth_write(1, {.delay = 5})});
+  ObjectWriter writer(file.path, std::nullopt, engine);
+  writer.write(file.fresh, kNoCallback);
+  CHECK_THROWS_AS(writer.finish([] { throw std::runtime_error("interrupted"); }),
+                  std::runtime_error);
+  CHECK(content_of(file.path) == file.old);
+  CHECK_FALSE(writer.is_open());
+  CHECK(file.entries() == std::vector<std::string>{"data"});
+}
+
+TEST_CASE("the limit of file sizes is an error that says so") {
+  const TemporaryFolder folder;
+  CHECK(run_in_child([&] {
+          ::signal(SIGXFSZ, SIG_IGN);
+          const rlimit limit{.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
+          ::setrlimit(RLIMIT_FSIZE, &limit);
+          for (const bool is_known : {false, true}) {
+            const Caught error = caught([&] {
+              ObjectWriter writer(folder.path("data"),
+                                  is_known ? std::optional(kBytes) : std::nullopt,
+                                  write_engine({.engine = EngineKind::threads}));
+              writer.write(random_bytes(kBytes, 1), kNoCallback);
+              writer.finish(kNoCallback);
+            });
+            require_in_child(error.kind == ErrorKind::no_space, error.text);
+            require_in_child(error.says("ulimit -f"), error.text);
+          }
+        }) == "");
+  CHECK(entries_of(folder.path("")).empty());
+}
+
+}  // namespace
+}  // namespace s3io::testing

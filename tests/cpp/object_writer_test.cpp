@@ -1,0 +1,192 @@
+// Files that are written whole or not at all, against plain reads.
+#include <doctest/doctest.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "store/file_store.h"
+#include "writing.h"
+
+namespace s3io::testing {
+namespace {
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+std::vector<std::optional<BufferPool>> pools() {
+  return {std::nullopt, BufferPool({2, 100'000, 4096}), BufferPool({2, 16 * kMiB, 4096})};
+}
+
+TEST_CASE("chunks of any size give the file that was meant, with its checksum") {
+  const LeakCheck leaks;
+  const TemporaryFolder folder;
+  write_file(folder.path("probe"), {});
+  std::mt19937_64 random(1);
+  for (const EngineKind kind : engines_here()) {
+    for (const DirectMode mode : modes_for(folder.path("probe"))) {
+      for (const auto& pool : pools()) {
+        const auto engine = write_engine({.direct = mode, .engine = kind}, pool);
+        for (const int64_t size :
+             {int64_t{0}, int64_t{1}, int64_t{4096}, int64_t{100'001}, 3 * kMiB + 5}) {
+          const Bytes contents = random_bytes(size, static_cast<uint64_t>(size));
+          const std::string path = folder.path("data");
+          const bool is_known = random() % 2 == 0;
+          ObjectWriter writer(path, is_known ? std::optional(size) : std::nullopt, engine);
+          const WrittenObject written = write_in_chunks(writer, contents, random, 300'000);
+          CAPTURE(size);
+          CHECK(content_of(path) == contents);
+          CHECK(written.size_bytes == size);
+          CHECK(written.crc32c == crc32c_by_tables(0, contents));
+        }
+        if (pool) CHECK(pool->stats().in_use == 0);
+      }
+    }
+  }
+  CHECK(entries_of(folder.path("")).size() == 2);
+}
+
+TEST_CASE("aligned memory goes to the device without a copy, odd memory with one") {
+  const TemporaryFolder folder;
+  write_file(folder.path("probe"), {});
+  if (!direct_reads_work(folder.path("probe"))) return;
+  FileSystemConfig config;
+  config.sync_writes = false;
+  FileStore store(config, EngineKind::automatic);
+  const AlignedBuf memory = AlignedBuf::allocate(20 * kMiB + 4096, 4096);
+  const Bytes contents = random_bytes(20 * kMiB + 4096, 1);
+  std::memcpy(memory.data(), contents.data(), contents.size());
+  const std::span<const std::byte> all = memory.bytes();
+
+  store.put(folder.path("data"), all.first(20 * kMiB), kNoCallback);
+  CHECK(store.stats().write_copied_bytes == 0);
+  CHECK(store.stats().direct_written_bytes == 20 * kMiB);
+
+  store.put(folder.path("data"), all.first(5 * kMiB + 10), kNoCallback);
+  CHECK(store.stats().write_copied_bytes == 10);  // the tail
+  CHECK(content_of(folder.path("data")) ==
+        Bytes(contents.begin(), contents.begin() + 5 * kMiB + 10));
+
+  const auto writer = store.writer(folder.path("data"), std::nullopt);
+  writer->write(all.first(20 * kMiB), kNoCallback);  // long enough to wait for
+  CHECK(store.stats().write_copied_bytes == 10);
+  writer->finish(kNoCallback);
+  CHECK(content_of(folder.path("data")) == Bytes(contents.begin(), contents.begin() + 20 * kMiB));
+
+  store.put(folder.path("data"), all.subspan(1, 20 * kMiB), kNoCallback);
+  CHECK(store.stats().write_copied_bytes == 20 * kMiB + 10);
+  CHECK(content_of(folder.path("data")) ==
+        Bytes(contents.begin() + 1, contents.begin() + 20 * kMiB + 1));
+}
+
+TEST_CASE("rows are spread to their stride, with zeros in between") {
+  const TemporaryFolder folder;
+  const auto engine = write_engine({});
+  const Bytes rows = random_bytes(700 * 1000, 2);
+  ObjectWriter writer(folder.path("data"), std::nullopt, engine);
+  writer.write_rows(std::span(rows).first(700 * 400), 700, 1024, kNoCallback);
+  writer.write_rows(std::span(rows).subspan(700 * 400), 700, 1024, kNoCallback);
+  CHECK(writer.size() == 1000 * 1024);
+  const WrittenObject written = writer.finish(kNoCallback);
+  Bytes expected;
+  for (int64_t row = 0; row < 1000; ++row) {
+    expected.insert(expected.end(), rows.begin() + row * 700, rows.begin() + (row + 1) * 700);
+    expected.resize(expected.size() + 324);
+  }
+  CHECK(content_of(folder.path("data")) == expected);
+  CHECK(written.crc32c == crc32c_by_tables(0, expected));
+}
+
+TEST_CASE("the old file stays until the new one is whole, and has an ordinary mode then") {
+  const LeakCheck leaks;
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  const Bytes old = random_bytes(100, 1);
+  write_file(path, old);
+  const auto engine = write_engine({});
+  const Bytes fresh = random_bytes(2 * kMiB, 2);
+  {
+    ObjectWriter writer(path, std::nullopt, engine);
+    writer.write(fresh, kNoCallback);
+    CHECK(content_of(path) == old);
+    CHECK(entries_of(folder.path("")).size() == 2);
+  }  // goes without `finish`
+  CHECK(content_of(path) == old);
+  ObjectWriter cancelled(path, std::nullopt, engine);
+  cancelled.write(fresh, kNoCallback);
+  cancelled.cancel();
+  cancelled.cancel();
+  CHECK(caught([&] { cancelled.write(fresh, kNoCallback); }).says("cancelled"));
+  CHECK(entries_of(folder.path("")) == std::vector<std::string>{"data"});
+
+  ObjectWriter writer(path, std::nullopt, engine);
+  writer.write(fresh, kNoCallback);
+  writer.finish(kNoCallback);
+  CHECK(content_of(path) == fresh);
+  CHECK(caught([&] { writer.finish(kNoCallback); }).says("finished"));
+  CHECK(entries_of(folder.path("")) == std::vector<std::string>{"data"});
+  const mode_t mask = ::umask(022);
+  ::umask(mask);
+  struct stat status {};
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == (0666 & ~mask));
+}
+
+TEST_CASE("the checksum is kept in an attribute of the file, unless that was not wanted") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  const Bytes digits = {std::byte{'1'}, std::byte{'2'}, std::byte{'3'}};
+  ObjectWriter writer(path, std::nullopt, write_engine({}));
+  writer.write(digits, kNoCallback);
+  const WrittenObject written = writer.finish(kNoCallback);
+  if (written.checksum_kept) CHECK(checksum_attribute(path) == "107b2fb2 3");
+  ObjectWriter without(path, std::nullopt, write_engine({.checksums = false}));
+  without.write(digits, kNoCallback);
+  const WrittenObject plain = without.finish(kNoCallback);
+  CHECK_FALSE(plain.crc32c.has_value());
+  CHECK_FALSE(plain.checksum_kept);
+  CHECK(checksum_attribute(path).empty());
+}
+
+TEST_CASE("what a dead writer left is removed at the next start, a live one's is spared") {
+  const TemporaryFolder folder;
+  const auto left = [&] { return entries_of(folder.path("")).size(); };
+  const std::string died = run_in_child([&] {
+    ObjectWriter writer(folder.path("dead"), std::nullopt, write_engine({}));
+    writer.write(random_bytes(3 * kMiB, 1), kNoCallback);
+    ::kill(::getpid(), SIGKILL);
+  });
+  CHECK(died.find("signal 9") != std::string::npos);
+  CHECK(left() == 1);
+  // Where its writes are still on their way to the device, the kernel holds the lock until then.
+  CHECK(holds_soon([&] {
+    ObjectWriter(folder.path("next"), std::nullopt, write_engine({}));
+    return left() == 0;
+  }));
+  ObjectWriter live(folder.path("live"), std::nullopt, write_engine({}));
+  live.write(random_bytes(100, 1), kNoCallback);
+  write_file(folder.path("s3io-tmp-mine"), {});  // somebody else's file
+  ObjectWriter other(folder.path("other"), std::nullopt, write_engine({}));
+  CHECK(left() == 3);
+  other.finish(kNoCallback);
+  live.finish(kNoCallback);
+  CHECK(content_of(folder.path("live")) == random_bytes(100, 1));
+}
+
+TEST_CASE("a forked child leaves its parent's writer alone") {
+  const LeakCheck leaks;
+  const TemporaryFolder folder;
+  const Bytes contents = random_bytes(3 * kMiB, 1);
+  for (const EngineKind kind : engines_here()) {
+    auto engine = write_engine({.engine = kind});
+    auto writer = std::make_unique<ObjectWriter>(folder.path("data"), std::nullopt, engine);
+    writer->write(contents, kNoCallback);
+    CHECK(run_in_child([&] {
+            const Caught error = caught([&] { writer->write(contents, kNoCallback); });
+            require_in_child(error.says("parent"), error.text);
+            writer.reset();
+          }) == "");
+    writer->finish(kNoCallback);
+    CHECK(content_of(folder.path("data")) == contents);
+  }
+}
+
+}  // namespace
+}  // namespace s3io::testing

@@ -1,0 +1,126 @@
+"""Files that are written in chunks, whole or not at all."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from . import _C
+from .errors import ConfigError
+
+# Bytes, a contiguous numpy array, or a contiguous CPU tensor: whatever has bytes that lie together.
+Bytes = Any
+
+
+class WrittenObject(NamedTuple):
+    """What became of a write.
+
+    Attributes:
+        size_bytes: Of the file.
+        crc32c: Of its content; None with ``checksum_writes=False``.
+        checksum_kept: Whether the file keeps the checksum, in an attribute.
+    """
+
+    size_bytes: int
+    crc32c: int | None
+    checksum_kept: bool
+
+
+class ObjectWriter:
+    """A file that is written in chunks; made by ``FileStore.writer``. A context manager::
+
+        with store.writer("features.bin") as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+
+    The bytes go to a temporary file in the same folder. Leaving the block finishes the file and
+    gives it its name; an exception cancels it. Until then, and after a cancelled or failed write,
+    the old file is there, or none. Temporary files of processes that died are removed when the
+    next writer starts in the folder; those of live ones are spared.
+
+    Writes of up to 1 MiB go out as soon as they are full, eight at a time. Chunks of 16 MiB and
+    more whose memory and position are aligned for direct writes go out from where they lie.
+
+    Threads may call one after the other. A forked child cannot use its parent's writer.
+    """
+
+    def __init__(self, writer: _C.ObjectWriter, path: str) -> None:
+        self._writer = writer
+        self.path = path
+        self._written: WrittenObject | None = None
+
+    def write(self, chunk: Bytes) -> None:
+        """Appends the bytes of ``chunk``, which may change when the call returns.
+
+        Raises:
+            ConfigError: Not bytes, or the writer was finished or cancelled before.
+            NoSpaceError, WriteError, WriteTimeoutError: The writer is cancelled then.
+        """
+        self._writer.write(as_bytes(chunk))
+
+    def write_rows(self, rows: Bytes, row_bytes: int, stride_bytes: int) -> None:
+        """Appends rows that lie one after the other, each followed by zeros up to the stride."""
+        view = as_bytes(rows)
+        if not 0 < row_bytes <= stride_bytes or view.nbytes % row_bytes:
+            raise ConfigError(
+                f"{view.nbytes} bytes are no rows of {row_bytes} bytes every {stride_bytes}"
+            )
+        self._writer.write_rows(view, row_bytes, stride_bytes)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes written so far."""
+        return self._writer.size
+
+    def finish(self) -> WrittenObject:
+        """Completes the file and gives it its name. Once finished, returns the same again."""
+        if self._written is None:
+            self._written = WrittenObject(*self._writer.finish())
+        return self._written
+
+    def cancel(self) -> None:
+        """Removes what was written. Does nothing to a finished file."""
+        self._writer.cancel()
+
+    def __enter__(self) -> ObjectWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.cancel()
+
+    def __repr__(self) -> str:
+        return f"ObjectWriter({self.path!r})"
+
+
+def as_bytes(data: Bytes) -> memoryview:
+    """The bytes of a tensor, an array, or anything with a contiguous buffer, without a copy.
+
+    Raises:
+        ConfigError: There are none, or they do not lie together.
+    """
+    if isinstance(data, torch.Tensor):
+        if data.device.type != "cpu" or not data.is_contiguous():
+            raise ConfigError("only contiguous CPU tensors are written; call .cpu().contiguous()")
+        data = data.detach().reshape(-1).view(torch.uint8).numpy()
+    elif isinstance(data, np.ndarray):
+        if not data.flags.c_contiguous or data.dtype.hasobject:
+            raise ConfigError("only contiguous arrays without Python objects are written")
+        data = data.reshape(-1).view(np.uint8)
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise ConfigError(f"only bytes, arrays and tensors are written, not {data!r}") from None
+    if not view.contiguous:
+        raise ConfigError("only bytes that lie together are written")
+    return view.cast("B") if view.nbytes else memoryview(b"")
