@@ -1,0 +1,158 @@
+"""docs/configuration.md says what the code has: every option, with its default."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import torch_s3io
+from torch_s3io import (
+    BufferPoolConfig,
+    DataLoader,
+    DevicePrefetcher,
+    FileStore,
+    FileSystemConfig,
+    RangeEngineConfig,
+    RecordDataset,
+)
+from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
+from torch_s3io.bench.result import METRICS
+
+ROOT = Path(__file__).parents[1]
+WITH_WORKERS = {"held_out_tensors", "refused_workers"}  # statistics that only then exist
+REQUIRED, BELOW = "required", "see below"
+
+CLASSES = {
+    "RecordDataset": RecordDataset,
+    "DataLoader": DataLoader,
+    "DevicePrefetcher": DevicePrefetcher,
+    "FileStore": FileStore,
+    "FileSystemConfig": FileSystemConfig,
+    "RangeEngineConfig": RangeEngineConfig,
+    "BufferPoolConfig": BufferPoolConfig,
+    "BenchConfig": BenchConfig,
+    "data": DataConfig,
+    "storage": StorageConfig,
+    "loader": LoaderConfig,
+}
+
+
+def tables() -> dict[str, list[list[str]]]:
+    """Rows of the table below each heading, without its head."""
+    rows: dict[str, list[list[str]]] = {}
+    heading = ""
+    for line in (ROOT / "docs" / "configuration.md").read_text().splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line.startswith("| `"):
+            rows.setdefault(heading, []).append([cell.strip() for cell in line.split("|")[1:-1]])
+    return rows
+
+
+def options_of(kind: type) -> dict[str, str]:
+    """Name and default of every option, as the page writes them."""
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    found = {}
+    for parameter in parameters:
+        if parameter.name.startswith("_") or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        required = parameter.default is parameter.empty
+        found[parameter.name] = REQUIRED if required else written(parameter.default)
+    if dataclasses.is_dataclass(kind):
+        values = {field.name: getattr(kind(), field.name) for field in dataclasses.fields(kind)}
+        assert set(values) == set(found)
+        found = {name: written(value) for name, value in values.items()}
+    return found
+
+
+def written(value: object) -> str:
+    """As a Python programmer writes it; a dataclass with what differs from its defaults."""
+    if isinstance(value, str):
+        return f'"{value}"'
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if type(value) in (DataConfig, StorageConfig, LoaderConfig):
+            return BELOW
+        parts = [
+            f"{field.name}={getattr(value, field.name)!r}"
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != getattr(type(value)(), field.name)
+        ]
+        return f"{type(value).__name__}({', '.join(parts)})"
+    return repr(value)
+
+
+@pytest.mark.parametrize("heading", CLASSES)
+def test_every_option_is_on_the_page_with_its_default(heading):
+    rows = tables()[heading]
+    documented = {row[0].strip("`"): row[1].strip("`") for row in rows}
+    assert documented == options_of(CLASSES[heading])
+    assert len(documented) == len(rows)
+    assert all(row[-1] for row in rows), "an option without a meaning"
+
+
+def test_the_ready_made_file_systems_are_on_the_page():
+    rows = tables()["FileSystemConfig"]
+    for column, config in (
+        (2, FileSystemConfig.direct_io()),
+        (3, FileSystemConfig.high_performance()),
+    ):
+        documented = {row[0].strip("`"): row[column].strip("`") for row in rows}
+        found = {
+            field.name: written(getattr(config, field.name)) for field in dataclasses.fields(config)
+        }
+        assert documented == found
+
+
+def test_the_docstrings_name_every_option():
+    for kind in (RecordDataset, DataLoader, DevicePrefetcher, FileStore, *CLASSES.values()):
+        for name in options_of(kind):
+            assert re.search(rf"^\s+(\w+, )*{name}(, \w+)*: ", kind.__doc__, re.M), (kind, name)
+
+
+def test_variables_of_the_build_are_those_of_the_page():
+    documented = {
+        name for row in tables()["Building"] for name in re.findall(r"`([A-Z_0-9]+)", row[0])
+    }
+    text = (ROOT / "setup.py").read_text()
+    read = set(re.findall(r'environ\.get\("(\w+)"', text))
+    assert documented == read | {"PYTHON"}
+    package = "".join(path.read_text() for path in (ROOT / "torch_s3io").rglob("*.py"))
+    assert not re.findall(r'environ\.get\("TORCH_S3IO', package)
+
+
+def test_the_version_is_the_same_everywhere():
+    version = torch_s3io.__version__
+    assert torch_s3io._C.__version__ == version
+    assert importlib.metadata.version("torch-s3io") == version
+    assert f"__version__: str = '{version}'" in (ROOT / "torch_s3io" / "_C.pyi").read_text()
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## \[(.+?)\]", changes, re.M)
+    assert newest
+    assert newest[1] == ("Unreleased" if "dev" in version else version)
+
+
+def test_the_tuning_page_names_statistics_that_exist(tmp_path):
+    (tmp_path / "x.bin").write_bytes(bytes(4096))
+    dataset = RecordDataset(tmp_path / "x.bin", dtype="u1", shape=16)
+    loader = DataLoader(dataset)
+    list(loader)
+    known = set(loader.stats()) | WITH_WORKERS
+    text = (ROOT / "docs" / "tuning.md").read_text()
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", text, re.M)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    named |= {"wait_share", "gb_per_s"}
+    assert len(named) > 15
+    assert named <= known, named - known
+    assert set(RecordDataset.stats.__doc__.split("``")) >= WITH_WORKERS
+
+
+def test_the_tuning_page_explains_every_column_of_the_benchmarks():
+    text = (ROOT / "docs" / "tuning.md").read_text()
+    section = text.partition("| column | meaning |")[2].partition("\n\n")[0]
+    for metric in METRICS:
+        assert re.search(rf"\b{re.escape(metric.title.removesuffix(' ms'))}", section), metric.title
