@@ -225,7 +225,7 @@ def holds_soon(condition) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        os.sched_yield()
+        time.sleep(0.001)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import gc
+import operator
 import os
 import pickle
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import nothing_leaked
+from support import holds_soon, nothing_leaked, open_files, pool_mappings, thread_ids
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
@@ -259,6 +260,32 @@ def test_a_fork_while_batches_are_held_changes_nothing(disk):
     check(held[0], array)
     assert rest == list(range(BATCH, ROWS, BATCH))
     assert dataset.stats()["held_buffers"] == 1
+
+
+def test_many_epochs_leave_the_main_process_no_larger(disk):
+    path, array = write(disk)
+    dataset = make(path, pool=small_pool(8))
+    loader = DataLoader(dataset, batch_size=None, num_workers=2)
+
+    def resources() -> list[int]:
+        return [len(open_files()), len(thread_ids()), len(pool_mappings())]
+
+    def shared_memory_kib() -> int:
+        text = Path("/proc/self/status").read_text()
+        return int(text.partition("RssShmem:")[2].split()[0])
+
+    for epoch in range(15):
+        for number, batch in enumerate(loader):
+            check(batch, array)
+            if epoch % 5 == number:
+                break  # some epochs end early
+        del batch
+        if epoch == 2:
+            before, before_kib = resources(), shared_memory_kib()
+    assert holds_soon(lambda: all(map(operator.le, resources(), before)))
+    two_segments_kib = 2 * (2048 + 8 * 64 + 64)  # control page, slots, rounding
+    assert shared_memory_kib() <= before_kib + two_segments_kib
+    assert dataset.stats()["held_buffers"] == 0
 
 
 def test_main_takes_no_page_fault_per_batch(disk):

@@ -6,7 +6,6 @@
 
 #include <csignal>
 #include <cstring>
-#include <random>
 #include <thread>
 
 #include "leak_check.h"
@@ -216,84 +215,6 @@ TEST_CASE("behind a gate a slot is let go when the device is past the mark, not 
   CHECK(holds_soon([&] { return both.claim->slab->held_slots() == 0; }));
   CHECK(holds_soon([] { return pending_releases() == 0; }));
   std::this_thread::sleep_for(2 * kWaitSlice);  // its thread ends: the sanitizers count threads
-}
-
-// Producers fill slots with a pattern of their own, the consumer holds them for a while: were one
-// slot ever with two holders, a pattern would break.
-TEST_CASE("no two holders ever have one slot, in many random hand-overs and with kills") {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-  constexpr int64_t kHandovers = 60'000;
-#else
-  constexpr int64_t kHandovers = 1'000'000;
-#endif
-  struct Sent {
-    SlotHandle handle;
-    uint64_t pattern;
-  };
-  auto arena = std::make_shared<SlabArena>(SlabGeometry{6, 256, 64});
-  Consumer consumer(arena);
-  std::mt19937_64 random(11);
-  int64_t received = 0;
-  int64_t stale = 0;
-  int64_t wrong = 0;
-  for (int generation = 0; received < kHandovers; ++generation) {
-    int pipe_ends[2];
-    REQUIRE(::pipe(pipe_ends) == 0);
-    const int64_t wanted = std::min<int64_t>(kHandovers - received, kHandovers / 8);
-    const bool killed = generation % 3 == 2;
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-      ::close(pipe_ends[0]);
-      const auto claim = arena->claim(0, 6);
-      announce(arena->id(), claim->segment, claim->slab);
-      for (uint64_t number = 0; number < static_cast<uint64_t>(wanted);) {
-        const uint32_t seen = claim->slab->release_count();
-        const int64_t slot = claim->slab->hold_free_slot();
-        if (slot < 0) {
-          claim->slab->wait_for_release(seen, milliseconds(100));
-          if (::getppid() == 1) ::_exit(1);
-          continue;
-        }
-        const uint64_t pattern = (static_cast<uint64_t>(generation) << 40) + ++number;
-        auto* words = reinterpret_cast<uint64_t*>(claim->slab->slot_data(slot));
-        std::fill(words, words + 32, pattern);
-        claim->slab->lend(slot);
-        const Sent sent{*send(claim->slab->slot_data(slot), 256), pattern};
-        claim->slab->release_lent(slot);
-        if (::write(pipe_ends[1], &sent, sizeof(sent)) != sizeof(sent)) ::_exit(1);
-      }
-      ::_exit(0);
-    }
-    ::close(pipe_ends[1]);
-    std::vector<std::pair<Received, uint64_t>> held;
-    const auto drop = [&](size_t index) {
-      const auto& [view, pattern] = held[index];
-      const auto* words = reinterpret_cast<const uint64_t*>(view.data);
-      wrong += std::count(words, words + 32, pattern) == 32 ? 0 : 1;
-      free_received(view.owner);
-      held.erase(held.begin() + static_cast<std::ptrdiff_t>(index));
-    };
-    Sent sent{};
-    int64_t count = 0;
-    while (::read(pipe_ends[0], &sent, sizeof(sent)) == sizeof(sent)) {
-      try {
-        held.emplace_back(consumer.receive(sent.handle), sent.pattern);
-        ++received;
-      } catch (const Error&) {
-        ++stale;
-      }
-      while (!held.empty() && random() % 3 != 0) drop(random() % held.size());
-      if (killed && ++count == wanted / 2) ::kill(child, SIGKILL);
-    }
-    ::close(pipe_ends[0]);
-    REQUIRE(::waitpid(child, nullptr, 0) == child);
-    while (!held.empty()) drop(0);
-  }
-  CHECK(wrong == 0);
-  CHECK(stale == 0);  // handles sent before the kill are good
-  CHECK(received >= kHandovers);
-  CHECK(arena->claim(0, 6)->slab->held_slots() == 0);
 }
 
 }  // namespace
