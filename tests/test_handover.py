@@ -288,6 +288,31 @@ def test_many_epochs_leave_the_main_process_no_larger(disk):
     assert dataset.stats()["held_buffers"] == 0
 
 
+class Keeping(IterableDataset[Any]):
+    """Leaves its iterator to the end of the process, in the middle of reading."""
+
+    def __init__(self, dataset: s3io.RecordDataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        _kept.append(iter(self.dataset))
+        for _ in range(3):
+            yield next(_kept[-1])
+
+
+_kept: list[Any] = []
+
+
+def test_iterators_that_a_worker_still_has_at_its_end_cost_no_memory(disk):
+    path, array = write(disk)
+    dataset = make(path, pool=small_pool(8))
+    for _ in range(4):
+        for batch in DataLoader(Keeping(dataset), batch_size=None, num_workers=1):
+            check(batch, array)
+        # The main process's own view of the one worker's segment, and the arena's header.
+        assert len(pool_mappings()) == 2
+
+
 def test_main_takes_no_page_fault_per_batch(disk):
     import resource
 
