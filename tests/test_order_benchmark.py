@@ -1,0 +1,37 @@
+"""benchmarks/bench_order.py, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import program_env
+
+PROGRAM = Path(__file__).parents[1] / "benchmarks" / "bench_order.py"
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_orders_runs_and_writes_every_sample(tmp_path):
+    results = tmp_path / "results.json"
+    process = subprocess.run(
+        [sys.executable, str(PROGRAM), "--quick", "--markdown", "--json", str(results)],
+        cwd=tmp_path,
+        env=program_env(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    positions, start, blocks = json.loads(results.read_text())["bench_order"]["tables"]
+    for table in (positions, start, blocks):
+        assert f"### {table['title']}" in process.stdout
+        for runs in table["samples"].values():
+            assert len(runs) == 2
+            assert all(value > 0 for run in runs for value in run.values())
+    assert len(positions["samples"]) == 4 * 3
+    # Records sorted by class, uniformly shuffled one by one: the variance is that of shuffling.
+    assert [run["variance"] for run in blocks["samples"]["1"]] == pytest.approx([1, 1], abs=0.2)
+    assert [run["variance"] for run in blocks["samples"]["64"]] == pytest.approx([64, 64], rel=0.2)
