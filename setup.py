@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, __version__, setup
 from setuptools.command.build_ext import build_ext
 
 VERSION = runpy.run_path("torch_s3io/_version.py")["__version__"]
@@ -29,6 +29,15 @@ URING_SOURCE = "csrc/io/uring_engine.cpp"
 
 def fail(message):
     sys.exit(f"\ntorch_s3io: {message}\n")
+
+
+def check_setuptools():
+    if int(__version__.split(".")[0]) < 77:  # older ones cannot read pyproject.toml
+        fail(
+            f"building needs setuptools 77 or newer, this is {__version__}. Please run\n"
+            "    pip install 'setuptools>=77'\n"
+            "    pip install --no-build-isolation ."
+        )
 
 
 def import_torch():
@@ -150,6 +159,7 @@ class BuildExt(build_ext):
         shutil.copyfile(library, output)
 
 
+check_setuptools()
 sources = sorted(str(path) for path in Path("csrc").rglob("*.cpp"))
 if not USE_URING:
     sources.remove(URING_SOURCE)

@@ -114,7 +114,7 @@ def test_an_automatic_pool_holds_whole_batches_within_its_bounds():
     small = auto_pool(4096, 512, 1, available)
     assert (small.capacity, small.buffer_size) == (64, 4096)
     medium = auto_pool(1 * MIB, 512, 1, available)
-    assert (medium.capacity, medium.buffer_size) == (16, 1 * MIB)
+    assert (medium.capacity, medium.buffer_size) == (8, 1 * MIB)
     large = auto_pool(512 * MIB, 4096, 1, available)
     assert (large.capacity, large.buffer_size) == (6, 512 * MIB)
     assert auto_pool(1000, 65536, 1, available).alignment == 65536

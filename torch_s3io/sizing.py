@@ -5,9 +5,9 @@ from __future__ import annotations
 from .config import MIB, PAGE_BYTES, BufferPoolConfig
 from .errors import ConfigError
 
-# Enough in flight to keep an NVMe device busy, little enough to stay in the processor's last-level
-# cache, where reading from a warm page cache is fastest.
-_TARGET_BYTES = 16 * MIB
+# Enough in flight to keep an NVMe device busy, and no more: reads into the same few megabytes again
+# and again are faster (docs/design.md).
+_TARGET_BYTES = 8 * MIB
 _MOST_BUFFERS = 64
 _PREFERRED_BUFFERS = 6
 _FEWEST_BUFFERS = 3  # one with the training loop, one ready, one being read
@@ -19,7 +19,7 @@ def auto_pool(
 ) -> BufferPoolConfig:
     """A pool for batches of ``batch_bytes`` (over-read included), for each of ``num_workers``.
 
-    As many buffers as make 16 MiB, at least 6, at most 64; at most half of the available memory and
+    As many buffers as make 8 MiB, at least 6, at most 64; at most half of the available memory and
     4 GiB over all workers, but never fewer than 3 buffers.
 
     Raises:

@@ -36,7 +36,8 @@ void register_benchmark(py::module_& module) {
   module.def(
       "measure_reads",
       [](std::string path, int64_t block_bytes, int depth, double seconds, bool sequential,
-         const std::string& engine, const std::string& direct, uint64_t seed) {
+         const std::string& engine, const std::string& direct, uint64_t seed,
+         int64_t memory_bytes) {
         ReadBenchmarkOptions options;
         options.path = std::move(path);
         options.block_bytes = block_bytes;
@@ -46,6 +47,7 @@ void register_benchmark(py::module_& module) {
         options.engine = parse_engine_kind(engine);
         options.direct = parse_direct_mode(direct);
         options.seed = seed;
+        options.memory_bytes = memory_bytes;
         ReadBenchmarkResult result;
         {
           const NoGil no_gil;
@@ -60,7 +62,7 @@ void register_benchmark(py::module_& module) {
       },
       py::arg("path"), py::kw_only(), py::arg("block_bytes"), py::arg("depth"), py::arg("seconds"),
       py::arg("sequential") = false, py::arg("engine") = "auto", py::arg("direct") = "require",
-      py::arg("seed") = 0,
+      py::arg("seed") = 0, py::arg("memory_bytes") = 0,
       "Reads blocks at a constant depth for a while, as the reader does. For benchmarks.");
   module.def(
       "benchmark_take_give",

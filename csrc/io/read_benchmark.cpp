@@ -21,15 +21,17 @@ ReadBenchmarkResult measure_reads(const ReadBenchmarkOptions& options) {
                   {.chunk_bytes = align_up(options.block_bytes, file.alignment())}, &counters);
   // One slot for all blocks: a single registration, as few pages as possible.
   const int64_t stride = align_up(options.block_bytes, std::max<int64_t>(file.alignment(), 512));
-  Slab slab({1, stride * options.depth, kPageBytes});
-  slab.prepare(0, stride * options.depth);
+  const int64_t turns = std::max<int64_t>(1, options.memory_bytes / (stride * options.depth));
+  const int64_t memory_bytes = turns * stride * options.depth;
+  Slab slab({1, memory_bytes, kPageBytes});
+  slab.prepare(0, memory_bytes);
   std::byte* memory = slab.slot_data(0);
-  const bool registered =
-      queue.register_buffer(0, {memory, static_cast<size_t>(stride * options.depth)});
+  const bool registered = queue.register_buffer(0, {memory, static_cast<size_t>(memory_bytes)});
 
   std::mt19937_64 random(options.seed);
   std::uniform_int_distribution<int64_t> any_block(0, blocks - 1);
   int64_t next_block = 0;
+  int64_t pushed = 0;
   ReadBenchmarkResult result;
   std::vector<RangeRead> reads(static_cast<size_t>(options.depth));
   std::vector<RangeRead*> finished;
@@ -37,6 +39,9 @@ ReadBenchmarkResult measure_reads(const ReadBenchmarkOptions& options) {
   const auto push = [&](RangeRead& read) {
     const int64_t block = options.sequential ? next_block++ % blocks : any_block(random);
     read.offset = block * options.block_bytes;
+    const int64_t index = &read - reads.data();
+    const int64_t turn = pushed++ / options.depth % turns;
+    read.data = memory + (turn * options.depth + index) * stride;
     queue.push(read);
   };
   const Clock::time_point start = Clock::now();
@@ -44,7 +49,6 @@ ReadBenchmarkResult measure_reads(const ReadBenchmarkOptions& options) {
   for (size_t index = 0; index < reads.size(); ++index) {
     reads[index].file = &file;
     reads[index].length = options.block_bytes;
-    reads[index].data = memory + static_cast<int64_t>(index) * stride;
     reads[index].buffer_index = registered ? 0 : -1;
     push(reads[index]);
   }

@@ -14,6 +14,7 @@ struct ReadBenchmarkOptions {
   std::string path;
   int64_t block_bytes = 4096;
   int depth = 64;
+  int64_t memory_bytes = 0;  // that blocks are read into, in turn; 0: `depth` blocks
   double seconds = 1;
   bool sequential = false;  // else uniformly random blocks
   EngineKind engine = EngineKind::automatic;
