@@ -17,6 +17,7 @@ void register_store(pybind11::module_& module);
 void register_order(pybind11::module_& module);
 void register_reader(pybind11::module_& module);
 void register_handover(pybind11::module_& module);
+void register_epochs(pybind11::module_& module);
 void register_benchmark(pybind11::module_& module);
 
 // What the readers of all workers counted, by the names of RecordSource.stats.

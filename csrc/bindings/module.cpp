@@ -18,5 +18,6 @@ PYBIND11_MODULE(_C, module) {
   s3io::bindings::register_reader(module);
   s3io::bindings::register_store(module);  // takes the FaultPlan of register_reader
   s3io::bindings::register_handover(module);
+  s3io::bindings::register_epochs(module);
   s3io::bindings::register_benchmark(module);
 }
