@@ -9,6 +9,7 @@ the step. ``FileStore`` reads whole files and ranges; ``BufferPool`` is the memo
 import torch as _torch  # noqa: F401  (loads the libraries that the extension links to)
 
 from ._version import __version__
+from .augment import record_generator
 from .config import BufferPoolConfig, FileSystemConfig, RangeEngineConfig
 from .dataset import RecordDataset
 from .errors import (
@@ -30,10 +31,13 @@ from .errors import (
     WriteTimeoutError,
 )
 from .loader import DataLoader
+from .mapstyle import RecordMapDataset
 from .memory import AlignedBuf, BufferPool
+from .mix import Mix
 from .prefetch import DevicePrefetcher
 from .store import FileStore, ObjectInfo
 from .writer import ObjectWriter, WrittenObject
+from .zipped import Zip
 
 __all__ = [
     "AccessError",
@@ -50,6 +54,7 @@ __all__ = [
     "FileChangedError",
     "FileStore",
     "FileSystemConfig",
+    "Mix",
     "NoSpaceError",
     "NotFoundError",
     "ObjectInfo",
@@ -61,8 +66,11 @@ __all__ = [
     "ReadError",
     "ReadTimeoutError",
     "RecordDataset",
+    "RecordMapDataset",
     "WriteError",
     "WriteTimeoutError",
     "WrittenObject",
+    "Zip",
     "__version__",
+    "record_generator",
 ]

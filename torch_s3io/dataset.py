@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
-from functools import partial
 from multiprocessing.context import get_spawning_popen
 from typing import Any
 
-import numpy as np
-import torch
-from torch.utils.data import IterableDataset, get_worker_info
-
+from . import _C
+from .batches import as_numbers, as_wanted, transformed
 from .config import DirectMode, EngineKind, check_int
-from .errors import ConfigError, DataError, RangeError
+from .epochs import Position
+from .errors import DataError, RangeError
 from .files import Paths, Shard, count_npy, count_records, count_windows
 from .handover import Arena
-from .layout import RecordLayout, make_layout
-from .runtime import DatasetOptions, PoolSetting, Runtime
+from .layout import RecordLayout, make_layout, make_window_layout
+from .options import DatasetOptions, PoolSetting
+from .order import (
+    MixedOrder,
+    Order,
+    Shuffle,
+    Stage,
+    default_block_records,
+    split_stages,
+    subset_stage,
+)
+from .planned import PlannedDataset
+from .ranks import Ranks
+from .runtime import Runtime
+from .state import State, fingerprint
 
 Batch = Any  # a tensor, a dict of tensors, or what `transform` makes of them
 
 
-class RecordDataset(IterableDataset[Batch]):
+class RecordDataset(PlannedDataset):
     """Batches of fixed-size records, read with O_DIRECT and io_uring into pooled buffers.
 
-    Iterating yields batches in the order of the files, each batch once::
+    Iterating yields the batches of an epoch, every record once over all ranks and workers, in an
+    order that is a function of seed and epoch alone::
 
-        dataset = RecordDataset("train/*.bin", dtype=np.float32, shape=(3, 32, 32), batch_size=64)
-        loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2)
-        for images in loader:  # float32 [64, 3, 32, 32]
-            ...
+        dataset = RecordDataset(
+            "train/*.bin", dtype=np.float32, shape=(3, 32, 32), batch_size=64, shuffle=True
+        )
+        loader = s3io.DataLoader(dataset, num_workers=2)
+        for epoch in range(10):
+            for images in loader:  # float32 [64, 3, 32, 32]
+                ...
 
     A batch is one tensor ``[B, *shape]`` for a plain dtype, and a dict of tensors ``[B, ...]`` for
     a structured one; fields of nested structures get dotted names. Tensors view the buffer that the
@@ -50,7 +62,19 @@ class RecordDataset(IterableDataset[Batch]):
         shape: Shape of one record of a plain dtype.
         batch_size: Records per batch. None: single samples, without the batch dimension; neighbours
             then share a buffer, which is reused when all of them are gone.
-        drop_last: Leave out a last batch that is not full.
+        shuffle: False: in the order of the files. True: every order of records is equally likely.
+            ``"block"``: blocks of neighbouring records in random order, for devices that want large
+            reads; inside a block the records keep the order of the file.
+        seed: Of the order, from 0 to 2**64 - 1; each epoch has an order of its own.
+        block_records: Records per block; None: as many as make 128 KiB.
+        rank, world_size: Which share of every step this process reads. None: as torch.distributed
+            says where it is initialised, else torchrun's environment (RANK, WORLD_SIZE), else all.
+            All ranks get equally many batches. With ``rank=0, world_size=1`` one rank alone may
+            read the data set, for an evaluation for instance.
+        drop_last: Leave out a last step in which not every rank's batch is full. Otherwise the
+            ranks share what is left, evenly; where fewer records than ranks are left, the ranks
+            without one get a record from the start of the epoch (``padded_records``).
+        pad_last: Fill up the last step with records from the start of the epoch.
         header_bytes: Bytes to skip at the start of each file.
         direct: ``"require"``: O_DIRECT, or DirectIOError. ``"off"``: through the page cache.
             ``"auto"``: from the page cache what is there, with O_DIRECT what is not; after the
@@ -63,9 +87,12 @@ class RecordDataset(IterableDataset[Batch]):
             worker's pool; with None torch copies them on their way.
         transform: Called with every batch (every sample with ``batch_size=None``), where it is
             read.
+        pass_position: Call ``transform(batch, index, epoch)``: with the numbers of the records,
+            int64 [B], and the epoch; see ``record_generator``.
         as_dtype: Convert to this dtype while reading, where that keeps values (floats may be
             rounded); a dict by field name for a structured dtype.
-        return_index: Yield ``(batch, index)``, index int64 [B]: the numbers of the records.
+        return_index: Yield ``(batch, index)``, index int64 [B]: the numbers of the records,
+            counted through all files; in a view, those of the data set it is a view of.
         depth: Reads in flight, of at most 1 MiB each, in every process that iterates.
         read_timeout_s: Longest wait for one batch, in seconds; then ReadTimeoutError.
 
@@ -82,12 +109,19 @@ class RecordDataset(IterableDataset[Batch]):
         dtype: Any,
         shape: int | Sequence[int] = (),
         batch_size: int | None = 64,
+        shuffle: Shuffle = False,
+        seed: int = 0,
+        block_records: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
         drop_last: bool = False,
+        pad_last: bool = False,
         header_bytes: int = 0,
         direct: DirectMode = "auto",
         engine: EngineKind = "auto",
         pool: PoolSetting = "auto",
-        transform: Callable[[Any], Any] | None = None,
+        transform: Callable[..., Any] | None = None,
+        pass_position: bool = False,
         as_dtype: Any = None,
         return_index: bool = False,
         depth: int = 32,
@@ -96,11 +130,18 @@ class RecordDataset(IterableDataset[Batch]):
     ) -> None:
         options = DatasetOptions(
             batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            block_records=block_records,
+            rank=rank,
+            world_size=world_size,
             drop_last=drop_last,
+            pad_last=pad_last,
             direct=direct,
             engine=engine,
             pool=pool,
             transform=transform,
+            pass_position=pass_position,
             return_index=return_index,
             depth=depth,
             read_timeout_s=read_timeout_s,
@@ -117,14 +158,13 @@ class RecordDataset(IterableDataset[Batch]):
         Args:
             paths: As for RecordDataset. All arrays have the same dtype and record shape.
             as_dtype: As for RecordDataset.
-            **options: ``batch_size``, ``drop_last``, ``direct``, ``engine``, ``pool``,
-                ``transform``, ``return_index``, ``depth``, ``read_timeout_s``, as for
-                RecordDataset.
+            **options: As for RecordDataset, from ``batch_size`` to ``read_timeout_s``; no
+                ``header_bytes``.
 
         Raises:
             DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
         """
-        checked = _checked_options("from_npy", options)
+        checked = DatasetOptions().changed("from_npy", options)
         shards, layout = count_npy(paths, as_dtype)
         return cls._of(shards, layout, checked)
 
@@ -153,98 +193,158 @@ class RecordDataset(IterableDataset[Batch]):
             as_dtype: For instance torch.int64, which embeddings want.
             **options: As for ``from_npy``.
         """
-        checked = _checked_options("from_tokens", options)
-        check_int("window", window, 1)
-        step = window if stride is None else stride
-        check_int("stride", step, 1)
-        token = make_layout(dtype)
-        if not token.is_plain or token.fields[0].shape:
-            raise ConfigError(f"tokens have a plain dtype, not {dtype!r}")
-        item_bytes = token.record_bytes
-        layout = make_layout(dtype, (window,), as_dtype, stride_bytes=step * item_bytes)
-        return cls._of(count_windows(paths, layout, item_bytes), layout, checked)
+        checked = DatasetOptions().changed("from_tokens", options)
+        layout, token_bytes = make_window_layout(dtype, window, stride, as_dtype)
+        return cls._of(count_windows(paths, layout, token_bytes), layout, checked)
 
     @classmethod
     def _of(
-        cls, shards: list[Shard], layout: RecordLayout, options: DatasetOptions
+        cls,
+        shards: list[Shard],
+        layout: RecordLayout,
+        options: DatasetOptions,
+        view: tuple[Stage, ...] = (),
     ) -> RecordDataset:
-        dataset = cls.__new__(cls)
-        dataset._set_up(shards, layout, options)
+        dataset = RecordDataset.__new__(cls)
+        dataset._set_up(shards, layout, options, view)
         return dataset
 
-    def _set_up(self, shards: list[Shard], layout: RecordLayout, options: DatasetOptions) -> None:
+    def _set_up(
+        self,
+        shards: list[Shard],
+        layout: RecordLayout,
+        options: DatasetOptions,
+        view: tuple[Stage, ...] = (),
+        order: Order | MixedOrder | None = None,
+    ) -> None:
         self._shards = shards
         self._layout = layout
-        self._options = options
-        self._num_records = sum(shard.num_records for shard in shards)
-        if self._num_records == 0:
+        self._view = view
+        self._stored_records = sum(shard.num_records for shard in shards)
+        if self._stored_records == 0:
             raise DataError(
                 f"there are no records in {len(shards)} file(s), the first being {shards[0].path}"
             )
+        # Records that have a number here; a mixture's epochs may be longer or shorter.
+        self._num_numbers = view[0][1] if view else self._stored_records
+        self._order = order or Order(
+            self._num_numbers,
+            options.shuffle,
+            options.seed,
+            options.block_records or default_block_records(layout.stride_bytes),
+            view,
+        )
+        self._made_order: _C.RecordOrder | None = None
+        self._set_up_epochs(options, self._order)
         self._runtime: Runtime | None = None
         self._arena: Arena | None = None
-        _datasets.add(self)
         # Finds settings that cannot work now rather than in a worker: it reads nothing.
         self._own_runtime().check_pool(num_workers=1)
 
-    @property
-    def num_records(self) -> int:
-        """Records in all files."""
-        return self._num_records
+    # ---- Views: other data sets over the same files.
+
+    def with_options(self, **options: Any) -> RecordDataset:
+        """The same records under other options: those of RecordDataset from ``batch_size`` to
+        ``read_timeout_s``, but for ``header_bytes`` and ``as_dtype``."""
+        changed = self._options.changed("with_options", options)
+        return self._of(self._shards, self._layout, changed, self._view)
+
+    def subset(self, start: int, stop: int) -> RecordDataset:
+        """The records ``start`` to ``stop - 1``, as a data set with the same options."""
+        return self._view_of(subset_stage(self._num_records, start, stop))
+
+    def split(self, fractions: Sequence[float], seed: int = 0) -> list[RecordDataset]:
+        """Disjoint random parts, as data sets with the same options.
+
+        Which records belong to which part depends on ``seed``, the number of records and the
+        fractions alone; nothing is stored. ``with_options`` changes what differs between the
+        parts::
+
+            train, test = dataset.split([0.9, 0.1])
+            test = test.with_options(shuffle=False, transform=None)
+
+        Args:
+            fractions: Numbers above 0 that add up to at most 1. What is left over belongs to no
+                part.
+            seed: From 0 to 2**64 - 1.
+        """
+        stages = split_stages(self._num_records, fractions, seed)
+        return [self._view_of(stage) for stage in stages]
+
+    def _view_of(self, stage: Stage) -> RecordDataset:
+        return self._of(self._shards, self._layout, self._options, (stage, *self._view))
 
     @property
     def unused_tail_bytes(self) -> int:
         """Bytes at the ends of files that no record covers: less than a window each."""
-        layout = self._layout
-        unused = 0
-        for shard in self._shards:
-            covered = 0
-            if shard.num_records:
-                covered = (shard.num_records - 1) * layout.stride_bytes + layout.record_bytes
-            unused += max(0, shard.size_bytes - shard.header_bytes - covered)
-        return unused
-
-    @property
-    def batch_size(self) -> int | None:
-        """Records per batch; None for single samples."""
-        return self._options.batch_size
+        return sum(shard.unused_bytes(self._layout) for shard in self._shards)
 
     def buffers_per_worker(self, num_workers: int) -> int:
         """Buffers that the pool of each of so many workers has; 0 without pools."""
         return self._own_runtime().pool_capacity(num_workers)
 
-    def __len__(self) -> int:
-        """Batches in an epoch; samples with ``batch_size=None``."""
-        size = self._options.batch_size
-        if size is None:
-            return self._num_records
-        full, rest = divmod(self._num_records, size)
-        return full + (1 if rest and not self._options.drop_last else 0)
+    # ---- The plan, for PlannedDataset.
 
-    def __iter__(self) -> Iterator[Batch]:
-        info = get_worker_info()
-        worker, num_workers = (0, 1) if info is None else (info.id, info.num_workers)
+    def _plan(self, position: Position, ranks: Ranks) -> _C.EpochPlan:
+        return self._plan_of_worker(position, ranks, 0, 1, group_size=1)
+
+    def _plan_of_worker(
+        self, position: Position, ranks: Ranks, worker: int, workers: int, group_size: int
+    ) -> _C.EpochPlan:
+        if self._made_order is None:
+            self._made_order = self._order.make()
+        return _C.EpochPlan(
+            order=self._made_order,
+            epoch=position.epoch,
+            start=position.start,
+            batch_size=self._options.batch_size or 1,
+            drop_last=self._options.drop_last,
+            pad_last=self._options.pad_last,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            worker=worker,
+            num_workers=workers,
+            group_size=group_size,
+        )
+
+    def _describe_data(self) -> State:
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self._shards, self._layout, self._order.records())
+        return self._fingerprint
+
+    def _read(self, position: Position, ranks: Ranks, worker: int, workers: int) -> Iterator[Batch]:
         runtime = self._own_runtime()
-        batches = runtime.iterate(worker, num_workers)
-        if self._options.batch_size is None:
-            batches = _samples(batches, self._options.return_index)
-        if self._options.transform is None:
-            return batches
-        return map(partial(_apply, self._options.transform, self._options.return_index), batches)
+        plan = self._plan_of_worker(position, ranks, worker, workers, runtime.group_size)
+        return as_wanted(runtime.iterate(plan, workers), self._options, position.epoch)
+
+    # ---- Any records, in any order.
 
     def get_batch(self, indices: Any) -> Batch:
         """The records of these numbers as one batch, in this order; repeats are allowed.
 
         Args:
-            indices: int [B]: a sequence, array or tensor of numbers from 0 to ``num_records - 1``.
+            indices: int [B]: a sequence, array or tensor of numbers from 0 to ``num_records - 1``,
+                in the order of the files; shuffling does not change them.
 
         Raises:
             RangeError: A number that does not exist.
         """
-        batch = self._own_runtime().fetch(_as_numbers(indices))
-        if self._options.transform is None:
-            return batch
-        return _apply(self._options.transform, self._options.return_index, batch)
+        return transformed(self._options, self.epoch, self._fetch(indices))
+
+    def _fetch(self, indices: Any) -> Batch:
+        return self._own_runtime().fetch(self._stored_numbers(as_numbers(indices)))
+
+    def _stored_numbers(self, numbers: list[int]) -> list[int]:
+        """The same records, by the numbers of the data set that this one is a view of."""
+        if not self._view:
+            return numbers
+        view = Order(self._num_numbers, view=self._view).make()
+        for number in numbers:
+            if not 0 <= number < self._num_numbers:
+                raise RangeError(
+                    f"record {number} does not exist: this view has {self._num_numbers} records"
+                )
+        return [int(view.records(0, number, 1)[0]) for number in numbers]
 
     def stats(self) -> dict[str, Any]:
         """What this process and its workers read so far, and how.
@@ -261,6 +361,8 @@ class RecordDataset(IterableDataset[Batch]):
         or "none yet"; ``pool_*``: of the pools (see BufferPool.stats); all these of
         this process alone.
 
+        ``dropped_records``, ``padded_records``: of a whole epoch, over all ranks.
+
         Once there were workers: ``received_tensors``, ``received_bytes``: from them, without a
         copy but for ``held_out_tensors``, ``held_out_bytes`` (copied, because the batches held here
         left the worker too few buffers) and ``unmapped_tensors`` (read, because their memory could
@@ -268,6 +370,9 @@ class RecordDataset(IterableDataset[Batch]):
         ``refused_workers``: found no room in the shared memory; torch copies their batches.
         """
         stats = self._own_runtime().stats()
+        plan = self._whole_epoch()
+        stats["dropped_records"] = plan.dropped_records
+        stats["padded_records"] = plan.padded_records
         if self._arena is not None and self._arena.owner == os.getpid():
             for key, value in self._arena.worker_stats().items():
                 stats[key] += value
@@ -277,25 +382,20 @@ class RecordDataset(IterableDataset[Batch]):
     def _own_runtime(self) -> Runtime:
         """The files, buffers and counters of this process; never those of a parent."""
         if self._runtime is None or self._runtime.owner != os.getpid():
-            self._runtime = Runtime(self._shards, self._layout, self._options, self._arena)
+            # So many records at most are in a batch, however large batch_size is.
+            most = None if self._options.pad_last else self._num_records
+            self._runtime = Runtime(self._shards, self._layout, self._options, self._arena, most)
         return self._runtime
 
-    def _ready_for_workers(self) -> Arena | None:
-        """The shared memory that workers put batches into: made before the first of them starts."""
-        if get_worker_info() is not None:
-            return self._arena  # its consumer is the parent
+    def _share_with_workers(self) -> None:
+        """The shared memory that workers put batches into."""
         if self._arena is None or self._arena.owner != os.getpid():
             self._arena = self._own_runtime().make_arena()
-        return self._arena
 
     def __getstate__(self) -> dict[str, Any]:
-        spawning = get_spawning_popen() is not None
-        arena = self._ready_for_workers() if spawning else None
-        return {**self.__dict__, "_runtime": None, "_arena": arena}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        _datasets.add(self)
+        state = super().__getstate__()
+        arena = self._arena if get_spawning_popen() is not None else None
+        return {**state, "_runtime": None, "_made_order": None, "_arena": arena}
 
     def __repr__(self) -> str:
         described = ", ".join(
@@ -303,71 +403,7 @@ class RecordDataset(IterableDataset[Batch]):
             for field in self._layout.fields
         )
         return (
-            f"RecordDataset({self._num_records} records of {self._layout.record_bytes} bytes in "
-            f"{len(self._shards)} file(s), {{{described}}}, batch_size={self._options.batch_size})"
+            f"{type(self).__name__}({self._num_records} records of {self._layout.record_bytes} "
+            f"bytes in {len(self._shards)} file(s), {{{described}}}, "
+            f"batch_size={self._options.batch_size}, shuffle={self._options.shuffle!r})"
         )
-
-
-# Workers that are forked inherit what exists by then.
-_datasets: weakref.WeakSet[RecordDataset] = weakref.WeakSet()
-
-
-def _before_fork() -> None:
-    for dataset in list(_datasets):
-        # Without shared memory batches go torch's own way.
-        with contextlib.suppress(Exception):
-            dataset._ready_for_workers()
-
-
-os.register_at_fork(before=_before_fork)
-
-
-def _checked_options(caller: str, options: dict[str, Any]) -> DatasetOptions:
-    unknown = set(options) - {field.name for field in fields(DatasetOptions)}
-    if unknown:
-        raise TypeError(f"{caller}() got an unexpected keyword argument {min(unknown)!r}")
-    return DatasetOptions(**options)
-
-
-def _apply(transform: Callable[[Any], Any], with_index: bool, batch: Any) -> Any:
-    if not with_index:
-        return transform(batch)
-    records, index = batch
-    return transform(records), index
-
-
-def _samples(batches: Iterator[Any], with_index: bool) -> Iterator[Any]:
-    for batch in batches:
-        if with_index:
-            records, index = batch
-            del batch
-            yield from zip(_rows(records), index.unbind(0), strict=True)
-            del records, index
-        else:
-            yield from _rows(batch)
-            del batch
-
-
-def _rows(records: Any) -> Iterator[Any]:
-    if isinstance(records, torch.Tensor):
-        return iter(records.unbind(0))
-    columns = [column.unbind(0) for column in records.values()]
-    return (dict(zip(records, row, strict=True)) for row in zip(*columns, strict=True))
-
-
-def _as_numbers(indices: Any) -> list[int]:
-    try:
-        array = np.asarray(indices)
-    except ValueError:  # rows of different lengths
-        raise ConfigError("indices must be a one-dimensional sequence of integers") from None
-    if array.size == 0:
-        return []
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise ConfigError(
-            f"indices must be a one-dimensional sequence of integers, not {array.dtype} with shape "
-            f"{array.shape}"
-        )
-    if array.max() >= 1 << 63:
-        raise RangeError(f"record {array.max()} does not exist: the number is too large")
-    numbers: list[int] = array.tolist()
-    return numbers

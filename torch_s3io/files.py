@@ -36,6 +36,13 @@ class Shard:
     identity: tuple[int, int, int, int]
     direct_alignment: int
 
+    def unused_bytes(self, layout: RecordLayout) -> int:
+        """Bytes at the end that no record covers."""
+        covered = 0
+        if self.num_records:
+            covered = (self.num_records - 1) * layout.stride_bytes + layout.record_bytes
+        return max(0, self.size_bytes - self.header_bytes - covered)
+
 
 def expand_paths(paths: Paths) -> list[str]:
     """The files that ``paths`` names, as absolute paths: patterns sorted, sequences in their order.

@@ -113,6 +113,26 @@ def make_layout(
     )
 
 
+def make_window_layout(
+    dtype: Any, window: int, stride: int | None, as_dtype: Any
+) -> tuple[RecordLayout, int]:
+    """The layout of windows of tokens as RecordDataset.from_tokens documents them, and the bytes of
+    a token.
+
+    Raises:
+        ConfigError: As ``make_layout``; a window or stride that is none.
+    """
+    check_int("window", window, 1)
+    step = window if stride is None else stride
+    check_int("stride", step, 1)
+    token = make_layout(dtype)
+    if not token.is_plain or token.fields[0].shape:
+        raise ConfigError(f"tokens have a plain dtype, not {dtype!r}")
+    token_bytes = token.record_bytes
+    layout = make_layout(dtype, (window,), as_dtype, stride_bytes=step * token_bytes)
+    return layout, token_bytes
+
+
 def _check_shape(shape: Any) -> tuple[int, ...]:
     items = (shape,) if isinstance(shape, (int, np.integer)) else shape
     if isinstance(items, str) or not isinstance(items, Iterable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,6 +14,10 @@ from torch.utils.data import Dataset
 from .config import check_bool
 from .dataset import RecordDataset
 from .errors import ConfigError
+from .planned import PlannedDataset
+from .progress import Pass, Progress
+from .state import State
+from .zipped import Zip
 
 _MOST_PREFETCHED = 8
 
@@ -28,7 +32,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         print(loader.stats()["wait_share"])  # near 0: the loader keeps up; near 1: it does not
 
     Args:
-        dataset: A RecordDataset, or any other data set.
+        dataset: A RecordDataset (also a Mix), a Zip, or any other data set.
         num_workers: Worker processes; 0 reads in a thread of this one.
         batch_size: None, the default: the data set yields batches.
         persistent_workers: Default: True where there are workers.
@@ -41,6 +45,16 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     Several iterators at a time: all but the first get workers of their own. (torch's class would
     take the workers away from the first when they are persistent.)
+
+    Epochs count up: every iteration whose first batch was taken is followed by the next epoch,
+    also after a ``break``. ``state_dict()`` says where the loop is, ``load_state_dict()`` goes on
+    there, under any number of workers and ranks::
+
+        for epoch in range(loader.epoch, 10):
+            for batch in loader:
+                step(batch)
+                if it_is_time:
+                    torch.save({"model": model.state_dict(), "loader": loader.state_dict()}, path)
     """
 
     def __init__(
@@ -56,13 +70,14 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         **options: Any,
     ) -> None:
         check_bool("progress", progress)
-        if isinstance(dataset, RecordDataset) and batch_size is not None:
+        if isinstance(dataset, PlannedDataset) and batch_size is not None:
             raise ConfigError(
-                f"batch_size={batch_size} in the DataLoader: a RecordDataset makes the batches "
+                f"batch_size={batch_size} in the DataLoader: the data set makes the batches "
                 "itself; set batch_size there"
             )
-        self._progress = progress
+        self._shows_progress = progress
         self._epoch: weakref.ref[_Epoch] | None = None  # that has the persistent workers
+        self._progress: Progress | None = None
         self._batches = 0
         self._wait_s = 0.0
         self._wall_s = 0.0
@@ -86,11 +101,82 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def __iter__(self) -> Any:
         current = self._epoch() if self._epoch is not None else None
-        if current is not None and not current.finished:
-            return _Epoch(self, self._get_iterator())
-        epoch = _Epoch(self, super().__iter__())
-        self._epoch = weakref.ref(epoch)
+        busy = current is not None and not current.finished
+        start = self._get_iterator if busy else super().__iter__
+        if isinstance(self.dataset, PlannedDataset) and self.num_workers > 0:
+            epoch = self._begin_for_workers(self.dataset, start)
+        else:
+            epoch = _Epoch(self, start())
+        if not busy:
+            self._epoch = weakref.ref(epoch)
         return epoch
+
+    def _begin_for_workers(
+        self, dataset: PlannedDataset, start: Callable[[], Iterator[Any]]
+    ) -> _Epoch:
+        """Workers cannot count epochs, so the epoch begins here, before they do."""
+        progress = dataset._begin_for_workers()
+        clock = dataset._own_clock()
+        try:
+            epoch = _Epoch(self, start())
+        except BaseException:
+            clock.cancel()
+            raise
+        epoch.progress = self._progress = progress
+        is_used = weakref.ref(epoch)
+        clock.expect(
+            self.num_workers, lambda: (used := is_used()) is not None and not used.finished
+        )
+        return epoch
+
+    # ---- Where the loop is.
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is being read; before its first batch, the one that comes next."""
+        return self._planned("epoch").epoch
+
+    def state_dict(self) -> State:
+        """Where the loop is: after the batch that it received last; see RecordDataset.state_dict.
+
+        Equal on all ranks after equally many batches. With a DevicePrefetcher around the loader,
+        the batch that the prefetcher handed out last counts.
+
+        Raises:
+            ConfigError: Not a data set of torch_s3io; or ``in_order=False``, with which nobody
+                knows which batches are still to come.
+            DataError: An error lost a batch of this epoch.
+        """
+        dataset = self._planned("state_dict()")
+        if not getattr(self, "in_order", True):
+            raise ConfigError(
+                "state_dict() needs in_order=True: batches that overtake others leave no place to "
+                "go on from"
+            )
+        if self.num_workers == 0:
+            return dataset.state_dict()
+        # Unless the data set was sent elsewhere since, by set_epoch() or load_state_dict().
+        is_current = dataset._progress is not None
+        return dataset._state_of(self._progress if is_current else None)
+
+    def load_state_dict(self, state: State, *, strict: bool = True) -> None:
+        """The next iteration goes on where the state was taken; see RecordDataset.load_state_dict.
+
+        A state of another number of workers or ranks is fine, and so is one of the data set.
+        """
+        self._planned("load_state_dict()").load_state_dict(state, strict=strict)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration reads this epoch; for loops that count themselves."""
+        self._planned("set_epoch()").set_epoch(epoch)
+
+    def _planned(self, wanted: str) -> PlannedDataset:
+        if isinstance(self.dataset, PlannedDataset):
+            return self.dataset
+        raise ConfigError(
+            f"{wanted} needs a data set of torch_s3io in the DataLoader, not "
+            f"{type(self.dataset).__name__}; a data set that wraps one keeps its state itself"
+        )
 
     def stats(self) -> dict[str, Any]:
         """What was read, as ``dataset.stats()`` says (all workers added up), and how it went.
@@ -121,10 +207,12 @@ class _Epoch:
 
     def __init__(self, loader: DataLoader, batches: Iterator[Any]) -> None:
         self.finished = False
+        self.progress: Progress | None = None  # of workers; without them the data set counts
+        self._counts = True
         self._loader = loader
         self._batches: Iterator[Any] | None = batches
         self._seen = time.perf_counter()
-        self._bar = _progress_bar(loader) if loader._progress else None
+        self._bar = _progress_bar(loader) if loader._shows_progress else None
 
     def __iter__(self) -> _Epoch:
         return self
@@ -140,13 +228,29 @@ class _Epoch:
         except StopIteration:
             self._finish()
             raise
+        except BaseException:
+            if self.progress is not None:
+                self.progress.fail()
+            raise
         finally:
             now = time.perf_counter()
             self._loader._count(now - asked, now - self._seen, delivered)
             self._seen = now
         if self._bar is not None:
             self._bar.update()
+        if self.progress is not None:
+            self.progress.take()
+            if self._counts:
+                self.progress.count()
         return batch
+
+    def count_on_hand_out(self) -> Callable[[], None]:
+        """For who takes batches ahead of the loop: batches count when this is called, once each."""
+        self._counts = False
+        if self.progress is not None:
+            return self.progress.count
+        pass_ = _pass_of(self._batches)
+        return (lambda: None) if pass_ is None else pass_.count_on_hand_out()
 
     def _finish(self) -> None:
         self.finished = True
@@ -157,6 +261,13 @@ class _Epoch:
 
     def __del__(self) -> None:
         self._finish()
+
+
+def _pass_of(batches: Any) -> Pass | None:
+    """What counts in the data set when torch's loader reads it in this process."""
+    fetcher = getattr(batches, "_dataset_fetcher", None)
+    iterator = getattr(fetcher, "dataset_iter", None)
+    return iterator if isinstance(iterator, Pass) else None
 
 
 def _progress_bar(loader: DataLoader) -> Any:
@@ -173,7 +284,7 @@ def _progress_bar(loader: DataLoader) -> Any:
 
 def _prefetched(dataset: Dataset[Any], num_workers: int) -> int:
     """Batches in flight per worker that leave half of its pool to read into."""
-    if not isinstance(dataset, RecordDataset):
+    if not isinstance(dataset, (RecordDataset, Zip)):
         return 2
     capacity = dataset.buffers_per_worker(num_workers)
     return max(2, min(_MOST_PREFETCHED, capacity // 2 - 1))

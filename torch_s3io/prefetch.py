@@ -11,6 +11,7 @@ import torch
 
 from .config import check_int
 from .errors import ConfigError
+from .state import State
 
 
 class DevicePrefetcher:
@@ -50,12 +51,28 @@ class DevicePrefetcher:
     def __len__(self) -> int:
         return len(self._loader)  # type: ignore[arg-type]
 
+    def state_dict(self) -> State:
+        """The loader's, or data set's: where the loop is, not how far batches were taken ahead."""
+        state: State = self._stateful("state_dict").state_dict()
+        return state
+
+    def load_state_dict(self, state: State, *, strict: bool = True) -> None:
+        """The loader's, or data set's."""
+        self._stateful("load_state_dict").load_state_dict(state, strict=strict)
+
+    def _stateful(self, method: str) -> Any:
+        if not hasattr(self._loader, method):
+            raise ConfigError(f"{method}(): {type(self._loader).__name__} has none")
+        return self._loader
+
     def __iter__(self) -> Iterator[Any]:
         if self._device.type == "cpu":
             yield from self._loader
             return
         copier = self._make_copier()
         batches = iter(self._loader)
+        count_on_hand_out = getattr(batches, "count_on_hand_out", None)
+        hand_out = _nothing if count_on_hand_out is None else count_on_hand_out()
         under_way: deque[Any] = deque()
         failure: Exception | None = None
 
@@ -75,6 +92,7 @@ class DevicePrefetcher:
                     break
                 batch = copier.hand_out(under_way.popleft())
                 start_next()  # before the step does
+                hand_out()
                 yield batch
                 del batch
         finally:
@@ -123,6 +141,10 @@ class _CudaCopier:
 
 
 _END = object()
+
+
+def _nothing() -> None:
+    pass
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], data: Any) -> Any:

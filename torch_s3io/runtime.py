@@ -6,69 +6,23 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 from torch.utils.data import get_worker_info
 
 from . import _C
-from .config import (
-    MIB,
-    BufferPoolConfig,
-    DirectMode,
-    EngineKind,
-    check_bool,
-    check_choice,
-    check_int,
-    check_seconds,
-)
+from .config import MIB, BufferPoolConfig, DirectMode
 from .errors import ConfigError
 from .files import Shard
 from .handover import Arena
 from .layout import RecordLayout
+from .options import DatasetOptions
 from .sizing import auto_pool, check_pool
 
-PoolSetting = Literal["auto"] | BufferPoolConfig | None
-
 _CHUNK_BYTES = 1 * MIB
-_MOST_DEPTH = 4096
 _SAMPLES_PER_READ = 256  # with batch_size=None
 _SAMPLE_READ_BYTES = 1 * MIB
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetOptions:
-    """What the constructors of RecordDataset share; documented there."""
-
-    batch_size: int | None = 64
-    drop_last: bool = False
-    direct: DirectMode = "auto"
-    engine: EngineKind = "auto"
-    pool: PoolSetting = "auto"
-    transform: Callable[[Any], Any] | None = None
-    return_index: bool = False
-    depth: int = 32
-    read_timeout_s: float = 60.0
-    faults: Any = field(default=None, repr=False)  # tests only: a _C.FaultPlan
-
-    def __post_init__(self) -> None:
-        if self.batch_size is not None:
-            check_int("batch_size", self.batch_size, 1)
-        check_bool("drop_last", self.drop_last)
-        check_bool("return_index", self.return_index)
-        check_choice("direct", self.direct, DirectMode)
-        check_choice("engine", self.engine, EngineKind)
-        check_int("depth", self.depth, 1)
-        if self.depth > _MOST_DEPTH:
-            raise ConfigError(f"depth must be at most {_MOST_DEPTH}, not {self.depth}")
-        check_seconds("read_timeout_s", self.read_timeout_s)
-        if self.pool is not None and not isinstance(self.pool, BufferPoolConfig | str):
-            raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
-        if isinstance(self.pool, str) and self.pool != "auto":
-            raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
-        if self.transform is not None and not callable(self.transform):
-            raise ConfigError(f"transform must be callable, not {self.transform!r}")
 
 
 class Runtime:
@@ -80,12 +34,14 @@ class Runtime:
         layout: RecordLayout,
         options: DatasetOptions,
         arena: Arena | None = None,
+        most_records: int | None = None,
     ) -> None:
         self.owner = os.getpid()
         self._arena = arena
         self._shards = shards
         self._layout = layout
         self._options = options
+        self._most_records = most_records
         self._epochs_done = 0
         self._alignment = self._find_alignment()
         self._direct: DirectMode = options.direct if self._alignment > 1 else "off"
@@ -142,7 +98,7 @@ class Runtime:
             chunk_bytes=_CHUNK_BYTES,
             depth=options.depth,
             read_timeout_s=float(options.read_timeout_s),
-            with_record_numbers=options.return_index,
+            with_record_numbers=options.with_record_numbers,
             faults=options.faults,
         )
 
@@ -161,7 +117,8 @@ class Runtime:
             self._fetcher = None
 
     @property
-    def _group_size(self) -> int:
+    def group_size(self) -> int:
+        """Batches that are read together: many where a batch is a single record."""
         if self._options.batch_size is not None:
             return 1
         wanted = _SAMPLE_READ_BYTES // self._layout.record_bytes
@@ -169,8 +126,10 @@ class Runtime:
 
     def _pool_config(self, num_workers: int) -> BufferPoolConfig | None:
         setting = self._options.pool
-        wanted = self._options.batch_size or self._group_size
-        records = min(wanted, sum(shard.num_records for shard in self._shards))
+        wanted = self._options.batch_size or self.group_size
+        records = wanted
+        if self._most_records is not None:
+            records = min(wanted, self._most_records)
         batch_bytes = self._source.batch_bytes(records)
         if setting is None:
             return None
@@ -229,19 +188,11 @@ class Runtime:
         else:
             self._idle_pools.append(pool)
 
-    def iterate(self, worker: int, num_workers: int) -> Iterator[Any]:
+    def iterate(self, plan: _C.EpochPlan, num_workers: int) -> Iterator[Any]:
+        """The batches of the plan, which is one worker's of ``num_workers``."""
         self._begin_epoch()
         self._check_engine()
         pool = self._borrow_pool(num_workers)
-        plan = _C.EpochPlan(
-            order=_C.RecordOrder.sequential(sum(shard.num_records for shard in self._shards)),
-            epoch=0,
-            batch_size=self._options.batch_size or 1,
-            drop_last=self._options.drop_last,
-            worker=worker,
-            num_workers=num_workers,
-            group_size=self._group_size,
-        )
         reader = _C.BatchIterator(source=self._source, plan=plan, pool=pool)
         self._readers.append(reader)
         try:

@@ -1,0 +1,200 @@
+"""The one check of order, shards and resume: what every rank must get, from the rules alone.
+
+``steps_of`` is the oracle: it cuts an epoch's order into steps and shares, in a few lines of plain
+Python. ``check_epoch`` and ``check_resumed`` compare data sets with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import _utils
+
+import torch_s3io as s3io
+
+Steps = list[list[list[int]]]  # of each step, of each rank: the records of its batch
+
+RECORD_BYTES = 16
+
+
+def write_numbers(path: Path, records: int) -> Path:
+    """A file whose record i holds the number i, twice."""
+    np.repeat(np.arange(records, dtype=np.int64), 2).tofile(path)
+    return path
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an epoch is read."""
+
+    records: int
+    batch: int = 1
+    world: int = 1
+    workers: int = 0  # simulated: see `in_worker`
+    seed: int = 0
+    shuffle: Any = False
+    drop_last: bool = False
+    pad_last: bool = False
+    others: dict[str, Any] = field(default_factory=dict)
+
+    def dataset(self, path: Path, rank: int = 0) -> s3io.RecordDataset:
+        options = {"pool": None, "engine": "threads", "direct": "off", **self.others}
+        return s3io.RecordDataset(
+            path,
+            dtype=np.int64,
+            shape=2,
+            batch_size=self.batch,
+            rank=rank,
+            world_size=self.world,
+            seed=self.seed,
+            shuffle=self.shuffle,
+            drop_last=self.drop_last,
+            pad_last=self.pad_last,
+            return_index=True,
+            **options,
+        )
+
+
+def steps_of(order: list[int], start: int, setting: Setting) -> Steps:
+    """The rules: steps of world * batch positions; the last one split, dropped or padded."""
+    batch, world = setting.batch, setting.world
+    steps: Steps = []
+    while start < len(order):
+        rest = order[start : start + world * batch]
+        start += len(rest)
+        if len(rest) == world * batch:
+            sizes = [batch] * world
+        elif setting.drop_last:
+            break
+        elif setting.pad_last:
+            sizes = [batch] * world
+        else:
+            # Larger ones first; at least one record each.
+            sizes = [max(1, (len(rest) + world - 1 - rank) // world) for rank in range(world)]
+        padding = itertools.islice(itertools.cycle(order), max(0, sum(sizes) - len(rest)))
+        records = iter([*rest, *padding])
+        steps.append([list(itertools.islice(records, size)) for size in sizes])
+    return steps
+
+
+def numbers(batches: Iterable[Any]) -> list[list[int]]:
+    """The records of every batch; what was read must be what those numbers stand for."""
+    result = []
+    for rows, index in batches:
+        np.testing.assert_array_equal(rows[:, 0].numpy(), index.numpy())
+        np.testing.assert_array_equal(rows[:, 1].numpy(), index.numpy())
+        result.append(index.tolist())
+    return result
+
+
+def order_of_epoch(path: Path, setting: Setting, epoch: int) -> list[int]:
+    """The whole order of an epoch, read in one batch: a permutation of the records."""
+    alone = replace(setting, batch=setting.records, world=1, drop_last=False, pad_last=False)
+    dataset = alone.dataset(path)
+    dataset.set_epoch(epoch)
+    [order] = numbers(dataset)
+    assert sorted(order) == list(range(setting.records))
+    return order
+
+
+@contextlib.contextmanager
+def in_worker(dataset: Any, worker: int, workers: int) -> Iterator[None]:
+    """As in worker ``worker`` of ``workers``, without a process."""
+    assert _utils.worker._worker_info is None
+    _utils.worker._worker_info = _utils.worker.WorkerInfo(
+        id=worker, num_workers=workers, seed=0, dataset=dataset
+    )
+    try:
+        yield
+    finally:
+        _utils.worker._worker_info = None
+
+
+def read_through_workers(dataset: s3io.RecordDataset, workers: int) -> list[list[int]]:
+    """What a DataLoader makes of the workers' batches: one of each in turn."""
+    if workers == 0:
+        return numbers(dataset)
+    by_worker = []
+    for worker in range(workers):
+        with in_worker(dataset, worker, workers):
+            by_worker.append(numbers(dataset))
+    turns = itertools.zip_longest(*by_worker)
+    return [batch for turn in turns for batch in turn if batch is not None]
+
+
+def check_once(steps: Steps, expected: Counter[int], setting: Setting) -> None:
+    """Every record that is due comes once, but for what was declared dropped or padded."""
+    got = Counter(record for step in steps for batch in step for record in batch)
+    if setting.drop_last:
+        assert all(count == 1 for count in got.values())
+        assert got.keys() <= expected.keys()
+        assert len(expected) - len(got) < setting.world * setting.batch
+    else:
+        assert got.keys() >= expected.keys()
+        extra = got.total() - expected.total()
+        assert extra < (setting.world * setting.batch if setting.pad_last else setting.world)
+    assert len({len(step) for step in steps}) <= 1  # as many ranks everywhere
+
+
+def check_epoch(path: Path, setting: Setting, epoch: int) -> None:
+    """All ranks together read the order of this epoch as the rules cut it."""
+    order = order_of_epoch(path, setting, epoch)
+    expected = steps_of(order, 0, setting)
+    for rank in range(setting.world):
+        dataset = setting.dataset(path, rank)
+        dataset.set_epoch(epoch)
+        assert len(dataset) == len(expected)
+        assert read_through_workers(dataset, setting.workers) == [step[rank] for step in expected]
+        delivered = sum(len(batch) for step in expected for batch in step)
+        assert delivered == setting.records - dataset.dropped_records + dataset.padded_records
+    check_once(expected, Counter(order), setting)
+
+
+def check_resumed(
+    path: Path, before: Setting, after: Setting, epoch: int, interrupt_step: int
+) -> None:
+    """``before`` reads up to and with a step, ``after`` the rest and the next epoch: head and tail
+    are every record once, the tail as the rules cut it, and the epoch after it is whole."""
+    order = order_of_epoch(path, before, epoch)
+    head = steps_of(order, 0, before)[:interrupt_step]
+    consumed = min(len(head) * before.world * before.batch, before.records)
+    states = []
+    for rank in range(before.world):
+        dataset = before.dataset(path, rank)
+        dataset.set_epoch(epoch)
+        batches = iter(dataset)
+        read = numbers(itertools.islice(batches, interrupt_step))
+        assert read == [step[rank] for step in head]
+        states.append(dataset.state_dict())
+        del batches
+    assert all(state == states[0] for state in states), "the ranks' states differ"
+    assert (states[0]["epoch"], states[0]["consumed"]) == (epoch, consumed)
+    state = json.loads(json.dumps(states[0]))
+
+    tail = steps_of(order, consumed, after)
+    following = steps_of(order_of_epoch(path, after, epoch + 1), 0, after)
+    for rank in range(after.world):
+        dataset = after.dataset(path, rank)
+        dataset.load_state_dict(state)
+        if tail or consumed == 0:
+            assert dataset.state_dict() == state
+            assert numbers(dataset) == [step[rank] for step in tail]
+        assert numbers(dataset) == [step[rank] for step in following]
+
+        # Through workers, which do not count: the epoch is set, and keeps the place.
+        dataset = after.dataset(path, rank)
+        dataset.load_state_dict(state)
+        dataset.set_epoch(epoch)
+        assert read_through_workers(dataset, after.workers) == [step[rank] for step in tail]
+        dataset.set_epoch(epoch + 1)
+        assert read_through_workers(dataset, after.workers) == [step[rank] for step in following]
+    if not before.pad_last and not before.drop_last:
+        check_once(tail, Counter(order[consumed:]), after)

@@ -1,0 +1,233 @@
+"""Ranks: who this process is, and that all of them read the same epoch; real process groups."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+from order_check import Setting, numbers, order_of_epoch, steps_of, write_numbers
+from support import DEADLINE_S, program_command, program_env
+
+import torch_s3io as s3io
+from torch_s3io.ranks import find_ranks
+
+SETTING = Setting(records=45, batch=4, seed=3, shuffle=True)
+
+
+def test_what_was_given_goes_before_the_environment(monkeypatch):
+    assert find_ranks(None, None).source == "default"
+    monkeypatch.setenv("RANK", "2")
+    assert find_ranks(None, None).source == "default"  # a rank of no world
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    found = find_ranks(None, None)
+    assert (found.rank, found.world_size, found.source) == (2, 4, "environment")
+    found = find_ranks(0, 3)
+    assert (found.rank, found.world_size, found.source) == (0, 3, "arguments")
+
+
+def test_ranks_of_the_environment_are_asked_for_when_needed(tmp_path, monkeypatch):
+    path = write_numbers(tmp_path / "numbers.bin", SETTING.records)
+    dataset = SETTING.dataset(path).with_options(rank=None, world_size=None)
+    assert len(dataset) == 12
+    order = order_of_epoch(path, SETTING, 0)
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        dataset.set_epoch(0)
+        world = Setting(45, 4, world=3)
+        loader = s3io.DataLoader(dataset, num_workers=1)
+        assert len(loader) == 4
+        assert numbers(loader) == [step[rank] for step in steps_of(order, 0, world)]
+
+
+@pytest.mark.parametrize(
+    ("rank", "world"), [("3", "3"), ("-1", "2"), ("x", "2"), ("0", "0"), ("", "1"), ("0", "1.0")]
+)
+def test_an_environment_that_names_no_rank_is_refused(monkeypatch, rank, world):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(s3io.ConfigError, match="the environment says RANK="):
+        find_ranks(None, None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rank": 0},
+        {"world_size": 2},
+        {"rank": 2, "world_size": 2},
+        {"rank": -1, "world_size": 2},
+        {"rank": 0, "world_size": 0},
+        {"rank": 0.0, "world_size": 1},
+        {"drop_last": True, "pad_last": True},
+    ],
+)
+def test_arguments_that_name_no_rank_are_refused(tmp_path, options):
+    path = write_numbers(tmp_path / "numbers.bin", 8)
+    with pytest.raises(s3io.ConfigError, match=r"rank|world_size|pad_last"):
+        s3io.RecordDataset(path, dtype="i8", shape=2, **options)
+
+
+def test_more_ranks_than_records_get_equally_many_batches(tmp_path):
+    path = write_numbers(tmp_path / "numbers.bin", 3)
+    setting = Setting(3, batch=2, world=5)
+    datasets = [setting.dataset(path, rank) for rank in range(5)]
+    assert [numbers(dataset) for dataset in datasets] == [[[0]], [[1]], [[2]], [[0]], [[1]]]
+    assert {dataset.padded_records for dataset in datasets} == {2}
+    assert datasets[0].stats()["padded_records"] == 2
+    dropping = Setting(3, batch=2, world=5, drop_last=True).dataset(path)
+    assert (len(dropping), dropping.dropped_records, numbers(dropping)) == (0, 3, [])
+
+
+RANK = """
+    import json, sys
+    import torch.distributed as dist
+    from pathlib import Path
+    from order_check import Setting, numbers
+    import torch_s3io as s3io
+
+    rendezvous, rank, world, path, num_workers, context, job = sys.argv[1:]
+    dist.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=int(rank), world_size=int(world)
+    )
+
+    def make(num_workers=int(num_workers), **options):
+        dataset = Setting(45, 4, seed=3, shuffle=True, others={"pool": "auto"}).dataset(Path(path))
+        dataset = dataset.with_options(**{"rank": None, "world_size": None, **options})
+        context_option = {"multiprocessing_context": context} if num_workers else {}
+        return s3io.DataLoader(dataset, num_workers=num_workers, **context_option)
+
+    def say(**result):
+        print(json.dumps(result))
+
+    exec(job)
+    dist.destroy_process_group()
+"""
+
+
+def run_ranks(
+    path: Path, world: int, job: str, num_workers: int = 0, context: str = "fork"
+) -> list[list[Any]]:
+    """What each rank of a gloo group says, running the job in a process of its own."""
+    rendezvous = path.parent / f"rendezvous-{len(list(path.parent.iterdir()))}"
+    processes = [
+        subprocess.Popen(
+            program_command(RANK, rendezvous, rank, world, path, num_workers, context, job),
+            env=program_env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    results = []
+    for process in processes:
+        output, errors = process.communicate(timeout=2 * DEADLINE_S)
+        assert process.returncode == 0, output + errors
+        results.append([json.loads(line) for line in output.splitlines()])
+    return results
+
+
+HEAD = """
+loader = make()
+say(batches=numbers(loader))
+batches = iter(loader)
+head = [next(batches)[1].tolist() for _ in range(2)]
+say(batches=head, state=loader.state_dict(), source=loader.dataset._ranks().source)
+"""
+
+TAIL = """
+state = json.loads(Path(path).with_suffix(".state").read_text())
+loader = make()
+loader.load_state_dict(state)
+say(batches=numbers(loader))
+say(batches=numbers(loader), steps=len(loader))
+"""
+
+
+@pytest.mark.parametrize(
+    ("world", "after", "num_workers", "context"),
+    [(2, 3, 0, "fork"), (3, 2, 1, "fork"), (2, 1, 2, "forkserver"), (2, 2, 1, "spawn")],
+)
+def test_a_process_group_shares_an_order_and_resumes_under_another_world(
+    tmp_path, world, after, num_workers, context
+):
+    path = write_numbers(tmp_path / "numbers.bin", SETTING.records)
+    orders = [order_of_epoch(path, SETTING, epoch) for epoch in range(3)]
+
+    def check(results: list[list[Any]], line: int, epoch: int, start: int, steps: Any) -> None:
+        setting = Setting(45, 4, world=len(results))
+        expected = steps_of(orders[epoch], start, setting)[:steps]
+        for rank, lines in enumerate(results):
+            assert lines[line]["batches"] == [step[rank] for step in expected]
+
+    results = run_ranks(path, world, HEAD, num_workers, context)
+    check(results, 0, 0, 0, None)
+    check(results, 1, 1, 0, 2)
+    states = [lines[1]["state"] for lines in results]
+    assert all(state == states[0] for state in states)
+    assert states[0]["consumed"] == 2 * 4 * world
+    assert results[0][1]["source"] == "torch.distributed"
+
+    path.with_suffix(".state").write_text(json.dumps(states[0]))
+    results = run_ranks(path, after, TAIL, 0 if num_workers else 1)
+    check(results, 0, 1, 2 * 4 * world, None)
+    check(results, 1, 2, 0, None)
+
+
+DISAGREE = """
+loader = make()
+rank = int(rank)
+{change}
+try:
+    {begin}
+except s3io.DataError as error:
+    say(error=str(error))
+# What one rank alone reads asks nobody.
+alone = make(num_workers=0, rank=0, world_size=1)
+if rank == 0:
+    say(count=len(numbers(alone)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "begin", "text"),
+    [
+        ("loader.dataset._clock.set_epoch(rank)", "next(iter(loader))", "epoch 0 on rank 0, 1 on"),
+        ("", "loader.dataset.set_epoch(5 + rank)", "epoch 5 on rank 0, 6 on rank 1"),
+        (
+            "if rank == 1: loader.dataset._clock.load(loader.dataset._clock.position._replace("
+            "start=8), False)",
+            "next(iter(loader))",
+            "record 0 on rank 0, 8 on rank 1",
+        ),
+        (
+            "loader = make(batch_size=4 + rank)",
+            "next(iter(loader))",
+            "data and settings",
+        ),
+    ],
+    ids=["epoch", "set_epoch", "record", "settings"],
+)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_ranks_that_would_read_different_things_fail_loudly(
+    tmp_path, change, begin, text, num_workers
+):
+    path = write_numbers(tmp_path / "numbers.bin", SETTING.records)
+    job = DISAGREE.format(change=change, begin=begin)
+    results = run_ranks(path, 2, job, num_workers)
+    for lines in results:
+        assert text in lines[0]["error"], lines
+    assert results[0][1] == {"count": 12}
+
+
+def test_nothing_of_this_needs_a_process_group(monkeypatch):
+    assert not dist.is_initialized()
+    monkeypatch.setattr(dist, "is_available", lambda: False)
+    assert find_ranks(None, None).source == "default"
+    assert "RANK" not in os.environ

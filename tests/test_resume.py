@@ -1,0 +1,76 @@
+"""Order, shards and resume: the rules of order_check, exhaustively for small sets and at random."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from order_check import Setting, check_epoch, check_resumed, order_of_epoch, write_numbers
+
+SHUFFLES = (False, True, "block")
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+@pytest.mark.parametrize("records", [1, 2, 3, 7, 12])
+def test_every_rank_and_worker_reads_its_share_of_every_epoch(tmp_path, records, shuffle):
+    path = write_numbers(tmp_path / "numbers.bin", records)
+    for batch, world, workers in itertools.product((1, 2, 5), (1, 2, 3, 5), (0, 1, 2, 4)):
+        for ending in ({}, {"drop_last": True}, {"pad_last": True}):
+            setting = Setting(records, batch, world, workers, 7, shuffle, **ending)
+            check_epoch(path, setting, epoch=workers)
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+def test_a_set_is_resumed_at_every_step_under_another_world(tmp_path, shuffle):
+    records = 11
+    path = write_numbers(tmp_path / "numbers.bin", records)
+    pairs = [((2, 2, 0), (2, 2, 2)), ((1, 3, 0), (3, 1, 2)), ((3, 1, 0), (2, 2, 3))]
+    for (batch, world, _), (batch_after, world_after, workers_after) in pairs:
+        before = Setting(records, batch, world, 0, 5, shuffle)
+        after = Setting(records, batch_after, world_after, workers_after, 5, shuffle)
+        for interrupt_step in range(records // (batch * world) + 2):
+            check_resumed(path, before, after, epoch=1, interrupt_step=interrupt_step)
+
+
+def settings_of(records: int, seed: int, shuffle: object) -> st.SearchStrategy[Setting]:
+    endings = ({}, {}, {"drop_last": True}, {"pad_last": True})
+    return st.builds(
+        lambda batch, world, workers, ending: Setting(
+            records, batch, world, workers, seed, shuffle, **ending
+        ),
+        st.integers(1, 9),
+        st.integers(1, 5),
+        st.integers(0, 5),
+        st.sampled_from(endings),
+    )
+
+
+@given(data=st.data())
+@settings(max_examples=40)
+def test_any_set_is_resumed_anywhere_under_any_world(tmp_path_factory, data):
+    records = data.draw(st.integers(1, 60), "records")
+    seed, shuffle = data.draw(st.integers(0, 2**64 - 1)), data.draw(st.sampled_from(SHUFFLES))
+    before = data.draw(settings_of(records, seed, shuffle), "before")
+    after = data.draw(settings_of(records, seed, shuffle), "after")
+    path = write_numbers(tmp_path_factory.mktemp("numbers") / "numbers.bin", records)
+    steps = -(-records // (before.batch * before.world))
+    interrupt_step = data.draw(st.integers(0, steps), "interrupt step")
+    check_resumed(path, before, after, data.draw(st.integers(0, 3)), interrupt_step)
+
+
+def test_orders_differ_by_seed_and_epoch_and_repeat_for_the_same(tmp_path):
+    path = write_numbers(tmp_path / "numbers.bin", 300)
+    for shuffle in (True, "block"):
+        orders = {}
+        for seed, epoch in itertools.product((0, 1, 2**64 - 1), (0, 1, 2, 2**40)):
+            setting = Setting(
+                300,
+                seed=seed,
+                shuffle=shuffle,
+                others={"block_records": 4} if shuffle == "block" else {},
+            )
+            orders[seed, epoch] = tuple(order_of_epoch(path, setting, epoch))
+            assert list(orders[seed, epoch]) == order_of_epoch(path, setting, epoch)
+        assert len(set(orders.values())) == len(orders)

@@ -1,0 +1,168 @@
+"""In which order records come, and which records a view of a data set has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
+
+from . import _C
+from .config import check_int
+from .errors import ConfigError
+
+Shuffle = bool | Literal["block"]
+# A view's records: numbers [offset, offset + count) of what it is a view of, after permuting those
+# where there is (size, key). Of a view of a view, the stage of the outer view comes first.
+Stage = tuple[int, int, tuple[int, int] | None]
+
+_BLOCK_BYTES = 128 << 10
+
+
+def check_order(shuffle: Any, seed: Any, block_records: Any) -> None:
+    """Raises ConfigError for settings that are no order."""
+    if not isinstance(shuffle, bool) and (not isinstance(shuffle, str) or shuffle != "block"):
+        raise ConfigError(f"shuffle must be True, False or 'block', not {shuffle!r}")
+    check_seed(seed)
+    if block_records is not None:
+        check_int("block_records", block_records, 1)
+        if shuffle != "block":
+            raise ConfigError(f"block_records={block_records} needs shuffle='block'")
+
+
+def check_seed(seed: Any) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, not {seed!r}")
+
+
+def default_block_records(stride_bytes: int) -> int:
+    return max(1, _BLOCK_BYTES // stride_bytes)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which record comes when, as a recipe: small, and pickled where _C.RecordOrder is not.
+
+    Attributes:
+        num_records: Per epoch.
+        block_records: With ``shuffle="block"``.
+        view: Where only some records of the files belong to it, or others number them.
+    """
+
+    num_records: int
+    shuffle: Shuffle = False
+    seed: int = 0
+    block_records: int = 1
+    view: tuple[Stage, ...] = ()
+
+    @property
+    def differs_by_epoch(self) -> bool:
+        return self.shuffle is not False
+
+    def make(self) -> _C.RecordOrder:
+        """Gives the records the numbers that they have in the files."""
+        if self.shuffle == "block":
+            order = _C.RecordOrder.block(self.num_records, self.block_records, self.seed)
+        elif self.shuffle:
+            order = _C.RecordOrder.shuffled(self.num_records, self.seed)
+        else:
+            order = _C.RecordOrder.sequential(self.num_records)
+        return order.select(stages=list(self.view)) if self.view else order
+
+    def settings(self) -> dict[str, Any]:
+        """For a state, in the types of JSON."""
+        settings: dict[str, Any] = {"shuffle": self.shuffle, "seed": self.seed}
+        if self.shuffle == "block":
+            settings["block_records"] = self.block_records
+        return settings
+
+    def records(self) -> Any:
+        """Which records there are, for a fingerprint."""
+        return self.view
+
+
+@dataclass(frozen=True)
+class MixedOrder:
+    """A weighted mixture of orders.
+
+    Attributes:
+        num_records: Per epoch.
+        parts: Their orders.
+        stored_records: Of each part: how many numbers its files' records have.
+        weights: Whole numbers, in proportion.
+        seed: Of the mixture.
+    """
+
+    num_records: int
+    parts: tuple[Order, ...]
+    stored_records: tuple[int, ...]
+    weights: tuple[int, ...]
+    seed: int
+    differs_by_epoch = True
+
+    def make(self) -> _C.RecordOrder:
+        firsts = [0, *accumulate(self.stored_records)]
+        return _C.RecordOrder.mix(
+            parts=[(part.make(), first) for part, first in zip(self.parts, firsts, strict=False)],
+            weights=list(self.weights),
+            seed=self.seed,
+            epoch_positions=self.num_records,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "mixture": [part.settings() for part in self.parts],
+            "weights": list(self.weights),
+            "seed": self.seed,
+        }
+
+    def records(self) -> Any:
+        return [[part.records() for part in self.parts], self.stored_records]
+
+
+def subset_stage(num_records: int, start: Any, stop: Any) -> Stage:
+    check_int("start", start, 0)
+    check_int("stop", stop, 0)
+    if not start < stop <= num_records:
+        raise ConfigError(
+            f"subset({start}, {stop}) of {num_records} records: start must be below stop, and stop "
+            f"at most {num_records}"
+        )
+    return int(start), int(stop) - int(start), None
+
+
+def split_stages(num_records: int, fractions: Any, seed: int) -> list[Stage]:
+    """Disjoint random parts whose sizes are as near to the fractions as whole records allow: by the
+    method of the largest remainder."""
+    check_seed(seed)
+    try:
+        parts = [float(fraction) for fraction in fractions]
+    except (TypeError, ValueError, OverflowError):
+        parts = []
+    if not parts or not all(0 < part <= 1 for part in parts) or sum(parts) > 1 + 1e-9:
+        raise ConfigError(
+            f"split({fractions!r}): fractions must be numbers above 0 that add up to at most 1"
+        )
+    key = _C.derive_key(seed, [_C.PURPOSE_SPLIT])
+    stages: list[Stage] = []
+    offset = 0
+    for part, count in zip(parts, split_sizes(num_records, parts), strict=True):
+        if count == 0:
+            raise ConfigError(f"split({fractions!r}): {part} of {num_records} records is none")
+        stages.append((offset, count, (num_records, key)))
+        offset += count
+    return stages
+
+
+def split_sizes(num_records: int, fractions: Sequence[float]) -> list[int]:
+    """Sizes by the largest remainder, in whole numbers: the same on every machine."""
+    one = 1 << 53
+    units = [round(fraction * one) for fraction in fractions]
+    units[units.index(max(units))] -= max(0, sum(units) - one)
+    shares = [unit * num_records for unit in units]
+    sizes = [share // one for share in shares]
+    total = (sum(shares) + one // 2) // one
+    by_remainder = sorted(range(len(shares)), key=lambda part: (-(shares[part] % one), part))
+    for part in by_remainder[: total - sum(sizes)]:
+        sizes[part] += 1
+    return sizes

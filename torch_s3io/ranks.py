@@ -1,0 +1,89 @@
+"""Which of how many ranks this process is, and whether all of them are at the same place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch.distributed as dist
+
+from .config import check_int
+from .errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank ``rank`` of ``world_size``.
+
+    Attributes:
+        source: Who said so. Only ranks of ``"torch.distributed"`` can be asked where they are.
+    """
+
+    rank: int
+    world_size: int
+    source: Literal["arguments", "torch.distributed", "environment", "default"]
+
+
+def check_ranks(rank: Any, world_size: Any) -> None:
+    """Raises ConfigError for arguments that name no rank."""
+    if (rank is None) != (world_size is None):
+        raise ConfigError(f"rank={rank} and world_size={world_size}: give both, or neither")
+    if rank is None:
+        return
+    check_int("world_size", world_size, 1)
+    check_int("rank", rank, 0)
+    if rank >= world_size:
+        raise ConfigError(f"rank {rank} of world_size {world_size} does not exist")
+
+
+def find_ranks(rank: int | None, world_size: int | None) -> Ranks:
+    """What was given; else torch.distributed where it is initialised; else torchrun's environment
+    (RANK, WORLD_SIZE); else the only rank.
+
+    Raises:
+        ConfigError: The environment names no rank.
+    """
+    if rank is not None and world_size is not None:
+        return Ranks(rank, world_size, "arguments")
+    if dist.is_available() and dist.is_initialized():
+        return Ranks(dist.get_rank(), dist.get_world_size(), "torch.distributed")
+    texts = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if texts[0] is None or texts[1] is None:
+        return Ranks(0, 1, "default")
+    try:
+        numbers = int(texts[0]), int(texts[1])
+        check_ranks(*numbers)
+    except ValueError:
+        raise ConfigError(
+            f"the environment says RANK={texts[0]!r} and WORLD_SIZE={texts[1]!r}, which is no rank "
+            "of a world; unset them, or give rank= and world_size="
+        ) from None
+    return Ranks(*numbers, "environment")
+
+
+def compare_ranks(ranks: Ranks, epoch: int, start: int, data: str) -> None:
+    """With ranks of torch.distributed: raises where not all are about to begin the same thing.
+
+    A collective operation: every rank must come here. Waits as long as the process group does.
+
+    Raises:
+        DataError: On every rank, with who is where.
+    """
+    if ranks.source != "torch.distributed" or ranks.world_size == 1:
+        return
+    everyone: list[Any] = [None] * ranks.world_size
+    dist.all_gather_object(everyone, (epoch, start, data))
+    if all(one == everyone[0] for one in everyone):
+        return
+    names = ("epoch", "record", "data and settings")
+    differing = [
+        f"{name} {', '.join(f'{one[part]} on rank {rank}' for rank, one in enumerate(everyone))}"
+        for part, name in enumerate(names)
+        if len({one[part] for one in everyone}) > 1
+    ]
+    raise DataError(
+        f"the ranks would not read the same epoch: {'; '.join(differing)}. Call set_epoch() and "
+        "load_state_dict() with the same values on every rank, over the same files; a data set "
+        "that one rank alone reads needs rank=0, world_size=1"
+    )
