@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'CacheFiller', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'measure_reads', 'pending_releases', 'receive_tensor', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'CacheFiller', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'measure_reads', 'pending_releases', 'receive_tensor', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -238,6 +238,35 @@ class Arena:
     @property
     def id(self) -> int:
         ...
+class EpochBoard:
+    """
+    See csrc/memory/epoch_board.h.
+    """
+    @staticmethod
+    def adopt(*, fd: typing.SupportsInt | typing.SupportsIndex) -> EpochBoard:
+        """
+        The board of another process; takes the descriptor over.
+        """
+    def __init__(self) -> None:
+        ...
+    def pick_up(self, worker: typing.SupportsInt | typing.SupportsIndex) -> tuple[int, int, bool]:
+        """
+        (epoch, start, whether a worker of this number has begun here since the last change)
+        """
+    def set(self, *, epoch: typing.SupportsInt | typing.SupportsIndex, start: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def warn_once(self) -> bool:
+        """
+        True for the first caller in all processes: who warns.
+        """
+    @property
+    def fd(self) -> int:
+        ...
+    @property
+    def pick_ups(self) -> int:
+        """
+        How many workers have begun here since the last change.
+        """
 def available_memory_bytes() -> int:
     """
     What this process can still allocate, cgroup limits included, in bytes.
