@@ -247,6 +247,8 @@ def test_with_a_full_dev_shm_new_tensors_of_a_transform_come_through_a_pipe(
     disk, strategy, needs_root
 ):
     source = """
+    import warnings
+    warnings.simplefilter("error")  # in the workers, too
     count = 0
     for (new, rows), index in filled(iter(loader(make(path, transform=with_copy)))):
         check((rows, index), array)

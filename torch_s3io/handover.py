@@ -131,7 +131,8 @@ class Arena:
 
 _arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
 _events_seen = 0
-_watcher: threading.Thread | None = None  # in a worker
+_watcher: threading.Thread | None = None  # in a worker, like what follows
+_said_not_shared = False
 
 
 def _register(address: int, size: int) -> None:
@@ -178,13 +179,23 @@ def _reduce(tensor: torch.Tensor) -> Any:
     reason = _why_not_shared(tensor)
     if reason is None:
         return reduce_tensor(tensor)
-    warnings.warn(
-        f"torch cannot share the memory of a new tensor ({reason}): its bytes go through a pipe, "
-        "which is slower; make room in /dev/shm, or raise the limit of open files (ulimit -n)",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+    _say_not_shared(reason)
     return pickle.loads, (pickle.dumps(tensor),)
+
+
+def _say_not_shared(reason: str) -> None:
+    global _said_not_shared
+    if _said_not_shared:
+        return
+    _said_not_shared = True
+    with contextlib.suppress(Exception):  # where warnings are errors the batch is not lost either
+        warnings.warn(
+            f"torch cannot share the memory of a new tensor ({reason}): its bytes go through a "
+            "pipe, which is slower; make room in /dev/shm, or raise the limit of open files "
+            "(ulimit -n)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _why_not_shared(tensor: torch.Tensor) -> str | None:
@@ -198,7 +209,7 @@ def _why_not_shared(tensor: torch.Tensor) -> str | None:
     try:
         if tensor.untyped_storage().nbytes() > 0:
             tensor.share_memory_()
-            os.close(os.dup(0))  # one more descriptor, which torch needs
+            os.close(os.eventfd(0))  # torch needs one more descriptor
     except (OSError, RuntimeError) as error:
         return str(error)
     return None
