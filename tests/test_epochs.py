@@ -85,12 +85,14 @@ def test_our_loader_counts_for_its_workers(path, context, persistent):
 @pytest.mark.parametrize("pool", ["auto", None])
 def test_iterators_of_our_loader_keep_their_epochs_apart(path, pool):
     loader = s3io.DataLoader(make(path, pool=pool), num_workers=2)
-    first = iter(loader)
-    second = iter(loader)  # at once: the first one's workers may not have begun yet
-    third = iter(loader)
-    assert numbers(second) == epoch_of(path, 1)
-    assert numbers(first) == epoch_of(path, 0)
-    assert numbers(third) == epoch_of(path, 2)
+    unused, third, first, second = (iter(loader) for _ in range(4))
+    # A batch came from one worker: the other one may not have begun yet.
+    heads = [numbers([next(first)]), numbers([next(second)]), numbers([next(third)])]
+    assert heads[2] + numbers(third) == epoch_of(path, 2)
+    assert heads[0] + numbers(first) == epoch_of(path, 0)
+    assert heads[1] + numbers(second) == epoch_of(path, 1)
+    del unused
+    assert numbers(loader) == epoch_of(path, 3)
 
 
 def raise_warnings(_: int) -> None:

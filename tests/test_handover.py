@@ -309,8 +309,9 @@ def test_iterators_that_a_worker_still_has_at_its_end_cost_no_memory(disk):
     for _ in range(4):
         for batch in DataLoader(Keeping(dataset), batch_size=None, num_workers=1):
             check(batch, array)
-        # The main process's own view of the one worker's segment, and the arena's header.
-        assert len(pool_mappings()) == 2
+        # The main process's own view of the one worker's segment, the arena's header, and the page
+        # with the epoch.
+        assert len(pool_mappings()) == 3
 
 
 def test_main_takes_no_page_fault_per_batch(disk):

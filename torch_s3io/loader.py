@@ -100,34 +100,36 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         )
 
     def __iter__(self) -> Any:
-        current = self._epoch() if self._epoch is not None else None
-        busy = current is not None and not current.finished
-        start = self._get_iterator if busy else super().__iter__
-        if isinstance(self.dataset, PlannedDataset) and self.num_workers > 0:
-            epoch = self._begin_for_workers(self.dataset, start)
-        else:
-            epoch = _Epoch(self, start())
-        if not busy:
-            self._epoch = weakref.ref(epoch)
+        epoch = _Epoch(self)
+        # An epoch of ours begins with its first batch, and so do the workers that read it.
+        if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
+            epoch.begin()
         return epoch
 
-    def _begin_for_workers(
-        self, dataset: PlannedDataset, start: Callable[[], Iterator[Any]]
-    ) -> _Epoch:
-        """Workers cannot count epochs, so the epoch begins here, before they do."""
-        progress = dataset._begin_for_workers()
-        clock = dataset._own_clock()
+    def _begin(self, epoch: _Epoch) -> Iterator[Any]:
+        """torch's iterator over the next epoch."""
+        if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
+            return self._start(epoch)
+        # Workers cannot count epochs, so it is counted here, before they begin.
+        epoch.progress = self._progress = self.dataset._begin_for_workers()
+        clock = self.dataset._own_clock()
         try:
-            epoch = _Epoch(self, start())
+            batches = self._start(epoch)
         except BaseException:
             clock.cancel()
             raise
-        epoch.progress = self._progress = progress
-        is_used = weakref.ref(epoch)
+        is_alive = weakref.ref(epoch)
         clock.expect(
-            self.num_workers, lambda: (used := is_used()) is not None and not used.finished
+            self.num_workers, lambda: (used := is_alive()) is not None and not used.finished
         )
-        return epoch
+        return batches
+
+    def _start(self, epoch: _Epoch) -> Iterator[Any]:
+        current = self._epoch() if self._epoch is not None else None
+        if current is not None and not current.finished:
+            return self._get_iterator()
+        self._epoch = weakref.ref(epoch)
+        return super().__iter__()
 
     # ---- Where the loop is.
 
@@ -205,24 +207,30 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 class _Epoch:
     """One pass over the loader: counts what it delivers, and how long it waited."""
 
-    def __init__(self, loader: DataLoader, batches: Iterator[Any]) -> None:
+    def __init__(self, loader: DataLoader) -> None:
         self.finished = False
         self.progress: Progress | None = None  # of workers; without them the data set counts
         self._counts = True
         self._loader = loader
-        self._batches: Iterator[Any] | None = batches
+        self._batches: Iterator[Any] | None = None
         self._seen = time.perf_counter()
         self._bar = _progress_bar(loader) if loader._shows_progress else None
 
     def __iter__(self) -> _Epoch:
         return self
 
+    def begin(self) -> None:
+        self._batches = self._loader._begin(self)
+
     def __next__(self) -> Any:
-        if self._batches is None:
+        if self.finished:
             raise StopIteration
         asked = time.perf_counter()
         delivered = 0
         try:
+            if self._batches is None:
+                self.begin()
+            assert self._batches is not None
             batch = next(self._batches)
             delivered = 1
         except StopIteration:
@@ -247,10 +255,12 @@ class _Epoch:
     def count_on_hand_out(self) -> Callable[[], None]:
         """For who takes batches ahead of the loop: batches count when this is called, once each."""
         self._counts = False
-        if self.progress is not None:
-            return self.progress.count
         pass_ = _pass_of(self._batches)
-        return (lambda: None) if pass_ is None else pass_.count_on_hand_out()
+        return self._count if pass_ is None else pass_.count_on_hand_out()
+
+    def _count(self) -> None:
+        if self.progress is not None:
+            self.progress.count()
 
     def _finish(self) -> None:
         self.finished = True
