@@ -35,6 +35,7 @@ from .mapstyle import RecordMapDataset
 from .memory import AlignedBuf, BufferPool
 from .mix import Mix
 from .prefetch import DevicePrefetcher
+from .record_writer import RecordWriter
 from .store import FileStore, ObjectInfo
 from .writer import ObjectWriter, WrittenObject
 from .zipped import Zip
@@ -67,6 +68,7 @@ __all__ = [
     "ReadTimeoutError",
     "RecordDataset",
     "RecordMapDataset",
+    "RecordWriter",
     "WriteError",
     "WriteTimeoutError",
     "WrittenObject",

@@ -11,8 +11,16 @@ from . import _C
 from .batches import as_numbers, as_wanted, transformed
 from .config import DirectMode, EngineKind, check_int
 from .epochs import Position
-from .errors import DataError, RangeError
-from .files import Paths, Shard, count_npy, count_records, count_windows
+from .errors import ConfigError, DataError, RangeError
+from .files import (
+    Paths,
+    Shard,
+    count_manifest,
+    count_npy,
+    count_records,
+    count_windows,
+    manifest_folder,
+)
 from .handover import Arena
 from .layout import RecordLayout, make_layout, make_window_layout
 from .options import DatasetOptions, PoolSetting
@@ -56,7 +64,8 @@ class RecordDataset(PlannedDataset):
     once.
 
     Args:
-        paths: A file, a glob pattern, or a sequence of these. Matches of a pattern are sorted.
+        paths: A file, a glob pattern, or a sequence of these. Matches of a pattern are sorted. Or a
+            folder that a RecordWriter wrote: its manifest says dtype and shape.
         dtype: Of the records: a numpy dtype, plain or structured, or a torch dtype such as
             ``torch.bfloat16``.
         shape: Shape of one record of a plain dtype.
@@ -106,7 +115,7 @@ class RecordDataset(PlannedDataset):
         self,
         paths: Paths,
         *,
-        dtype: Any,
+        dtype: Any = None,
         shape: int | Sequence[int] = (),
         batch_size: int | None = 64,
         shuffle: Shuffle = False,
@@ -148,8 +157,15 @@ class RecordDataset(PlannedDataset):
             faults=_faults,
         )
         check_int("header_bytes", header_bytes, 0)
-        layout = make_layout(dtype, shape, as_dtype)
-        self._set_up(count_records(paths, layout, header_bytes), layout, options)
+        folder = manifest_folder(paths)
+        if folder is not None:
+            if header_bytes:
+                raise ConfigError(f"{folder}: files with a manifest have no header_bytes")
+            shards, layout = count_manifest(folder, dtype, shape, as_dtype)
+        else:
+            layout = make_layout(dtype, shape, as_dtype)
+            shards = count_records(paths, layout, header_bytes)
+        self._set_up(shards, layout, options)
 
     @classmethod
     def from_npy(cls, paths: Paths, *, as_dtype: Any = None, **options: Any) -> RecordDataset:

@@ -10,7 +10,8 @@ from typing import Any
 
 from . import _C
 from .errors import ConfigError, DataError, NotFoundError
-from .layout import RecordLayout, make_layout
+from .layout import RecordLayout, make_layout, make_stored_layout
+from .manifest import has_manifest, read_manifest
 from .npy import NpyHeader, read_npy_header
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -69,7 +70,9 @@ def expand_paths(paths: Paths) -> list[str]:
 
 def _expand(path: str) -> list[str]:
     if os.path.isdir(path):
-        raise ConfigError(f"{path}: is a directory; name its files, or a pattern: {path}/*.bin")
+        raise ConfigError(
+            f"{path}: is a directory without a manifest; name its files, or a pattern: {path}/*.bin"
+        )
     if not glob.has_magic(path) or os.path.lexists(path):
         return [os.path.abspath(path)]
     matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
@@ -142,6 +145,64 @@ def count_npy(paths: Paths, as_dtype: Any) -> tuple[list[Shard], RecordLayout]:
             )
         shards.append(_shard(path, info, header.header_bytes, header.shape[0]))
     return shards, layout
+
+
+def count_manifest(
+    folder: str, dtype: Any, shape: Any, as_dtype: Any
+) -> tuple[list[Shard], RecordLayout]:
+    """The shards that the folder's manifest names, and their layout.
+
+    Raises:
+        DataError: A damaged manifest, or shards that are not what it says.
+        NotFoundError: A shard is missing.
+        ConfigError: ``dtype`` or ``shape`` are given and are not what the manifest says.
+    """
+    manifest = read_manifest(folder)
+    layout = make_stored_layout(
+        manifest.fields, manifest.record_bytes, manifest.stride_bytes, as_dtype
+    )
+    if dtype is not None:
+        given = make_layout(dtype, shape)
+        if (given.fields, given.record_bytes) != (manifest.fields, manifest.record_bytes):
+            raise ConfigError(
+                f"{folder}: dtype={dtype} and shape={shape} are {given.describe()}, but the "
+                f"manifest says {layout.describe()}; leave them out"
+            )
+    elif shape != ():
+        raise ConfigError(f"{folder}: has a manifest, which says the shape; leave shape= out")
+    paths = [shard_path(folder, entry.name) for entry in manifest.shards]
+    shards = []
+    for entry, (path, info) in zip(manifest.shards, _inspect(paths), strict=True):
+        if info[0][2] != entry.size_bytes:
+            raise DataError(
+                f"{path}: has {info[0][2]} bytes, but the manifest says {entry.size_bytes}: "
+                "it was cut off or appended to"
+            )
+        shards.append(_shard(path, info, 0, entry.num_records))
+    return shards, layout
+
+
+def shard_path(folder: str, name: str) -> str:
+    """The path of a shard, which lies in the folder.
+
+    Raises:
+        DataError: It is a link that leads out of the folder.
+    """
+    path = os.path.join(os.path.abspath(folder), name)
+    if os.path.islink(path):
+        inside = os.path.realpath(folder)
+        if os.path.commonpath([os.path.realpath(path), inside]) != inside:
+            raise DataError(f"{path}: is a link that leads out of the folder")
+    return path
+
+
+def manifest_folder(paths: Any) -> str | None:
+    """The folder that ``paths`` names, if it has a manifest."""
+    if not isinstance(paths, (str, bytes, os.PathLike)):
+        return None
+    folder = os.path.expanduser(os.fsdecode(paths))
+    is_folder = "\0" not in folder and os.path.isdir(folder) and has_manifest(folder)
+    return folder if is_folder else None
 
 
 _Info = tuple[tuple[int, int, int, int], int]

@@ -77,6 +77,15 @@ class RecordLayout:
         """One tensor per batch rather than a dict of tensors."""
         return len(self.fields) == 1 and self.fields[0].name == ""
 
+    def describe(self) -> str:
+        """The fields as they are stored, for people."""
+        orders = ("", " in the other byte order")
+        described = ", ".join(
+            f"{field.name or 'record'}: {field.stored}{list(field.shape)}{orders[field.swap_bytes]}"
+            for field in self.fields
+        )
+        return f"{{{described}}} in {self.record_bytes} bytes"
+
 
 def make_layout(
     dtype: Any, shape: Any = (), as_dtype: Any = None, *, stride_bytes: int | None = None
@@ -131,6 +140,13 @@ def make_window_layout(
     token_bytes = token.record_bytes
     layout = make_layout(dtype, (window,), as_dtype, stride_bytes=step * token_bytes)
     return layout, token_bytes
+
+
+def make_stored_layout(
+    fields: tuple[Field, ...], record_bytes: int, stride_bytes: int, as_dtype: Any
+) -> RecordLayout:
+    """The layout of records whose fields are known, converted as ``as_dtype`` says."""
+    return RecordLayout(_with_outputs(fields, as_dtype), record_bytes, stride_bytes)
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:

@@ -1,0 +1,267 @@
+"""Manifests from any hands: what is wrong with one is said before it does harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+import torch_s3io
+from torch_s3io import (
+    AccessError,
+    ConfigError,
+    DataError,
+    Error,
+    NotFoundError,
+    RecordDataset,
+    RecordWriter,
+)
+from torch_s3io.manifest import parse_manifest, read_manifest
+
+RECORD = [("label", "u1"), ("image", ">u2", (2, 3))]
+COUNT = 50
+
+
+@pytest.fixture
+def folder(disk):
+    array = np.zeros(COUNT, RECORD)
+    array["label"] = np.arange(COUNT)
+    with RecordWriter(disk / "set", dtype=RECORD, shard_bytes=300) as writer:
+        writer.write(array)
+    return disk / "set"
+
+
+def load(folder) -> dict:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def store(folder, manifest) -> None:
+    text = manifest if isinstance(manifest, (str, bytes)) else json.dumps(manifest)
+    data = text if isinstance(text, bytes) else text.encode()
+    (folder / "manifest.json").write_bytes(data)
+
+
+def change(manifest: dict, *keys, value) -> dict:
+    place = manifest
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    return manifest
+
+
+def test_a_folder_opens_with_no_other_argument(folder):
+    dataset = RecordDataset(folder)
+    assert dataset.num_records == COUNT
+    batch = next(iter(dataset))
+    assert batch["label"].tolist() == list(range(COUNT))
+    assert batch["image"].shape == (COUNT, 2, 3)
+    converted = next(iter(RecordDataset(str(folder), as_dtype={"image": "f4"})))
+    assert converted["image"].dtype == torch.float32
+
+
+def test_a_dtype_that_agrees_is_allowed_and_one_that_does_not_is_an_error(folder):
+    assert RecordDataset(folder, dtype=RECORD).num_records == COUNT
+    for dtype in ("u1", [("label", "u1"), ("image", "<u2", (2, 3))], [("label", "u1")]):
+        with pytest.raises(ConfigError, match=r"manifest says.*label: uint8"):
+            RecordDataset(folder, dtype=dtype)
+    with pytest.raises(ConfigError, match="shape="):
+        RecordDataset(folder, shape=3)
+    with pytest.raises(ConfigError, match="header_bytes"):
+        RecordDataset(folder, header_bytes=3)
+
+
+def test_without_a_manifest_the_dtype_is_still_asked_for(disk):
+    (disk / "x.bin").write_bytes(bytes(100))
+    with pytest.raises(ConfigError, match="dtype= is missing"):
+        RecordDataset(disk / "x.bin")
+    with pytest.raises(ConfigError, match="without a manifest"):
+        RecordDataset(disk, dtype="u1")
+    with pytest.raises(NotFoundError, match=r"manifest\.json"):
+        read_manifest(str(disk))
+
+
+HOSTILE = {
+    "version of the future": (["version"], 2),
+    "version that is none": (["version"], "1"),
+    "version that is true": (["version"], True),
+    "another format": (["format"], "zip"),
+    "no format": (["format"], None),
+    "another checksum": (["checksum"], "md5"),
+    "stride below the record": (["stride_bytes"], 12),
+    "stride of an exabyte": (["stride_bytes"], 1 << 60),
+    "stride of a fraction": (["stride_bytes"], 13.5),
+    "record of nothing": (["record_bytes"], 0),
+    "negative record": (["record_bytes"], -13),
+    "record that overflows": (["record_bytes"], 1 << 64),
+    "too many records": (["num_records"], COUNT + 1),
+    "no records": (["num_records"], 0),
+    "records that overflow": (["num_records"], 1 << 63),
+    "no fields": (["fields"], []),
+    "fields that are none": (["fields"], {"label": "u1"}),
+    "field that is none": (["fields", 0], "label"),
+    "unknown dtype": (["fields", 0, "dtype"], "uint9"),
+    "dtype that is a function": (["fields", 0, "dtype"], "zeros"),
+    "dtype by another name": (["fields", 0, "dtype"], "float"),
+    "byte order of the PDP-11": (["fields", 0, "byte_order"], "middle"),
+    "field before the record": (["fields", 0, "offset"], -1),
+    "field behind the record": (["fields", 0, "offset"], 13),
+    "shape too large": (["fields", 1, "shape"], [2, 4]),
+    "shape that overflows": (["fields", 1, "shape"], [1 << 32, 1 << 32]),
+    "negative shape": (["fields", 1, "shape"], [-2, -3]),
+    "shape that is none": (["fields", 1, "shape"], "23"),
+    "name twice": (["fields", 0, "name"], "image"),
+    "one of two without a name": (["fields", 0, "name"], ""),
+    "no shards": (["shards"], []),
+    "shards that are none": (["shards"], 3),
+    "absolute name": (["shards", 0, "name"], "/etc/passwd"),
+    "name outside": (["shards", 0, "name"], "../x.bin"),
+    "name below": (["shards", 0, "name"], "a/b"),
+    "the folder above": (["shards", 0, "name"], ".."),
+    "the folder": (["shards", 0, "name"], "."),
+    "no name": (["shards", 0, "name"], ""),
+    "name with a NUL": (["shards", 0, "name"], "a\0b"),
+    "long name": (["shards", 0, "name"], "a" * 300),
+    "half a character": (["shards", 0, "name"], "\ud800"),
+    "name of a number": (["shards", 0, "name"], 7),
+    "wrong size": (["shards", 0, "size_bytes"], 300),
+    "size that overflows": (["shards", 0, "size_bytes"], 1 << 70),
+    "negative count": (["shards", 0, "num_records"], -1),
+    "count that overflows": (["shards", 0, "num_records"], (1 << 62) + 1),
+    "empty shard": (["shards", 0, "num_records"], 0),
+    "checksum of a number": (["shards", 0, "crc32c"], 12345678),
+    "checksum of nothing": (["shards", 0, "crc32c"], ""),
+    "checksum of text": (["shards", 0, "crc32c"], "not hexa"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_cannot_be_is_an_error_that_names_the_manifest(folder, name):
+    keys, value = HOSTILE[name]
+    store(folder, change(load(folder), *keys, value=value))
+    with pytest.raises(DataError, match=r"manifest\.json: ") as caught:
+        RecordDataset(folder)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"\xff\xfe",
+        b'{"format": ' + b"[" * 100_000,
+        b'{"version": ' + b"9" * 10_000 + b"}",
+        b'{"version": NaN}',
+        b'{"version": 1, "version": 1}',
+        b'{"version": 1e400}',
+    ],
+)
+def test_what_is_no_json_is_damaged(folder, text):
+    store(folder, text)
+    with pytest.raises(DataError, match=r"manifest\.json: "):
+        RecordDataset(folder)
+
+
+def test_every_truncation_is_an_error(folder):
+    text = (folder / "manifest.json").read_bytes().rstrip()
+    for length in range(len(text)):
+        with pytest.raises(DataError):
+            parse_manifest(text[:length], "manifest.json")
+    assert parse_manifest(text, "manifest.json").num_records == COUNT
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_any_value_anywhere_is_an_error_or_a_data_set(folder, data):
+    manifest = load(folder)
+    place, keys = manifest, []
+    while isinstance(place, (dict, list)) and place:
+        options = list(place) if isinstance(place, dict) else range(len(place))
+        keys.append(data.draw(st.sampled_from(options)))
+        place = place[keys[-1]]
+        if data.draw(st.integers(0, 3)) == 0:
+            break
+    value = data.draw(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+        | st.lists(st.integers(), max_size=3) | st.dictionaries(st.text(max_size=3), st.integers())
+    )  # fmt: skip
+    text = json.dumps(change(manifest, *keys, value=value)).encode()
+    try:
+        parsed = parse_manifest(text, "manifest.json")
+    except DataError:
+        return
+    assert parsed.num_records == COUNT
+    assert parsed.stride_bytes == 13
+
+
+def test_unknown_members_are_ignored(folder):
+    store(folder, {**load(folder), "made_by": "somebody"})
+    assert RecordDataset(folder).num_records == COUNT
+
+
+def test_shards_that_are_not_there_or_not_as_long_are_errors(folder):
+    first = folder / load(folder)["shards"][0]["name"]
+    with open(first, "ab") as file:
+        file.write(b"x")
+    with pytest.raises(DataError, match=r"records-.*cut off or appended to"):
+        RecordDataset(folder)
+    first.unlink()
+    with pytest.raises(NotFoundError, match="records-"):
+        RecordDataset(folder)
+
+
+def test_links_that_lead_out_of_the_folder_are_refused(folder, disk):
+    name = load(folder)["shards"][0]["name"]
+    (folder / name).rename(folder / "other.bin")
+    (folder / name).symlink_to("other.bin")
+    assert RecordDataset(folder).num_records == COUNT
+    (folder / name).unlink()
+    (folder / "other.bin").rename(disk / "outside.bin")
+    (folder / name).symlink_to("../outside.bin")
+    with pytest.raises(DataError, match="leads out of the folder"):
+        RecordDataset(folder)
+
+
+def test_a_manifest_that_is_no_file_is_an_error(folder):
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    with pytest.raises(DataError, match="not a regular file"):
+        RecordDataset(folder)
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+    with pytest.raises(Error, match=r"manifest\.json"):
+        RecordDataset(folder)
+
+
+def test_a_manifest_of_a_terabyte_is_not_read(folder):
+    os.truncate(folder / "manifest.json", 1 << 40)
+    with pytest.raises(DataError, match="more than a manifest has"):
+        RecordDataset(folder)
+
+
+def test_a_manifest_that_may_not_be_read_is_an_error(folder, needs_root, monkeypatch):
+    def forbidden(*_args: object, **_keywords: object):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", forbidden)
+    with pytest.raises(AccessError, match="Permission denied"):
+        read_manifest(str(folder))
+
+
+def test_the_worked_example_of_the_documentation_is_what_is_written(disk, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
+    source, dump, manifest = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(disk)
+    monkeypatch.setattr("secrets.token_hex", lambda count: "5f0c21ab")
+    exec(source, {"np": np, "s3io": torch_s3io})
+    assert (disk / "tiny" / "manifest.json").read_text() == manifest
+    data = bytes.fromhex("".join(line[8:] for line in dump.splitlines()))
+    assert (disk / "tiny" / "records-5f0c21ab-00000.bin").read_bytes() == data

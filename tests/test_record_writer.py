@@ -1,0 +1,331 @@
+"""RecordWriter: what is written comes back through RecordDataset, and old data sets survive."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import threading
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from support import holds_soon, program_command, program_env, random_bytes
+
+from torch_s3io import (
+    _C,
+    ConfigError,
+    Error,
+    FileStore,
+    RecordDataset,
+    RecordWriter,
+    WriteError,
+)
+from torch_s3io.record_writer import stride_for
+
+DTYPES = ["u1", "?", "<i2", ">u2", "<f4", ">f8", "<c8", "f2"]
+STRUCTURES = [
+    [("label", "u1"), ("image", "u1", (3, 4))],
+    [("x", "<f4", 5), ("y", ">i8"), ("z", [("a", "u1"), ("b", "<u2", (2, 2))])],
+]
+
+
+def random_array(dtype, count: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    dtype = np.dtype(dtype)
+    size = count * int(np.prod(shape, dtype=int)) * dtype.itemsize
+    raw = np.frombuffer(bytearray(random_bytes(size, seed)), np.uint8)
+    if dtype.kind == "b":
+        raw &= 1
+    return raw.view(dtype).reshape(count, *shape)
+
+
+def all_records(folder, **options) -> list:
+    return list(RecordDataset(folder, batch_size=7, pool=None, **options))
+
+
+def bytes_of(folder, count: int, record_bytes: int) -> bytes:
+    """The records by the manifest, read with nothing but json and open."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    records = []
+    for shard in manifest["shards"]:
+        data = (folder / shard["name"]).read_bytes()
+        assert len(data) == shard["size_bytes"] == shard["num_records"] * manifest["stride_bytes"]
+        assert f"{_C.crc32c(data):08x}" == shard["crc32c"]
+        rows = np.frombuffer(data, np.uint8).reshape(shard["num_records"], -1)
+        assert not rows[:, record_bytes:].any()
+        records.append(rows[:, :record_bytes].tobytes())
+    assert manifest["num_records"] == count
+    return b"".join(records)
+
+
+@settings(max_examples=60)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    shape=st.lists(st.integers(1, 5), max_size=3).map(tuple),
+    counts=st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any),
+    shard_bytes=st.sampled_from([1, 100, 5000, 1 << 20]),
+    align=st.sampled_from(["auto", None, 64, 512, 4096]),
+    as_tensor=st.booleans(),
+)
+def test_plain_records_come_back(disk, dtype, shape, counts, shard_bytes, align, as_tensor):
+    array = random_array(dtype, sum(counts), shape, 1)
+    with RecordWriter(
+        disk / "set", dtype=dtype, shape=shape, shard_bytes=shard_bytes, align_records=align
+    ) as writer:
+        begin = 0
+        for count in counts:
+            part = array[begin : begin + count]
+            native = part.astype(part.dtype.newbyteorder("="))
+            writer.write(torch.from_numpy(native) if as_tensor else part)
+            begin += count
+        assert writer.num_records == len(array)
+    assert bytes_of(disk / "set", len(array), array[0].nbytes) == array.tobytes()
+    got = torch.cat(all_records(disk / "set")).numpy()
+    assert got.tobytes() == array.astype(array.dtype.newbyteorder("=")).tobytes()
+    assert got.shape == array.shape
+
+
+@settings(max_examples=40)
+@given(
+    dtype=st.sampled_from(STRUCTURES),
+    count=st.integers(1, 100),
+    as_columns=st.booleans(),
+    align=st.sampled_from(["auto", 512]),
+)
+def test_structured_records_come_back(disk, dtype, count, as_columns, align):
+    dtype = np.dtype(dtype)
+    array = random_array(dtype, count, (), 2)
+    columns = {name: array[name] for name in dtype.names if dtype[name].names is None}
+    for name in set(dtype.names) - set(columns):
+        columns |= {f"{name}.{inner}": array[name][inner] for inner in dtype[name].names}
+    with RecordWriter(disk / "set", dtype=dtype, shard_bytes=1000, align_records=align) as writer:
+        writer.write(columns if as_columns else array)
+    assert bytes_of(disk / "set", count, dtype.itemsize) == array.tobytes()
+    for name, column in columns.items():
+        got = torch.cat([batch[name] for batch in all_records(disk / "set")]).numpy()
+        assert got.tobytes() == column.astype(column.dtype.newbyteorder("=")).tobytes()
+
+
+def test_dtypes_that_only_torch_has_come_back(disk):
+    values = torch.randn(100, 6).to(torch.bfloat16)
+    with RecordWriter(disk / "set", dtype=torch.bfloat16, shape=6) as writer:
+        writer.write(values)
+    assert torch.equal(torch.cat(all_records(disk / "set")), values)
+
+
+@pytest.mark.parametrize(
+    ("record_bytes", "stride"),
+    [
+        (114_660, 114_688),
+        (4096, 4096),
+        (4000, 4096),
+        (3976, 3976),
+        (3073, 3073),
+        (500, 512),
+        (8, 8),
+    ],
+)
+def test_auto_pads_to_blocks_where_that_costs_under_three_percent(record_bytes, stride):
+    assert stride_for(record_bytes, "auto") == stride
+
+
+def test_random_reads_of_padded_records_need_no_copy(disk):
+    array = random_array("u1", 300, (114_660,), 3)
+    with RecordWriter(disk / "set", dtype="u1", shape=114_660, shard_bytes=8 << 20) as writer:
+        writer.write(array)
+        assert writer.stride_bytes == 114_688
+    dataset = RecordDataset(disk / "set", direct="require")
+    numbers = [299, 3, 150, 7]
+    np.testing.assert_array_equal(dataset.get_batch(numbers).numpy(), array[numbers])
+    assert dataset.stats()["copied_bytes"] == 0
+
+
+def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
+    with RecordWriter(disk / "set", dtype="f4", shape=(2, 3)) as writer:
+        for wrong in (
+            np.zeros((4, 2, 3)),
+            np.zeros((4, 3, 2), "f4"),
+            np.zeros(6, "f4"),
+            np.float32(3),
+            torch.zeros(4, 2, 3, dtype=torch.float16),
+            torch.zeros(4, 2, 3, device="meta"),
+            {"x": np.zeros((4, 2, 3), "f4")},
+            [[1, 2, 3], [4, 5, 6]],
+            None,
+        ):
+            with pytest.raises(ConfigError):
+                writer.write(wrong)
+        writer.write(torch.ones(3, 4, 2).permute(1, 2, 0))
+    assert torch.equal(torch.cat(all_records(disk / "set")), torch.ones(4, 2, 3))
+    with pytest.raises(ConfigError, match="finished"):
+        writer.write(np.zeros((1, 2, 3), "f4"))
+    structured = [("x", "u1"), ("y", "u1")]
+    with RecordWriter(disk / "set", dtype=structured) as writer:
+        for wrong in (
+            np.zeros(3, "u1"),
+            np.zeros(3, [("x", "u1"), ("z", "u1")]),
+            {"x": np.zeros(3, "u1")},
+            {"x": np.zeros(3, "u1"), "y": np.zeros(4, "u1")},
+            {"x": np.zeros(3, "u1"), "y": np.zeros(3, "i1")},
+        ):
+            with pytest.raises(ConfigError):
+                writer.write(wrong)
+        writer.write(np.zeros(3, structured))
+    for options in ({"shard_bytes": 0}, {"align_records": 3}, {"align_records": "yes"}):
+        with pytest.raises(ConfigError):
+            RecordWriter(disk / "set", dtype="u1", **options)
+
+
+# Old and new ------------------------------------------------------------------------------------
+
+
+def write_set(folder, value: int, **options) -> None:
+    with RecordWriter(folder, dtype="u1", shape=1000, shard_bytes=300_000, **options) as writer:
+        for _ in range(5):
+            writer.write(np.full((200, 1000), value, "u1"))
+
+
+def check_set(folder, value: int) -> None:
+    """The folder holds this data set and nothing else."""
+    for batch in all_records(folder):
+        assert (batch == value).all()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    names = {"manifest.json", *(shard["name"] for shard in manifest["shards"])}
+    assert set(os.listdir(folder)) == names
+
+
+def test_a_new_data_set_takes_the_place_of_the_old_one_and_leaves_other_files(disk):
+    write_set(disk / "set", 1)
+    (disk / "set" / "notes.txt").write_text("mine")
+    (disk / "set" / "records-of-mine.bin").write_text("mine")
+    write_set(disk / "set", 2)
+    for name in ("notes.txt", "records-of-mine.bin"):
+        assert (disk / "set" / name).read_text() == "mine"
+        (disk / "set" / name).unlink()
+    check_set(disk / "set", 2)
+
+
+def test_an_exception_leaves_the_old_data_set(disk):
+    write_set(disk / "set", 1)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+    with contextlib.suppress(KeyError), writer:
+        writer.write(np.zeros((500, 1000), "u1"))
+        raise KeyError
+    check_set(disk / "set", 1)
+    with pytest.raises(ConfigError, match="no records"):
+        RecordWriter(disk / "set", dtype="u1").finish()
+    check_set(disk / "set", 1)
+    RecordWriter(disk / "set", dtype="u1")  # dropped without finishing
+    check_set(disk / "set", 1)
+
+
+def test_two_writers_in_one_folder_are_one_too_many(disk):
+    first = RecordWriter(disk / "set", dtype="u1")
+    with pytest.raises(ConfigError, match="another writer"):
+        RecordWriter(disk / "set", dtype="u1")
+    first.cancel()
+    write_set(disk / "set", 1)
+    check_set(disk / "set", 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_leaves_its_parents_writer_alone(disk):
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+    writer.write(np.ones((500, 1000), "u1"))
+    child = os.fork()
+    if child == 0:
+        try:
+            writer.write(np.ones((1, 1000), "u1"))
+        except ConfigError:
+            writer.cancel()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    writer.finish()
+    check_set(disk / "set", 1)
+
+
+def error_text(call) -> str:
+    """What the error says; nothing if there is none."""
+    try:
+        call()
+    except Error as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("error_number", [errno.ENOSPC, errno.EIO, errno.EACCES])
+def test_a_manifest_that_cannot_be_written_leaves_the_old_data_set(disk, error_number):
+    failed = 0
+    for number in range(6):
+        write_set(disk / "set", 1)
+        writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+        writer.write(np.full((1000, 1000), 2, "u1"))
+        plan = _C.FaultPlan(by_call={number: error_number})
+        writer._manifest_store = FileStore(_faults=plan)
+        text = error_text(writer.finish)
+        failed += bool(text)
+        assert not text or "manifest.json" in text
+        check_set(disk / "set", 1 if text and "in place" not in text else 2)
+        write_set(disk / "set", 1)  # the folder is free again
+        check_set(disk / "set", 1)
+    assert failed >= 4
+
+
+def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
+    for number in range(2):
+        write_set(disk / "set", 1)
+        writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+        full = {0: (errno.ENOSPC, False, False)}
+        plan = _C.FaultPlan(by_number=full, by_call={number: errno.EIO})
+        writer.write(np.full((600, 1000), 2, "u1"))
+        writer._store = FileStore(_faults=plan)
+        with pytest.raises(WriteError):
+            writer.write(np.full((600, 1000), 2, "u1"))
+        check_set(disk / "set", 1)
+        with pytest.raises(ConfigError, match="cancelled"):
+            writer.finish()
+
+
+WRITE_SETS_FOR_EVER = """
+    import sys
+    import numpy as np
+    from torch_s3io import RecordWriter
+
+    number = 1
+    while True:
+        with RecordWriter(sys.argv[1], dtype="u1", shape=1000, shard_bytes=300_000) as writer:
+            for _ in range(5):
+                writer.write(np.full((200, 1000), number % 200, "u1"))
+        if number == 1:
+            print("ready", flush=True)
+        number += 1
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_one_whole_data_set(disk):
+    random = np.random.default_rng(5)
+    for _ in range(5):
+        command = program_command(WRITE_SETS_FOR_EVER, disk / "set")
+        process = subprocess.Popen(command, env=program_env(), stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        threading.Event().wait(random.uniform(0, 0.3))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        batches = all_records(disk / "set")
+        assert sum(len(batch) for batch in batches) == 1000
+        assert len({int(value) for batch in batches for value in batch.unique()}) == 1
+        # The next start removes what is left; the kernel may still be busy with its writes.
+        assert holds_soon(lambda: only_a_data_set_after_a_start(disk / "set"))
+
+
+def only_a_data_set_after_a_start(folder) -> bool:
+    RecordWriter(folder, dtype="u1").cancel()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return len(os.listdir(folder)) == len(manifest["shards"]) + 1

@@ -1,0 +1,80 @@
+"""A folder of records that is being written: who may write, what is left over, what is current."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from . import _C
+from .errors import AccessError, ConfigError, Error, WriteError
+from .manifest import MANIFEST_NAME, Manifest, is_shard_name, read_manifest
+
+JOURNAL_PREFIX = ".s3io-pack-"
+
+
+class RecordFolder:
+    """The right to write a data set into a folder, which one process has at a time.
+
+    The right is a lock on the folder (flock), which ends with its process, however that dies. Where
+    the file system has no such locks, nothing that others left is removed.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            os.makedirs(path, exist_ok=True)
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise AccessError(f"{path}: cannot make or open the folder: {error.strerror}") from None
+        except NotADirectoryError:
+            raise ConfigError(f"{path}: is not a folder") from None
+        except FileExistsError:
+            raise ConfigError(f"{path}: is not a folder") from None
+        except OSError as error:
+            raise WriteError(f"{path}: cannot make the folder: {error.strerror}") from None
+        self.path = os.path.abspath(path)
+        self.has_lock = True
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise ConfigError(
+                f"{path}: another writer is at work in this folder; wait for it, or stop it"
+            ) from None
+        except OSError:
+            self.has_lock = False
+
+    def current(self) -> Manifest | None:
+        """The data set that is there now; None if there is none, or none that can be read."""
+        try:
+            return read_manifest(self.path)
+        except Error:
+            return None
+
+    def tidy(self, keep: frozenset[str] = frozenset()) -> None:
+        """Removes the shards and journals that belong to no data set, and what dead writers left.
+
+        A manifest that cannot be read may belong to any of the shards: then all stay.
+        """
+        if not self.has_lock:
+            return
+        _C.remove_abandoned(self.path)
+        manifest = self.current()
+        if manifest is None and os.path.lexists(os.path.join(self.path, MANIFEST_NAME)):
+            return
+        used = keep | ({shard.name for shard in manifest.shards} if manifest else set())
+        for name in os.listdir(self.path):
+            if (is_shard_name(name) or name.startswith(JOURNAL_PREFIX)) and name not in used:
+                self.remove(name)
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self.path, name))
+
+    def file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1

@@ -1,0 +1,231 @@
+"""Data sets of fixed-size records, written as shards and a manifest."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Literal
+
+from .config import MIB, BufferPoolConfig, EngineKind, FileSystemConfig, check_alignment, check_int
+from .errors import ConfigError
+from .layout import make_layout
+from .manifest import MANIFEST_NAME, Manifest, ShardEntry
+from .record_folder import RecordFolder
+from .record_rows import rows_of
+from .store import FileStore
+from .writer import ObjectWriter
+
+AlignRecords = Literal["auto"] | int | None
+
+# What the padding of "auto" may cost at most, and what it pads to: blocks of any disk, or of most.
+MOST_PADDING = 0.03
+_BLOCKS = (4096, 512)
+
+WRITE_CONFIG = FileSystemConfig(buffer_pool=BufferPoolConfig(capacity=2, buffer_size=8 * MIB))
+
+
+def stride_for(record_bytes: int, align_records: AlignRecords) -> int:
+    """From one record's start to the next one's; see RecordWriter."""
+    if align_records is None:
+        return record_bytes
+    if align_records == "auto":
+        for block in _BLOCKS:
+            stride = -(-record_bytes // block) * block
+            if stride - record_bytes < MOST_PADDING * record_bytes:
+                return stride
+        return record_bytes
+    check_alignment("align_records", align_records)
+    return -(-record_bytes // align_records) * align_records
+
+
+def shard_name(generation: str, number: int) -> str:
+    return f"records-{generation}-{number:05d}.bin"
+
+
+class RecordWriter:
+    """Writes a data set of fixed-size records into a folder: shards and a manifest.
+
+    ``RecordDataset(folder)`` reads it with no other argument. A context manager::
+
+        with RecordWriter("train", dtype=np.float32, shape=(3, 32, 32)) as writer:
+            for images in batches:  # float32 [B, 3, 32, 32]
+                writer.write(images)
+        dataset = RecordDataset("train", batch_size=64)
+
+    Leaving the block finishes the data set; an exception cancels it. Shards and manifest appear
+    whole, the manifest last: until then, and after a cancelled, failed or killed writer, the folder
+    holds the old data set, or none. The new one then takes its place; other files in the folder are
+    left alone. One process writes into a folder at a time. ``docs/format.md`` has the format.
+
+    Args:
+        folder: Made if it is not there.
+        dtype: Of the records: a numpy dtype, plain or structured, or a torch dtype.
+        shape: Shape of one record of a plain dtype.
+        shard_bytes: Size of a shard, in bytes; at least one record goes into each.
+        align_records: Records begin at multiples of this, in bytes, with zeros in between: direct
+            reads of single records then need no copy. ``"auto"``: 4096, or else 512, where that
+            costs under 3 %; None: one record after the other.
+        config: How the files are written; checksums are computed in any case. None: directly where
+            possible, from two buffers of 8 MiB.
+        engine: As for FileStore.
+
+    Raises:
+        ConfigError: Arguments that cannot work; another writer is at work in the folder.
+        AccessError, NoSpaceError, WriteError: As for ``FileStore.put``.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        dtype: Any,
+        shape: int | Sequence[int] = (),
+        shard_bytes: int = 256 * MIB,
+        align_records: AlignRecords = "auto",
+        config: FileSystemConfig | None = None,
+        engine: EngineKind = "auto",
+    ) -> None:
+        check_int("shard_bytes", shard_bytes, 1)
+        self._layout = make_layout(dtype, shape)
+        self._stride = stride_for(self._layout.record_bytes, align_records)
+        self._per_shard = max(1, shard_bytes // self._stride)
+        config = replace(config or WRITE_CONFIG, checksum_writes=True)
+        self._store = FileStore(config, engine=engine)
+        self._manifest_store = self._store
+        self._generation = secrets.token_hex(4)
+        self._shards: list[ShardEntry] = []
+        self._shard: ObjectWriter | None = None
+        self._in_shard = 0  # records
+        self._is_open = True
+        self._owner = os.getpid()
+        self._folder = RecordFolder(os.fsdecode(folder))
+        self._folder.tidy()
+
+    @property
+    def num_records(self) -> int:
+        """Records written so far."""
+        return sum(shard.num_records for shard in self._shards) + self._in_shard
+
+    @property
+    def stride_bytes(self) -> int:
+        """From one record's start to the next one's, in bytes."""
+        return self._stride
+
+    def write(self, records: Any) -> None:
+        """Appends a batch of records.
+
+        Args:
+            records: A tensor or array ``[B, *shape]`` of the plain dtype; for a structured one an
+                array ``[B]`` of it, or a dict ``{field: tensor or array [B, ...]}``, nested fields
+                by their dotted names. Dtypes are not converted, byte orders are.
+        """
+        self._check_open()
+        rows, count = rows_of(records, self._layout)
+        self.write_rows(rows, count)
+
+    def write_rows(self, rows: memoryview, count: int) -> None:
+        """Appends ``count`` records as their bytes, one after the other."""
+        self._check_open()
+        try:
+            self._append(rows, count)
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _append(self, rows: memoryview, count: int) -> None:
+        size = self._layout.record_bytes
+        begin = 0
+        while begin < count:
+            if self._shard is None:
+                name = shard_name(self._generation, len(self._shards))
+                self._shard = self._store.writer(self._folder.file(name))
+            end = min(count, begin + self._per_shard - self._in_shard)
+            part = rows[begin * size : end * size]
+            if self._stride == size:
+                self._shard.write(part)
+            else:
+                self._shard.write_rows(part, size, self._stride)
+            self._in_shard += end - begin
+            begin = end
+            if self._in_shard == self._per_shard:
+                self._finish_shard()
+
+    def _finish_shard(self) -> None:
+        assert self._shard is not None
+        written = self._shard.finish()
+        assert written.crc32c is not None
+        name = os.path.basename(self._shard.path)
+        self._shards.append(ShardEntry(name, self._in_shard, written.size_bytes, written.crc32c))
+        self._shard, self._in_shard = None, 0
+
+    def finish(self) -> Manifest:
+        """Completes the data set, which takes the place of the old one.
+
+        Raises:
+            ConfigError: There are no records.
+        """
+        self._check_open()
+        if self.num_records == 0:
+            self.cancel()
+            raise ConfigError(f"{self._folder.path}: no records were written")
+        try:
+            if self._shard is not None:
+                self._finish_shard()
+            manifest = self._manifest()
+            self._manifest_store.put(self._folder.file(MANIFEST_NAME), manifest.to_json())
+        except BaseException:
+            self.cancel()
+            raise
+        self._is_open = False
+        self._folder.tidy()  # the old shards
+        self._folder.close()
+        return manifest
+
+    def _manifest(self) -> Manifest:
+        layout = self._layout
+        return Manifest(layout.fields, layout.record_bytes, self._stride, tuple(self._shards))
+
+    def cancel(self) -> None:
+        """Removes what was written; the old data set stays. Does nothing after ``finish``."""
+        if not self._is_open or self._owner != os.getpid():
+            return
+        self._is_open = False
+        if self._shard is not None:
+            self._shard.cancel()
+            self._folder.remove(os.path.basename(self._shard.path))  # if only its sync failed
+        if self._folder.current() == self._manifest():
+            self._folder.tidy()  # it is in place, although the last step after that failed
+        else:
+            for shard in self._shards:
+                self._folder.remove(shard.name)
+        self._folder.close()
+
+    def _check_open(self) -> None:
+        if self._owner != os.getpid():
+            raise ConfigError(f"{self._folder.path}: this writer belongs to the parent process")
+        if not self._is_open:
+            raise ConfigError(f"{self._folder.path}: this writer is finished or cancelled")
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.cancel()
+        elif self._is_open:
+            self.finish()
+
+    def __del__(self) -> None:
+        if getattr(self, "_folder", None) is not None:
+            self.cancel()
+
+    def __repr__(self) -> str:
+        return f"RecordWriter({self._folder.path!r}, {self.num_records} records)"
