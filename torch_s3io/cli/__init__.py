@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..errors import Error
 
-COMMANDS = ("doctor", "bench")
+COMMANDS = ("doctor", "bench", "pack", "verify", "info")
 
 _EPILOG = """\
 examples:
   %(prog)s doctor /data                 what this machine offers, and what to change
   %(prog)s bench resnet50               epochs of an emulated training loop
+  %(prog)s pack images/ -o packed       files as shards of records; verify, info: what is in them
   %(prog)s COMMAND --help               what a command does, with examples
 """
 

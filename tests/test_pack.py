@@ -1,0 +1,222 @@
+"""pack, verify and info: what is packed comes back, also after a kill; damage is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from support import holds_soon, program_env, random_bytes
+
+from torch_s3io import RecordDataset
+from torch_s3io.cli import main
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "torch_s3io", *map(str, arguments)]
+
+
+def pack(*arguments: object) -> None:
+    assert main(["pack", *map(str, arguments)]) == 0
+
+
+def everything(folder, name: str | None = None) -> np.ndarray:
+    dataset = RecordDataset(folder, batch_size=100, pool=None)
+    return torch.cat([batch if name is None else batch[name] for batch in dataset]).numpy()
+
+
+def check_clean(folder) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    names = {"manifest.json", *(shard["name"] for shard in manifest["shards"])}
+    assert set(os.listdir(folder)) == names
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_arrays_come_back_whatever_the_shards(disk, processes, capsys):
+    arrays = [
+        np.frombuffer(random_bytes(n * 3000, n), ">u2").reshape(n, 50, 30) for n in (7, 1, 300)
+    ]
+    for number, array in enumerate(arrays):
+        np.save(disk / f"{number}.npy", array)
+    pack(disk / "*.npy", "-o", disk / "out", "--shard-mb", 0.1, "--processes", processes)
+    assert "308 records of 3000 bytes" in capsys.readouterr().out
+    np.testing.assert_array_equal(everything(disk / "out"), np.concatenate(arrays))
+    manifest = json.loads((disk / "out" / "manifest.json").read_text())
+    assert len(manifest["shards"]) > 5
+    assert manifest["fields"][0]["byte_order"] == "big"
+    check_clean(disk / "out")
+
+
+def test_a_folder_of_equal_files_is_a_record_each_in_the_order_of_names(disk):
+    (disk / "in" / "b").mkdir(parents=True)
+    contents = {}
+    for number in (3, 1, 2):
+        for name in (f"{number}.raw", f"b/{number}.raw"):
+            contents[name] = random_bytes(5000, len(contents))
+            (disk / "in" / name).write_bytes(contents[name])
+    (disk / "in" / ".hidden").write_bytes(b"no record")
+    pack(disk / "in", "-o", disk / "out", "--align", "4096")
+    expected = b"".join(contents[name] for name in sorted(contents))
+    assert everything(disk / "out").tobytes() == expected
+    (disk / "in" / "4.raw").write_bytes(b"shorter")
+    assert main(["pack", str(disk / "in"), "-o", str(disk / "out")]) == 1
+    assert everything(disk / "out").tobytes() == expected
+
+
+def test_cifar10_is_known_by_its_names(disk, monkeypatch):
+    data = random_bytes(3073 * 200)
+    for number in (1, 2):
+        part = data[3073 * 100 * (number - 1) : 3073 * 100 * number]
+        (disk / f"data_batch_{number}.bin").write_bytes(part)
+    monkeypatch.chdir(disk)  # relative names and patterns
+    pack("data_batch_*.bin", "-o", "out")
+    rows = np.frombuffer(data, np.uint8).reshape(200, 3073)
+    np.testing.assert_array_equal(everything(disk / "out", "label"), rows[:, 0])
+    np.testing.assert_array_equal(
+        everything(disk / "out", "image"), rows[:, 1:].reshape(200, 3, 32, 32)
+    )
+
+
+@pytest.mark.parametrize("stride", [None, 16, 40])
+def test_tokens_become_windows(disk, stride):
+    tokens = np.frombuffer(random_bytes(20_002), np.uint16)
+    tokens.tofile(disk / "corpus.bin")
+    options = [] if stride is None else ["--stride", stride]
+    pack(disk / "corpus.bin", "-o", disk / "out", "--format", "tokens", "--window", 33, *options)
+    windows = np.lib.stride_tricks.sliding_window_view(tokens, 33)[:: stride or 33]
+    np.testing.assert_array_equal(everything(disk / "out"), windows)
+
+
+def test_raw_records_have_the_layout_that_is_given(disk):
+    values = np.frombuffer(random_bytes(4 * 6 * 50), "<i4").reshape(50, 2, 3)
+    (disk / "raw").write_bytes(b"header!!" + values.tobytes())
+    layout = ["--format", "records", "--dtype", "int32", "--shape", "2,3", "--header-bytes", 8]
+    pack(disk / "raw", "-o", disk / "out", *layout)
+    np.testing.assert_array_equal(everything(disk / "out"), values)
+
+
+def test_what_cannot_be_packed_is_one_line_and_status_1(disk, capsys):
+    (disk / "x.bin").write_bytes(bytes(1000))
+    (disk / "empty").mkdir()
+    for arguments in (
+        [disk / "x.bin"],
+        [disk / "missing.npy"],
+        [disk / "empty"],
+        [disk / "x.bin", "--format", "npy"],
+        [disk / "x.bin", "--format", "cifar10"],
+        [disk / "x.bin", "--format", "tokens"],
+        [disk / "x.bin", "--format", "records"],
+        [disk / "x.bin", "--format", "records", "--dtype", "f4", "--shape", 7],
+        [disk / "x.bin", "--format", "files", "--processes", 0],
+        [disk / "x.bin", "--format", "files", "--align", 3],
+    ):
+        assert main([*map(str, ["pack", *arguments, "-o", disk / "out"])]) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.count("\n") == 1
+    assert not (disk / "out" / "manifest.json").exists()
+    with pytest.raises(SystemExit) as ended:
+        main(["pack", "x", "-o", "y", "--shape", "3,a"])
+    assert ended.value.code == 2
+
+
+@pytest.mark.slow
+def test_a_killed_pack_goes_on_where_it_was(disk, capsys):
+    array = np.frombuffer(random_bytes(40_000_000), np.uint8).reshape(-1, 10_000)
+    np.save(disk / "x.npy", array)
+    arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mb", 1, "--processes", 2]
+    process = subprocess.Popen(command(*arguments), env=program_env(), stdout=subprocess.PIPE)
+    finished = lambda: sum(  # noqa: E731
+        name.startswith("records-") for name in os.listdir(disk / "out")
+    )
+    assert holds_soon(lambda: (disk / "out").exists() and finished() >= 5)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (disk / "out" / "manifest.json").exists()
+    journal = next(path for path in (disk / "out").iterdir() if path.name.startswith(".s3io-pack"))
+    kept = [json.loads(line)["name"] for line in journal.read_text().splitlines()]
+    assert kept
+    times = {name: (disk / "out" / name).stat().st_mtime_ns for name in kept}
+    with open(journal, "a") as file:  # torn, and hostile
+        file.write(
+            '{"name": "../x.npy", "num_records": 1, "size_bytes": 1, "crc32c": "00000000"}\n'
+        )
+        file.write('{"name": "records-')
+    damaged = disk / "out" / kept[0]
+    content = bytearray(damaged.read_bytes())
+    content[1000] ^= 1
+    damaged.write_bytes(content)
+    # The dead processes' lock is gone when the kernel is done with their writes.
+    assert holds_soon(lambda: main([*map(str, arguments)]) == 0)
+    assert f"{len(kept) - 1} shard(s) were there" in capsys.readouterr().out or len(kept) == 1
+    for name in kept[1:]:
+        assert (disk / "out" / name).stat().st_mtime_ns == times[name]
+    np.testing.assert_array_equal(everything(disk / "out"), array)
+    check_clean(disk / "out")
+    assert (disk / "x.npy").exists()
+
+
+def test_sources_that_changed_are_packed_anew(disk):
+    np.save(disk / "x.npy", np.zeros((50, 100), "u1"))
+    pack(disk / "x.npy", "-o", disk / "out")
+    np.save(disk / "x.npy", np.ones((60, 100), "u1"))
+    pack(disk / "x.npy", "-o", disk / "out")
+    assert everything(disk / "out").sum() == 6000
+    check_clean(disk / "out")
+
+
+def test_verify_finds_damage_and_says_where(disk, capsys):
+    np.save(disk / "x.npy", np.arange(10_000, dtype="i4").reshape(100, 100))
+    pack(disk / "x.npy", "-o", disk / "out", "--shard-mb", 0.01)
+    capsys.readouterr()
+    assert main(["verify", str(disk / "out")]) == 0
+    assert "all as they were written" in capsys.readouterr().out
+    shards = [
+        shard["name"] for shard in json.loads((disk / "out/manifest.json").read_text())["shards"]
+    ]
+    first, second, third = (disk / "out" / name for name in shards[:3])
+    content = bytearray(first.read_bytes())
+    content[-1] ^= 0x80
+    first.write_bytes(content)
+    with open(second, "ab") as file:
+        file.write(b"x")
+    third.unlink()
+    assert main(["verify", str(disk / "out")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith(f"{first}: DAMAGED: its checksum is")
+    assert lines[1].startswith(f"{second}: DAMAGED: has ")
+    assert lines[2].startswith(f"UNREADABLE: {third}: ")
+    assert "3 of them damaged or missing" in lines[3]
+
+
+def test_verify_of_a_single_file_uses_what_it_keeps(disk, capsys):
+    np.save(disk / "x.npy", np.zeros((4, 4), "u1"))
+    assert main(["verify", str(disk / "x.npy")]) == 1
+    assert "keeps no checksum" in capsys.readouterr().err
+    pack(disk / "x.npy", "-o", disk / "out")
+    assert main(["verify", str(disk / "out" / "manifest.json")]) == 0
+    text = (disk / "out" / "manifest.json").read_text()
+    (disk / "out" / "manifest.json").write_text(text.replace("uint8", "uint9"))
+    capsys.readouterr()
+    assert main(["verify", str(disk / "out" / "manifest.json")]) == 1
+    assert "DAMAGED" in capsys.readouterr().out
+
+
+def test_info_prints_layout_and_counts(disk, capsys):
+    (disk / "data_batch_1.bin").write_bytes(random_bytes(3073 * 10))
+    pack(disk / "data_batch_1.bin", "-o", disk / "out")
+    capsys.readouterr()
+    assert main(["info", str(disk / "out")]) == 0
+    text = capsys.readouterr().out
+    for part in ("records      10", "3073 bytes", "label: uint8 []", "image: uint8 [3, 32, 32]"):
+        assert part in text
+    assert main(["info", "--json", str(disk / "out")]) == 0
+    assert json.loads(capsys.readouterr().out)["num_records"] == 10
+    assert main(["info", str(disk)]) == 1
+    assert "no manifest" in capsys.readouterr().err

@@ -1,0 +1,50 @@
+"""``info``: layout and counts of a data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import Any
+
+from ..manifest import Manifest, read_manifest
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "info",
+        help="layout and counts of a data set",
+        description="Prints what the manifest of a folder of records says.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="of a RecordWriter, or of pack")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    manifest = read_manifest(args.folder)
+    print(_as_json(manifest) if args.json else _as_text(args.folder, manifest))
+    return 0
+
+
+def _as_json(manifest: Manifest) -> str:
+    return json.dumps(json.loads(manifest.to_json()), indent=1)
+
+
+def _as_text(folder: str, manifest: Manifest) -> str:
+    total = sum(shard.size_bytes for shard in manifest.shards)
+    padding = manifest.stride_bytes - manifest.record_bytes
+    lines = [
+        os.path.abspath(folder),
+        f"  records      {manifest.num_records}",
+        f"  record       {manifest.record_bytes} bytes, and {padding} of padding",
+        f"  shards       {len(manifest.shards)}, {total / 1e9:.3f} GB",
+        "  fields",
+    ]
+    for field in manifest.fields:
+        order = ", big-endian" if field.swap_bytes else ""
+        where = f"bytes {field.offset} and on" if field.name else "the whole record"
+        lines.append(
+            f"    {field.name or '(record)'}: {field.stored} {list(field.shape)}{order}, {where}"
+        )
+    return "\n".join(lines)

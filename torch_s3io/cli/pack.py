@@ -1,0 +1,120 @@
+"""``pack``: existing files as shards of records with a manifest."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
+
+from ..config import MIB
+from ..errors import ConfigError
+from ..pack_run import run_pack
+from ..packing import PackFormat, PackJob, find_sources
+
+_EPILOG = """\
+examples:
+  %(prog)s train.npy --output train                          records along the first axis
+  %(prog)s images/ --output images-packed                    every file of the folder is a record
+  %(prog)s cifar-10-batches-bin/data_batch_*.bin -o cifar    label and image
+  %(prog)s corpus.bin --format tokens --window 1025 -o corpus
+  %(prog)s raw/*.bin --format records --dtype float32 --shape 3,32,32 -o records
+
+A pack that was killed goes on when the same command is given again: shards that are finished are
+read and compared with their checksums, not written again.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "pack",
+        help="existing files as shards of records with a manifest",
+        description="Packs .npy arrays, folders of equal-size files, CIFAR-10 binaries, token "
+        "files or raw records into shards that RecordDataset(FOLDER) opens with no other argument.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("sources", nargs="+", metavar="SOURCE", help="files, patterns, or folders of files")
+    add("-o", "--output", required=True, metavar="FOLDER", help="made if it is not there")
+    add("--format", choices=get_args(PackFormat), default="auto",
+        help="what the sources are (default: by name and kind)")  # fmt: skip
+    add("--dtype", help="of the records or tokens, a numpy dtype (tokens: uint16)")
+    add("--shape", type=_shape, default=(), metavar="N,N", help="of one record")
+    add("--header-bytes", type=int, default=0, metavar="N",
+        help="to skip in every file (records, files)")  # fmt: skip
+    add("--window", type=int, metavar="N", help="tokens of a record")
+    add("--stride", type=int, metavar="N",
+        help="tokens from one window's start to the next one's (default: the window)")  # fmt: skip
+    add("--shard-mb", type=float, default=256, metavar="MB",
+        help="size of a shard, in MiB (default: %(default)s)")  # fmt: skip
+    add("--align", type=_align, default="auto", metavar="auto|none|BYTES",
+        help="where records begin: 'auto' pads to blocks where that costs under 3 %%")  # fmt: skip
+    add("--processes", type=int, default=min(4, len(os.sched_getaffinity(0))), metavar="N",
+        help="that pack shards at the same time (default: %(default)s)")  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.processes < 1 or not args.shard_mb > 0 or args.header_bytes < 0:
+        raise ConfigError("--processes and --shard-mb must be above 0, --header-bytes at least 0")
+    sources = find_sources(
+        args.sources,
+        format=args.format,
+        dtype=args.dtype,
+        shape=args.shape,
+        header_bytes=args.header_bytes,
+        window=args.window,
+        stride=args.stride,
+    )
+    folder = os.path.abspath(args.output)
+    job = PackJob.of(sources, folder, max(1, int(args.shard_mb * MIB)), args.align)
+    start = time.monotonic()
+    with _bar(job.total_bytes) as on_bytes:
+        packed = run_pack(job, args.processes, on_bytes)
+    elapsed_s = time.monotonic() - start
+    manifest = packed.manifest
+    padding = job.stride_bytes - manifest.record_bytes
+    print(
+        f"{args.output}: {manifest.num_records} records of {manifest.record_bytes} bytes"
+        f"{f' (and {padding} of padding)' if padding else ''} in {len(manifest.shards)} shard(s), "
+        f"packed as {sources.format}"
+    )
+    resumed = f", {packed.resumed_shards} shard(s) were there" if packed.resumed_shards else ""
+    rate = job.total_bytes / 1e9 / max(elapsed_s, 1e-9)
+    print(f"{job.total_bytes / 1e9:.3f} GB in {elapsed_s:.1f} s, {rate:.2f} GB/s{resumed}")
+    return 0
+
+
+@contextlib.contextmanager
+def _bar(total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, where tqdm is installed."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    try:
+        from tqdm import tqdm  # type: ignore[import-untyped]
+    except ImportError:
+        yield lambda count: None
+        return
+    with tqdm(total=total_bytes, desc="packing", unit="B", unit_scale=True, leave=False) as bar:
+        yield lambda count: None if count == 0 else bar.update(count)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(extent) for extent in text.replace("x", ",").split(",") if extent)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape such as 3,32,32") from None
+
+
+def _align(text: str) -> int | str | None:
+    if text in ("auto", "none"):
+        return text if text == "auto" else None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 'auto', 'none' or bytes") from None
