@@ -73,6 +73,11 @@ def check(name: str, contestant: peers.Contestant, workload: peers.Workload, hea
 
 def epoch(contestant: peers.Contestant, warm: bool) -> common.Sample:
     (data.bring_into_cache if warm else data.drop_from_cache)(list(contestant.files))
+    shares = [common.cached_share(path) for path in contestant.files if path.stat().st_size]
+    if not warm and sum(shares) > 0.01 * len(shares):
+        raise RuntimeError(
+            f"{contestant.files[0].parent} stays in the page cache: mapped, or in use"
+        )
 
     def work() -> tuple[int, float]:
         start = time.perf_counter()

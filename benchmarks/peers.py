@@ -141,8 +141,10 @@ def _same(batch: Any) -> Any:
     return batch
 
 
-def _torch_loader(dataset: Dataset[torch.Tensor], workload: Workload, workers: int) -> Any:
-    options: dict[str, Any] = {"persistent_workers": True} if workers else {}
+def _torch_loader(
+    dataset: Dataset[torch.Tensor], workload: Workload, workers: int, persistent: bool = True
+) -> Any:
+    options: dict[str, Any] = {"persistent_workers": persistent} if workers else {}
     return DataLoader(
         dataset,
         batch_size=workload.batch_size,
@@ -170,10 +172,6 @@ def preads(workload: Workload, folder: Path, workers: int) -> Contestant:
     return Contestant(_torch_loader(PreadDataset(workload), workload, workers), workload.paths)
 
 
-def memmap(workload: Workload, folder: Path, workers: int) -> Contestant:
-    return Contestant(_torch_loader(MemmapDataset(workload), workload, workers), workload.paths)
-
-
 class Epochs:
     """Anew from a function for every epoch."""
 
@@ -182,6 +180,15 @@ class Epochs:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return self._make()
+
+
+def memmap(workload: Workload, folder: Path, workers: int) -> Contestant:
+    """Mapped anew for every epoch: what is mapped cannot be dropped from the page cache."""
+
+    def epoch() -> Iterator[torch.Tensor]:
+        yield from _torch_loader(MemmapDataset(workload), workload, workers, persistent=False)
+
+    return Contestant(Epochs(epoch), workload.paths)
 
 
 def _numbers_of_batches(workload: Workload) -> BatchSampler:
@@ -272,8 +279,13 @@ def s3dlio(workload: Workload, folder: Path) -> Contestant:
         raise Left("it loads whole files, so a record must be a file")
     from s3dlio.torch import ObjectStoreIterableDataset
 
+    links = (folder / f"s3dlio-{workload.name()}").absolute()  # it reads all of a folder
+    shutil.rmtree(links, ignore_errors=True)
+    links.mkdir(parents=True)
+    for path in workload.paths:
+        os.link(path, links / path.name)
     dataset = ObjectStoreIterableDataset.from_prefix(
-        f"file://{workload.paths[0].parent}/",
+        f"file://{links}/",
         prefetch=2 * THREADS,
         num_workers=THREADS,
         shuffle=workload.shuffled,
@@ -354,11 +366,14 @@ def litdata(workload: Workload, folder: Path) -> Contestant:
                 writer[number] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
             writer.done()
             writer.merge()
-    dataset = library.StreamingDataset(str(target), shuffle=workload.shuffled, drop_last=False)
-    loader = library.StreamingDataLoader(
-        dataset, batch_size=workload.batch_size, num_workers=WORKERS, persistent_workers=True
-    )
-    return Contestant(loader, _files_in(target))
+
+    def epoch() -> Iterator[torch.Tensor]:  # its workers map chunks as long as they live
+        dataset = library.StreamingDataset(str(target), shuffle=workload.shuffled, drop_last=False)
+        yield from library.StreamingDataLoader(
+            dataset, batch_size=workload.batch_size, num_workers=WORKERS
+        )
+
+    return Contestant(Epochs(epoch), _files_in(target))
 
 
 def mosaicml_streaming(workload: Workload, folder: Path) -> Contestant:

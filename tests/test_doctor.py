@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -253,3 +254,16 @@ def test_sizes_are_written_as_people_read_them():
     assert [in_bytes(n) for n in (512, 4096, 1 << 20, 3 << 29)] == [
         "512 B", "4 KiB", "1 MiB", "1.5 GiB"
     ]  # fmt: skip
+
+
+def test_what_doctor_takes_for_the_defaults_are_the_defaults():
+    default = inspect.signature(torch_s3io.RecordDataset).parameters["depth"].default
+    assert default == storage.DATASET_DEPTH
+
+
+@pytest.mark.needs_cuda
+def test_with_a_gpu_a_buffer_is_page_locked_in_place():
+    finding = devices.cuda()
+    assert finding.status == "ok"
+    assert finding.data["pins_in_place"] is True
+    assert finding.data["devices"]
