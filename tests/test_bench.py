@@ -25,6 +25,7 @@ from torch_s3io.bench.sources import Source
 SMALL = {
     "cosmoflow": ["data.files=6", "data.record_bytes=28281", "compute_s_per_step=0.001"],
     "files-8mib": ["data.files=6", "data.record_bytes=1100000", "storage.pool.capacity=14"],
+    "records-4k-random": ["data.files=2", "data.records_per_file=640"],
     "resnet50": ["data.files=2", "data.records_per_file=90", "data.record_bytes=1147",
                  "loader.batch_size=40", "compute_s_per_step=0.001"],
     "unet3d": ["data.files=9", "data.record_bytes=1466006", "loader.batch_size=2",
@@ -337,3 +338,23 @@ def test_fio_makes_the_requests_that_the_configuration_makes():
     assert (seed_metrics.fio_block(files), seed_metrics.fio_depth(files)) == (256 << 10, 96)
     records = load("resnet50", ["storage.depth=16"])
     assert (seed_metrics.fio_block(records), seed_metrics.fio_depth(records)) == (1 << 20, 16)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("shuffle", [True, "block"])
+def test_records_can_be_shuffled_anew_every_epoch(disk, workers, shuffle, monkeypatch):
+    monkeypatch.setenv("RANK", "1")  # a benchmark reads all, whatever launched it
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = BenchConfig(
+        data=DataConfig(folder=str(disk), files=3, records_per_file=200, record_bytes=1000),
+        loader=LoaderConfig(batch_size=7, shuffle=shuffle, seed=4, workers=workers),
+    )
+    runner.make_data(config)
+    stored = b"".join(path.read_bytes() for path in data.paths_of(config.data))
+    numbers = {stored[i * 1000 : i * 1000 + 1000]: i for i in range(600)}
+    source = Source(config)
+    orders = [[numbers[r.numpy().tobytes()] for b in source for r in b] for _ in range(2)]
+    del source
+    assert all(sorted(order) == list(range(600)) for order in orders)
+    assert orders[0] != orders[1]
+    assert orders[0] != list(range(600))

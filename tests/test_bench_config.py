@@ -12,7 +12,7 @@ from torch_s3io.bench.config import BenchConfig, DataConfig
 from torch_s3io.bench.load import load, shipped_names, shipped_text
 from torch_s3io.bench.parse import from_mapping, to_mapping
 
-NAMES = ["cosmoflow", "files-8mib", "resnet50", "unet3d"]
+NAMES = ["cosmoflow", "files-8mib", "records-4k-random", "resnet50", "unet3d"]
 
 
 def parse(text: str) -> BenchConfig:
@@ -99,7 +99,6 @@ def test_what_cannot_work_is_refused_by_the_name_of_its_key(text, message):
     [
         ("storage: {range_engine: {chunk_size: 4096}}", "storage.range_engine"),
         ("loader: {concurrent_files: 4}", "loader.concurrent_files"),
-        ("loader: {shuffle: true}", "loader.shuffle"),
         ("loader: {reader: files}\nstorage: {depth: 8}", "storage.depth"),
         ("loader: {reader: files, shuffle: block}", "loader.shuffle"),
         ("loader: {reader: files}\ndata: {records_per_file: 2}", "records_per_file"),

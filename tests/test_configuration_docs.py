@@ -17,6 +17,7 @@ from torch_s3io import (
     DevicePrefetcher,
     FileStore,
     FileSystemConfig,
+    Mix,
     RangeEngineConfig,
     RecordDataset,
 )
@@ -29,6 +30,7 @@ REQUIRED, BELOW = "required", "see below"
 
 CLASSES = {
     "RecordDataset": RecordDataset,
+    "Mix, Zip": Mix,
     "DataLoader": DataLoader,
     "DevicePrefetcher": DevicePrefetcher,
     "FileStore": FileStore,
@@ -50,8 +52,17 @@ def tables() -> dict[str, list[list[str]]]:
         if line.startswith("#"):
             heading = line.lstrip("# ")
         elif line.startswith("| `"):
-            rows.setdefault(heading, []).append([cell.strip() for cell in line.split("|")[1:-1]])
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            rows.setdefault(heading, []).extend(_one_each(cells))
     return rows
+
+
+def _one_each(cells: list[str]) -> list[list[str]]:
+    """A row that says "`rank`, `world_size`" is a row for each."""
+    names, defaults = (cell.split(", ") for cell in cells[:2])
+    if len(names) == 1 or len(names) != len(defaults):
+        return [cells]
+    return [[name, default, *cells[2:]] for name, default in zip(names, defaults, strict=True)]
 
 
 def options_of(kind: type) -> dict[str, str]:

@@ -186,7 +186,6 @@ class BenchConfig:
                 )
         else:
             others = {
-                "loader.shuffle": self.loader.shuffle is not False,
                 "storage.range_engine": self.storage.range_engine != default_storage.range_engine,
                 "loader.concurrent_files": (
                     self.loader.concurrent_files != default_loader.concurrent_files

@@ -58,21 +58,21 @@ class Source:
 
 def record_dataset(config: BenchConfig) -> RecordDataset:
     loader, storage, data = config.loader, config.storage, config.data
-    order: dict[str, Any] = (
-        {"shuffle": loader.shuffle, "seed": loader.seed} if loader.shuffle else {}
-    )
     return RecordDataset(
         [str(path) for path in paths_of(data)],
         dtype=np.uint8,
         shape=(data.record_bytes,),
         batch_size=loader.batch_size,
+        shuffle=loader.shuffle,
+        seed=loader.seed,
+        rank=0,
+        world_size=1,
         drop_last=loader.drop_last,
         direct=storage.direct_io,
         engine=storage.engine,
         pool=storage.pool,
         depth=storage.depth,
         transform=torch.clone if loader.copy_batches else None,
-        **order,
     )
 
 
