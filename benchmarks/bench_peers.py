@@ -166,7 +166,8 @@ def _note(left: dict[str, str]) -> str:
         f"Whole epochs, after one that checked the records; {peers.THREADS} threads or "
         f"{peers.WORKERS} workers. tf.data and WebDataset shuffle within buffers of "
         f"{peers.SHUFFLE_BUFFER} records, the others all of them. RecordDataset reads with "
-        f"O_DIRECT where the cache is cold. {listed}."
+        "O_DIRECT where the cache is cold. The set fits into memory, so what readahead brings "
+        f"for the others stays there. {listed}."
     )
     reasons = "".join(f"\n- not here: {name}: {reason}" for name, reason in left.items())
     return text + ("\n" + reasons if reasons else "")

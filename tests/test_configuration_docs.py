@@ -20,6 +20,7 @@ from torch_s3io import (
     Mix,
     RangeEngineConfig,
     RecordDataset,
+    RecordWriter,
 )
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
 from torch_s3io.bench.result import METRICS
@@ -34,6 +35,7 @@ CLASSES = {
     "DataLoader": DataLoader,
     "DevicePrefetcher": DevicePrefetcher,
     "FileStore": FileStore,
+    "RecordWriter": RecordWriter,
     "FileSystemConfig": FileSystemConfig,
     "RangeEngineConfig": RangeEngineConfig,
     "BufferPoolConfig": BufferPoolConfig,

@@ -194,6 +194,23 @@ def test_the_best_is_the_smallest_that_is_nearly_the_fastest():
     assert storage.best_of(speeds[:1]) is speeds[0]
 
 
+@pytest.mark.parametrize(
+    ("fast_depth", "factor", "status"), [(8, 2.0, "costs"), (8, 1.1, "ok"), (32, 2.0, "ok")]
+)
+def test_a_depth_that_is_faster_than_the_default_is_named(
+    fast_depth, factor, status, tmp_path, monkeypatch
+):
+    def measure(file, block, depth, seconds, **options):
+        return speed(block, depth, factor if depth == fast_depth else 1.0)
+
+    monkeypatch.setattr(storage, "measure", measure)
+    speeds = [measure(None, 1 << 20, depth, 0) for depth in (1, 8, 32)]
+    (finding,) = storage._against_defaults(tmp_path, speeds, True, lambda text: None)
+    assert finding.status == status
+    assert finding.fix == ("RecordDataset(..., depth=8)" if status == "costs" else "")
+    assert storage._against_defaults(tmp_path, [speed(4096, 8, 1)], True, print) == []
+
+
 def make_machine(root: Path, nodes: dict[int, str], device: str, device_node: int) -> None:
     """A /sys of a machine with these nodes, and a block device on one of them."""
     for number, cpus in nodes.items():
