@@ -85,7 +85,7 @@ struct NamedCounter {
   int64_t value;
 };
 
-constexpr size_t kReaderCounters = 15;
+constexpr size_t kReaderCounters = 16;
 
 std::array<NamedCounter, kReaderCounters> named_counters(const ReaderCounters& counters) {
   return {{{"batches", counters.batches.load()},
@@ -101,6 +101,7 @@ std::array<NamedCounter, kReaderCounters> named_counters(const ReaderCounters& c
            {"converted_bytes", counters.converted_bytes.load()},
            {"spilled_batches", counters.spilled_batches.load()},
            {"quarantined_buffers", counters.quarantined_buffers.load()},
+           {"filled_bytes", counters.filled_bytes.load()},
            {"reader_wait_s", counters.reader_wait_ns.load()},
            {"consumer_wait_s", counters.consumer_wait_ns.load()}}};
 }
@@ -261,14 +262,15 @@ void register_reader(py::module_& module) {
 
   py::class_<CacheFiller>(module, "CacheFiller",
                           "Brings files into the page cache, in a thread of its own.")
-      .def(py::init(
-               [](const std::vector<std::filesystem::path>& paths, int64_t share, int64_t count) {
-                 return std::make_unique<CacheFiller>(
-                     std::vector<std::string>(paths.begin(), paths.end()), share, count);
-               }),
-           py::kw_only(), py::arg("paths"), py::arg("share"), py::arg("count"))
+      .def(py::init([](RecordSource& source, int64_t share, int64_t count) {
+             std::vector<std::string> paths;
+             for (const Shard& shard : source.shards().shards()) paths.push_back(shard.path);
+             return std::make_unique<CacheFiller>(std::move(paths), share, count,
+                                                  source.counters().filled_bytes);
+           }),
+           py::kw_only(), py::arg("source"), py::arg("share"), py::arg("count"),
+           py::keep_alive<1, 2>())
       .def("stop", &CacheFiller::stop, py::call_guard<NoGil>())
-      .def_property_readonly("filled_bytes", &CacheFiller::filled_bytes)
       .def_property_readonly("is_done", &CacheFiller::is_done);
 
   py::class_<BatchFetcher>(module, "BatchFetcher")

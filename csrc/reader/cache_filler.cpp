@@ -29,17 +29,18 @@ int64_t size_of(const std::string& path) {
 
 }  // namespace
 
-CacheFiller::CacheFiller(std::vector<std::string> paths, int64_t share, int64_t count)
-    : owner_(fork_count()) {
+CacheFiller::CacheFiller(std::vector<std::string> paths, int64_t share, int64_t count,
+                         std::atomic<int64_t>& filled)
+    : paths_(std::move(paths)),
+      share_(share),
+      count_(count),
+      filled_(filled),
+      owner_(fork_count()) {
   if (count < 1 || share < 0 || share >= count) {
     throw Error(ErrorKind::config, message("share ", share, " of ", count, " does not exist"));
   }
-  state_ = std::make_shared<State>();
-  state_->paths = std::move(paths);
-  state_->share = share;
-  state_->count = count;
   try {
-    thread_ = std::thread([state = state_] { state->run(); });
+    thread_ = std::thread([this] { run(); });
   } catch (const std::system_error& error) {
     throw Error(ErrorKind::out_of_memory,
                 message("cannot start the thread that fills the page cache: ", error.what(),
@@ -53,39 +54,43 @@ void CacheFiller::stop() {
     thread_.detach();
     return;
   }
-  state_->stopping = true;
+  stopping_ = true;
   thread_.join();
 }
 
-void CacheFiller::State::run() noexcept {
+void CacheFiller::run() noexcept {
   try {
-    int64_t total = 0;
-    std::vector<int64_t> sizes;
-    for (const std::string& path : paths) total += sizes.emplace_back(size_of(path));
-    // This share's part of all bytes, as if the files were one.
-    const int64_t part = total / count;
-    const int64_t first = part * share;
-    const int64_t last = share + 1 == count ? total : first + part;
-    std::vector<std::byte> scratch(static_cast<size_t>(kPieceBytes));
-    int64_t file_begin = 0;
-    for (size_t index = 0; index < paths.size() && !stopping; ++index) {
-      const int64_t begin = std::max<int64_t>(first - file_begin, 0);
-      const int64_t end = std::min(last - file_begin, sizes[index]);
-      if (begin < end) fill(paths[index], begin, end, scratch);
-      file_begin += sizes[index];
-    }
+    fill_share();
   } catch (const std::exception&) {  // no memory: the reader does without
   }
-  done.store(true, std::memory_order_release);
+  done_.store(true, std::memory_order_release);
 }
 
-void CacheFiller::State::fill(const std::string& path, int64_t begin, int64_t end,
-                              std::vector<std::byte>& scratch) {
+// This share's part of all bytes, as if the files were one.
+void CacheFiller::fill_share() {
+  std::vector<int64_t> sizes;
+  int64_t total = 0;
+  for (const std::string& path : paths_) total += sizes.emplace_back(size_of(path));
+  const int64_t part = total / count_;
+  const int64_t first = part * share_;
+  const int64_t last = share_ + 1 == count_ ? total : first + part;
+  std::vector<std::byte> scratch(static_cast<size_t>(kPieceBytes));
+  int64_t file_begin = 0;
+  for (size_t index = 0; index < paths_.size() && !stopping_; ++index) {
+    const int64_t begin = std::max<int64_t>(first - file_begin, 0);
+    const int64_t end = std::min(last - file_begin, sizes[index]);
+    if (begin < end) fill(paths_[index], begin, end, scratch);
+    file_begin += sizes[index];
+  }
+}
+
+void CacheFiller::fill(const std::string& path, int64_t begin, int64_t end,
+                       std::vector<std::byte>& scratch) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return;
   std::array<bool, kPiecesAhead> missing{};  // of the pieces from `position` to `asked`
   int64_t asked = begin;
-  for (int64_t position = begin; position < end && !stopping; position += kPieceBytes) {
+  for (int64_t position = begin; position < end && !stopping_; position += kPieceBytes) {
     for (; asked < std::min(end, position + kPiecesAhead * kPieceBytes); asked += kPieceBytes) {
       const int64_t length = std::min(kPieceBytes, end - asked);
       const bool is_missing = cache_state(fd.get(), asked, length) != CacheState::cached;
@@ -97,7 +102,7 @@ void CacheFiller::State::fill(const std::string& path, int64_t begin, int64_t en
     const auto length = static_cast<size_t>(std::min(kPieceBytes, end - position));
     const ssize_t bytes = ::pread(fd.get(), scratch.data(), length, position);
     if (bytes <= 0) return;
-    filled_bytes.fetch_add(bytes, std::memory_order_relaxed);
+    filled_.fetch_add(bytes, std::memory_order_relaxed);
   }
 }
 

@@ -5,12 +5,12 @@
 // reads from the page cache what is there already, directly what is not.
 //
 // Filling is help, not duty: a file that cannot be opened or read is left to the reader, which then
-// reports what is wrong with it. `filled_bytes` says how far it got.
+// reports what is wrong with it.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,9 +19,11 @@ namespace s3io {
 
 class CacheFiller {
  public:
-  // Of `count` fillers that share the files, each reads its part of the bytes. Starts at once.
-  // Throws Error(config) for a share that does not exist, Error(out_of_memory) without a thread.
-  CacheFiller(std::vector<std::string> paths, int64_t share, int64_t count);
+  // Of `count` fillers that share the files, each reads its part of the bytes. Adds to `filled`,
+  // which outlives it, the bytes that were not in the page cache. Starts at once. Throws
+  // Error(config) for a share that does not exist, Error(out_of_memory) without a thread.
+  CacheFiller(std::vector<std::string> paths, int64_t share, int64_t count,
+              std::atomic<int64_t>& filled);
   CacheFiller(const CacheFiller&) = delete;
   CacheFiller& operator=(const CacheFiller&) = delete;
   ~CacheFiller() { stop(); }
@@ -29,27 +31,21 @@ class CacheFiller {
   // Ends the thread after the read under way. In a forked child, which has no such thread, does
   // nothing. Idempotent.
   void stop();
-
-  // Bytes that were not in the page cache and are now.
-  int64_t filled_bytes() const { return state_->filled_bytes.load(std::memory_order_relaxed); }
-  bool is_done() const { return state_->done.load(std::memory_order_acquire); }
+  bool is_done() const { return done_.load(std::memory_order_acquire); }
 
  private:
-  struct State {
-    std::vector<std::string> paths;
-    int64_t share;
-    int64_t count;
-    std::atomic<int64_t> filled_bytes{0};
-    std::atomic<bool> done{false};
-    std::atomic<bool> stopping{false};
+  void run() noexcept;
+  void fill_share();
+  void fill(const std::string& path, int64_t begin, int64_t end, std::vector<std::byte>& scratch);
 
-    void run() noexcept;
-    void fill(const std::string& path, int64_t begin, int64_t end, std::vector<std::byte>& scratch);
-  };
-
-  std::shared_ptr<State> state_;  // shared with the thread, which a hanging read may keep
-  std::thread thread_;
+  const std::vector<std::string> paths_;
+  const int64_t share_;
+  const int64_t count_;
+  std::atomic<int64_t>& filled_;
+  std::atomic<bool> done_{false};
+  std::atomic<bool> stopping_{false};
   uint32_t owner_;  // fork_count() of the process that made it
+  std::thread thread_;
 };
 
 }  // namespace s3io

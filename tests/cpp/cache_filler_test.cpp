@@ -35,23 +35,25 @@ TEST_CASE("afterwards every page of every file is in the page cache, and counted
   const TemporaryFolder folder;
   const std::vector<std::string> paths = cold_files(folder);
   if (paths.empty()) return;
-  const CacheFiller filler(paths, 0, 1);
+  std::atomic<int64_t> filled{0};
+  const CacheFiller filler(paths, 0, 1, filled);
   wait_for(filler);
   CHECK(pages_of(paths[0]) == 768);
   CHECK(pages_of(paths[2]) == 1221);
   CHECK(pages_of(paths[3]) == 2);
-  CHECK(filler.filled_bytes() == (3 << 20) + 5'000'001 + 4097);
+  CHECK(filled == (3 << 20) + 5'000'001 + 4097);
 
-  const CacheFiller again(paths, 0, 1);
+  const CacheFiller again(paths, 0, 1, filled);
   wait_for(again);
-  CHECK(again.filled_bytes() == 0);
+  CHECK(filled == (3 << 20) + 5'000'001 + 4097);
 }
 
 TEST_CASE("shares cover all bytes together") {
   const TemporaryFolder folder;
   const std::vector<std::string> paths = cold_files(folder);
   if (paths.empty()) return;
-  for (int64_t share = 0; share < 3; ++share) wait_for(CacheFiller(paths, share, 3));
+  std::atomic<int64_t> filled{0};
+  for (int64_t share = 0; share < 3; ++share) wait_for(CacheFiller(paths, share, 3, filled));
   CHECK(pages_of(paths[0]) == 768);
   CHECK(pages_of(paths[2]) == 1221);
   CHECK(pages_of(paths[3]) == 2);
@@ -60,14 +62,12 @@ TEST_CASE("shares cover all bytes together") {
 TEST_CASE("files that are missing are left to the reader, and stopping leaves nothing behind") {
   const TemporaryFolder folder;
   const LeakCheck leaks;
-  {
-    const CacheFiller nothing({folder.path("missing")}, 0, 1);
-    wait_for(nothing);
-    CHECK(nothing.filled_bytes() == 0);
-  }
-  std::vector<std::string> paths = cold_files(folder);
-  { const CacheFiller stopped(paths, 0, 1); }
-  CHECK(caught([&] { const CacheFiller none(paths, 2, 2); }).kind == ErrorKind::config);
+  std::atomic<int64_t> filled{0};
+  wait_for(CacheFiller({folder.path("missing")}, 0, 1, filled));
+  CHECK(filled == 0);
+  const std::vector<std::string> paths = cold_files(folder);
+  { const CacheFiller stopped(paths, 0, 1, filled); }
+  CHECK(caught([&] { const CacheFiller none(paths, 2, 2, filled); }).kind == ErrorKind::config);
 }
 
 }  // namespace
