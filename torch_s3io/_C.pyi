@@ -155,12 +155,9 @@ class CacheFiller:
     """
     Brings files into the page cache, in a thread of its own.
     """
-    def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], share: typing.SupportsInt | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, *, source: RecordSource, share: typing.SupportsInt | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def stop(self) -> None:
-        ...
-    @property
-    def filled_bytes(self) -> int:
         ...
     @property
     def is_done(self) -> bool:

@@ -331,7 +331,7 @@ class RecordDataset(PlannedDataset):
     def _read(self, position: Position, ranks: Ranks, worker: int, workers: int) -> Iterator[Batch]:
         runtime = self._own_runtime()
         plan = self._plan_of_worker(position, ranks, worker, workers, runtime.group_size)
-        return as_wanted(runtime.iterate(plan, workers), self._options, position.epoch)
+        return as_wanted(runtime.iterate(plan, worker, workers), self._options, position.epoch)
 
     # ---- Any records, in any order.
 
@@ -400,7 +400,14 @@ class RecordDataset(PlannedDataset):
         if self._runtime is None or self._runtime.owner != os.getpid():
             # So many records at most are in a batch, however large batch_size is.
             most = None if self._options.pad_last else self._num_records
-            self._runtime = Runtime(self._shards, self._layout, self._options, self._arena, most)
+            self._runtime = Runtime(
+                self._shards,
+                self._layout,
+                self._options,
+                self._arena,
+                most_records=most,
+                neighbours=self._order.neighbours,
+            )
         return self._runtime
 
     def _share_with_workers(self) -> None:

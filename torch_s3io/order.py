@@ -59,6 +59,15 @@ class Order:
     def differs_by_epoch(self) -> bool:
         return self.shuffle is not False
 
+    @property
+    def neighbours(self) -> int:
+        """Records that come one after the other as they lie in the files."""
+        if any(permutation is not None for _, _, permutation in self.view):
+            return 1
+        if self.shuffle == "block":
+            return self.block_records
+        return 1 if self.shuffle else self.num_records
+
     def make(self) -> _C.RecordOrder:
         """Gives the records the numbers that they have in the files."""
         if self.shuffle == "block":
@@ -99,6 +108,10 @@ class MixedOrder:
     weights: tuple[int, ...]
     seed: int
     differs_by_epoch = True
+
+    @property
+    def neighbours(self) -> int:
+        return min(part.neighbours for part in self.parts)
 
     def make(self) -> _C.RecordOrder:
         firsts = [0, *accumulate(self.stored_records)]

@@ -62,6 +62,16 @@ def find_ranks(rank: int | None, world_size: int | None) -> Ranks:
     return Ranks(*numbers, "environment")
 
 
+def find_local_ranks() -> tuple[int, int]:
+    """Which of how many ranks on this machine, as torchrun's environment says (LOCAL_RANK,
+    LOCAL_WORLD_SIZE); the only one where it says nothing that makes sense."""
+    try:
+        rank, world_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return 0, 1
+    return (rank, world_size) if 0 <= rank < world_size else (0, 1)
+
+
 def compare_ranks(ranks: Ranks, epoch: int, start: int, data: str) -> None:
     """With ranks of torch.distributed: raises where not all are about to begin the same thing.
 

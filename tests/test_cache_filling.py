@@ -1,0 +1,73 @@
+"""Small records in random order, of a set that fits in memory: large reads fill the page cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support import cached_pages, holds_soon, make_cold, random_bytes, thread_ids, write_file
+
+from torch_s3io import DataLoader, RecordDataset
+
+SIZE = 24 << 20
+
+
+@pytest.fixture
+def path(disk):
+    path = write_file(disk / "x.bin", random_bytes(SIZE))
+    make_cold(path)
+    if cached_pages(path):
+        pytest.skip("this file system keeps its files in memory")
+    return path
+
+
+def make(path, **options):
+    options = {"shuffle": True, **options}
+    return RecordDataset(path, dtype="u1", shape=4096, batch_size=64, **options)
+
+
+def check_epoch(batches, path):
+    rows = np.concatenate([batch.numpy() for batch in batches])
+    array = np.fromfile(path, np.uint8).reshape(-1, 4096)
+    assert np.array_equal(rows[np.lexsort(rows.T[:8])], array[np.lexsort(array.T[:8])])
+
+
+def test_the_first_epoch_brings_the_set_into_the_page_cache(path):
+    dataset = make(path)
+    check_epoch(dataset, path)
+    assert holds_soon(lambda: cached_pages(path) == SIZE // 4096)
+    assert dataset.stats()["filled_bytes"] > 0
+
+
+def test_workers_share_the_work(path):
+    dataset = make(path)
+    check_epoch(DataLoader(dataset, num_workers=2), path)
+    assert holds_soon(lambda: cached_pages(path) == SIZE // 4096)
+    assert 0 < dataset.stats()["filled_bytes"] <= SIZE
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"direct": "require"}, {"direct": "off"}, {"shuffle": False}, {"shuffle": "block"}],
+    ids=str,
+)
+def test_nothing_is_filled_where_it_is_not_asked_for_or_no_help(path, options):
+    dataset = make(path, **options)
+    check_epoch(dataset, path)
+    assert dataset.stats()["filled_bytes"] == 0
+
+
+def test_records_that_are_read_fast_one_by_one_are_not_filled_in(path):
+    dataset = RecordDataset(path, dtype="u1", shape=1 << 16, batch_size=8, shuffle=True)
+    for _ in dataset:
+        pass
+    assert dataset.stats()["filled_bytes"] == 0
+
+
+def test_an_epoch_that_is_broken_off_leaves_no_thread_and_the_next_one_goes_on(path):
+    dataset = make(path)
+    before = len(thread_ids())
+    for _ in dataset:
+        break
+    assert holds_soon(lambda: len(thread_ids()) <= before)
+    check_epoch(dataset, path)
+    assert holds_soon(lambda: cached_pages(path) == SIZE // 4096)
