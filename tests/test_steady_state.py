@@ -117,9 +117,9 @@ COUNT_BY_CALLER = """
             next(reader)
     symbols = Symbols()
     counts = {name: [] for name in readers}
-    for _ in range(6):
+    for _ in range(12):
         for name, reader in readers.items():
-            counts[name].append(count(lambda: next(reader), 10, symbols))
+            counts[name].append(count(lambda: next(reader), 4, symbols))
     print(json.dumps(counts))
 """
 

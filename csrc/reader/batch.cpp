@@ -171,8 +171,7 @@ void PendingBatch::finish() {
     add(counters.copied_bytes, pack_rows(placement_, source_.layout(), landing_));
   }
   convert_fields();
-  add(counters.batch_bytes, batch_.count * source_.layout().record_bytes);
-  add(counters.batches, 1);
+  add(counters.finished_batches, 1);
 }
 
 void PendingBatch::convert_fields() {
@@ -208,6 +207,8 @@ void PendingBatch::deliver(Batch& out) {
     buffer_ = AlignedBuf();
     throw Error(*error_);
   }
+  add(source_.counters().batches, 1);
+  add(source_.counters().batch_bytes, batch_.count * source_.layout().record_bytes);
   out.count = batch_.count;
   out.begin = batch_.begin;
   out.end = batch_.end;

@@ -29,8 +29,9 @@ struct ReadOptions {
 
 struct ReaderCounters {
   ReadCounters reads;
-  std::atomic<int64_t> batches{0};
+  std::atomic<int64_t> batches{0};              // delivered
   std::atomic<int64_t> batch_bytes{0};          // bytes of records delivered
+  std::atomic<int64_t> finished_batches{0};     // ready: delivered, or read ahead
   std::atomic<int64_t> copied_bytes{0};         // packed, converted, or copied out of the pool
   std::atomic<int64_t> converted_bytes{0};      // of those: fields converted or realigned
   std::atomic<int64_t> spilled_batches{0};      // copied out because tensors held too many buffers

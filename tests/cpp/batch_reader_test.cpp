@@ -94,14 +94,14 @@ TEST_CASE("the reader reads ahead as far as the pool allows, and no further") {
   const auto pool = make_pool(*source, 4, 3);
   const EpochPlan plan(sequential_order(40), 0, {.batch_size = 4});
   BatchReader reader(source, plan, pool);
-  CHECK(holds_soon([&] { return source->counters().batches == 3; }));
+  CHECK(holds_soon([&] { return source->counters().finished_batches == 3; }));
   CHECK(pool->stats().in_use == 3);
   Batch batch;
   REQUIRE(reader.next(batch));
   CHECK(data.holds(batch, {0, 1, 2, 3}));
-  CHECK(source->counters().batches == 3);  // the consumer still holds the first one
-  REQUIRE(reader.next(batch));             // and now gave it back
-  CHECK(holds_soon([&] { return source->counters().batches == 4; }));
+  CHECK(source->counters().finished_batches == 3);  // the consumer still holds the first one
+  REQUIRE(reader.next(batch));                      // and now gave it back
+  CHECK(holds_soon([&] { return source->counters().finished_batches == 4; }));
   CHECK(pool->stats().in_use == 3);
 }
 
@@ -147,13 +147,13 @@ TEST_CASE("before the next epoch begins its first batches are there already") {
   const auto pool = make_pool(*source, 4, 5);
   const EpochPlan plan(sequential_order(40), 0, {.batch_size = 4});
   for (const bool reads_on : {false, true}) {
-    const int64_t before = source->counters().batches;
+    const int64_t before = source->counters().finished_batches;
     BatchReader reader(source, plan, pool, reads_on);
     Batch batch;
     while (reader.next(batch)) {
     }
     const int64_t expected = reads_on ? 15 : 10;  // as many more as the pool has buffers
-    CHECK(holds_soon([&] { return source->counters().batches - before == expected; }));
+    CHECK(holds_soon([&] { return source->counters().finished_batches - before == expected; }));
     CHECK(reader.begin_next_epoch(plan.following()) == reads_on);
   }
   CHECK(is_whole(*pool));
