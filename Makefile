@@ -39,6 +39,7 @@ train: setup ## set up everything and train the example
 bench: setup build/stamps/packages-bench ## against fio, malloc, and plain PyTorch data sets
 	@$(PY) benchmarks/bench_engine.py $(ARGS)
 	@$(PY) benchmarks/bench_pool.py $(ARGS)
+	@$(PY) benchmarks/bench_writer.py $(ARGS)
 	@$(PY) benchmarks/bench_dataset.py $(ARGS)
 	@$(PY) benchmarks/bench_handoff.py $(ARGS)
 	@$(PY) benchmarks/bench_order.py $(ARGS)

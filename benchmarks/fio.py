@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from common import GB, Sample
 from storage import MIB
@@ -43,6 +45,41 @@ def random_reads(
     cpu_s = (job["usr_cpu"] + job["sys_cpu"]) / 100 * elapsed_s
     gigabytes = read["io_bytes"] / GB
     return {"gb_per_s": gigabytes / elapsed_s, "cpu_s_per_gb": cpu_s / gigabytes}
+
+
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def sequential_writes(
+    path: Path, block_bytes: int, depth: int, size_bytes: int, options: tuple[str, ...]
+) -> Sample:
+    """GB/s and CPU seconds per GB of writing a new file directly, its fsync included.
+
+    The time is fio's own, of its write phase. The CPU seconds are those of the whole program, which
+    includes the kernel's io_uring workers, less those of a run that writes a single block.
+    """
+    command = ["fio", "--name=bench", f"--filename={path}", "--rw=write", "--unlink=1"]
+    command += ["--ioengine=io_uring", "--direct=1", f"--bs={block_bytes}", f"--iodepth={depth}"]
+    command += ["--fallocate=native", "--end_fsync=1", "--thread", "--output-format=json", *options]
+
+    def run(size: int) -> tuple[dict[str, Any], float]:
+        path.unlink(missing_ok=True)  # else fio would overwrite blocks that are there already
+        before = _children_cpu_s()
+        result = subprocess.run([*command, f"--size={size}"], capture_output=True, text=True)
+        if result.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}\nfailed: {result.stderr or result.stdout}")
+        job = json.loads(result.stdout[result.stdout.index("{") :])["jobs"][0]
+        return job["write"], _children_cpu_s() - before
+
+    _, starting_cpu_s = run(block_bytes)
+    write, cpu_s = run(size_bytes)
+    gigabytes = write["io_bytes"] / GB
+    return {
+        "gb_per_s": gigabytes / (write["runtime"] / 1000),
+        "cpu_s_per_gb": max(0.0, cpu_s - starting_cpu_s) / gigabytes,
+    }
 
 
 @contextlib.contextmanager

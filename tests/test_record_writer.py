@@ -277,6 +277,11 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_data_set(disk, error_n
     assert failed >= 4
 
 
+def write_and_finish(writer: RecordWriter, records: np.ndarray) -> None:
+    writer.write(records)
+    writer.finish()
+
+
 def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
     for number in range(2):
         write_set(disk / "set", 1)
@@ -285,8 +290,8 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
         plan = _C.FaultPlan(by_number=full, by_call={number: errno.EIO})
         writer.write(np.full((600, 1000), 2, "u1"))
         writer._store = FileStore(_faults=plan)
-        with pytest.raises(WriteError):
-            writer.write(np.full((600, 1000), 2, "u1"))
+        with pytest.raises(WriteError, match="records-"):
+            write_and_finish(writer, np.full((600, 1000), 2, "u1"))
         check_set(disk / "set", 1)
         with pytest.raises(ConfigError, match="cancelled"):
             writer.finish()

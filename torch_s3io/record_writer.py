@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from .manifest import MANIFEST_NAME, Manifest, ShardEntry
 from .record_folder import RecordFolder
 from .record_rows import rows_of
 from .store import FileStore
-from .writer import ObjectWriter
+from .writer import ObjectWriter, WrittenObject
 
 AlignRecords = Literal["auto"] | int | None
 
@@ -68,8 +69,9 @@ class RecordWriter:
         align_records: Records begin at multiples of this, in bytes, with zeros in between: direct
             reads of single records then need no copy. ``"auto"``: 4096, or else 512, where that
             costs under 3 %; None: one record after the other.
-        config: How the files are written; checksums are computed in any case. None: directly where
-            possible, from two buffers of 8 MiB.
+        config: How the files are written; checksums are computed in any case. A pool needs two
+            buffers: while a shard is synced, the next one is begun. None: directly where possible,
+            from two buffers of 8 MiB.
         engine: As for FileStore.
 
     Raises:
@@ -99,6 +101,9 @@ class RecordWriter:
         self._shards: list[ShardEntry] = []
         self._shard: ObjectWriter | None = None
         self._in_shard = 0  # records
+        self._num_begun = 0  # shards that are full
+        self._finishing: tuple[ObjectWriter, int, Future[WrittenObject]] | None = None
+        self._thread = ThreadPoolExecutor(1, "torch_s3io-finish")  # starts with the first shard
         self._is_open = True
         self._owner = os.getpid()
         self._folder = RecordFolder(os.fsdecode(folder))
@@ -107,7 +112,8 @@ class RecordWriter:
     @property
     def num_records(self) -> int:
         """Records written so far."""
-        return sum(shard.num_records for shard in self._shards) + self._in_shard
+        finishing = 0 if self._finishing is None else self._finishing[1]
+        return sum(shard.num_records for shard in self._shards) + finishing + self._in_shard
 
     @property
     def stride_bytes(self) -> int:
@@ -121,6 +127,9 @@ class RecordWriter:
             records: A tensor or array ``[B, *shape]`` of the plain dtype; for a structured one an
                 array ``[B]`` of it, or a dict ``{field: tensor or array [B, ...]}``, nested fields
                 by their dotted names. Dtypes are not converted, byte orders are.
+
+        The error of a shard that cannot be completed may come with a later call, or ``finish``. The
+        writer is cancelled then.
         """
         self._check_open()
         rows, count = rows_of(records, self._layout)
@@ -140,7 +149,7 @@ class RecordWriter:
         begin = 0
         while begin < count:
             if self._shard is None:
-                name = shard_name(self._generation, len(self._shards))
+                name = shard_name(self._generation, self._num_begun)
                 self._shard = self._store.writer(self._folder.file(name))
             end = min(count, begin + self._per_shard - self._in_shard)
             part = rows[begin * size : end * size]
@@ -154,12 +163,22 @@ class RecordWriter:
                 self._finish_shard()
 
     def _finish_shard(self) -> None:
+        """Lets a thread sync the shard and name it, while the next one is begun."""
         assert self._shard is not None
-        written = self._shard.finish()
-        assert written.crc32c is not None
-        name = os.path.basename(self._shard.path)
-        self._shards.append(ShardEntry(name, self._in_shard, written.size_bytes, written.crc32c))
+        self._wait_for_shard()
+        self._finishing = (self._shard, self._in_shard, self._thread.submit(self._shard.finish))
+        self._num_begun += 1
         self._shard, self._in_shard = None, 0
+
+    def _wait_for_shard(self) -> None:
+        if self._finishing is None:
+            return
+        shard, count, finishing = self._finishing
+        written = finishing.result()
+        assert written.crc32c is not None
+        name = os.path.basename(shard.path)
+        self._shards.append(ShardEntry(name, count, written.size_bytes, written.crc32c))
+        self._finishing = None
 
     def finish(self) -> Manifest:
         """Completes the data set, which takes the place of the old one.
@@ -174,12 +193,14 @@ class RecordWriter:
         try:
             if self._shard is not None:
                 self._finish_shard()
+            self._wait_for_shard()
             manifest = self._manifest()
             self._manifest_store.put(self._folder.file(MANIFEST_NAME), manifest.to_json())
         except BaseException:
             self.cancel()
             raise
         self._is_open = False
+        self._thread.shutdown()
         self._folder.tidy()  # the old shards
         self._folder.close()
         return manifest
@@ -193,9 +214,11 @@ class RecordWriter:
         if not self._is_open or self._owner != os.getpid():
             return
         self._is_open = False
+        self._thread.shutdown()
         if self._shard is not None:
             self._shard.cancel()
-            self._folder.remove(os.path.basename(self._shard.path))  # if only its sync failed
+        if self._finishing is not None:
+            self._folder.remove(os.path.basename(self._finishing[0].path))
         if self._folder.current() == self._manifest():
             self._folder.tidy()  # it is in place, although the last step after that failed
         else:

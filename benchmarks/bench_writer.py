@@ -1,0 +1,143 @@
+"""Writing a new file, its fsync included, against fio's sequential direct writes.
+
+Blocks of 1 MiB, eight in flight, on both sides. Ours also creates a temporary file, renames it and
+syncs its folder, and computes the checksum where a row says so. Contestants take turns; ratios are
+taken within each round.
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import fio
+import numpy as np
+import torch
+from common import (
+    GIB,
+    MIB,
+    Report,
+    Sample,
+    argument_parser,
+    in_rounds,
+    machine,
+    measured,
+    parse,
+    ratios,
+    spread,
+    values,
+)
+
+import torch_s3io
+from torch_s3io import BufferPool, BufferPoolConfig, FileStore, FileSystemConfig, RecordWriter
+
+BLOCK_BYTES, DEPTH = MIB, 8
+SOURCE_BYTES = 64 * MIB
+RECORD_BYTES = 114_660
+POOL = BufferPoolConfig(capacity=2, buffer_size=8 * MIB)
+
+
+def source() -> torch.Tensor:
+    """Random bytes on huge pages, as a batch of a data set lies in memory."""
+    buffer = BufferPool(BufferPoolConfig(capacity=1, buffer_size=SOURCE_BYTES)).take().tensor()
+    buffer.numpy()[:] = np.frombuffer(np.random.default_rng(0).bytes(SOURCE_BYTES), np.uint8)
+    return buffer
+
+
+def write_file(path: Path, chunks: list[torch.Tensor], size_bytes: int, checksum: bool) -> Sample:
+    """Writes the chunks again and again, until the file has its size."""
+    store = FileStore(FileSystemConfig(checksum_writes=checksum, buffer_pool=POOL))
+    path.unlink(missing_ok=True)
+
+    def work() -> tuple[int, float]:
+        start = time.perf_counter()
+        with store.writer(path, size_bytes=size_bytes) as writer:
+            while writer.size_bytes < size_bytes:
+                for chunk in chunks:
+                    writer.write(chunk)
+        return writer.size_bytes, time.perf_counter() - start
+
+    sample = measured(work)
+    path.unlink()
+    return sample
+
+
+def write_records(folder: Path, rows: torch.Tensor, size_bytes: int) -> Sample:
+    """A data set of padded records, in shards of 256 MiB."""
+
+    def work() -> tuple[int, float]:
+        start = time.perf_counter()
+        with RecordWriter(folder, dtype="u1", shape=RECORD_BYTES) as writer:
+            while writer.num_records * RECORD_BYTES < size_bytes:
+                writer.write(rows)
+        return writer.num_records * RECORD_BYTES, time.perf_counter() - start
+
+    sample = measured(work)
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    return sample
+
+
+def contestants(folder: Path, size_bytes: int) -> dict[str, Callable[[], Sample]]:
+    buffer = source()
+    small = list(buffer[64 : 64 + 32 * MIB].split(MIB))  # not aligned: copied
+    rows = buffer[: SOURCE_BYTES // RECORD_BYTES * RECORD_BYTES].view(-1, RECORD_BYTES)
+    path = folder / "written.bin"
+    return {
+        "aligned memory": partial(write_file, path, [buffer], size_bytes, False),
+        "aligned memory, checksum": partial(write_file, path, [buffer], size_bytes, True),
+        "chunks of 1 MiB, copied": partial(write_file, path, small, size_bytes, False),
+        "chunks of 1 MiB, copied, checksum": partial(write_file, path, small, size_bytes, True),
+        "RecordWriter, 114,660 B records": partial(
+            write_records, folder / "records", rows, size_bytes
+        ),
+    }
+
+
+def bench_against_fio(report: Report, args: Namespace) -> None:
+    title = "Writer against fio: a new file, direct, with fsync"
+    if not report.wants(title):
+        return
+    if not fio.version():
+        print("\nfio is not installed (Debian, Ubuntu: apt install fio): its table is left out")
+        return
+    args.data.mkdir(parents=True, exist_ok=True)
+    size_bytes = int(args.size_gib * GIB) // 4 // SOURCE_BYTES * SOURCE_BYTES
+    ours = contestants(args.data, size_bytes)
+    with fio.huge_page_options(args.reserve_hugepages) as (huge, about_pages):
+        rival = partial(
+            fio.sequential_writes, args.data / "fio.bin", BLOCK_BYTES, DEPTH, size_bytes, huge
+        )
+        samples = in_rounds({**ours, "fio": rival}, args.rounds, "writing")
+    rows = [
+        [
+            name,
+            *(spread(values(samples[one], "gb_per_s")) for one in (name, "fio")),
+            spread(ratios(samples[name], samples["fio"], "gb_per_s"), unit="x"),
+            *(spread(values(samples[one], "cpu_s_per_gb"), ".3f") for one in (name, "fio")),
+        ]
+        for name in ours
+    ]
+    note = (
+        f"{fio.version()} --rw=write --ioengine=io_uring --direct=1 --bs=1M --iodepth=8 "
+        f"--fallocate=native --end_fsync=1. {about_pages}. Files of {size_bytes / 1e9:.2f} GB. CPU "
+        "seconds are of the whole process, the kernel's io_uring workers included; fio's without "
+        f"those of starting. Checksums by {torch_s3io._C.crc32c_method()}."
+    )
+    columns = ["ours", "GB/s", "fio GB/s", "throughput ratio", "CPU s/GB", "fio CPU s/GB"]
+    report.table(title, note, columns, rows, samples)
+
+
+def main() -> None:
+    args = parse(argument_parser(__doc__))
+    report = Report(args, machine(args.data.parent))
+    bench_against_fio(report, args)
+    report.save()
+
+
+if __name__ == "__main__":
+    main()
