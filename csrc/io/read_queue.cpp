@@ -151,15 +151,19 @@ void ReadQueue::run(std::vector<RangeRead*>& finished, milliseconds timeout) {
   const size_t finished_before = finished.size();
   const Clock::time_point deadline = Clock::now() + timeout;
   while (!idle()) {
+    const bool had_backlog = has_backlog_;
     begin_chunks();
+    has_backlog_ = first_ != nullptr;
     submit_prepared();
+    const bool caught_up = had_backlog && !has_backlog_;  // the engine could take more
     const int wanted = chunks_in_flight_ >= kDeep ? chunks_in_flight_ / kReapedShare : 1;
-    const int count = engine_->wait(completed_, wanted, std::min(timeout, kWaitSlice));
+    const int count = engine_->wait(completed_, wanted,
+                                    caught_up ? milliseconds(0) : std::min(timeout, kWaitSlice));
     completions_ += count;
     for (int index = 0; index < count; ++index) {
       handle(*static_cast<Chunk*>(completed_[static_cast<size_t>(index)]), finished);
     }
-    if (finished.size() > finished_before || Clock::now() >= deadline) break;
+    if (finished.size() > finished_before || caught_up || Clock::now() >= deadline) break;
   }
 }
 
@@ -249,6 +253,7 @@ void ReadQueue::fail(Chunk& chunk, int error_number, int64_t error_offset) {
 
 bool ReadQueue::abandon(milliseconds timeout) noexcept {
   first_ = last_ = nullptr;
+  has_backlog_ = false;
   for (IoRequest* request : prepared_) {  // these never reached the engine
     --static_cast<Chunk*>(request)->range->chunks_in_flight;
     --chunks_in_flight_;

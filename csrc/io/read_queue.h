@@ -80,10 +80,13 @@ class ReadQueue {
 
   // Appends a range; ranges are begun in the order in which they were pushed.
   void push(RangeRead& range);
+  // Whether ranges wait for reads in flight, because the engine had all that it takes.
+  bool has_backlog() const { return has_backlog_ && first_ != nullptr; }
   // True when every range pushed has come back.
   bool idle() const { return first_ == nullptr && chunks_in_flight_ == 0; }
-  // Works for up to `timeout`, or until at least one range is finished, and appends those to
-  // `finished` (which should have the capacity for all that were pushed).
+  // Works for up to `timeout`, until at least one range is finished, or until there is no backlog
+  // any more. Appends what is finished to `finished` (which should have the capacity for all that
+  // were pushed).
   void run(std::vector<RangeRead*>& finished, milliseconds timeout);
   // Reads that came back so far, in whatever state: tells a slow device from a dead one.
   int64_t completions() const { return completions_; }
@@ -125,6 +128,7 @@ class ReadQueue {
   ReadCounters* counters_;
   RangeRead* first_ = nullptr;  // ranges not wholly begun
   RangeRead* last_ = nullptr;
+  bool has_backlog_ = false;   // after the last `begin_chunks`
   std::vector<Chunk> chunks_;  // as many as the engine's depth
   Chunk* free_chunks_ = nullptr;
   int chunks_in_flight_ = 0;

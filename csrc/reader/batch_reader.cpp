@@ -142,7 +142,9 @@ void BatchReader::Worker::read_all(ReadQueue& queue) {
   std::vector<RangeRead*> finished;
   while (!stopping_) {
     const uint32_t releases_seen = pool_ != nullptr ? pool_->release_count() : 0;
-    const bool started = start_batch(queue);
+    // A backlog keeps the engine busy: another buffer would only be memory that is used, and
+    // perhaps prepared for the first time, before the batches that come earlier.
+    const bool started = !queue.has_backlog() && start_batch(queue);
     if (!queue.idle()) {
       finished.clear();
       // One batch at a time: what comes out of the page cache is there at once, and goes to the

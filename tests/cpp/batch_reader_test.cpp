@@ -159,6 +159,33 @@ TEST_CASE("before the next epoch begins its first batches are there already") {
   CHECK(is_whole(*pool));
 }
 
+TEST_CASE("no further buffer is taken while the engine has all the reads that it takes") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(1000), 0, {60}, 64);
+  CHECK(run_in_child([&] {
+          FaultPlan nothing_returns{.fault_probability = 1};
+          nothing_returns.random_faults = {{.lost = true}};
+          ReadOptions options;
+          options.direct = DirectMode::off;
+          options.chunk_bytes = 1000;
+          options.depth = 2;  // of the ten reads of a batch
+          options.read_timeout_s = 0.2;
+          options.faults = std::make_shared<FaultPlan>(nothing_returns);
+          const auto source = data.source(options);
+          const auto pool = make_pool(*source, 10, 4);
+          BatchReader reader(source, EpochPlan(sequential_order(60), 0, {.batch_size = 10}), pool);
+          Batch batch;
+          bool timed_out = false;
+          try {
+            reader.next(batch);
+          } catch (const Error& error) {
+            timed_out = error.kind() == ErrorKind::read_timeout;
+          }
+          require_in_child(timed_out, "no timeout");
+          require_in_child(pool->stats().peak == 1, "more than one buffer was taken");
+        }) == "");
+}
+
 TEST_CASE("a consumer that keeps every batch gets copies, counted, and is never stuck") {
   const LeakCheck leaks;
   std::mt19937_64 random(84);
