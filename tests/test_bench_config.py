@@ -172,3 +172,17 @@ def test_sizes_add_up():
     config = parse("data: {files: 3, records_per_file: 5}\nloader: {batch_size: 4}")
     assert config.step_count == 4
     assert parse("loader: {batch_size: 7, drop_last: true}").step_count == 64 // 7
+
+
+def test_results_that_cannot_be_written_are_refused_before_anything_is_measured(disk, capsys):
+    (disk / "file").touch()
+    for command in (
+        ["bench", "resnet50", "--output", str(disk / "file" / "out")],
+        ["bench", "seed-metrics", "resnet50", "--json", str(disk / "file" / "x.json")],
+    ):
+        small = ["--set", f"data.folder={disk}/data", "--set", "data.files=1",
+                 "--set", "data.records_per_file=1", "--set", "data.record_bytes=10"]  # fmt: skip
+        assert cli.main([*command, *small]) == 1
+        captured = capsys.readouterr()
+        assert "--output: cannot make" in captured.err
+        assert len(captured.err.splitlines()) == 1

@@ -173,6 +173,17 @@ def test_a_path_that_cannot_be_read_is_one_line(name, tmp_path, capsys):
     assert str(tmp_path / name) in captured.err
 
 
+def test_a_folder_that_may_not_be_written_to_is_one_line(public_folder, needs_root):
+    source = (
+        EXAMINE
+        + """
+    become_nobody()
+    sys.exit(cli.main(["doctor", sys.argv[1], "--quick"]) - 1)
+    """
+    )
+    run_program(source, public_folder)
+
+
 def test_the_points_of_a_sweep_fit_into_the_buffers_and_the_file():
     for quick in (True, False):
         for block, depth in storage.points(quick, 64 << 10):

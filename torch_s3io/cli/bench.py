@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..bench.runner import make_data, run
 from .console import CommandError, show_progress
 
 _PROGRAM = "python -m torch_s3io"
+_COMMANDS = ("run", "compare", "seed-metrics", "-h", "--help")
 
 _DESCRIPTION = """\
 Runs epochs of an emulated training loop over files that it makes where they are absent, and says
@@ -41,16 +43,6 @@ Every key of a configuration: docs/configuration.md.
 """
 
 
-class _RunByDefault(argparse.ArgumentParser):
-    """``bench resnet50`` is short for ``bench run resnet50``."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        commands = ("run", "compare", "seed-metrics", "-h", "--help")
-        if args is not None and (not args or args[0] not in commands):
-            args = ["run", *args]
-        return super().parse_known_args(args, namespace)
-
-
 def add_parser(subparsers: Any) -> None:
     parser = _add(
         subparsers,
@@ -58,24 +50,32 @@ def add_parser(subparsers: Any) -> None:
         help="epochs of an emulated training loop, from a configuration",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        kind=_RunByDefault,
     )
-    commands = parser.add_subparsers(
-        metavar="[run] CONFIG | compare A B | seed-metrics", required=True
-    )
+    usage = "[run] CONFIG | compare A B | seed-metrics"
+    commands = parser.add_subparsers(metavar=usage, required=True)
     _add_run(commands)
     _add_compare(commands)
     _add_seed_metrics(commands)
+    _run_by_default(parser)
 
 
-def _add(subparsers: Any, name: str, *, kind: Any = None, **options: str) -> Any:
-    before, subparsers._parser_class = subparsers._parser_class, kind or argparse.ArgumentParser
-    try:
-        return subparsers.add_parser(
-            name, formatter_class=argparse.RawDescriptionHelpFormatter, **options
-        )
-    finally:
-        subparsers._parser_class = before
+def _add(subparsers: Any, name: str, **options: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, formatter_class=argparse.RawDescriptionHelpFormatter, **options
+    )
+    return parser
+
+
+def _run_by_default(parser: argparse.ArgumentParser) -> None:
+    """``bench resnet50`` is short for ``bench run resnet50``."""
+    parse = parser.parse_known_args
+
+    def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
+        if args is not None and (not args or args[0] not in _COMMANDS):
+            args = ["run", *args]
+        return parse(args, namespace)
+
+    parser.parse_known_args = parse_known_args  # type: ignore[method-assign]
 
 
 def _add_run(commands: Any) -> None:
@@ -147,8 +147,7 @@ def _run(args: argparse.Namespace) -> int:
         args.parser.error("CONFIG is missing: a YAML file, or a name that bench --list shows")
     config = load(args.config, args.settings)
     make_data(config)
-    folder = args.output or Path("results") / config.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _output_folder(args.output or Path("results") / config.name)
     result = run(config, trace=folder / "trace.json")
     command = _command(args.config, args.settings)
     print(as_markdown(result, command))
@@ -164,6 +163,17 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _output_folder(folder: Path) -> Path:
+    """Made before anything is measured, so that no result is lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--output: cannot make {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise CommandError(f"--output: {folder} may not be written to")
+    return folder
+
+
 def _compare(args: argparse.Namespace) -> int:
     names = (args.first.stem, args.second.stem)
     if names[0] == names[1]:
@@ -175,6 +185,8 @@ def _compare(args: argparse.Namespace) -> int:
 def _seed_metrics(args: argparse.Namespace) -> int:
     if args.rounds < 1:
         args.parser.error("--rounds must be at least 1")
+    if args.json is not None:
+        _output_folder(args.json.parent)
     times = seed_metrics.take_give(args.rounds)
     everything: dict[str, Any] = {"take_give_ns": times}
     for name in args.config:
@@ -187,7 +199,6 @@ def _seed_metrics(args: argparse.Namespace) -> int:
         everything[config.name] = {"config": to_mapping(config), **measured}
     print(seed_metrics.take_give_markdown(times))
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(everything, indent=1) + "\n")
     return 0
 

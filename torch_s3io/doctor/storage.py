@@ -32,6 +32,7 @@ _QUICK_SECONDS_A_POINT = 0.2
 _LARGE_FILE_BYTES = 1 << 30
 _FILE_BYTES, _QUICK_FILE_BYTES = 1 << 30, 128 * MIB
 _SMALLEST_FILE_BYTES = 16 * MIB
+_WRITE_BYTES = 16 * MIB
 _MOST_FILES_LOOKED_AT = 10_000
 _NEAR_BEST = 0.97  # the smallest requests that come this near to the fastest are recommended
 _WORTH_SAYING = 1.15
@@ -107,21 +108,22 @@ def _new_file(folder: Path, quick: bool) -> Iterator[tuple[Path, int]]:
             f"{folder}: only {in_bytes(free)} are free, too few for a file to measure reads of; "
             "name a file that is there"
         )
-    try:
-        # TemporaryFile makes a file without a name where the file system can (O_TMPFILE).
-        with tempfile.TemporaryFile(dir=folder) as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            # A file without a name where the file system can (O_TMPFILE).
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
             random = np.random.Generator(np.random.SFC64(0))
-            for begin in range(0, size, 16 * MIB):
-                file.write(random.bytes(min(16 * MIB, size - begin)))
+            for begin in range(0, size, _WRITE_BYTES):
+                file.write(random.bytes(min(_WRITE_BYTES, size - begin)))
             file.flush()
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            yield Path(f"/proc/self/fd/{file.fileno()}"), size
-    except OSError as error:
-        raise ConfigError(
-            f"{folder}: cannot make a file to measure reads of: {error.strerror}; name a file that "
-            "is there"
-        ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: cannot make a file to measure reads of: {error.strerror}; name a file "
+                "that is there"
+            ) from None
+        yield Path(f"/proc/self/fd/{file.fileno()}"), size
 
 
 def direct_reads(file: Path) -> Finding:
