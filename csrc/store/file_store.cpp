@@ -64,7 +64,7 @@ struct FileStore::Runtime {
                              .timeout_s = config.range_engine.range_timeout_s,
                              .engine = engine,
                              .faults = faults},
-        pool);
+        pool ? std::make_shared<BufferPool>(*pool) : nullptr);
   }
 
   const uint32_t owner;

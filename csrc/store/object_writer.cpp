@@ -25,10 +25,9 @@ constexpr size_t kMinPassBytes = 2 * kLeaseBytes;
 constexpr size_t kCopyBytes = 16 << 10;
 constexpr int64_t kReserveBytes = int64_t{64} << 20;
 
-int64_t lease_bytes(const std::optional<BufferPool>& pool, std::optional<int64_t> expected,
-                    int64_t alignment) {
+int64_t lease_bytes(const BufferPool* pool, std::optional<int64_t> expected, int64_t alignment) {
   int64_t bytes = kLeaseBytes;
-  if (pool) bytes = std::min(bytes, align_down(pool->config().buffer_size, alignment));
+  if (pool != nullptr) bytes = std::min(bytes, align_down(pool->config().buffer_size, alignment));
   if (expected) bytes = std::min(bytes, align_up(*expected, alignment));
   return std::max(bytes, std::max(alignment, kCacheLineBytes));
 }
@@ -55,8 +54,8 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
   refuse_special_file(path_);
   engine_->tidy(folder_of(path_));
   file_ = std::make_unique<TemporaryFile>(path_, options.direct, options.min_alignment, calls_);
-  const auto& pool = engine_->pool();
-  if (pool && pool->config().alignment < file_->output().alignment) {
+  const BufferPool* pool = engine_->pool();
+  if (pool != nullptr && pool->config().alignment < file_->output().alignment) {
     throw Error(ErrorKind::config,
                 message(path_, ": direct writes need an alignment of ", file_->output().alignment,
                         "; raise BufferPoolConfig.alignment (now ", pool->config().alignment, ")"));
@@ -174,10 +173,10 @@ void ObjectWriter::stage_zeros(int64_t count) {
 void ObjectWriter::take_block() {
   if (!buffer_.valid()) {
     const int64_t alignment = std::max(file_->output().alignment, kCacheLineBytes);
-    const int64_t bytes = lease_bytes(engine_->pool(), expected_, alignment);
-    buffer_ = engine_->pool()
-                  ? engine_->pool()->take(bytes, engine_->options().timeout_s, *on_wait_)
-                  : AlignedBuf::allocate(bytes, alignment);
+    BufferPool* pool = engine_->pool();
+    const int64_t bytes = lease_bytes(pool, expected_, alignment);
+    buffer_ = pool != nullptr ? pool->take(bytes, engine_->options().timeout_s, *on_wait_)
+                              : AlignedBuf::allocate(bytes, alignment);
     // At least two blocks, so that one is filled while the other one is written.
     const int64_t half = std::max(align_down(bytes / 2, alignment), alignment);
     const bool is_all = expected_ && bytes >= *expected_;

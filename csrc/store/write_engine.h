@@ -4,7 +4,6 @@
 
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -31,12 +30,12 @@ class WriteEngine {
     std::shared_ptr<const FaultPlan> faults = nullptr;  // tests only; counts per writer
   };
 
-  // `pool`: the buffers that writers copy into; none: an allocation per writer.
-  WriteEngine(Options options, std::optional<BufferPool> pool)
+  // `pool`: the buffers that writers copy into; null: an allocation per writer.
+  WriteEngine(Options options, std::shared_ptr<BufferPool> pool)
       : options_(std::move(options)), pool_(std::move(pool)) {}
 
   const Options& options() const { return options_; }
-  std::optional<BufferPool>& pool() { return pool_; }
+  BufferPool* pool() { return pool_.get(); }
   WriteCounters& counters() { return counters_; }
 
   std::unique_ptr<WriteQueue> borrow();
@@ -46,7 +45,7 @@ class WriteEngine {
 
  private:
   Options options_;
-  std::optional<BufferPool> pool_;
+  std::shared_ptr<BufferPool> pool_;
   WriteCounters counters_;
   std::mutex mutex_;  // guards what follows
   std::vector<std::unique_ptr<WriteQueue>> idle_;

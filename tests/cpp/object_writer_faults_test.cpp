@@ -32,7 +32,7 @@ class OverwrittenFile {
   // Writes the new bytes over the old ones. They must be there afterwards if no error is thrown,
   // and the old ones if one is.
   std::optional<Error> overwrite(WriteEngine::Options options) {
-    engine = std::make_shared<WriteEngine>(std::move(options), std::nullopt);
+    engine = std::make_shared<WriteEngine>(std::move(options), nullptr);
     std::optional<Error> error;
     try {
       ObjectWriter writer(path, std::nullopt, engine);
@@ -145,7 +145,7 @@ TEST_CASE("a process that is killed at whichever step leaves the old file or the
                           std::make_shared<WriteEngine>(
                               WriteEngine::Options{.engine = EngineKind::threads,
                                                    .faults = nth_call(number, kFaultKill)},
-                              std::nullopt));
+                              nullptr));
       writer.write(file.fresh, kNoCallback);
       writer.finish(kNoCallback);
     });
@@ -165,10 +165,11 @@ TEST_CASE("a lost write is a timeout, and what it may still touch is never used 
   // In a child: the engine, the file and the buffer stay behind on purpose.
   CHECK(run_in_child([] {
           const TemporaryFolder folder;
-          const auto engine = write_engine({.timeout_s = 0.2,
-                                            .engine = EngineKind::threads,
-                                            .faults = nth_write(1, {.lost = true})},
-                                           BufferPool({2, 4 << 20, 4096}));
+          const auto engine =
+              write_engine({.timeout_s = 0.2,
+                            .engine = EngineKind::threads,
+                            .faults = nth_write(1, {.lost = true})},
+                           std::make_shared<BufferPool>(BufferPoolConfig{2, 4 << 20, 4096}));
           ObjectWriter writer(folder.path("data"), std::nullopt, engine);
           const Caught error = caught([&] {
             writer.write(random_bytes(kBytes, 1), kNoCallback);

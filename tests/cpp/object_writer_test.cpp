@@ -11,8 +11,11 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
-std::vector<std::optional<BufferPool>> pools() {
-  return {std::nullopt, BufferPool({2, 100'000, 4096}), BufferPool({2, 16 * kMiB, 4096})};
+std::vector<std::shared_ptr<BufferPool>> pools() {
+  const auto pool = [](int64_t buffer_bytes) {
+    return std::make_shared<BufferPool>(BufferPoolConfig{2, buffer_bytes, 4096});
+  };
+  return {nullptr, pool(100'000), pool(16 * kMiB)};
 }
 
 TEST_CASE("chunks of any size give the file that was meant, with its checksum") {

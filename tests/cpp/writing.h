@@ -17,7 +17,7 @@ namespace s3io::testing {
 inline const WaitCallback kNoCallback = {};
 
 inline std::shared_ptr<WriteEngine> write_engine(WriteEngine::Options options,
-                                                 std::optional<BufferPool> pool = {}) {
+                                                 std::shared_ptr<BufferPool> pool = nullptr) {
   options.sync = false;
   return std::make_shared<WriteEngine>(std::move(options), std::move(pool));
 }
