@@ -19,7 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 import torch_s3io as s3io
 from torch_s3io.mix import whole_weights
-from torch_s3io.order import split_sizes
+from torch_s3io.views import split_sizes
 
 RECORDS = 90
 SETTING = Setting(records=RECORDS, batch=4, seed=3)

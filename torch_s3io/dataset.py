@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import get_spawning_popen
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _C
 from .batches import as_numbers, as_wanted, transformed
@@ -30,18 +30,19 @@ from .order import (
     Shuffle,
     Stage,
     default_block_records,
-    split_stages,
-    subset_stage,
 )
-from .planned import PlannedDataset
 from .ranks import Ranks
 from .runtime import Runtime
 from .state import State, fingerprint
+from .views import ViewedDataset
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Batch = Any  # a tensor, a dict of tensors, or what `transform` makes of them
 
 
-class RecordDataset(PlannedDataset):
+class RecordDataset(ViewedDataset):
     """Batches of fixed-size records, read with O_DIRECT and io_uring into pooled buffers.
 
     Iterating yields the batches of an epoch, every record once over all ranks and workers, in an
@@ -168,7 +169,7 @@ class RecordDataset(PlannedDataset):
         self._set_up(shards, layout, options)
 
     @classmethod
-    def from_npy(cls, paths: Paths, *, as_dtype: Any = None, **options: Any) -> RecordDataset:
+    def from_npy(cls, paths: Paths, *, as_dtype: Any = None, **options: Any) -> Self:
         """Records along the first axis of ``.npy`` arrays (format versions 1 to 3).
 
         Args:
@@ -194,7 +195,7 @@ class RecordDataset(PlannedDataset):
         dtype: Any = "uint16",
         as_dtype: Any = None,
         **options: Any,
-    ) -> RecordDataset:
+    ) -> Self:
         """Windows of token streams: ``window`` tokens every ``stride`` tokens, within each file.
 
         A batch is a tensor ``[B, window]``. With ``stride < window`` the rows overlap in memory
@@ -220,10 +221,13 @@ class RecordDataset(PlannedDataset):
         layout: RecordLayout,
         options: DatasetOptions,
         view: tuple[Stage, ...] = (),
-    ) -> RecordDataset:
-        dataset = RecordDataset.__new__(cls)
+    ) -> Self:
+        dataset = cls.__new__(cls)
         dataset._set_up(shards, layout, options, view)
         return dataset
+
+    def _sibling(self, options: DatasetOptions, view: tuple[Stage, ...]) -> Self:
+        return self._of(self._shards, self._layout, options, view)
 
     def _set_up(
         self,
@@ -256,39 +260,6 @@ class RecordDataset(PlannedDataset):
         self._arena: Arena | None = None
         # Finds settings that cannot work now rather than in a worker: it reads nothing.
         self._own_runtime().check_pool(num_workers=1)
-
-    # ---- Views: other data sets over the same files.
-
-    def with_options(self, **options: Any) -> RecordDataset:
-        """The same records under other options: those of RecordDataset from ``batch_size`` to
-        ``read_timeout_s``, but for ``header_bytes`` and ``as_dtype``."""
-        changed = self._options.changed("with_options", options)
-        return self._of(self._shards, self._layout, changed, self._view)
-
-    def subset(self, start: int, stop: int) -> RecordDataset:
-        """The records ``start`` to ``stop - 1``, as a data set with the same options."""
-        return self._view_of(subset_stage(self._num_records, start, stop))
-
-    def split(self, fractions: Sequence[float], seed: int = 0) -> list[RecordDataset]:
-        """Disjoint random parts, as data sets with the same options.
-
-        Which records belong to which part depends on ``seed``, the number of records and the
-        fractions alone; nothing is stored. ``with_options`` changes what differs between the
-        parts::
-
-            train, test = dataset.split([0.9, 0.1])
-            test = test.with_options(shuffle=False, transform=None)
-
-        Args:
-            fractions: Numbers above 0 that add up to at most 1. What is left over belongs to no
-                part.
-            seed: From 0 to 2**64 - 1.
-        """
-        stages = split_stages(self._num_records, fractions, seed)
-        return [self._view_of(stage) for stage in stages]
-
-    def _view_of(self, stage: Stage) -> RecordDataset:
-        return self._of(self._shards, self._layout, self._options, (stage, *self._view))
 
     @property
     def unused_tail_bytes(self) -> int:

@@ -73,7 +73,7 @@ class Mix(RecordDataset):
         self._set_up(shards, parts[0]._layout, mixed, order=order)
 
     @classmethod
-    def _of(cls, *_: Any) -> NoReturn:
+    def _of(cls, *_: Any) -> NoReturn:  # and so no view either
         raise ConfigError(
             "a mixture is made of data sets: take views, options and formats of those, then mix"
         )

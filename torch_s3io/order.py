@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
@@ -131,51 +130,3 @@ class MixedOrder:
 
     def records(self) -> Any:
         return [[part.records() for part in self.parts], self.stored_records]
-
-
-def subset_stage(num_records: int, start: Any, stop: Any) -> Stage:
-    check_int("start", start, 0)
-    check_int("stop", stop, 0)
-    if not start < stop <= num_records:
-        raise ConfigError(
-            f"subset({start}, {stop}) of {num_records} records: start must be below stop, and stop "
-            f"at most {num_records}"
-        )
-    return int(start), int(stop) - int(start), None
-
-
-def split_stages(num_records: int, fractions: Any, seed: int) -> list[Stage]:
-    """Disjoint random parts whose sizes are as near to the fractions as whole records allow: by the
-    method of the largest remainder."""
-    check_seed(seed)
-    try:
-        parts = [float(fraction) for fraction in fractions]
-    except (TypeError, ValueError, OverflowError):
-        parts = []
-    if not parts or not all(0 < part <= 1 for part in parts) or sum(parts) > 1 + 1e-9:
-        raise ConfigError(
-            f"split({fractions!r}): fractions must be numbers above 0 that add up to at most 1"
-        )
-    key = _C.derive_key(seed, [_C.PURPOSE_SPLIT])
-    stages: list[Stage] = []
-    offset = 0
-    for part, count in zip(parts, split_sizes(num_records, parts), strict=True):
-        if count == 0:
-            raise ConfigError(f"split({fractions!r}): {part} of {num_records} records is none")
-        stages.append((offset, count, (num_records, key)))
-        offset += count
-    return stages
-
-
-def split_sizes(num_records: int, fractions: Sequence[float]) -> list[int]:
-    """Sizes by the largest remainder, in whole numbers: the same on every machine."""
-    one = 1 << 53
-    units = [round(fraction * one) for fraction in fractions]
-    units[units.index(max(units))] -= max(0, sum(units) - one)
-    shares = [unit * num_records for unit in units]
-    sizes = [share // one for share in shares]
-    total = (sum(shares) + one // 2) // one
-    by_remainder = sorted(range(len(shares)), key=lambda part: (-(shares[part] % one), part))
-    for part in by_remainder[: total - sum(sizes)]:
-        sizes[part] += 1
-    return sizes

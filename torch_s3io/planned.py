@@ -204,8 +204,8 @@ class PlannedDataset(IterableDataset[Any]):
 
     def _refuse_repetition(self, position: Position) -> None:
         advice = (
-            "call set_epoch() before every epoch, which torch's DataLoader with workers needs; "
-            "torch_s3io.DataLoader counts by itself"
+            "call set_epoch() before every epoch. Workers cannot count; only torch_s3io.DataLoader "
+            "does it for them, where it has this data set itself"
         )
         if position.start > 0:
             raise ConfigError(
