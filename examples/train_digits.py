@@ -3,9 +3,9 @@
     python examples/train_digits.py                            # some seconds
     python examples/train_digits.py --gigabytes 1 --batch-size 4096 --direct require --epochs 1
 
-What it shows: a structured numpy dtype as the record layout, one dict of tensors per batch, and
-torch's own DataLoader around it. The digits are real: the 1,797 of scikit-learn's wheel. They are
-written in shuffled order, since this version of torch_s3io reads files from front to back.
+What it shows: a structured numpy dtype as the record layout, one dict of tensors per batch,
+shuffled anew in every epoch, and torch's own DataLoader around it. The digits are real: the 1,797
+of scikit-learn's wheel.
 """
 
 from __future__ import annotations
@@ -73,14 +73,13 @@ def load_digits() -> tuple[Records, Records]:
 
 
 def augmented(records: Records, copies: int) -> Iterator[Records]:
-    """Copies of the records, each in another order and, but for the first, with noise."""
+    """Copies of the records, all but the first with noise."""
     for copy in range(copies):
-        random = np.random.default_rng(copy)
-        shuffled = random.permutation(records)
+        noisy = records.copy()
         if copy > 0:
-            noise = random.integers(-2, 3, shuffled["image"].shape, dtype=np.int8)
-            shuffled["image"] = np.clip(shuffled["image"].astype(np.int8) + noise, 0, 16)
-        yield shuffled
+            noise = np.random.default_rng(copy).integers(-2, 3, noisy["image"].shape, np.int8)
+            noisy["image"] = np.clip(noisy["image"].astype(np.int8) + noise, 0, 16)
+        yield noisy
 
 
 def write_digits(args: argparse.Namespace) -> tuple[list[Path], Path]:
@@ -96,7 +95,7 @@ def write_digits(args: argparse.Namespace) -> tuple[list[Path], Path]:
 
     train_files = shard_sizes("train", copies * train.nbytes, RECORD.itemsize)
     sizes = {"held-out.bin": held_out.nbytes, **train_files}
-    write_shards(args.data, sizes, pieces(), copies=copies)
+    write_shards(args.data, sizes, pieces(), copies=copies, order="as loaded")
     return [args.data / name for name in train_files], args.data / "held-out.bin"
 
 
@@ -145,7 +144,9 @@ def main() -> int:
     args = parse_arguments(__doc__, workers=0)
     train_files, held_out_file = write_digits(args)
     options: dict[str, Any] = {"dtype": RECORD, "direct": args.direct, "engine": args.engine}
-    dataset = s3io.RecordDataset(train_files, batch_size=args.batch_size, **options)
+    dataset = s3io.RecordDataset(
+        train_files, batch_size=args.batch_size, shuffle=True, seed=args.seed, **options
+    )
     held_out = s3io.RecordDataset(held_out_file, batch_size=HELD_OUT, **options)
     loader = DataLoader(dataset, batch_size=None, num_workers=args.workers)
     held_out_loader = DataLoader(held_out, batch_size=None)
@@ -160,6 +161,7 @@ def main() -> int:
     meter = Meter(dataset, RECORD.itemsize)
     table = Table("epoch", "loss", "accuracy", *meter.columns)
     for epoch in range(1, args.epochs + 1):
+        dataset.set_epoch(epoch)
         loss = train_epoch(model, optimizer, meter.watch(loader), device)
         rates = meter.lap()
         reached = accuracy(model, held_out_loader, device)

@@ -3,17 +3,17 @@
     python examples/train_tokens.py                            # half a minute
     python examples/train_tokens.py --gigabytes 2 --batch-size 512 --steps 10000    # on a GPU
 
-What it shows: overlapping windows of .bin files that are nothing but tokens (here bytes), and their
-conversion to the int64 that embeddings ask for. The text is real: the sources of Python's standard
-library. It is written in shuffled blocks, since this version of torch_s3io reads files from front
-to back. A step's loss is taken before the model learns from it: as long as nothing is read twice,
-that is the loss on unseen text. A model that knew only how often each byte occurs would reach the
-unigram entropy of the text.
+What it shows: overlapping windows of .bin files that are nothing but tokens (here bytes), in
+shuffled order, and their conversion to the int64 that embeddings ask for. The text is real: the
+sources of Python's standard library. A step's loss is taken before the model learns from it: as
+long as nothing is read twice, that is the loss on unseen text. A model that knew only how often
+each byte occurs would reach the unigram entropy of the text.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import sysconfig
 import zlib
@@ -38,7 +38,7 @@ from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
 
-BLOCK = 1024  # bytes of text that stay together
+BLOCK = 1024  # bytes: files hold whole blocks
 NOT_TEXT = {"site-packages", "dist-packages", "test", "tests", "__pycache__"}
 GOAL = 0.6  # of the unigram entropy
 
@@ -83,11 +83,11 @@ def unigram_entropy(text: Text) -> float:
 
 
 def write_text(args: argparse.Namespace, text: Text) -> list[Path]:
-    """The files of the text, its blocks shuffled anew in each repeat, written unless there."""
+    """The files of the text, as often as asked for, written unless there."""
     repeats = max(1, round(args.gigabytes * 1e9 / text.nbytes)) if args.gigabytes else 1
-    shuffled = (np.random.default_rng(repeat).permutation(text) for repeat in range(repeats))
+    settings = {"text_crc32": zlib.crc32(text.data), "repeats": repeats, "order": "as loaded"}
     sizes = shard_sizes("tokens", repeats * text.nbytes, BLOCK)
-    write_shards(args.data, sizes, shuffled, text_crc32=zlib.crc32(text.data), repeats=repeats)
+    write_shards(args.data, sizes, itertools.repeat(text, repeats), **settings)
     return [args.data / name for name in sizes]
 
 
@@ -109,9 +109,10 @@ class ByteModel(nn.Module):
 
 
 def batches(meter: Meter, loader: DataLoader[torch.Tensor], steps: int) -> Iterator[torch.Tensor]:
-    """So many batches, from as many epochs as that takes."""
+    """So many batches, from as many epochs as that takes, each in an order of its own."""
     left = steps
-    while left:
+    for epoch in itertools.count():
+        meter.dataset.set_epoch(epoch)
         for batch in meter.watch(loader):
             yield batch
             left -= 1
@@ -158,6 +159,8 @@ def main() -> int:
         dtype="uint8",
         as_dtype=torch.int64,
         batch_size=args.batch_size,
+        shuffle=True,
+        seed=args.seed,
         direct=args.direct,
         engine=args.engine,
     )

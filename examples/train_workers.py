@@ -59,7 +59,9 @@ def main() -> int:
         "direct": args.direct,
         "engine": args.engine,
     }
-    dataset = s3io.RecordDataset(train_files, batch_size=args.batch_size, **options)
+    dataset = s3io.RecordDataset(
+        train_files, batch_size=args.batch_size, shuffle=True, seed=args.seed, **options
+    )
     held_out = s3io.RecordDataset(held_out_file, batch_size=HELD_OUT, **options)
 
     torch.manual_seed(args.seed)
