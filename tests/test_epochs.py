@@ -14,6 +14,7 @@ from order_check import Setting, numbers, order_of_epoch, steps_of, write_number
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
+from torch_s3io.epochs import EpochClock, Position
 
 SETTING = Setting(records=60, batch=4, seed=3, shuffle=True)
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -246,3 +247,39 @@ def test_a_transform_learns_epoch_and_record_numbers(path, num_workers):
         batches = [(index.tolist(), epochs) for _, epochs, index in loader]
         assert [index for index, _ in batches] == epoch_of(path, epoch)
         assert {one for _, epochs in batches for one in epochs} == {epoch}
+
+
+def test_a_clock_waits_for_the_workers_of_an_iterator_in_use_and_for_no_others(monkeypatch):
+    clock = EpochClock(Position(0, 0))
+    clock.share()
+    clock.begin()
+    looked = []
+
+    def in_use_until_a_worker_came() -> bool:
+        looked.append(clock.workers_began)
+        if len(looked) == 3:
+            clock.pick_up(0)
+        return True
+
+    clock.expect(1, in_use_until_a_worker_came)
+    assert clock.begin() == Position(1, 0)
+    assert looked == [False, False, False]
+
+    clock.expect(1, lambda: False)  # nobody waits for what that iterator's worker reads
+    assert clock.begin() == Position(2, 0)
+
+    clock.expect(2, lambda: True)
+    clock.pick_up(0)
+    monkeypatch.setattr("torch_s3io.epochs._LONGEST_WAIT_S", 0.01)
+    with pytest.raises(s3io.ReadTimeoutError, match="1 of 2 workers of the running iterator"):
+        clock.set_epoch(5)
+
+
+def test_a_loader_that_cannot_start_its_workers_leaves_the_epoch_to_the_next_try(path):
+    dataset = make(path).with_options(transform=lambda rows: rows)  # cannot be pickled
+    loader = s3io.DataLoader(dataset, num_workers=1, multiprocessing_context="spawn")
+    for _ in range(2):
+        with pytest.raises(Exception, match="pickle"):
+            next(iter(loader))
+        assert loader.epoch == 0
+    assert numbers(dataset) == epoch_of(path, 0)

@@ -111,6 +111,22 @@ def test_the_state_after_a_break_is_where_the_loop_broke_off(path, num_workers):
     assert numbers(loader) == batches_of(path, 0)[3:]
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_progress_of_a_resumed_epoch_begins_where_it_was_left(
+    path, num_workers, capsys, monkeypatch
+):
+    tqdm = pytest.importorskip("tqdm")
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)  # else its own thread stays
+    loader = make_loader(path, num_workers, progress=True)
+    numbers(itertools.islice(iter(loader), 5))
+    loader.load_state_dict(loader.state_dict())
+    capsys.readouterr()
+    numbers(loader)
+    shown = capsys.readouterr().err
+    assert "5/12" in shown
+    assert "12/12" in shown
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_samples_count_one_by_one(path, num_workers):
     dataset = SETTING.dataset(path).with_options(batch_size=None)

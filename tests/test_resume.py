@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import resource
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from order_check import Setting, check_epoch, check_resumed, order_of_epoch, write_numbers
+
+import torch_s3io as s3io
+from torch_s3io.order import Order, default_block_records
 
 SHUFFLES = (False, True, "block")
 
@@ -74,3 +79,33 @@ def test_orders_differ_by_seed_and_epoch_and_repeat_for_the_same(tmp_path):
             orders[seed, epoch] = tuple(order_of_epoch(path, setting, epoch))
             assert list(orders[seed, epoch]) == order_of_epoch(path, setting, epoch)
         assert len(set(orders.values())) == len(orders)
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+def test_a_billion_records_begin_and_resume_anywhere_in_the_memory_of_a_thousand(disk, shuffle):
+    records = 1_000_000_000
+    path = disk / "sparse.bin"
+    with open(path, "wb") as file:
+        file.truncate(16 * records)  # holes: the file has its size, and takes no space
+    dataset = s3io.RecordDataset(
+        path, dtype="i8", shape=2, batch_size=4, shuffle=shuffle, pool=None, return_index=True
+    )
+    order = Order(records, shuffle, 0, default_block_records(16)).make()
+    tracemalloc.start()
+    before = peak_kilobytes()
+    try:
+        for epoch, start in itertools.product((0, 7), (0, records // 2, records - 9)):
+            dataset.set_epoch(epoch)
+            state = dataset.state_dict()
+            dataset.load_state_dict({**state, "consumed": start})
+            _, index = next(iter(dataset))
+            assert index.tolist() == order.records(epoch, start, 4).tolist()
+        assert len(dataset) == records // 4
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        assert peak_kilobytes() - before < 64 << 10  # a table of the order would take gigabytes
+    finally:
+        tracemalloc.stop()
+
+
+def peak_kilobytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -79,8 +79,9 @@ class RecordDataset(ViewedDataset):
         block_records: Records per block; None: as many as make 128 KiB.
         rank, world_size: Which share of every step this process reads. None: as torch.distributed
             says where it is initialised, else torchrun's environment (RANK, WORLD_SIZE), else all.
-            All ranks get equally many batches. With ``rank=0, world_size=1`` one rank alone may
-            read the data set, for an evaluation for instance.
+            All ranks get equally many batches. With torch.distributed they compare where they are
+            when an epoch begins: all must begin it. With ``rank=0, world_size=1`` one rank alone
+            may read the data set, for an evaluation for instance.
         drop_last: Leave out a last step in which not every rank's batch is full. Otherwise the
             ranks share what is left, evenly; where fewer records than ranks are left, the ranks
             without one get a record from the start of the epoch (``padded_records``).

@@ -281,6 +281,7 @@ def _pass_of(batches: Any) -> Pass | None:
 
 
 def _progress_bar(loader: DataLoader) -> Any:
+    """For a whole epoch; one that was resumed begins where it was left."""
     try:
         from tqdm import tqdm  # type: ignore[import-untyped]
     except ImportError:
@@ -289,7 +290,10 @@ def _progress_bar(loader: DataLoader) -> Any:
         total: int | None = len(loader)
     except TypeError:
         total = None
-    return tqdm(total=total, unit="batch", dynamic_ncols=True)
+    done = 0
+    if total is not None and isinstance(loader.dataset, PlannedDataset):
+        done = max(0, total - loader.dataset._steps_to_come())
+    return tqdm(total=total, initial=done, unit="batch", dynamic_ncols=True)
 
 
 def _prefetched(dataset: Dataset[Any], num_workers: int) -> int:

@@ -99,6 +99,10 @@ class PlannedDataset(IterableDataset[Any]):
     def _whole_epoch(self) -> _C.EpochPlan:
         return self._plan(Position(0, 0), self._ranks())
 
+    def _steps_to_come(self) -> int:
+        """Of the epoch that begins next."""
+        return self._plan(self._own_clock().next_position(), self._ranks()).num_steps
+
     def _ranks(self) -> Ranks:
         if get_worker_info() is not None and self._carried_ranks is not None:
             return self._carried_ranks
