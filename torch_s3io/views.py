@@ -97,7 +97,8 @@ def split_sizes(num_records: int, fractions: Sequence[float]) -> list[int]:
     """Sizes by the largest remainder, in whole numbers: the same on every machine."""
     one = 1 << 53
     units = [round(fraction * one) for fraction in fractions]
-    units[units.index(max(units))] -= max(0, sum(units) - one)
+    if abs(sum(units) - one) < one >> 20:  # meant to be everything
+        units[units.index(max(units))] += one - sum(units)
     shares = [unit * num_records for unit in units]
     sizes = [share // one for share in shares]
     total = (sum(shares) + one // 2) // one
