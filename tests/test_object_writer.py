@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import threading
+import warnings
 
 import hypothesis.strategies as st
 import numpy as np
@@ -35,6 +36,7 @@ from torch_s3io import (
     BufferPool,
     BufferPoolConfig,
     ConfigError,
+    DirectIOError,
     Error,
     FileStore,
     FileSystemConfig,
@@ -217,6 +219,23 @@ def test_whatever_fails_the_old_file_stays_and_the_error_is_typed(disk, engine, 
         assert failed == 0
     elif error_number != errno.EAGAIN:  # of system calls, that one is an error; of writes it is not
         assert failed >= 8
+
+
+def test_a_file_that_cannot_be_written_directly_is_warned_of_once(disk, engine):
+    plan = _C.FaultPlan(by_number={0: (errno.EINVAL, False, False)})
+    store = FileStore(engine=engine, _faults=plan)
+    with pytest.warns(RuntimeWarning, match=r"/x: the file system refuses O_DIRECT") as caught:
+        store.put(disk / "x", bytes(5000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.put(disk / "y", bytes(5000))
+    assert caught[0].filename == __file__
+    assert store.stats()["direct_write_refused"] == 2
+    assert (disk / "x").read_bytes() == bytes(5000)
+    required = FileStore(FileSystemConfig(direct_io="require"), engine=engine, _faults=plan)
+    with pytest.raises(DirectIOError, match="refused"):
+        required.put(disk / "x", bytes(6000))
+    assert (disk / "x").read_bytes() == bytes(5000)
 
 
 @settings(max_examples=60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import operator
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ class FileStore:
         check_choice("engine", engine, EngineKind)
         self.config = config
         self.engine = engine
+        self._said_buffered = False
         self._store = self._make(_faults)
 
     def _make(self, faults: Any = None) -> _C.FileStore:
@@ -119,9 +121,9 @@ class FileStore:
         With ``FileSystemConfig.sync_writes`` the bytes and the name are on the device on return.
         """
         view = as_bytes(data)
-        writer = self._store.writer(_as_path(path), view.nbytes)
+        writer = self.writer(path, size_bytes=view.nbytes)
         writer.write(view)
-        return WrittenObject(*writer.finish())
+        return writer.finish()
 
     def writer(
         self, path: str | os.PathLike[str], *, size_bytes: int | None = None
@@ -135,7 +137,20 @@ class FileStore:
         if size_bytes is not None:
             check_int("size_bytes", size_bytes, 0)
         text = _as_path(path)
-        return ObjectWriter(self._store.writer(text, size_bytes), text)
+        return ObjectWriter(self._store.writer(text, size_bytes), text, self._after_write)
+
+    def _after_write(self, path: str) -> None:
+        """Says once where ``direct_io="auto"`` could not write directly."""
+        if self._said_buffered or self.config.direct_io != "auto":
+            return
+        if self._store.stats()["buffered_written_bytes"] > 0:
+            self._said_buffered = True
+            warnings.warn(
+                f"{path}: the file system refuses O_DIRECT: direct_io='auto' wrote it through the "
+                "page cache; FileSystemConfig(direct_io='off') does so without a warning",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def checksum(self, path: str | os.PathLike[str]) -> int:
         """The CRC-32C of the file, which is read for it."""
@@ -176,4 +191,5 @@ class FileStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.config, self.engine = state["config"], state["engine"]
+        self._said_buffered = False
         self._store = self._make()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -47,8 +48,11 @@ class ObjectWriter:
     Threads may call one after the other. A forked child cannot use its parent's writer.
     """
 
-    def __init__(self, writer: _C.ObjectWriter, path: str) -> None:
+    def __init__(
+        self, writer: _C.ObjectWriter, path: str, after_write: Callable[[str], None]
+    ) -> None:
         self._writer = writer
+        self._after_write = after_write
         self.path = path
         self._written: WrittenObject | None = None
 
@@ -79,6 +83,7 @@ class ObjectWriter:
         """Completes the file and gives it its name. Once finished, returns the same again."""
         if self._written is None:
             self._written = WrittenObject(*self._writer.finish())
+            self._after_write(self.path)
         return self._written
 
     def cancel(self) -> None:
