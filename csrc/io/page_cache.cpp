@@ -3,6 +3,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/align.h"
+
 namespace s3io {
 namespace {
 
@@ -27,15 +29,20 @@ struct Cachestat {
 
 }  // namespace
 
-CacheState cache_state(int fd, int64_t offset, int64_t length) {
-  const int64_t page_bytes = ::sysconf(_SC_PAGESIZE);
+int64_t cached_bytes(int fd, int64_t offset, int64_t length) {
   CachestatRange range{static_cast<uint64_t>(offset), static_cast<uint64_t>(length)};
   Cachestat result{};
-  if (::syscall(kCachestat, fd, &range, &result, 0) != 0) return CacheState::unknown;
-  const int64_t first_page = offset / page_bytes;
-  const int64_t end_page = (offset + length - 1) / page_bytes + 1;
-  const bool all = static_cast<int64_t>(result.cached_pages) >= end_page - first_page;
-  return all ? CacheState::cached : CacheState::missing;
+  if (::syscall(kCachestat, fd, &range, &result, 0) != 0) return -1;
+  return static_cast<int64_t>(result.cached_pages) * ::sysconf(_SC_PAGESIZE);
+}
+
+CacheState cache_state(int fd, int64_t offset, int64_t length) {
+  const int64_t page_bytes = ::sysconf(_SC_PAGESIZE);
+  const int64_t cached = cached_bytes(fd, offset, length);
+  if (cached < 0) return CacheState::unknown;
+  const int64_t begin = align_down(offset, page_bytes);
+  const int64_t end = align_up(offset + length, page_bytes);
+  return cached >= end - begin ? CacheState::cached : CacheState::missing;
 }
 
 }  // namespace s3io

@@ -11,6 +11,9 @@ enum class CacheState : uint8_t {
   unknown,  // the kernel does not say: before Linux 6.5, or the file belongs to somebody else
 };
 
+// Bytes of the pages of a range that are in the page cache; -1: unknown. `length` is above 0.
+int64_t cached_bytes(int fd, int64_t offset, int64_t length);
+
 // Asks with cachestat(2), which reads nothing and starts no readahead (a read with RWF_NOWAIT
 // starts it, and so spoils the device for the direct read that follows). `length` is above 0.
 CacheState cache_state(int fd, int64_t offset, int64_t length);

@@ -1,14 +1,15 @@
 #include "reader/cache_filler.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <system_error>
 #include <utility>
 
+#include "base/align.h"
 #include "base/error.h"
 #include "base/fork_count.h"
 #include "base/unique_fd.h"
@@ -17,10 +18,32 @@
 namespace s3io {
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
-// Asked of the device ahead of the piece that is copied out: what readahead by itself asks for (128
-// KiB is common) leaves an NVMe device mostly idle.
-constexpr int64_t kPiecesAhead = 16;
+constexpr int64_t kPieceBytes = int64_t{16} << 20;  // between two looks at `stopping_`
+constexpr int kPopulateRead = 22;                   // MADV_POPULATE_READ, as in linux/mman.h
+
+// Brings a range that begins at a multiple of the page size into the page cache. False when the
+// file cannot be read, or not in this way.
+bool populate(int fd, int64_t begin, int64_t length) {
+  const auto bytes = static_cast<size_t>(length);
+  void* mapping = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, begin);
+  if (mapping == MAP_FAILED) return false;
+  static_cast<void>(::madvise(mapping, bytes, MADV_HUGEPAGE));
+  const bool done = ::madvise(mapping, bytes, kPopulateRead) == 0;
+  ::munmap(mapping, bytes);
+  return done;
+}
+
+bool read_through(int fd, int64_t begin, int64_t length) {
+  std::vector<std::byte> scratch(size_t{1} << 20);
+  const int64_t end = begin + length;
+  while (begin < end) {
+    const auto wanted = std::min(scratch.size(), static_cast<size_t>(end - begin));
+    const ssize_t count = ::pread(fd, scratch.data(), wanted, begin);
+    if (count <= 0) return false;
+    begin += count;
+  }
+  return true;
+}
 
 int64_t size_of(const std::string& path) {
   struct stat info {};
@@ -74,35 +97,28 @@ void CacheFiller::fill_share() {
   const int64_t part = total / count_;
   const int64_t first = part * share_;
   const int64_t last = share_ + 1 == count_ ? total : first + part;
-  std::vector<std::byte> scratch(static_cast<size_t>(kPieceBytes));
   int64_t file_begin = 0;
   for (size_t index = 0; index < paths_.size() && !stopping_; ++index) {
     const int64_t begin = std::max<int64_t>(first - file_begin, 0);
     const int64_t end = std::min(last - file_begin, sizes[index]);
-    if (begin < end) fill(paths_[index], begin, end, scratch);
+    if (begin < end) fill(paths_[index], begin, end);
     file_begin += sizes[index];
   }
 }
 
-void CacheFiller::fill(const std::string& path, int64_t begin, int64_t end,
-                       std::vector<std::byte>& scratch) {
+void CacheFiller::fill(const std::string& path, int64_t begin, int64_t end) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return;
-  std::array<bool, kPiecesAhead> missing{};  // of the pieces from `position` to `asked`
-  int64_t asked = begin;
-  for (int64_t position = begin; position < end && !stopping_; position += kPieceBytes) {
-    for (; asked < std::min(end, position + kPiecesAhead * kPieceBytes); asked += kPieceBytes) {
-      const int64_t length = std::min(kPieceBytes, end - asked);
-      const bool is_missing = cache_state(fd.get(), asked, length) != CacheState::cached;
-      missing[static_cast<size_t>((asked - begin) / kPieceBytes % kPiecesAhead)] = is_missing;
-      if (!is_missing) continue;
-      static_cast<void>(::posix_fadvise(fd.get(), asked, length, POSIX_FADV_WILLNEED));
-    }
-    if (!missing[static_cast<size_t>((position - begin) / kPieceBytes % kPiecesAhead)]) continue;
-    const auto length = static_cast<size_t>(std::min(kPieceBytes, end - position));
-    const ssize_t bytes = ::pread(fd.get(), scratch.data(), length, position);
-    if (bytes <= 0) return;
-    filled_.fetch_add(bytes, std::memory_order_relaxed);
+  static_cast<void>(::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL));
+  int64_t next = 0;
+  for (int64_t position = align_down(begin, kHugePageBytes); position < end && !stopping_;
+       position = next) {
+    next = std::min(end, position + kPieceBytes);
+    const int64_t length = next - position;
+    const int64_t cached = cached_bytes(fd.get(), position, length);
+    if (cached >= length) continue;
+    if (!populate(fd.get(), position, length) && !read_through(fd.get(), position, length)) return;
+    filled_.fetch_add(length - std::max<int64_t>(cached, 0), std::memory_order_relaxed);
   }
 }
 

@@ -4,6 +4,11 @@
 // neighbouring records together many times faster than one by one. The reader goes on beside it: it
 // reads from the page cache what is there already, directly what is not.
 //
+// Note: how. A mapping of the file, huge pages wanted, populated (MADV_POPULATE_READ, Linux 5.14):
+// the kernel then reads in pieces of 2 MiB, whatever readahead is set to, into large folios, and
+// nothing is copied. Measured on a virtio disk: 1.9 GB/s at 0.01 s of processor time per GB; reads
+// into a buffer 0.5-0.9 GB/s at 0.4-1.5 s. Where the kernel cannot, reads into a buffer.
+//
 // Filling is help, not duty: a file that cannot be opened or read is left to the reader, which then
 // reports what is wrong with it.
 #pragma once
@@ -36,7 +41,7 @@ class CacheFiller {
  private:
   void run() noexcept;
   void fill_share();
-  void fill(const std::string& path, int64_t begin, int64_t end, std::vector<std::byte>& scratch);
+  void fill(const std::string& path, int64_t begin, int64_t end);
 
   const std::vector<std::string> paths_;
   const int64_t share_;
