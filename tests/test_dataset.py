@@ -183,9 +183,10 @@ def test_from_the_second_epoch_on_auto_reads_through_the_page_cache(disk):
     first, second, third = read_epoch(), read_epoch(), read_epoch()
     assert first["direct_bytes"] >= size
     assert first["buffered_bytes"] == 0
-    for later in (second, third):
-        assert later["direct_bytes"] == 0
-        assert later["cached_bytes"] + later["buffered_bytes"] >= size
+    assert second["direct_bytes"] == third["direct_bytes"] == 0
+    # Together: the third one's first batches are read while the second one's last are in use.
+    later = (second, third)
+    assert sum(one["cached_bytes"] + one["buffered_bytes"] for one in later) >= 2 * size
 
 
 def test_one_record_per_file_needs_few_descriptors_at_once(disk, engine, direct):
