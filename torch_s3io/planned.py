@@ -149,8 +149,9 @@ class PlannedDataset(IterableDataset[Any]):
 
     def _data_summary(self) -> str:
         if self._summary is None:
-            size = {"batch_size": self._options.batch_size, "drop_last": self._options.drop_last}
-            self._summary = summary({**self._order.settings(), **size}, self._describe_data())
+            names = ("batch_size", "drop_last", "pad_last")
+            steps = {name: getattr(self._options, name) for name in names}
+            self._summary = summary({**self._order.settings(), **steps}, self._describe_data())
         return self._summary
 
     # ---- Iteration.
@@ -230,7 +231,7 @@ class PlannedDataset(IterableDataset[Any]):
 
         ``epoch``, and ``consumed``: records of it that the loop has received, over all ranks; with
         settings of the order and a fingerprint of the data, so that a state is loaded only where it
-        fits.
+        fits. Of several loops at a time, that of the one that began last.
 
         Raises:
             ConfigError: Workers read the data set: the state is the loader's.
