@@ -208,7 +208,7 @@ def test_a_file_system_without_direct_reads_is_read_through_the_cache_under_auto
         assert len(caught) == 1 and "x.bin" in str(caught[0].message), caught
         assert "refuses O_DIRECT" in str(caught[0].message)
         stats = dataset.stats()
-        assert stats["buffered_bytes"] == 200_000, stats
+        assert stats["buffered_bytes"] >= 200_000, stats  # and what was read ahead of the third
         assert stats["direct_bytes"] == stats["cached_bytes"] == 0, stats
 
         try:
