@@ -88,9 +88,10 @@ class RecordDataset(ViewedDataset):
         pad_last: Fill up the last step with records from the start of the epoch.
         header_bytes: Bytes to skip at the start of each file.
         direct: ``"require"``: O_DIRECT, or DirectIOError. ``"off"``: through the page cache.
-            ``"auto"``: from the page cache what is there, with O_DIRECT what is not; after the
-            first whole epoch of a process, a set that fits in half of the free memory is read
-            through the page cache, which then keeps it.
+            ``"auto"``: from the page cache what is there, with O_DIRECT what is not; a set that
+            fits in half of the free memory is brought into the page cache, which then keeps it:
+            after the first whole epoch of a process, and small records (below 16 KiB) in random
+            order from the first one on.
         engine: ``"uring"``, ``"threads"``, or ``"auto"``: io_uring where the kernel allows it.
         pool: ``"auto"``: sized from the batch within the available memory; a BufferPoolConfig; or
             None: an allocation per batch. Every process that iterates has its own pool, and so has
@@ -342,8 +343,9 @@ class RecordDataset(ViewedDataset):
         cache (over-read included). ``requests``: reads submitted; ``retries``, ``short_reads``: of
         those, repeated or continued. ``direct_refused``: fell back because O_DIRECT failed.
         ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
-        order or alignment. ``spilled_batches``: copied out of the pool. ``quarantined_buffers``:
-        lost to reads that never came back. ``reader_wait_s``: the reader waited for a free buffer,
+        order or alignment. ``spilled_batches``: copied out of the pool. ``filled_bytes``:
+        brought into the page cache ahead of the order. ``quarantined_buffers``: lost to reads that
+        never came back. ``reader_wait_s``: the reader waited for a free buffer,
         because the consumer is slower. ``consumer_wait_s``: the consumer waited for data.
         ``engine``, ``direct``: in use. ``page_size``: behind the buffers: "2 MiB", "4 KiB", "mixed"
         or "none yet"; ``pool_*``: of the pools (see BufferPool.stats); all these of

@@ -128,9 +128,9 @@ class Runtime:
             self._fetcher = None
 
     def _fill_cache(self, share: int, num_shares: int) -> None:
-        """Brings a set that fits in memory into the page cache with large reads, beside the reader:
-        one that is to stay there, and, from the first epoch on, small records in random order,
-        which the device would otherwise read one by one."""
+        """Brings a set that fits in memory into the page cache, with large reads beside the reader:
+        one that is to stay there, and from the first epoch on small records in random order, which
+        the device would otherwise read one by one."""
         is_scattered = self._neighbours * self._layout.stride_bytes < _SCATTERED_BYTES
         is_to_stay = bool(self._past_sources)
         if self._options.direct != "auto" or not (is_scattered or is_to_stay) or not self._fits():
