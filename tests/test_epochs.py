@@ -226,7 +226,7 @@ def test_copies_and_forked_children_count_for_themselves(path):
     assert dataset.epoch == 5
 
 
-@pytest.mark.parametrize("epoch", [-1, 1.0, "1", True, None, 2**62])
+@pytest.mark.parametrize("epoch", [-1, 1.0, "1", True, None, 2**48, 2**62])
 def test_what_is_no_epoch_is_refused(path, epoch):
     with pytest.raises(s3io.ConfigError, match="epoch"):
         make(path).set_epoch(epoch)
@@ -283,3 +283,30 @@ def test_a_loader_that_cannot_start_its_workers_leaves_the_epoch_to_the_next_try
             next(iter(loader))
         assert loader.epoch == 0
     assert numbers(dataset) == epoch_of(path, 0)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_workers_that_never_began_are_not_waited_for_after_an_error(path, monkeypatch, persistent):
+    monkeypatch.setattr("torch_s3io.epochs._LONGEST_WAIT_S", 0.0)
+    failing = True
+
+    def fail(_: int) -> None:
+        if failing:
+            raise RuntimeError("this worker cannot start")
+
+    loader = s3io.DataLoader(
+        make(path),
+        num_workers=2,
+        worker_init_fn=fail,
+        persistent_workers=persistent,
+        multiprocessing_context="fork",
+    )
+    iterators = [iter(loader) for _ in range(3)]
+    for batches in iterators:  # and each of them after another one that failed
+        with pytest.raises(RuntimeError, match="this worker cannot start"):
+            next(batches)
+    loader.set_epoch(3)
+    failing = False
+    assert numbers(loader) == epoch_of(path, 3)
+    assert numbers(loader) == epoch_of(path, 4)
+    assert [list(batches) for batches in iterators[:2]] == [[], []]

@@ -361,7 +361,9 @@ def test_a_state_goes_to_the_kind_of_loader_that_saved_it(path):
             dataset.load_state_dict(one)
         with pytest.raises(s3io.ConfigError, match="the state of a whole data set"):
             dataset.load_state_dict(whole)
-        with pytest.raises(s3io.DataError, match="'worker' and 'num_workers' are no numbers"):
+        with pytest.raises(s3io.DataError, match="damaged state: 'worker'"):
             dataset.load_state_dict({**one, "worker": "0"})
+        with pytest.raises(s3io.DataError, match="damaged state: 'num_workers'"):
+            dataset.load_state_dict({**one, "num_workers": 10**5000})
         with pytest.raises(s3io.ConfigError, match="has not begun to read"):
             dataset.state_dict()

@@ -22,7 +22,6 @@ SETTING = Setting(records=45, batch=4, seed=3, shuffle=True)
 def test_what_was_given_goes_before_the_environment(monkeypatch):
     assert find_ranks(None, None).source == "default"
     monkeypatch.setenv("RANK", "2")
-    assert find_ranks(None, None).source == "default"  # a rank of no world
     monkeypatch.setenv("WORLD_SIZE", "4")
     found = find_ranks(None, None)
     assert (found.rank, found.world_size, found.source) == (2, 4, "environment")
@@ -53,6 +52,33 @@ def test_an_environment_that_names_no_rank_is_refused(monkeypatch, rank, world):
     monkeypatch.setenv("WORLD_SIZE", world)
     with pytest.raises(s3io.ConfigError, match="the environment says RANK="):
         find_ranks(None, None)
+
+
+@pytest.mark.parametrize(("there", "missing"), [("RANK", "WORLD_SIZE"), ("WORLD_SIZE", "RANK")])
+def test_half_a_rank_in_the_environment_is_refused(monkeypatch, there, missing):
+    monkeypatch.setenv(there, "1")
+    with pytest.raises(s3io.ConfigError, match=f"says {there}='1' but has no {missing}"):
+        find_ranks(None, None)
+    assert find_ranks(0, 1).source == "arguments"
+
+
+def test_workers_that_are_alive_cannot_become_another_rank(tmp_path, monkeypatch):
+    path = write_numbers(tmp_path / "numbers.bin", SETTING.records)
+    dataset = SETTING.dataset(path).with_options(rank=None, world_size=None)
+    loader = s3io.DataLoader(dataset, num_workers=1)
+    order = order_of_epoch(path, SETTING, 0)
+    assert numbers(loader) == [step[0] for step in steps_of(order, 0, SETTING)]
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for _ in range(2):
+        with pytest.raises(s3io.ConfigError, match=r"rank 0 of 1, but .* rank 1 of 2 .*anew"):
+            next(iter(loader))
+    state = loader.state_dict()
+    assert (state["epoch"], state["consumed"]) == (1, 0)
+    anew = s3io.DataLoader(dataset, num_workers=1)
+    order = order_of_epoch(path, SETTING, 1)
+    steps = steps_of(order, 0, Setting(45, 4, world=2))
+    assert numbers(anew) == [step[1] for step in steps]
 
 
 @pytest.mark.parametrize(
@@ -211,8 +237,14 @@ if rank == 0:
             "next(iter(loader))",
             "data and settings",
         ),
+        (
+            "part = make(num_workers=0).dataset; loader = s3io.DataLoader("
+            "s3io.Mix([part], num_records=16 * (1 + rank)), num_workers=int(num_workers))",
+            "next(iter(loader))",
+            "data and settings",
+        ),
     ],
-    ids=["epoch", "set_epoch", "record", "settings"],
+    ids=["epoch", "set_epoch", "record", "settings", "mixture"],
 )
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_ranks_that_would_read_different_things_fail_loudly(

@@ -98,6 +98,17 @@ def test_another_size_of_blocks_is_refused(path):
         other.load_state_dict(blocks.state_dict())
 
 
+def test_integers_of_numpy_make_the_same_state(path):
+    plain = {"batch_size": 4, "seed": 3, "block_records": 4, "rank": 0, "world_size": 2}
+    of_numpy = {name: np.int64(value) for name, value in plain.items()} | {"seed": np.uint64(3)}
+    states = []
+    for options in (plain, of_numpy):
+        dataset = SETTING.dataset(path).with_options(shuffle="block", depth=np.int8(8), **options)
+        states.append(json.dumps(dataset.state_dict()))
+        dataset.load_state_dict(json.loads(states[0]))
+    assert states[0] == states[1]
+
+
 def touch(path: Path) -> None:
     os.utime(path, ns=(1, 1))
 
@@ -161,6 +172,14 @@ BAD = ["3", 3.0, True, None, -1, float("nan"), 2**62, 10**5000, [], {}]
 def test_a_count_that_is_none_is_refused(path, key, value):
     state = changed(state_after(path, 5), **{key: value})
     with pytest.raises(s3io.DataError, match=f"damaged state: '{key}'"):
+        SETTING.dataset(path).load_state_dict(state)
+
+
+@pytest.mark.parametrize("key", ["files", "bytes"])
+def test_other_data_by_an_endless_number_is_refused(path, key):
+    state = state_after(path, 5)
+    state["data"][key] = 10**5000
+    with pytest.raises(s3io.DataError, match="a int then"):
         SETTING.dataset(path).load_state_dict(state)
 
 

@@ -224,9 +224,28 @@ def test_mixtures_of_other_settings_are_told_apart(sources):
         mix_of(sources, SETTING, weights=[1, 1]).load_state_dict(state)
     with pytest.raises(s3io.DataError, match="names or order"):
         mix_of(sources[::-1], weights=[1, 1]).load_state_dict(state)
+    state["order"]["mixture"][0]["shuffle"] = 1
+    with pytest.raises(s3io.ConfigError, match="mixture"):
+        mix_of(sources, weights=[1, 1]).load_state_dict(state)
 
 
-@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, float("nan")], [1, 1e-6], "ab", 3])
+def test_an_epoch_of_a_mixture_lies_within_its_stream(sources):
+    mix = mix_of(sources, num_records=1 << 30)
+    last = (1 << 31) - 1
+    with pytest.raises(s3io.ConfigError, match=f"epoch must be at most {last}"):
+        mix.set_epoch(last + 1)
+    mix.set_epoch(last)
+    next(iter(mix))
+    state = mix.state_dict()
+    assert (state["epoch"], state["consumed"]) == (last, 4)
+    mix.load_state_dict(state)
+    assert mix.state_dict() == state
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [[1], [1, 0], [1, -1], [1, float("nan")], [1, 1e-6], [1e308, 1e308], "ab", 3],
+)
 def test_weights_that_are_none_are_refused(sources, weights):
     with pytest.raises(s3io.ConfigError, match="weight"):
         mix_of(sources, weights=weights)

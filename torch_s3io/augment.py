@@ -28,7 +28,7 @@ def record_generator(seed: int, epoch: int, index: int) -> torch.Generator:
     Note: torch's generator on the CPU keeps 32 bits of its seed, so of a billion records some share
     their numbers with another one.
     """
-    check_seed(seed)
+    seed = check_seed(seed)
     check_int("epoch", epoch, 0)
     check_int("index", index, 0)
     key = _C.derive_key(seed, [_C.PURPOSE_AUGMENTATION, int(epoch), int(index)])

@@ -22,7 +22,8 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
         raise ConfigError(f"{name} must be one of {allowed}, not {value!r}")
 
 
-def check_int(name: str, value: Any, at_least: int) -> None:
+def check_int(name: str, value: Any, at_least: int) -> int:
+    """The value as a plain int, also where it is one of numpy's."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ConfigError(f"{name} must be an integer, not {value!r}")
     number = operator.index(value)
@@ -30,6 +31,7 @@ def check_int(name: str, value: Any, at_least: int) -> None:
         raise ConfigError(f"{name} must be at least {at_least}, not {number}")
     if number >= 1 << 62:
         raise ConfigError(f"{name} is too large: {number}")
+    return number
 
 
 def check_bool(name: str, value: Any) -> None:

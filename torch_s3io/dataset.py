@@ -159,7 +159,7 @@ class RecordDataset(ViewedDataset):
             read_timeout_s=read_timeout_s,
             faults=_faults,
         )
-        check_int("header_bytes", header_bytes, 0)
+        header_bytes = check_int("header_bytes", header_bytes, 0)
         folder = manifest_folder(paths)
         if folder is not None:
             if header_bytes:

@@ -131,9 +131,8 @@ def make_window_layout(
     Raises:
         ConfigError: As ``make_layout``; a window or stride that is none.
     """
-    check_int("window", window, 1)
-    step = window if stride is None else stride
-    check_int("stride", step, 1)
+    window = check_int("window", window, 1)
+    step = window if stride is None else check_int("stride", stride, 1)
     token = make_layout(dtype)
     if not token.is_plain or token.fields[0].shape:
         raise ConfigError(f"tokens have a plain dtype, not {dtype!r}")

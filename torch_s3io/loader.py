@@ -77,6 +77,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             )
         self._shows_progress = progress
         self._epoch: weakref.ref[_Epoch] | None = None  # that has the persistent workers
+        self._worker_ranks: tuple[int, int] | None = None  # of the persistent workers
         self._progress: Progress | None = None
         self._batches = 0
         self._wait_s = 0.0
@@ -120,7 +121,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             raise
         is_alive = weakref.ref(epoch)
         clock.expect(
-            self.num_workers, lambda: (used := is_alive()) is not None and not used.finished
+            self.num_workers, lambda: (used := is_alive()) is not None and used.awaits_workers()
         )
         return batches
 
@@ -128,8 +129,33 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         current = self._epoch() if self._epoch is not None else None
         if current is not None and not current.finished:
             return self._get_iterator()
+        self._refuse_other_ranks()
         self._epoch = weakref.ref(epoch)
         return super().__iter__()
+
+    def _refuse_other_ranks(self) -> None:
+        """Persistent workers keep the rank that they were started with."""
+        if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
+            return
+        ranks = self.dataset._ranks()
+        now = ranks.rank, ranks.world_size
+        if self._iterator is None:
+            self._worker_ranks = now
+        elif self._worker_ranks is not None and self._worker_ranks != now:
+            then = self._worker_ranks
+            raise ConfigError(
+                f"the workers read as rank {then[0]} of {then[1]}, but this process is now rank "
+                f"{now[0]} of {now[1]} ({ranks.source}): make the DataLoader anew, or initialise "
+                "torch.distributed before the first epoch"
+            )
+
+    def _dismiss(self, batches: Any) -> None:
+        """Ends the workers of torch's iterator; the next epoch starts others."""
+        if self._iterator is batches:
+            self._iterator = None
+        shut_down = getattr(batches, "_shutdown_workers", None)
+        if shut_down is not None:
+            shut_down()
 
     # ---- Where the loop is.
 
@@ -209,6 +235,7 @@ class _Epoch:
 
     def __init__(self, loader: DataLoader) -> None:
         self.finished = False
+        self._has_failed = False
         self.progress: Progress | None = None  # of workers; without them the data set counts
         self._counts = True
         self._loader = loader
@@ -237,6 +264,7 @@ class _Epoch:
             self._finish()
             raise
         except BaseException:
+            self._has_failed = True
             if self.progress is not None:
                 self.progress.fail()
             raise
@@ -251,6 +279,15 @@ class _Epoch:
             if self._counts:
                 self.progress.count()
         return batch
+
+    def awaits_workers(self) -> bool:
+        """Whether workers that have not begun are to begin this epoch still, now that another one
+        is wanted. After an error they may never do so, and they must not begin the other one."""
+        if self._has_failed and not self.finished:
+            batches = self._batches
+            self._finish()
+            self._loader._dismiss(batches)
+        return not self.finished
 
     def count_on_hand_out(self) -> Callable[[], None]:
         """For who takes batches ahead of the loop: batches count when this is called, once each."""

@@ -53,9 +53,9 @@ class Mix(RecordDataset):
         **options: Any,
     ) -> None:
         parts = _checked_parts(datasets)
-        check_seed(seed)
+        seed = check_seed(seed)
         if num_records is not None:
-            check_int("num_records", num_records, 1)
+            num_records = check_int("num_records", num_records, 1)
         for name in ("shuffle", "block_records"):
             if name in options:
                 raise ConfigError(f"Mix has no {name}: its parts keep their own")
@@ -102,11 +102,13 @@ def whole_weights(weights: Any, count: int) -> tuple[int, ...]:
     """The weights as the smallest whole numbers in these proportions, to 30 bits."""
     try:
         numbers = [float(weight) for weight in weights]
+        total = math.fsum(numbers)
     except (TypeError, ValueError, OverflowError):
-        numbers = []
+        numbers, total = [], 0.0
     if len(numbers) != count or not all(0 < number < math.inf for number in numbers):
-        raise ConfigError(f"weights must be a positive number for each of {count} parts")
-    total = math.fsum(numbers)
+        raise ConfigError(
+            f"weights must be a positive number for each of {count} parts, with a finite sum"
+        )
     shares = [number / total for number in numbers]
     if min(shares) < _SMALLEST_SHARE:
         raise ConfigError(

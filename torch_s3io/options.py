@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from .ranks import check_ranks
 PoolSetting = Literal["auto"] | BufferPoolConfig | None
 
 _MOST_DEPTH = 4096
+_INTEGERS = ("batch_size", "seed", "block_records", "rank", "world_size", "depth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,10 @@ class DatasetOptions:
             raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
         if self.transform is not None and not callable(self.transform):
             raise ConfigError(f"transform must be callable, not {self.transform!r}")
+        # Those of numpy become plain ones, which states and digests are made of.
+        for name in _INTEGERS:
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, operator.index(value))
 
     @property
     def with_record_numbers(self) -> bool:

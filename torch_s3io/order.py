@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
@@ -16,6 +17,8 @@ Shuffle = bool | Literal["block"]
 Stage = tuple[int, int, tuple[int, int] | None]
 
 _BLOCK_BYTES = 128 << 10
+_LAST_EPOCH = (1 << 48) - 1
+_MOST_MIXED = 1 << 61  # positions of a mixture's epochs, one after the other
 
 
 def check_order(shuffle: Any, seed: Any, block_records: Any) -> None:
@@ -29,9 +32,13 @@ def check_order(shuffle: Any, seed: Any, block_records: Any) -> None:
             raise ConfigError(f"block_records={block_records} needs shuffle='block'")
 
 
-def check_seed(seed: Any) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
-        raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, not {seed!r}")
+def check_seed(seed: Any) -> int:
+    """The seed as a plain int, also where it is one of numpy's."""
+    if not isinstance(seed, bool) and hasattr(seed, "__index__"):
+        number = operator.index(seed)
+        if 0 <= number < 1 << 64:
+            return number
+    raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, not {seed!r}")
 
 
 def default_block_records(stride_bytes: int) -> int:
@@ -57,6 +64,11 @@ class Order:
     @property
     def differs_by_epoch(self) -> bool:
         return self.shuffle is not False
+
+    @property
+    def last_epoch(self) -> int:
+        """That may be asked for."""
+        return _LAST_EPOCH
 
     @property
     def neighbours(self) -> int:
@@ -107,6 +119,10 @@ class MixedOrder:
     weights: tuple[int, ...]
     seed: int
     differs_by_epoch = True
+
+    @property
+    def last_epoch(self) -> int:
+        return min(_LAST_EPOCH, _MOST_MIXED // self.num_records - 1)
 
     @property
     def neighbours(self) -> int:

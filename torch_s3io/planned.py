@@ -127,12 +127,14 @@ class PlannedDataset(IterableDataset[Any]):
 
         With torch.distributed every rank must call it, with the same value.
         """
-        check_int("epoch", epoch, 0)
+        epoch = check_int("epoch", epoch, 0)
+        if epoch > self._order.last_epoch:
+            raise ConfigError(f"epoch must be at most {self._order.last_epoch}, not {epoch}")
         if get_worker_info() is not None:
-            self._next_place = self._place_in_worker(Position(int(epoch), 0))
+            self._next_place = self._place_in_worker(Position(epoch, 0))
             return
         clock = self._own_clock()
-        clock.set_epoch(int(epoch))
+        clock.set_epoch(epoch)
         self._forget_progress()
         self._compare_ranks(clock.position)
 
@@ -150,8 +152,10 @@ class PlannedDataset(IterableDataset[Any]):
     def _data_summary(self) -> str:
         if self._summary is None:
             names = ("batch_size", "drop_last", "pad_last")
-            steps = {name: getattr(self._options, name) for name in names}
-            self._summary = summary({**self._order.settings(), **steps}, self._describe_data())
+            settings = {name: getattr(self._options, name) for name in names}
+            settings["num_records"] = self._num_records
+            settings |= self._order.settings()
+            self._summary = summary(settings, self._describe_data())
         return self._summary
 
     # ---- Iteration.

@@ -42,15 +42,21 @@ def find_ranks(rank: int | None, world_size: int | None) -> Ranks:
     (RANK, WORLD_SIZE); else the only rank.
 
     Raises:
-        ConfigError: The environment names no rank.
+        ConfigError: The environment names no rank, or half of one.
     """
     if rank is not None and world_size is not None:
         return Ranks(rank, world_size, "arguments")
     if dist.is_available() and dist.is_initialized():
         return Ranks(dist.get_rank(), dist.get_world_size(), "torch.distributed")
     texts = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
-    if texts[0] is None or texts[1] is None:
+    if texts == (None, None):
         return Ranks(0, 1, "default")
+    if texts[0] is None or texts[1] is None:
+        there, missing = ("WORLD_SIZE", "RANK") if texts[0] is None else ("RANK", "WORLD_SIZE")
+        raise ConfigError(
+            f"the environment says {there}={os.environ[there]!r} but has no {missing}: set both, "
+            "unset both, or give rank= and world_size="
+        )
     try:
         numbers = int(texts[0]), int(texts[1])
         check_ranks(*numbers)

@@ -92,16 +92,16 @@ def read_state(
         DataError: Not a state, a damaged one, or one of other data.
         ConfigError: One of another version, or under other settings of the order.
     """
-    version = _integer(state, "version")
+    version = integer(state, "version")
     if version != VERSION:
         raise ConfigError(
             f"this state has version {version}; this torch_s3io reads version {VERSION}: load it "
             "with the one that saved it"
         )
-    epoch, consumed = _integer(state, "epoch"), _integer(state, "consumed")
+    epoch, consumed = integer(state, "epoch"), integer(state, "consumed")
     _refuse_other_data(_mapping(state, "data"), data, strict)
     _refuse_other_order(_mapping(state, "order"), order)
-    if _integer(state, "records") != records or consumed > records:
+    if integer(state, "records") != records or consumed > records:
         raise DataError(
             f"the state says {consumed} of {state['records']} records were consumed, but this data "
             f"set has {records} per epoch"
@@ -135,7 +135,7 @@ def _differences(saved: Any, here: Any, part: str = "") -> list[str]:
         elif not _equal(ours, theirs):
             text = _DESCRIPTIONS.get(key, f"{key!r}") + part
             if isinstance(ours, int) and isinstance(theirs, int):
-                text += f" ({theirs} then, {ours} now)"
+                text += f" ({_short(theirs)} then, {_short(ours)} now)"
             texts.append(text)
     return texts
 
@@ -153,7 +153,8 @@ def _refuse_other_order(saved: Mapping[str, Any], here: Mapping[str, Any]) -> No
         )
 
 
-def _integer(state: Any, key: str) -> int:
+def integer(state: Any, key: str) -> int:
+    """Raises DataError where there is no count of that name."""
     value = _value(state, key)
     if type(value) is not int or not 0 <= value < _LARGEST:
         raise DataError(f"damaged state: {key!r} is {_short(value)}, no count")
@@ -176,8 +177,12 @@ def _value(state: Any, key: str) -> Any:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Of the same type and equal: True is not 1. Whatever cannot be compared is not equal."""
+    """Of the same types and equal: True is not 1. Whatever cannot be compared is not equal."""
     try:
+        if isinstance(one, list) and isinstance(other, list):
+            return len(one) == len(other) and all(map(_equal, one, other))
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
         return type(one) is type(other) and bool(one == other)
     except Exception:
         return False

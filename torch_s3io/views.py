@@ -73,7 +73,7 @@ def subset_stage(num_records: int, start: Any, stop: Any) -> Stage:
 def split_stages(num_records: int, fractions: Any, seed: int) -> list[Stage]:
     """Disjoint random parts whose sizes are as near to the fractions as whole records allow: by the
     method of the largest remainder."""
-    check_seed(seed)
+    seed = check_seed(seed)
     try:
         parts = [float(fraction) for fraction in fractions]
     except (TypeError, ValueError, OverflowError):

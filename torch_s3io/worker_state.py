@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .epochs import Position
-from .errors import ConfigError, DataError
-from .state import State, make_state, read_state
+from .errors import ConfigError
+from .state import State, integer, make_state, read_state
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ def read_worker_state(
             "a worker was given the state of a whole data set: load that one before the loader "
             "starts its workers, on the data set or on torch_s3io.DataLoader"
         )
-    worker, num_workers = state["worker"], state.get("num_workers")
-    if type(worker) is not int or type(num_workers) is not int:
-        raise DataError("damaged state: 'worker' and 'num_workers' are no numbers")
+    worker, num_workers = integer(state, "worker"), integer(state, "num_workers")
     if (worker, num_workers) != (here.worker, here.num_workers):
         raise ConfigError(
             f"worker {here.worker} of {here.num_workers} was given the state of worker {worker} of "
