@@ -33,9 +33,23 @@ def random_reads(
     path: Path, block_bytes: int, depth: int, seconds: float, seed: int, options: tuple[str, ...]
 ) -> Sample:
     """GB/s and CPU seconds per GB of random direct reads through io_uring."""
-    command = ["fio", "--name=bench", f"--filename={path}", "--rw=randread", "--norandommap"]
+    kind = ("--rw=randread", "--norandommap", f"--randseed={seed}")
+    return _reads(path, block_bytes, depth, seconds, (*kind, *options))
+
+
+def sequential_reads(
+    path: Path, block_bytes: int, depth: int, seconds: float, options: tuple[str, ...]
+) -> Sample:
+    """The same, from the beginning of the file to its end, again and again."""
+    return _reads(path, block_bytes, depth, seconds, ("--rw=read", *options))
+
+
+def _reads(
+    path: Path, block_bytes: int, depth: int, seconds: float, options: tuple[str, ...]
+) -> Sample:
+    command = ["fio", "--name=bench", f"--filename={path}", "--readonly"]
     command += ["--ioengine=io_uring", "--direct=1", f"--bs={block_bytes}", f"--iodepth={depth}"]
-    command += ["--time_based", f"--runtime={round(seconds * 1000)}ms", f"--randseed={seed}"]
+    command += ["--time_based", f"--runtime={round(seconds * 1000)}ms"]
     command += ["--thread", "--output-format=json", *options]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode != 0:

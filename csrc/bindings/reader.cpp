@@ -193,6 +193,13 @@ class BatchIterator {
   const std::function<void()> on_wait_ = check_signals;
 };
 
+struct DeleteWithoutGil {
+  void operator()(CacheFiller* filler) const {
+    const NoGil no_gil;
+    delete filler;
+  }
+};
+
 py::object fetch(BatchFetcher& fetcher, const RecordSource& source, std::vector<int64_t> records) {
   Batch batch;
   {
@@ -260,16 +267,17 @@ void register_reader(py::module_& module) {
       .def("close", &BatchIterator::close)
       .def_property_readonly("engine", &BatchIterator::engine_name);
 
-  py::class_<CacheFiller>(module, "CacheFiller",
-                          "Brings files into the page cache, in a thread of its own.")
-      .def(py::init([](RecordSource& source, int64_t share, int64_t count) {
-             std::vector<std::string> paths;
-             for (const Shard& shard : source.shards().shards()) paths.push_back(shard.path);
-             return std::make_unique<CacheFiller>(std::move(paths), share, count,
-                                                  source.counters().filled_bytes);
-           }),
-           py::kw_only(), py::arg("source"), py::arg("share"), py::arg("count"),
-           py::keep_alive<1, 2>())
+  py::class_<CacheFiller, std::unique_ptr<CacheFiller, DeleteWithoutGil>>(
+      module, "CacheFiller", "Brings files into the page cache, in a thread of its own.")
+      .def(
+          py::init([](const std::shared_ptr<RecordSource>& source, int64_t share, int64_t count) {
+            std::vector<std::string> paths;
+            for (const Shard& shard : source->shards().shards()) paths.push_back(shard.path);
+            using Counter = std::shared_ptr<std::atomic<int64_t>>;
+            return std::unique_ptr<CacheFiller, DeleteWithoutGil>(new CacheFiller(
+                std::move(paths), share, count, Counter(source, &source->counters().filled_bytes)));
+          }),
+          py::kw_only(), py::arg("source"), py::arg("share"), py::arg("count"))
       .def("stop", &CacheFiller::stop, py::call_guard<NoGil>())
       .def_property_readonly("is_done", &CacheFiller::is_done);
 

@@ -59,6 +59,8 @@ class EpochPlan {
     return order_ == other.order_ && epoch_ == other.epoch_ && config_ == other.config_;
   }
 
+  // Record numbers are less than this.
+  int64_t num_records() const { return order_->num_records(); }
   // Steps from `start` to the end of the epoch, the same on all ranks; and those of this worker,
   // each of which is one batch.
   int64_t num_steps() const { return num_steps_; }

@@ -37,7 +37,10 @@ class BatchReader::Worker {
   void stop();
   bool wait_for_exit(milliseconds timeout);
   // Gives back the buffers that nobody will ask for. The thread has exited.
-  void drop_batches() { entries_.clear(); }
+  void drop_batches() {
+    const std::lock_guard lock(mutex_);
+    entries_.clear();
+  }
   std::string engine_name();
 
  private:
@@ -52,6 +55,8 @@ class BatchReader::Worker {
     int64_t end;  // the number after its last batch
   };
 
+  // The next batch to deliver. None is left once another thread has closed the reader.
+  bool is_completed() { return !entries_.empty() && entry(delivered_).completed; }
   Entry& entry(int64_t number) { return entries_[static_cast<size_t>(number) % entries_.size()]; }
   void read_all(ReadQueue& queue);
   bool start_batch(ReadQueue& queue);
@@ -255,7 +260,7 @@ void BatchReader::Worker::wait_for_completion(std::unique_lock<std::mutex>& lock
   const double timeout_s = source_->options().read_timeout_s;
   const bool shared = pool_ != nullptr && pool_->is_shared();
   Clock::time_point deadline = deadline_after(timeout_s);
-  while (!entry(delivered_).completed) {
+  while (!is_completed()) {
     if (failure_) throw Error(*failure_);
     if (exited_) throw Error(ErrorKind::config, "the reader is closed");
     if (Clock::now() >= deadline) {
@@ -271,7 +276,7 @@ void BatchReader::Worker::wait_for_completion(std::unique_lock<std::mutex>& lock
       // No buffer yet: the training loop has them all, and may take its time with a long step.
       if (started_ <= delivered_) deadline = deadline_after(timeout_s);
     }
-    if (on_wait && !entry(delivered_).completed) {
+    if (on_wait && !is_completed()) {
       lock.unlock();
       on_wait();
       lock.lock();
@@ -325,6 +330,11 @@ std::string BatchReader::Worker::engine_name() {
 BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
                          std::shared_ptr<BufferPool> pool, bool reads_on)
     : owner_(fork_count()) {
+  if (plan.num_records() > source->shards().num_records()) {
+    throw Error(ErrorKind::config,
+                message("the order has records up to ", plan.num_records(), ", but the files have ",
+                        source->shards().num_records()));
+  }
   const int64_t needed = source->batch_bytes(plan.max_group_records());
   if (pool != nullptr && pool->config().buffer_size < needed) {
     throw Error(
@@ -366,12 +376,16 @@ bool BatchReader::begin_next_epoch(const EpochPlan& plan) {
 }
 
 void BatchReader::close() {
-  if (!thread_.joinable()) return;
   if (fork_count() != owner_) {
-    thread_.detach();
-    new std::shared_ptr<Worker>(std::move(worker_));  // its locks and its ring are the parent's
+    if (!thread_.joinable()) return;
+    // Its locks and its ring are the parent's, and so is the thread: what names it here may by now
+    // name a thread of this process.
+    new std::shared_ptr<Worker>(std::move(worker_));
+    new std::thread(std::move(thread_));
     return;
   }
+  const std::lock_guard lock(closing_);
+  if (!thread_.joinable()) return;
   worker_->stop();
   // A thread that hangs in the kernel (opening a file of a dead server) is left behind, with all
   // that it needs.

@@ -19,6 +19,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -57,6 +58,7 @@ class BatchReader {
  private:
   class Worker;
   std::shared_ptr<Worker> worker_;  // shared with its thread, which may outlive this object
+  std::mutex closing_;              // a consumer that fails closes the reader, and so may others
   std::thread thread_;
   uint32_t owner_;  // fork_count() of the process that made it
 };

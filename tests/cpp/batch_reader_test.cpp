@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <random>
+#include <thread>
 #include <utility>
 
 #include "data_set.h"
@@ -331,6 +332,36 @@ TEST_CASE("a fork while a reader lives disturbs neither process") {
     reader.reset();
     CHECK(is_whole(*pool));
   }
+}
+
+TEST_CASE("a reader that another thread closes ends the wait for a batch with an error") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(700), 0, {40}, 87);
+  for (int round = 0; round < 20; ++round) {
+    const auto source = data.source({});
+    const auto pool = make_pool(*source, 4, 2);
+    BatchReader reader(source, EpochPlan(sequential_order(40), 0, {.batch_size = 4}), pool);
+    std::vector<Batch> held(2);
+    REQUIRE(reader.next(held[0]));
+    std::thread closer;
+    const Caught error = caught([&] {
+      while (reader.next(held[1], [&] {
+        if (!closer.joinable()) closer = std::thread([&] { reader.close(); });
+      })) {
+        if (!closer.joinable()) closer = std::thread([&] { reader.close(); });
+      }
+      throw Error(ErrorKind::config, "the reader is closed");  // closed between two calls
+    });
+    CHECK(error.says("closed"));
+    closer.join();
+  }
+}
+
+TEST_CASE("an order of more records than the files have is refused") {
+  const DataSet data(bytes_layout(10), 0, {5}, 88);
+  const EpochPlan plan(sequential_order(6), 0, {.batch_size = 2});
+  const Caught error = caught([&] { BatchReader reader(data.source({}), plan, nullptr); });
+  CHECK(error.kind == ErrorKind::config);
 }
 
 }  // namespace

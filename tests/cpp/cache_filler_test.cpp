@@ -35,24 +35,24 @@ TEST_CASE("afterwards every page of every file is in the page cache, and counted
   const TemporaryFolder folder;
   const std::vector<std::string> paths = cold_files(folder);
   if (paths.empty()) return;
-  std::atomic<int64_t> filled{0};
+  const auto filled = std::make_shared<std::atomic<int64_t>>(0);
   const CacheFiller filler(paths, 0, 1, filled);
   wait_for(filler);
   CHECK(pages_of(paths[0]) == 768);
   CHECK(pages_of(paths[2]) == 1221);
   CHECK(pages_of(paths[3]) == 2);
-  CHECK(filled == (3 << 20) + 5'000'001 + 4097);
+  CHECK(*filled == (3 << 20) + 5'000'001 + 4097);
 
   const CacheFiller again(paths, 0, 1, filled);
   wait_for(again);
-  CHECK(filled == (3 << 20) + 5'000'001 + 4097);
+  CHECK(*filled == (3 << 20) + 5'000'001 + 4097);
 }
 
 TEST_CASE("shares cover all bytes together") {
   const TemporaryFolder folder;
   const std::vector<std::string> paths = cold_files(folder);
   if (paths.empty()) return;
-  std::atomic<int64_t> filled{0};
+  const auto filled = std::make_shared<std::atomic<int64_t>>(0);
   for (int64_t share = 0; share < 3; ++share) wait_for(CacheFiller(paths, share, 3, filled));
   CHECK(pages_of(paths[0]) == 768);
   CHECK(pages_of(paths[2]) == 1221);
@@ -62,9 +62,9 @@ TEST_CASE("shares cover all bytes together") {
 TEST_CASE("files that are missing are left to the reader, and stopping leaves nothing behind") {
   const TemporaryFolder folder;
   const LeakCheck leaks;
-  std::atomic<int64_t> filled{0};
+  const auto filled = std::make_shared<std::atomic<int64_t>>(0);
   wait_for(CacheFiller({folder.path("missing")}, 0, 1, filled));
-  CHECK(filled == 0);
+  CHECK(*filled == 0);
   const std::vector<std::string> paths = cold_files(folder);
   { const CacheFiller stopped(paths, 0, 1, filled); }
   CHECK(caught([&] { const CacheFiller none(paths, 2, 2, filled); }).kind == ErrorKind::config);
