@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from multiprocessing import forkserver, resource_tracker
@@ -27,6 +28,9 @@ hypothesis.settings.register_profile(
     ],
 )
 hypothesis.settings.load_profile("default")
+
+# A shell that starts the suite in the background ignores SIGINT for it, and for what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IGNORED_FOLDER = Path(__file__).parents[1] / "data"
 MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay"}

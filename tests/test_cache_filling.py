@@ -9,6 +9,7 @@ from support import cached_pages, holds_soon, make_cold, random_bytes, thread_id
 from torch_s3io import DataLoader, RecordDataset
 
 SIZE = 24 << 20
+MOST_PAGES = SIZE // 4096 * 9 // 10  # the kernel may leave some out, or take some back
 
 
 @pytest.fixture
@@ -34,14 +35,14 @@ def check_epoch(batches, path):
 def test_the_first_epoch_brings_the_set_into_the_page_cache(path):
     dataset = make(path)
     check_epoch(dataset, path)
-    assert holds_soon(lambda: cached_pages(path) == SIZE // 4096)
+    assert holds_soon(lambda: cached_pages(path) >= MOST_PAGES)
     assert dataset.stats()["filled_bytes"] > 0
 
 
 def test_workers_share_the_work(path):
     dataset = make(path)
     check_epoch(DataLoader(dataset, num_workers=2), path)
-    assert holds_soon(lambda: cached_pages(path) == SIZE // 4096)
+    assert holds_soon(lambda: cached_pages(path) >= MOST_PAGES)
     assert 0 < dataset.stats()["filled_bytes"] <= SIZE
 
 
@@ -70,4 +71,4 @@ def test_an_epoch_that_is_broken_off_leaves_no_thread_and_the_next_one_goes_on(p
         break
     assert holds_soon(lambda: len(thread_ids()) <= before)
     check_epoch(dataset, path)
-    assert holds_soon(lambda: cached_pages(path) == SIZE // 4096)
+    assert holds_soon(lambda: cached_pages(path) >= MOST_PAGES)
