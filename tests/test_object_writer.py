@@ -100,6 +100,32 @@ def test_chunks_of_any_size_are_the_file(disk, sizes, engine, direct_io, pool, k
     assert store.stats()["pool_in_use"] == 0
 
 
+@settings(max_examples=60)
+@given(
+    alignment=st.sampled_from([1 << power for power in range(9, 22)]),
+    blocks=st.integers(0, 3),
+    offset=st.integers(-4097, 4097),
+    chunk=st.sampled_from([4096, 300_001, 2 * MIB, 8 * MIB]),
+    engine=st.sampled_from(ENGINES),
+    pooled=st.booleans(),
+)
+def test_whatever_alignment_is_asked_for_the_file_is_right(
+    disk, alignment, blocks, offset, chunk, engine, pooled
+):
+    data = random_bytes(max(0, blocks * max(MIB, alignment) + offset))
+    pool = BufferPoolConfig(capacity=2, buffer_size=3 * MIB, alignment=max(alignment, 4096))
+    config = FileSystemConfig(
+        alignment=alignment, buffer_pool=pool if pooled else None, sync_writes=False
+    )
+    store = FileStore(config, engine=engine)
+    with store.writer(disk / "x") as writer:
+        for begin in range(0, len(data), chunk):
+            writer.write(data[begin : begin + chunk])
+    assert (disk / "x").read_bytes() == data
+    assert store.checksum(disk / "x") == _C.crc32c(data)
+    assert bytes(store.get(disk / "x").numpy()) == data
+
+
 @settings(max_examples=100)
 @given(data=st.binary(max_size=5000), cut=st.integers(0, 5000), repeats=st.sampled_from([1, 5]))
 def test_checksums_are_those_of_the_definition(data, cut, repeats):

@@ -115,8 +115,8 @@ class FileSystemConfig:
         direct_io: ``"auto"``: from the page cache what is there, with O_DIRECT what is not;
             ``"require"``: O_DIRECT, or DirectIOError; ``"off"``: through the page cache. Writes
             with ``"auto"`` are direct where the file system can.
-        alignment: Alignment of direct reads in bytes; None: what the file system asks for (statx),
-            4096 where it does not say.
+        alignment: Alignment of direct reads and writes in bytes, a power of two of at most 2 MiB;
+            None: what the file system asks for (statx), 4096 where it does not say.
         min_io_size: With ``"auto"``, reads shorter than this go through the page cache, in bytes.
         sync_writes: Whether a write is complete only when the bytes, and the file's name, are on
             the device.

@@ -42,8 +42,9 @@ class ObjectWriter:
     the old file is there, or none. Temporary files of processes that died are removed when the
     next writer starts in the folder; those of live ones are spared.
 
-    Writes of up to 1 MiB go out as soon as they are full, eight at a time. Chunks of 16 MiB and
-    more whose memory and position are aligned for direct writes go out from where they lie.
+    Writes of 1 MiB, or of one alignment where that is more, go out as soon as they are full, eight
+    at a time. Chunks of 16 MiB and more whose memory and position are aligned for direct writes go
+    out from where they lie.
 
     Threads may call one after the other. A forked child cannot use its parent's writer.
     """

@@ -17,34 +17,36 @@ namespace s3io {
 namespace {
 
 constexpr int kDepth = 8;
-constexpr int64_t kBlockBytes = int64_t{1} << 20;
+constexpr int64_t kLeastBlockBytes = int64_t{1} << 20;
 constexpr milliseconds kAbandonTimeout{1000};
 
 // What reads may still touch when a call gives up; it is then left behind.
 struct Reading {
   Reading(const std::string& path, const ChecksumOptions& options)
       : file(path, options.direct, options.min_alignment),
+        block_bytes(std::max(kLeastBlockBytes, file.alignment())),
         queue(make_engine({.kind = options.engine, .depth = kDepth, .any_thread = true}),
-              {.chunk_bytes = kBlockBytes}, &counters),
-        memory(AlignedBuf::allocate(kDepth * kBlockBytes,
+              {.chunk_bytes = block_bytes}, &counters),
+        memory(AlignedBuf::allocate(kDepth * block_bytes,
                                     std::max(file.alignment(), kCacheLineBytes))) {
     finished.reserve(kDepth);
   }
 
-  std::byte* block(int64_t number) { return memory.data() + number % kDepth * kBlockBytes; }
+  std::byte* block(int64_t number) { return memory.data() + number % kDepth * block_bytes; }
 
   void push(int64_t number) {
     RangeRead& read = reads[static_cast<size_t>(number % kDepth)];
-    const int64_t offset = number * kBlockBytes;
+    const int64_t offset = number * block_bytes;
     is_done[static_cast<size_t>(number % kDepth)] = false;
     read = {.file = &file,
             .offset = offset,
-            .length = std::min(kBlockBytes, file.size() - offset),
+            .length = std::min(block_bytes, file.size() - offset),
             .data = block(number)};
     queue.push(read);
   }
 
   DirectFile file;
+  const int64_t block_bytes;  // a multiple of the alignment
   ReadCounters counters;
   ReadQueue queue;
   AlignedBuf memory;
@@ -73,7 +75,7 @@ void wait_for(Reading& reading, int64_t number, double timeout_s, const WaitCall
 }
 
 uint32_t read_all(Reading& reading, double timeout_s, const WaitCallback& on_wait) {
-  const int64_t blocks = (reading.file.size() + kBlockBytes - 1) / kBlockBytes;
+  const int64_t blocks = (reading.file.size() + reading.block_bytes - 1) / reading.block_bytes;
   uint32_t crc = 0;
   for (int64_t number = 0; number < std::min<int64_t>(blocks, kDepth); ++number) {
     reading.push(number);

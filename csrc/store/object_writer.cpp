@@ -16,17 +16,21 @@ namespace s3io {
 namespace {
 
 constexpr milliseconds kAbandonTimeout{1000};
-constexpr int64_t kLeaseBytes = WriteEngine::kBlockBytes * WriteEngine::kDepth;
 // A shorter chunk is copied even where it is aligned: writing from the caller's memory means
 // waiting for the device before returning, and then it has nothing to do until the next chunk
 // comes.
-constexpr size_t kMinPassBytes = 2 * kLeaseBytes;
+constexpr size_t kMinPassBytes = 2 * WriteEngine::kBlockBytes * WriteEngine::kDepth;
 // What is copied is summed in pieces that stay in the first-level cache in between.
 constexpr size_t kCopyBytes = 16 << 10;
 constexpr int64_t kReserveBytes = int64_t{64} << 20;
 
+// A multiple of the alignment, as both are powers of two.
+int64_t most_block_bytes(int64_t alignment) {
+  return std::max(WriteEngine::kBlockBytes, alignment);
+}
+
 int64_t lease_bytes(const BufferPool* pool, std::optional<int64_t> expected, int64_t alignment) {
-  int64_t bytes = kLeaseBytes;
+  int64_t bytes = most_block_bytes(alignment) * WriteEngine::kDepth;
   if (pool != nullptr) bytes = std::min(bytes, align_down(pool->config().buffer_size, alignment));
   if (expected) bytes = std::min(bytes, align_up(*expected, alignment));
   return std::max(bytes, std::max(alignment, kCacheLineBytes));
@@ -60,7 +64,8 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
                 message(path_, ": direct writes need an alignment of ", file_->output().alignment,
                         "; raise BufferPoolConfig.alignment (now ", pool->config().alignment, ")"));
   }
-  can_reserve_ = !expected_ || *expected_ > WriteEngine::kBlockBytes;  // one write reserves enough
+  // Where one write is all, it reserves enough.
+  can_reserve_ = !expected_ || *expected_ > most_block_bytes(file_->output().alignment);
   if (expected_) reserve(*expected_);
   queue_ = engine_->borrow();
 }
@@ -120,9 +125,9 @@ void ObjectWriter::append(std::span<const std::byte> data) {
   while (!data.empty()) {
     size_t count = 0;
     if (is_long && can_pass(data)) {
-      const auto most =
-          std::min<int64_t>(static_cast<int64_t>(data.size()), WriteEngine::kBlockBytes);
-      count = static_cast<size_t>(align_down(most, file_->output().alignment));
+      const int64_t alignment = file_->output().alignment;
+      const int64_t most = std::min(std::ssize(data), most_block_bytes(alignment));
+      count = static_cast<size_t>(align_down(most, alignment));
       pass(data.first(count));
       passed = true;
     } else {
@@ -180,7 +185,7 @@ void ObjectWriter::take_block() {
     // At least two blocks, so that one is filled while the other one is written.
     const int64_t half = std::max(align_down(bytes / 2, alignment), alignment);
     const bool is_all = expected_ && bytes >= *expected_;
-    block_bytes_ = std::min(WriteEngine::kBlockBytes, is_all ? bytes : half);
+    block_bytes_ = std::min(most_block_bytes(alignment), is_all ? bytes : half);
     for (int block = static_cast<int>(bytes / block_bytes_); block-- > 0;) {
       free_blocks_.push_back(block);
     }

@@ -1,9 +1,9 @@
 // Writes one file, whole or not at all: under a temporary name, then synced and renamed. Readers
 // see the old file or the new one; an interrupted or failed write leaves the old one, or none.
 //
-// Several writes of up to 1 MiB are in flight. What is aligned in address, length and position goes
-// to the device from where it lies; anything else is copied once, into a pooled buffer. The last
-// block is padded and the file then cut to its length.
+// Several writes of up to 1 MiB, or one alignment where that is more, are in flight. What is
+// aligned in address, length and position goes to the device from where it lies; anything else is
+// copied once, into a pooled buffer. The last block is padded and the file then cut to its length.
 //
 // Worked example, alignment 512, chunks of 700 and 2000 bytes: both are copied into one block,
 // [0, 2700). `finish` pads it to 3072 bytes, writes those, and cuts the file to 2700.

@@ -17,8 +17,9 @@ namespace s3io {
 // Thread-safe.
 class WriteEngine {
  public:
-  static constexpr int64_t kBlockBytes = int64_t{1} << 20;  // most bytes of one write
-  static constexpr int kDepth = 8;                          // writes in flight, per writer
+  // Most bytes of one write, but for files with a larger alignment: one alignment then.
+  static constexpr int64_t kBlockBytes = int64_t{1} << 20;
+  static constexpr int kDepth = 8;  // writes in flight, per writer
 
   struct Options {
     DirectMode direct = DirectMode::automatic;

@@ -3,6 +3,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "base/align.h"
 #include "store/file_store.h"
 #include "writing.h"
 
@@ -44,6 +45,45 @@ TEST_CASE("chunks of any size give the file that was meant, with its checksum") 
     }
   }
   CHECK(entries_of(folder.path("")).size() == 2);
+}
+
+TEST_CASE("whatever alignment is asked for, files are written and summed right") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  const AlignedBuf memory = AlignedBuf::allocate(6 * kMiB, kHugePageBytes);
+  const Bytes contents = random_bytes(6 * kMiB, 1);
+  std::memcpy(memory.data(), contents.data(), contents.size());
+  std::mt19937_64 random(1);
+  for (int64_t alignment = 512; alignment <= kHugePageBytes; alignment *= 2) {
+    const int64_t block = std::max(kMiB, alignment);
+    for (const int64_t buffer_bytes : {int64_t{0}, int64_t{100'000}, 5 * kMiB}) {
+      FileSystemConfig config;
+      config.alignment = alignment;
+      config.sync_writes = false;
+      if (buffer_bytes > 0) {
+        config.buffer_pool = BufferPoolConfig{2, buffer_bytes, std::max(alignment, kPageBytes)};
+      }
+      FileStore store(config, EngineKind::automatic);
+      for (const int64_t size : {int64_t{1}, alignment - 1, alignment + 1, block, block + 1,
+                                 2 * block - 1, 2 * block + alignment}) {
+        CAPTURE(alignment);
+        CAPTURE(buffer_bytes);
+        CAPTURE(size);
+        const Bytes expected(contents.begin(), contents.begin() + size);
+        const uint32_t sum = crc32c_by_tables(0, expected);
+        const auto writer =
+            store.writer(path, random() % 2 == 0 ? std::optional(size) : std::nullopt);
+        CHECK(write_in_chunks(*writer, expected, random, 1'500'000).crc32c == sum);
+        CHECK(content_of(path) == expected);
+        // As one piece, which lies where direct writes may begin.
+        store.put(path, memory.bytes().first(static_cast<size_t>(size)), kNoCallback);
+        CHECK(content_of(path) == expected);
+        const FileChecksum read = store.checksum(path, kNoCallback);
+        CHECK(read.crc32c == sum);
+        CHECK(read.size_bytes == size);
+      }
+    }
+  }
 }
 
 TEST_CASE("aligned memory goes to the device without a copy, odd memory with one") {
