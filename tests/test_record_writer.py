@@ -145,6 +145,13 @@ def test_random_reads_of_padded_records_need_no_copy(disk):
     assert dataset.stats()["copied_bytes"] == 0
 
 
+@pytest.mark.parametrize("align", [None, "auto", 4096])
+def test_padding_is_no_unused_tail(disk, align):
+    with RecordWriter(disk / "set", dtype="u1", shape=1000, align_records=align) as writer:
+        writer.write(random_array("u1", 10, (1000,), 0))
+    assert RecordDataset(disk / "set", batch_size=2).unused_tail_bytes == 0
+
+
 def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
     with RecordWriter(disk / "set", dtype="f4", shape=(2, 3)) as writer:
         for wrong in (

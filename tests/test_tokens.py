@@ -80,8 +80,8 @@ def test_records_and_unused_tail_are_counted_per_file(disk, window, stride):
     expected = [windows_of(stream, window, stride) for stream in streams]
     unused = 0
     for stream, rows in zip(streams, expected, strict=True):
-        covered = (len(rows) - 1) * stride + window if len(rows) else 0
-        unused += (len(stream) - covered) * 2
+        covered = (len(rows) - 1) * stride + max(window, stride) if len(rows) else 0
+        unused += max(0, len(stream) - covered) * 2
     dataset = RecordDataset.from_tokens(f"{disk}/*.bin", window=window, stride=stride)
     assert dataset.num_records == sum(map(len, expected))
     assert dataset.unused_tail_bytes == unused

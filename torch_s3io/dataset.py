@@ -265,7 +265,10 @@ class RecordDataset(ViewedDataset):
 
     @property
     def unused_tail_bytes(self) -> int:
-        """Bytes at the ends of files that no record covers: less than a window each."""
+        """Bytes at the ends of files that are too few for a record, in all files together.
+
+        Padding, or tokens left out, between records and after the last one do not count.
+        """
         return sum(shard.unused_bytes(self._layout) for shard in self._shards)
 
     def buffers_per_worker(self, num_workers: int) -> int:

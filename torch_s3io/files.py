@@ -38,10 +38,11 @@ class Shard:
     direct_alignment: int
 
     def unused_bytes(self, layout: RecordLayout) -> int:
-        """Bytes at the end that no record covers."""
+        """Bytes at the end that belong to no record; its padding up to the stride does."""
         covered = 0
         if self.num_records:
-            covered = (self.num_records - 1) * layout.stride_bytes + layout.record_bytes
+            last = max(layout.record_bytes, layout.stride_bytes)
+            covered = (self.num_records - 1) * layout.stride_bytes + last
         return max(0, self.size_bytes - self.header_bytes - covered)
 
 
