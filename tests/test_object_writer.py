@@ -192,6 +192,30 @@ def test_a_writer_takes_what_has_bytes_and_refuses_the_rest(disk):
         store.writer(disk / "y", size_bytes=-1)
 
 
+def test_the_extension_itself_takes_no_bytes_that_lie_apart(disk):
+    """Sizes alone would let it read other bytes, or none of the array's at all."""
+    store = FileStore()
+    array = np.arange(24, dtype=np.uint16).reshape(4, 6)
+    apart = [array[::-1], array[:, ::2], array.T, array[::2], np.broadcast_to(array[:1], (9, 6))]
+    apart.append(memoryview(b"abcdef")[::-1])
+    with store.writer(disk / "x") as writer:
+        for data in apart:
+            for take in (
+                _C.crc32c,
+                writer._writer.write,
+                lambda rows: writer._writer.write_rows(rows, 2, 4),
+            ):
+                with pytest.raises(ConfigError, match="lie together"):
+                    take(data)
+        with pytest.raises(ConfigError, match="no rows of 0 bytes"):
+            writer._writer.write_rows(array, 0, 8)
+        writer._writer.write(array)
+        writer._writer.write(np.array(7, np.uint8))
+        writer._writer.write(memoryview(b"")[::-1])
+    assert (disk / "x").read_bytes() == array.tobytes() + b"\7"
+    assert _C.crc32c(array) == crc32c(array.tobytes())
+
+
 def test_an_exception_in_the_block_cancels(disk):
     write_file(disk / "x", b"old")
     writer = FileStore().writer(disk / "x")

@@ -15,7 +15,11 @@ namespace py = pybind11;
 namespace s3io::bindings {
 namespace {
 
+// While `info` lives.
 std::span<const std::byte> bytes_of(const py::buffer_info& info) {
+  if (PyBuffer_IsContiguous(info.view(), 'C') == 0) {
+    throw Error(ErrorKind::config, "only bytes that lie together, in C order, are taken");
+  }
   return {static_cast<const std::byte*>(info.ptr), static_cast<size_t>(info.size * info.itemsize)};
 }
 
@@ -28,16 +32,18 @@ Writer::~Writer() {
 
 void Writer::write(const py::buffer& data) {
   const py::buffer_info info = data.request();
+  const std::span<const std::byte> bytes = bytes_of(info);
   const NoGil no_gil;
   const std::lock_guard lock(mutex_);
-  writer_->write(bytes_of(info), check_signals);
+  writer_->write(bytes, check_signals);
 }
 
 void Writer::write_rows(const py::buffer& rows, int64_t row_bytes, int64_t stride_bytes) {
   const py::buffer_info info = rows.request();
+  const std::span<const std::byte> bytes = bytes_of(info);
   const NoGil no_gil;
   const std::lock_guard lock(mutex_);
-  writer_->write_rows(bytes_of(info), row_bytes, stride_bytes, check_signals);
+  writer_->write_rows(bytes, row_bytes, stride_bytes, check_signals);
 }
 
 std::tuple<int64_t, std::optional<uint32_t>, bool> Writer::finish() {
@@ -72,8 +78,9 @@ void register_writer(py::module_& module) {
       "crc32c",
       [](const py::buffer& data, uint32_t crc) {
         const py::buffer_info info = data.request();
+        const std::span<const std::byte> bytes = bytes_of(info);
         const NoGil no_gil;
-        return crc32c(crc, bytes_of(info));
+        return crc32c(crc, bytes);
       },
       py::arg("data"), py::arg("crc") = 0,
       "The CRC-32C of contiguous bytes, or of those that `crc` is of, followed by them.");

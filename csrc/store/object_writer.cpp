@@ -108,10 +108,14 @@ void ObjectWriter::write(std::span<const std::byte> data, const WaitCallback& on
 
 void ObjectWriter::write_rows(std::span<const std::byte> rows, int64_t row_bytes,
                               int64_t stride_bytes, const WaitCallback& on_wait) {
+  if (row_bytes < 1 || stride_bytes < row_bytes || std::ssize(rows) % row_bytes != 0) {
+    throw Error(ErrorKind::config, message(path_, ": ", rows.size(), " bytes are no rows of ",
+                                           row_bytes, " bytes every ", stride_bytes));
+  }
   guarded([&] {
     on_wait_ = &on_wait;
     const auto row = static_cast<size_t>(row_bytes);
-    for (; rows.size() >= row; rows = rows.subspan(row)) {
+    for (; !rows.empty(); rows = rows.subspan(row)) {
       append(rows.first(row));
       stage_zeros(stride_bytes - row_bytes);
     }

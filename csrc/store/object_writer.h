@@ -52,8 +52,8 @@ class ObjectWriter {
 
   // Appends bytes; they may change when the call returns. After an error the writer is cancelled.
   void write(std::span<const std::byte> data, const WaitCallback& on_wait);
-  // Appends `count` rows of `row_bytes` that lie one after the other, each followed by zeros up to
-  // `stride_bytes`.
+  // Appends rows of `row_bytes` that lie one after the other, each followed by zeros up to
+  // `stride_bytes`. Throws Error(config), and goes on, where the sizes do not fit each other.
   void write_rows(std::span<const std::byte> rows, int64_t row_bytes, int64_t stride_bytes,
                   const WaitCallback& on_wait);
   // Completes the file and gives it its name.

@@ -137,6 +137,23 @@ TEST_CASE("rows are spread to their stride, with zeros in between") {
   CHECK(written.crc32c == crc32c_by_tables(0, expected));
 }
 
+TEST_CASE("sizes that make no rows are refused, and the writer goes on") {
+  const TemporaryFolder folder;
+  ObjectWriter writer(folder.path("data"), std::nullopt, write_engine({}));
+  const Bytes rows = random_bytes(12, 1);
+  for (const auto& [row_bytes, stride_bytes] :
+       {std::pair<int64_t, int64_t>{0, 0}, {0, 4}, {-4, 4}, {4, 3}, {4, -8}, {5, 8}, {24, 24}}) {
+    CAPTURE(row_bytes);
+    const Caught error =
+        caught([&] { writer.write_rows(rows, row_bytes, stride_bytes, kNoCallback); });
+    CHECK(error.kind == ErrorKind::config);
+    CHECK(error.says("no rows of"));
+  }
+  writer.write_rows(rows, 12, 12, kNoCallback);
+  CHECK(writer.finish(kNoCallback).size_bytes == 12);
+  CHECK(content_of(folder.path("data")) == rows);
+}
+
 TEST_CASE("the old file stays until the new one is whole, and has an ordinary mode then") {
   const LeakCheck leaks;
   const TemporaryFolder folder;
