@@ -216,6 +216,18 @@ def test_the_extension_itself_takes_no_bytes_that_lie_apart(disk):
     assert _C.crc32c(array) == crc32c(array.tobytes())
 
 
+def test_a_link_and_the_permissions_of_the_old_file_stay(disk):
+    (disk / "folder").mkdir()
+    target = write_file(disk / "folder" / "x", b"old")
+    target.chmod(0o600)
+    (disk / "link").symlink_to("folder/x")
+    FileStore().put(disk / "link", b"new")
+    assert (disk / "link").is_symlink()
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert os.listdir(disk / "folder") == ["x"]
+
+
 def test_an_exception_in_the_block_cancels(disk):
     write_file(disk / "x", b"old")
     writer = FileStore().writer(disk / "x")

@@ -37,10 +37,14 @@ class ObjectWriter:
             for chunk in chunks:
                 writer.write(chunk)
 
-    The bytes go to a temporary file in the same folder. Leaving the block finishes the file and
-    gives it its name; an exception cancels it. Until then, and after a cancelled or failed write,
-    the old file is there, or none. Temporary files of processes that died are removed when the
-    next writer starts in the folder; those of live ones are spared.
+    The bytes go to a temporary file in the same folder; through a symbolic link, in that of the
+    file behind it, which is written while the link stays. A file that is replaced leaves its
+    permissions to the new one, but not its owner, ACLs, attributes and other hard links.
+
+    Leaving the block finishes the file and gives it its name; an exception cancels it. Until then,
+    and after a cancelled or failed write, the old file is there, or none. Temporary files of
+    processes that died are removed when the next writer starts in the folder; those of live ones
+    are spared.
 
     Writes of 1 MiB, or of one alignment where that is more, go out as soon as they are full, eight
     at a time. Chunks of 16 MiB and more whose memory and position are aligned for direct writes go

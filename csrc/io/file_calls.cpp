@@ -34,10 +34,8 @@ int FileCalls::made(Call call) {
   return -error_number;
 }
 
-int FileCalls::create(const std::string& path, int flags) {
-  constexpr mode_t kMode = 0666;  // less the umask
-  return made(
-      [&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | flags, kMode); });
+int FileCalls::create(const std::string& path, mode_t mode) {
+  return made([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode); });
 }
 
 int FileCalls::allocate(int fd, int64_t size_bytes) {
@@ -46,6 +44,10 @@ int FileCalls::allocate(int fd, int64_t size_bytes) {
 
 int FileCalls::truncate(int fd, int64_t size_bytes) {
   return made([&] { return ::ftruncate(fd, size_bytes); });
+}
+
+int FileCalls::set_mode(int fd, mode_t mode) {
+  return made([&] { return ::fchmod(fd, mode); });
 }
 
 int FileCalls::set_attribute(int fd, const char* name, std::string_view value) {

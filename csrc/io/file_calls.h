@@ -4,6 +4,8 @@
 // Each returns 0 (`create`: a descriptor) or -errno, and is repeated after EINTR. One thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cerrno>
 #include <cstdint>
 #include <memory>
@@ -23,11 +25,12 @@ class FileCalls {
   explicit FileCalls(std::shared_ptr<const FaultPlan> faults = nullptr)
       : faults_(std::move(faults)) {}
 
-  // A new file, for writing, with the mode that files get here. -EEXIST when there is one.
-  int create(const std::string& path, int flags);
+  // A new file, for writing, with this mode less the umask. -EEXIST when there is one.
+  int create(const std::string& path, mode_t mode);
   // Reserves space for the first `size_bytes` of the file, and makes it that long.
   int allocate(int fd, int64_t size_bytes);
   int truncate(int fd, int64_t size_bytes);
+  int set_mode(int fd, mode_t mode);
   int set_attribute(int fd, const char* name, std::string_view value);
   int sync(int fd);
   int sync_folder(const std::string& folder);

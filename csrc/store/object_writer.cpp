@@ -56,8 +56,9 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
       calls_(engine_->options().faults) {
   const WriteEngine::Options& options = engine_->options();
   refuse_special_file(path_);
-  engine_->tidy(folder_of(path_));
-  file_ = std::make_unique<TemporaryFile>(path_, options.direct, options.min_alignment, calls_);
+  const std::string target = behind_links(path_);
+  engine_->tidy(folder_of(target));
+  file_ = std::make_unique<TemporaryFile>(target, options.direct, options.min_alignment, calls_);
   const BufferPool* pool = engine_->pool();
   if (pool != nullptr && pool->config().alignment < file_->output().alignment) {
     throw Error(ErrorKind::config,
@@ -302,6 +303,7 @@ WrittenObject ObjectWriter::finish(const WaitCallback& on_wait) {
       check(calls_.truncate(fd, size_), "cut to its size");
     written.size_bytes = size_;
     written.checksum_kept = keep_checksum();
+    file_->keep_mode();
     if (engine_->options().checksums) written.crc32c = crc_;
     if (engine_->options().sync) check(calls_.sync(fd), "sync");
     file_->commit(engine_->options().sync);

@@ -1,5 +1,7 @@
 // Writes one file, whole or not at all: under a temporary name, then synced and renamed. Readers
 // see the old file or the new one; an interrupted or failed write leaves the old one, or none.
+// Through a symbolic link, what it leads to is written, and the link stays. A file that is replaced
+// leaves its permissions to the new one.
 //
 // Several writes of up to 1 MiB, or one alignment where that is more, are in flight. What is
 // aligned in address, length and position goes to the device from where it lies; anything else is

@@ -4,12 +4,16 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
@@ -19,6 +23,9 @@ namespace {
 
 constexpr size_t kNameBytes = 100;  // of the final name: a file name has at most 255
 constexpr int kAttempts = 100;
+constexpr int kMostLinks = 40;  // as for the kernel
+constexpr mode_t kPermissions = 0777;
+constexpr mode_t kNewMode = 0666;  // less the umask
 
 std::string random_digits() {
   constexpr const char* kHex = "0123456789abcdef";
@@ -26,6 +33,12 @@ std::string random_digits() {
   std::string digits;
   for (int index = 0; index < 16; ++index) digits += kHex[random() % 16];
   return digits;
+}
+
+std::optional<mode_t> mode_of(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return status.st_mode & kPermissions;
 }
 
 std::string temporary_name(const std::string& path) {
@@ -60,6 +73,19 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+std::string behind_links(const std::string& path) {
+  std::string reached = path;
+  for (int links = 0; links <= kMostLinks; ++links) {
+    std::array<char, PATH_MAX> target{};
+    const ssize_t length = ::readlink(reached.c_str(), target.data(), target.size());
+    if (length < 0) return reached;  // no link, or nothing there
+    const std::string_view text(target.data(), static_cast<size_t>(length));
+    const bool is_absolute = text.starts_with('/');
+    reached = is_absolute ? std::string(text) : message(folder_of(reached), "/", text);
+  }
+  throw write_error_from_errno(ELOOP, "follow its links", path);
+}
+
 TemporaryFile::TemporaryFile(std::string path, DirectMode mode, int64_t min_alignment,
                              FileCalls& calls)
     : path_(std::move(path)), calls_(calls) {
@@ -74,10 +100,13 @@ TemporaryFile::TemporaryFile(std::string path, DirectMode mode, int64_t min_alig
 }
 
 void TemporaryFile::create() {
+  old_mode_ = mode_of(path_);
+  // Nobody reads along who may not read the old file; the owner's next start can lock it.
+  const mode_t mode = old_mode_ ? *old_mode_ | S_IWUSR : kNewMode;
   int result = -EEXIST;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     temporary_path_ = temporary_name(path_);
-    result = calls_.create(temporary_path_, 0);
+    result = calls_.create(temporary_path_, mode);
     if (result == -EEXIST) continue;
     if (result < 0) break;
     fd_ = UniqueFd(result);
@@ -105,6 +134,15 @@ void TemporaryFile::lock_and_align(int64_t min_alignment) {
                         ": the file system refuses O_DIRECT; direct_io='auto' or 'off' writes "
                         "through the page cache"));
   }
+}
+
+void TemporaryFile::keep_mode() {
+  if (!old_mode_) return;
+  struct stat status {};
+  // Where files have no permissions of their own, all have the same.
+  if (::fstat(fd_.get(), &status) == 0 && (status.st_mode & kPermissions) == *old_mode_) return;
+  const int result = calls_.set_mode(fd_.get(), *old_mode_);
+  if (result < 0) throw write_error_from_errno(-result, "keep the permissions", path_);
 }
 
 void TemporaryFile::commit(bool sync) {

@@ -1,4 +1,5 @@
-// A file that is written under a temporary name, next to the one it will have.
+// A file that is written under a temporary name, next to the one it will have. If it replaces a
+// file it keeps that one's permissions; owner, ACLs and attributes are those of a new file.
 //
 // Phases: created and locked -> written -> committed (renamed), or discarded (removed). The lock
 // (flock) ends with its process, however that dies: `remove_abandoned` tells by it what is left
@@ -6,7 +7,10 @@
 // ".s3io-tmp-<16 random hex digits>-<the first 100 bytes of the name it will have>".
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/unique_fd.h"
@@ -29,6 +33,8 @@ class TemporaryFile {
   const std::string& path() const { return path_; }
   OutputFile& output() { return output_; }
 
+  // Gives it the permissions of the file that it replaces, if there is one. Throws Error.
+  void keep_mode();
   // Gives the file its name; with `sync` that is on the device on return. Throws Error: then the
   // file is discarded, unless the text says that the new one is in place.
   void commit(bool sync);
@@ -47,10 +53,15 @@ class TemporaryFile {
   FileCalls& calls_;
   UniqueFd fd_;
   OutputFile output_;
+  std::optional<mode_t> old_mode_;  // of the file that it replaces
 };
 
 // Removes the temporary files of dead writers from the folder. What cannot be removed stays.
 void remove_abandoned(const std::string& folder) noexcept;
+
+// What `path` leads to when it is a symbolic link, there or not; else `path`. Throws Error naming
+// it.
+std::string behind_links(const std::string& path);
 
 // The folder part of a path, as far as system calls are concerned.
 std::string folder_of(const std::string& path);

@@ -189,6 +189,63 @@ TEST_CASE("the old file stays until the new one is whole, and has an ordinary mo
   CHECK((status.st_mode & 0777) == (0666 & ~mask));
 }
 
+TEST_CASE("a file that is replaced leaves its permissions to the new one") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  const Bytes fresh = random_bytes(100, 2);
+  const auto mode_of = [](const std::string& of) {
+    struct stat status {};
+    REQUIRE(::stat(of.c_str(), &status) == 0);
+    return status.st_mode & 07777;
+  };
+  for (const mode_t mode : {0600U, 0640U, 0400U, 0666U, 0777U, 0U, 04755U}) {
+    CAPTURE(mode);
+    write_file(path, random_bytes(100, 1));
+    REQUIRE(::chmod(path.c_str(), mode) == 0);
+    ObjectWriter writer(path, std::nullopt, write_engine({}));
+    writer.write(fresh, kNoCallback);
+    for (const std::string& name : entries_of(folder.path(""))) {
+      // Nobody may read along who may not read the old file.
+      CHECK((mode_of(folder.path(name)) & 0777 & ~(mode | S_IWUSR)) == 0);
+    }
+    writer.finish(kNoCallback);
+    CHECK(mode_of(path) == (mode & 0777));  // a program of other content has no special rights
+    CHECK(content_of(path) == fresh);
+    std::filesystem::remove(path);
+  }
+}
+
+TEST_CASE("through links the file behind them is written, and the links stay") {
+  namespace fs = std::filesystem;
+  const TemporaryFolder folder;
+  fs::create_directories(folder.path("a/b"));
+  const std::string link = folder.path("link");
+  fs::create_symlink("a/second", link);
+  fs::create_symlink("b/data", folder.path("a/second"));
+  const std::string target = folder.path("a/b/data");
+  const auto engine = write_engine({});
+  for (const uint64_t version : {1U, 2U}) {  // the file is new, and replaced
+    const Bytes contents = random_bytes(1000, version);
+    ObjectWriter writer(link, std::nullopt, engine);
+    writer.write(contents, kNoCallback);
+    CHECK(entries_of(folder.path("a/b")).size() == version);  // beside the target
+    writer.finish(kNoCallback);
+    CHECK(fs::is_symlink(link));
+    CHECK(fs::is_symlink(folder.path("a/second")));
+    CHECK(content_of(target) == contents);
+    CHECK(entries_of(folder.path("a/b")) == std::vector<std::string>{"data"});
+  }
+  fs::remove(link);
+  fs::create_symlink(target, link);  // by its whole path
+  ObjectWriter(link, std::nullopt, engine).finish(kNoCallback);
+  CHECK(content_of(target) == Bytes());
+  fs::remove(link);
+  fs::create_symlink("link", link);
+  const Caught loop = caught([&] { ObjectWriter(link, std::nullopt, engine); });
+  CHECK(loop.kind == ErrorKind::config);
+  CHECK(loop.says(link));
+}
+
 TEST_CASE("the checksum is kept in an attribute of the file, unless that was not wanted") {
   const TemporaryFolder folder;
   const std::string path = folder.path("data");
