@@ -156,16 +156,22 @@ def rings() -> list[int]:
     return [fd for fd, target in open_files().items() if "io_uring" in target]
 
 
+def ring_info(ring: int) -> str:
+    """What the kernel says of an io_uring instance; it says nothing while the ring is at work."""
+    deadline = time.monotonic() + DEADLINE_S
+    while "SqMask" not in (info := Path(f"/proc/self/fdinfo/{ring}").read_text()):
+        assert time.monotonic() < deadline, "the ring is always at work"
+        os.sched_yield()
+    return info
+
+
 def registered_buffers(ring: int) -> int:
-    info = Path(f"/proc/self/fdinfo/{ring}").read_text()
-    return len(re.findall(r"^\s*\d+: 0x[0-9a-f]+/\d+$", info, re.MULTILINE))
+    return len(re.findall(r"^\s*\d+: 0x[0-9a-f]+/\d+$", ring_info(ring), re.MULTILINE))
 
 
 def ring_entries(ring: int) -> int:
     """Requests that fit into the ring's submission queue."""
-    match = re.search(
-        r"^SqMask:\s*0x([0-9a-f]+)$", Path(f"/proc/self/fdinfo/{ring}").read_text(), re.M
-    )
+    match = re.search(r"^SqMask:\s*0x([0-9a-f]+)$", ring_info(ring), re.MULTILINE)
     assert match
     return int(match[1], 16) + 1
 
