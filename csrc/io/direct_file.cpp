@@ -115,6 +115,12 @@ int64_t DirectFile::size_now() const noexcept {
   return ::fstat(any_fd(), &fields) == 0 ? fields.st_size : -1;
 }
 
+DirectFile::~DirectFile() {
+  if (!kept_open_) return;
+  direct_fd_.release();
+  buffered_fd_.release();
+}
+
 void DirectFile::check_unchanged() const {
   const struct statx fields = status_of_open(any_fd(), kBasicMask, path_);
   const FileIdentity now = identity_of(fields);

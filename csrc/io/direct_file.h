@@ -41,6 +41,9 @@ class DirectFile {
  public:
   // `min_alignment` raises the alignment that the file system asks for (0: leave it).
   DirectFile(std::string path, DirectMode mode, int64_t min_alignment);
+  DirectFile(const DirectFile&) = delete;
+  DirectFile& operator=(const DirectFile&) = delete;
+  ~DirectFile();
 
   const std::string& path() const { return path_; }
   const FileIdentity& identity() const { return identity_; }
@@ -53,6 +56,9 @@ class DirectFile {
   bool can_read_buffered() const { return buffered_fd_.valid(); }
   int direct_fd() const { return direct_fd_.get(); }
   int buffered_fd() const { return buffered_fd_.get(); }
+
+  // Never closes it: reads that did not come back may yet use its descriptors.
+  void keep_open() { kept_open_ = true; }
 
   // Some file systems accept O_DIRECT on open and refuse the read: stop trying.
   void refuse_direct() { direct_refused_ = true; }
@@ -75,6 +81,7 @@ class DirectFile {
   int64_t alignment_ = 1;
   UniqueFd direct_fd_;
   UniqueFd buffered_fd_;
+  std::atomic<bool> kept_open_{false};
   std::atomic<bool> direct_refused_{false};
   std::atomic<bool> can_probe_cache_{true};
 };

@@ -225,6 +225,7 @@ bool PendingBatch::has_reads_in_flight() const {
 void PendingBatch::quarantine() {
   if (!buffer_.valid()) return;
   buffer_.detach();  // nobody will free it
+  for (const std::shared_ptr<DirectFile>& file : files_) file->keep_open();
   add(source_.counters().quarantined_buffers, 1);
 }
 

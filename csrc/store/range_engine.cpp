@@ -95,6 +95,7 @@ void RangeEngine::read(DirectFile& file, ByteRange range, std::byte* data, Align
       give_back(std::move(reading));
     } else {  // the kernel, or a thread, may yet write into all of these
       buffer.detach();
+      file.keep_open();
       static_cast<void>(reading.release());
     }
     throw;

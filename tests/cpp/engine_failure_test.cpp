@@ -47,6 +47,7 @@ TEST_CASE("a queue whose engine fails says that its memory must not be used agai
   for (const EngineKind engine : engines_here()) {
     CHECK(run_in_child([&] {
             DirectFile file(path, DirectMode::off, 0);
+            file.keep_open();
             ReadCounters counters;
             const FaultPlan plan{.failing_wait = 0};
             auto queue = std::make_unique<ReadQueue>(
