@@ -15,7 +15,10 @@ constexpr int kMaxAttempts = 100;
 // A quarter at a time spares few more, and leaves the device with less to do.
 constexpr int kDeep = 32;
 constexpr int kReapedShare = 8;
-// After so many ranges that were not in the page cache, only one in kProbeEvery is still looked up.
+// After so many ranges in a row that were in the page cache, or were not, only one in kProbeEvery
+// is still looked up. A wrong guess costs more where the range turns out to be missing: through the
+// page cache it is read slowly.
+constexpr int kHitsBeforeSampling = 256;
 constexpr int kMissesBeforeSampling = 32;
 constexpr int kProbeEvery = 16;
 
@@ -83,14 +86,19 @@ ReadQueue::Route ReadQueue::route_of(const Chunk& chunk) {
   const Route uncached = uncached_route(*chunk.range);
   const bool may_ask = file.mode() == DirectMode::automatic && file.can_probe_cache();
   if (uncached == Route::buffered || !may_ask) return uncached;
-  const bool sampling = consecutive_misses_ >= kMissesBeforeSampling;
-  if (sampling && ++unprobed_ % kProbeEvery != 0) return uncached;
+  const bool guess_cached = consecutive_hits_ >= kHitsBeforeSampling;
+  const bool guess_missing = consecutive_misses_ >= kMissesBeforeSampling;
+  if ((guess_cached || guess_missing) && ++unprobed_ % kProbeEvery != 0) {
+    return guess_cached ? Route::buffered : uncached;
+  }
   switch (cache_state(file.buffered_fd(), chunk.position, chunk.end - chunk.position)) {
     case CacheState::cached:
       consecutive_misses_ = 0;
+      consecutive_hits_ = std::min(consecutive_hits_ + 1, kHitsBeforeSampling);
       return Route::cached;
     case CacheState::missing:
-      if (!sampling) ++consecutive_misses_;
+      consecutive_hits_ = 0;
+      consecutive_misses_ = std::min(consecutive_misses_ + 1, kMissesBeforeSampling);
       return uncached;
     case CacheState::unknown:
       file.refuse_cache_probes();

@@ -135,7 +135,8 @@ class ReadQueue {
   int64_t completions_ = 0;
   std::vector<IoRequest*> prepared_;
   std::vector<IoRequest*> completed_;
-  int consecutive_misses_ = 0;  // at most kMissesBeforeSampling
+  int consecutive_hits_ = 0;  // ranges found in the page cache, as far as they were looked up
+  int consecutive_misses_ = 0;
   unsigned unprobed_ = 0;
 };
 

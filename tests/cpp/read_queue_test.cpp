@@ -2,10 +2,12 @@
 #include "io/read_queue.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 
 #include <random>
 
 #include "io/fault_engine.h"
+#include "io/page_cache.h"
 #include "leak_check.h"
 #include "memory/slab.h"
 #include "read_set.h"
@@ -108,6 +110,38 @@ TEST_CASE("bytes are counted where they came from, and auto prefers the page cac
   ReadCounters small;
   read_all(DirectMode::automatic, small, 2 << 20);  // "too short" for the device
   CHECK(small.buffered_bytes == 1 << 20);
+}
+
+TEST_CASE("after many hits in a row only some ranges are looked up, and read right all the same") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  const Bytes contents = random_bytes(4 << 20, 11);
+  write_file(path, contents);
+  DirectFile file(path, DirectMode::automatic, 0);
+  if (!file.can_read_direct() || cached_bytes(file.buffered_fd(), 0, 1) < 0) return;
+  ReadCounters counters;
+  ReadQueue queue(make_engine({.depth = 4}), {.chunk_bytes = 4096}, &counters);
+  const auto read_all = [&] {
+    ReadSet reads(file, {{0, 4 << 20}});
+    reads.run(queue);
+    CHECK(reads.check(contents).empty());
+  };
+  read_all();  // 1024 chunks: after 256 only one in 16 is looked up
+  CHECK(counters.direct_bytes == 0);
+  CHECK(counters.cached_bytes == (256 + 768 / 16) * 4096);
+  CHECK(counters.buffered_bytes == (768 - 768 / 16) * 4096);
+
+  make_cold(path);
+  if (cached_pages(path) > 0) return;
+  const int64_t before = counters.buffered_bytes;
+  std::vector<ByteRange> far_apart;  // no readahead brings two of them
+  for (int64_t offset = 0; offset < 4 << 20; offset += 1 << 16) far_apart.push_back({offset, 4096});
+  REQUIRE(::posix_fadvise(file.buffered_fd(), 0, 0, POSIX_FADV_RANDOM) == 0);
+  ReadSet reads(file, far_apart);
+  reads.run(queue);
+  CHECK(reads.check(contents).empty());
+  CHECK(counters.buffered_bytes - before < 16 * 4096);  // until the first sample
+  CHECK(counters.direct_bytes > 48 * 4096);
 }
 
 TEST_CASE("registered buffers are used and bring the same bytes") {
