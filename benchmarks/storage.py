@@ -119,4 +119,8 @@ def _storage(folder: Path) -> str:
     queue = next((at / "queue" for at in (block.resolve(), block.resolve().parent)
                   if (at / "queue").exists()), None)  # fmt: skip
     scheduler = (queue / "scheduler").read_text().split("[")[-1].split("]")[0] if queue else "?"
-    return f"{kind} on {block.resolve().name}, I/O scheduler {scheduler.strip()}"
+    readahead = (queue / "read_ahead_kb").read_text().strip() if queue else "?"
+    return (
+        f"{kind} on {block.resolve().name}, I/O scheduler {scheduler.strip()}, "
+        f"readahead {readahead} KiB"
+    )
