@@ -7,12 +7,13 @@ import os
 import pickle
 import signal
 import traceback
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from support import pool_mappings, random_bytes, write_file
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 import torch_s3io
 from torch_s3io import BufferPoolConfig, RecordDataset
@@ -99,6 +100,60 @@ def test_samples_of_workers_are_each_there_once(disk):
     samples = sorted(((int(index), row) for row, index in loader), key=lambda item: item[0])
     assert [number for number, _ in samples] == list(range(len(array)))
     np.testing.assert_array_equal(torch.stack([row for _, row in samples]).numpy(), array)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}],
+    ids=["main", "workers", "persistent"],
+)
+def test_a_loader_that_would_stack_batches_is_told_how_not_to(disk, options, batch_size):
+    paths, _ = write_files(disk)
+    for dataset in (make(paths, shuffle=True), torch_s3io.Zip(rows=make(paths), batch_size=8)):
+        loader = DataLoader(dataset, batch_size=batch_size, **options)
+        for _ in range(2):
+            with pytest.raises(torch_s3io.ConfigError, match="give batch_size=None to the DataL"):
+                next(iter(loader))
+        # Nothing has begun: neither is the epoch counted, nor does it begin once more.
+        assert dataset.epoch == 0
+        loader = DataLoader(dataset, batch_size=None, worker_init_fn=raise_warnings, **options)
+        assert sum(1 for _ in loader) == len(dataset)
+
+
+def raise_warnings(_):
+    warnings.simplefilter("error")
+
+
+class Passed(IterableDataset):
+    """Somebody's data set, which makes one sample of each of our batches."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __iter__(self):
+        return map(take_rows, iter(self.dataset))
+
+
+def take_rows(batch):
+    return batch[0]
+
+
+def stack(batches):
+    return default_collate(batches)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_who_means_to_stack_batches_may(disk, num_workers):
+    paths, array = write_files(disk)
+    for dataset, collate_fn in (
+        (Passed(make(paths, batch_size=6)), None),
+        (make(paths, batch_size=6, return_index=False), stack),
+    ):
+        loader = DataLoader(dataset, batch_size=2, num_workers=num_workers, collate_fn=collate_fn)
+        stacked = list(loader)
+        assert [list(batch.shape[:2]) for batch in stacked] == [[2, 6]] * 7
+        np.testing.assert_array_equal(torch.cat(stacked).flatten(0, 1).numpy(), array)
 
 
 def test_an_iteration_that_is_given_up_leaves_the_loader_usable(disk):

@@ -18,7 +18,7 @@ from order_check import (
     steps_of,
     write_numbers,
 )
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 import torch_s3io as s3io
 
@@ -346,6 +346,17 @@ def test_torchdatas_state_from_the_end_of_an_epoch_begins_the_next_one(path, num
     if num_workers:
         resumed.dataset.set_epoch(1)
     assert numbers(resumed) == batches_of(path, 1)
+
+
+def test_torchdatas_loader_that_would_stack_batches_is_told_how_not_to(path):
+    dataset = SETTING.dataset(path)
+    text = "give batch_size=None to the DataLoader"
+    with pytest.raises(s3io.ConfigError, match=text):
+        next(iter(stateful_dataloader.StatefulDataLoader(dataset)))
+    with in_worker(dataset, 0, 2):  # where it asks for the state before it takes a batch
+        torch.utils.data._utils.fetch._IterableDatasetFetcher(dataset, True, default_collate, False)
+        with pytest.raises(s3io.ConfigError, match=text):
+            dataset.state_dict()
 
 
 def test_a_state_goes_to_the_kind_of_loader_that_saved_it(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
 import weakref
 from abc import abstractmethod
@@ -14,6 +15,7 @@ from typing import Any
 from torch.utils.data import IterableDataset, get_worker_info
 
 from . import _C
+from .collation import refuse_to_be_stacked, would_stack
 from .config import check_bool, check_int
 from .epochs import EpochClock, Position
 from .errors import ConfigError
@@ -49,6 +51,7 @@ class PlannedDataset(IterableDataset[Any]):
         self._worker_place: WorkerPlace | None = None  # in a worker: of the latest pass
         self._next_place: WorkerPlace | None = None  # in a worker: of the next one, where set
         self._is_counted_elsewhere = False  # by a DataLoader, for its workers
+        self._is_stacked = False  # by a DataLoader that should not
 
     # ---- What a kind of data set says of itself.
 
@@ -161,6 +164,10 @@ class PlannedDataset(IterableDataset[Any]):
     # ---- Iteration.
 
     def __iter__(self) -> Iterator[Any]:
+        makes_batches = self._options.batch_size is not None
+        self._is_stacked = makes_batches and would_stack(sys._getframe(1))
+        if self._is_stacked:
+            return Pass(refuse_to_be_stacked)
         if get_worker_info() is None:
             return Pass(self._begin)
         place, is_repeated = self._pick_up()
@@ -241,6 +248,8 @@ class PlannedDataset(IterableDataset[Any]):
             ConfigError: Workers read the data set: the state is the loader's.
         """
         if get_worker_info() is not None:
+            if self._is_stacked:  # StatefulDataLoader asks before it takes a batch
+                refuse_to_be_stacked()
             place, progress = self._worker_place, self._progress
             if place is None or progress is None:
                 raise ConfigError("this worker has not begun to read, so it has no state yet")
