@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from order_check import Setting, numbers, order_of_epoch, steps_of, write_numbers
+from order_check import Setting, in_worker, numbers, order_of_epoch, steps_of, write_numbers
 
 import torch_s3io as s3io
 
@@ -209,6 +209,48 @@ def test_other_versions_and_impossible_places_are_refused(path):
     with pytest.raises(s3io.ConfigError, match="strict must be"):
         dataset.load_state_dict(state, strict=1)  # type: ignore[arg-type]
     assert numbers(dataset) == numbers(SETTING.dataset(path))  # nothing of it was taken over
+
+
+LAST_EPOCH = 2**48 - 1  # as far as `set_epoch` goes, whatever the order
+
+
+@pytest.mark.parametrize("shuffle", [False, True, "block"])
+def test_a_state_of_the_last_epoch_goes_on_and_one_beyond_it_is_refused(path, shuffle):
+    dataset = SETTING.dataset(path).with_options(shuffle=shuffle)
+    dataset.set_epoch(LAST_EPOCH)
+    batches = iter(dataset)
+    head = numbers(itertools.islice(batches, 5))
+    state = dataset.state_dict()
+    assert state["epoch"] == LAST_EPOCH
+    tail = numbers(batches)
+    dataset.load_state_dict(state)
+    assert numbers(dataset) == tail
+    assert sorted(itertools.chain(*head, *tail)) == list(range(60))
+
+    with pytest.raises(s3io.DataError, match=f"epoch {LAST_EPOCH + 1}, and {LAST_EPOCH} is the l"):
+        dataset.load_state_dict(changed(state, epoch=LAST_EPOCH + 1))
+    with in_worker(dataset, 0, 2):
+        iter(dataset)
+        of_worker = dataset.state_dict()
+        dataset.load_state_dict(changed(of_worker, epoch=LAST_EPOCH))
+        with pytest.raises(s3io.DataError, match="is the last one there is"):
+            dataset.load_state_dict(changed(of_worker, epoch=LAST_EPOCH + 1))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_no_epoch_comes_after_the_last_one(path, num_workers):
+    loader = s3io.DataLoader(SETTING.dataset(path), num_workers=num_workers)
+    loader.set_epoch(LAST_EPOCH)
+    assert len(numbers(loader)) == 15
+    state = loader.state_dict()
+    for _ in range(2):
+        with pytest.raises(s3io.ConfigError, match=f"epoch {LAST_EPOCH} is the last one"):
+            next(iter(loader))
+    loader.load_state_dict(state)  # its end, which is no beginning of another one
+    with pytest.raises(s3io.ConfigError, match=r"set_epoch\(\) goes back"):
+        next(iter(loader))
+    loader.set_epoch(0)
+    assert numbers(loader) == numbers(SETTING.dataset(path))
 
 
 json_values = st.recursive(

@@ -240,6 +240,17 @@ def test_an_epoch_of_a_mixture_lies_within_its_stream(sources):
     assert (state["epoch"], state["consumed"]) == (last, 4)
     mix.load_state_dict(state)
     assert mix.state_dict() == state
+    with pytest.raises(s3io.DataError, match=f"epoch {last + 1}, and {last} is the last one"):
+        mix.load_state_dict({**state, "epoch": last + 1})
+
+
+def test_an_epoch_of_a_mixture_may_be_all_of_its_stream_and_no_more(sources):
+    mix = mix_of(sources, num_records=2**61)
+    next(iter(mix))
+    with pytest.raises(s3io.ConfigError, match="epoch 0 is the last one"):
+        next(iter(mix))
+    with pytest.raises(s3io.ConfigError, match=f"num_records must be at most {2**61}"):
+        mix_of(sources, num_records=2**61 + 1)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from .config import check_int
 from .dataset import RecordDataset
 from .errors import ConfigError
-from .order import MixedOrder, Order, check_seed
+from .order import MOST_MIXED, MixedOrder, Order, check_seed
 
 _DENOMINATOR = 1 << 30
 _SMALLEST_SHARE = 1 / 65536
@@ -38,7 +38,8 @@ class Mix(RecordDataset):
         weights: A positive number for each, at least 1/65536 of their sum. None: in proportion to
             the parts' numbers of records.
         seed: Of the mixture, from 0 to 2**64 - 1.
-        num_records: Of an epoch of the mixture; None: as many as the parts have together.
+        num_records: Of an epoch of the mixture, up to 2**61; None: as many as the parts have
+            together.
         **options: As for RecordDataset.with_options, without ``shuffle`` and ``block_records``;
             else those of the first data set hold.
     """
@@ -56,6 +57,8 @@ class Mix(RecordDataset):
         seed = check_seed(seed)
         if num_records is not None:
             num_records = check_int("num_records", num_records, 1)
+            if num_records > MOST_MIXED:
+                raise ConfigError(f"num_records must be at most {MOST_MIXED}, not {num_records}")
         for name in ("shuffle", "block_records"):
             if name in options:
                 raise ConfigError(f"Mix has no {name}: its parts keep their own")

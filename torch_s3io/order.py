@@ -18,7 +18,7 @@ Stage = tuple[int, int, tuple[int, int] | None]
 
 _BLOCK_BYTES = 128 << 10
 _LAST_EPOCH = (1 << 48) - 1
-_MOST_MIXED = 1 << 61  # positions of a mixture's epochs, one after the other
+MOST_MIXED = 1 << 61  # positions of a mixture's epochs, one after the other
 
 
 def check_order(shuffle: Any, seed: Any, block_records: Any) -> None:
@@ -122,7 +122,7 @@ class MixedOrder:
 
     @property
     def last_epoch(self) -> int:
-        return min(_LAST_EPOCH, _MOST_MIXED // self.num_records - 1)
+        return min(_LAST_EPOCH, MOST_MIXED // self.num_records - 1)
 
     @property
     def neighbours(self) -> int:

@@ -23,7 +23,7 @@ from .options import DatasetOptions
 from .order import MixedOrder, Order
 from .progress import Pass, Progress
 from .ranks import Ranks, compare_ranks, find_ranks
-from .state import State, make_state, read_state, summary
+from .state import State, make_state, read_state, refuse_far_epoch, summary
 from .worker_state import (
     WorkerPlace,
     make_worker_state,
@@ -122,7 +122,8 @@ class PlannedDataset(IterableDataset[Any]):
         return self._own_clock().position.epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration reads this epoch. Reaches workers that are alive already.
+        """The next iteration reads this epoch, of at most 2**48 (fewer of a Mix whose epochs are
+        long). Reaches workers that are alive already.
 
         Needed before each epoch under torch's DataLoader with workers, which cannot count; without
         workers, and in torch_s3io.DataLoader, epochs count up by themselves. After
@@ -191,6 +192,9 @@ class PlannedDataset(IterableDataset[Any]):
     def _begin_epoch(self) -> Progress:
         """In the main process: the next iteration begins, here or in workers."""
         clock = self._own_clock()
+        last = self._order.last_epoch
+        if clock.next_position().epoch > last:
+            raise ConfigError(f"epoch {last} is the last one there is: set_epoch() goes back")
         self._compare_ranks(clock.next_position())
         position = clock.begin()
         self._is_counted_elsewhere = False
@@ -296,10 +300,13 @@ class PlannedDataset(IterableDataset[Any]):
         order, data = self._order.settings(), self._describe_data()
         if get_worker_info() is not None:
             here = self._place_in_worker(Position(0, 0))
-            self._next_place = read_worker_state(state, here, self._num_records, order, data)
+            place = read_worker_state(state, here, self._num_records, order, data)
+            refuse_far_epoch(place.position.epoch, self._order.last_epoch)
+            self._next_place = place
             return
         refuse_worker_state(state)
         position = Position(*read_state(state, self._num_records, order, data, strict))
+        refuse_far_epoch(position.epoch, self._order.last_epoch)
         is_over = position.start > 0 and self._plan(position, self._ranks()).num_steps == 0
         self._own_clock().load(position, is_over)
         self._forget_progress()

@@ -109,6 +109,12 @@ def read_state(
     return epoch, consumed
 
 
+def refuse_far_epoch(epoch: int, last: int) -> None:
+    """Raises DataError for an epoch that no data set of these settings comes to."""
+    if epoch > last:
+        raise DataError(f"damaged state: epoch {epoch}, and {last} is the last one there is")
+
+
 def _refuse_other_data(saved: Mapping[str, Any], here: Mapping[str, Any], strict: bool) -> None:
     changed = [
         text for text in _differences(saved, here) if strict or text != _DESCRIPTIONS["times"]
