@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch.distributed as dist
 from order_check import Setting, numbers, order_of_epoch, steps_of, write_numbers
 from support import DEADLINE_S, program_command, program_env
+from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
 from torch_s3io.ranks import find_ranks
@@ -79,6 +81,61 @@ def test_workers_that_are_alive_cannot_become_another_rank(tmp_path, monkeypatch
     order = order_of_epoch(path, SETTING, 1)
     steps = steps_of(order, 0, Setting(45, 4, world=2))
     assert numbers(anew) == [step[1] for step in steps]
+
+
+class Wrapped(IterableDataset[Any]):
+    """Somebody's data set around ours."""
+
+    def __init__(self, dataset: s3io.RecordDataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Any:
+        yield from self.dataset
+
+
+@pytest.mark.parametrize("pool", ["auto", None])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("kind", ["torch", "set_epoch", "wrapped"])
+def test_workers_that_nobody_asks_cannot_become_another_rank_either(
+    tmp_path, monkeypatch, kind, shuffle, pool
+):
+    path = write_numbers(tmp_path / "numbers.bin", SETTING.records)
+    dataset = SETTING.dataset(path).with_options(
+        rank=None, world_size=None, shuffle=shuffle, pool=pool
+    )
+
+    def make_loader() -> Any:
+        if kind == "wrapped":
+            return s3io.DataLoader(Wrapped(dataset), num_workers=2)
+        return DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+
+    loader = make_loader()
+    setting = replace(SETTING, shuffle=shuffle)
+    order = order_of_epoch(path, setting, 0)
+    assert numbers(loader) == [step[0] for step in steps_of(order, 0, setting)]
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    if kind == "set_epoch":
+        dataset.set_epoch(1)
+        order = order_of_epoch(path, setting, 1)
+    batches = iter(loader)
+    for _ in range(2):  # of each worker
+        with pytest.raises(s3io.ConfigError, match=r"rank 0 of 1, but .* rank 1 of 2 .*anew"):
+            next(batches)
+    del batches
+    steps = steps_of(order, 0, replace(setting, world=2))
+    assert numbers(make_loader()) == [step[1] for step in steps]
+
+
+def test_workers_of_a_rank_that_was_given_keep_it(tmp_path, monkeypatch):
+    path = write_numbers(tmp_path / "numbers.bin", SETTING.records)
+    dataset = SETTING.dataset(path)  # rank 0 of 1
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, persistent_workers=True)
+    first = numbers(loader)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    dataset.set_epoch(0)
+    assert numbers(loader) == first
 
 
 @pytest.mark.parametrize(

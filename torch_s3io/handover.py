@@ -27,6 +27,7 @@ from torch.utils.data import dataloader as _dataloader
 from . import _C
 from .config import BufferPoolConfig
 from .errors import DataError, Error
+from .ranks import Ranks, find_ranks, refuse_other_ranks
 
 # torch's thread that pins batches: that it unpickles a batch says that pinning is wanted.
 _PIN_THREAD = "_pin_memory_loop"
@@ -133,6 +134,7 @@ _arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
 _events_seen = 0
 _watcher: threading.Thread | None = None  # in a worker, like what follows
 _said_not_shared = False
+_announced: Ranks | None = None
 
 
 def _register(address: int, size: int) -> None:
@@ -171,8 +173,28 @@ def _end_with_parent() -> None:
     _watcher.start()
 
 
+def announce(ranks: Ranks) -> None:
+    """In a worker that begins a pass: the next tensor to leave it says for which rank it was read.
+
+    Note: persistent workers keep the rank that they were started with, and under torch's own loader
+    nothing else of ours runs in the main process when they begin once more.
+    """
+    global _announced
+    if ranks.source != "arguments":  # those cannot change
+        _announced = ranks
+        ForkingPickler.register(torch.Tensor, _reduce)
+
+
 def _reduce(tensor: torch.Tensor) -> Any:
-    """In a worker: a handle for a tensor in the worker's pool, else torch's own way."""
+    """In a worker: how the main process gets this tensor."""
+    global _announced
+    ranks, _announced = _announced, None
+    how, what = _reduced(tensor)
+    return (how, what) if ranks is None else (_receive_for, (ranks, how, what))
+
+
+def _reduced(tensor: torch.Tensor) -> Any:
+    """A handle for a tensor in the worker's pool, else torch's own way."""
     sent = _C.send_tensor(tensor)
     if sent is not None:
         return _receive, (sent,)
@@ -229,6 +251,18 @@ def _receive(sent: bytes) -> Any:
         return LostTensor(str(error))
 
 
+def _receive_for(ranks: Ranks, how: Any, what: tuple[Any, ...]) -> Any:
+    """The first tensor of a worker's pass, unless it was read for another rank. Never raises what
+    ``how`` does not."""
+    tensor = how(*what)
+    try:
+        refuse_other_ranks(ranks, find_ranks(None, None))
+        return tensor
+    except Error as error:
+        _raise_lost_batches_at_next()
+        return LostTensor(str(error), type(error))
+
+
 def _on_event() -> None:
     pins = _PIN_THREAD in threading.current_thread().name
     for arena in list(_arenas.values()):
@@ -239,16 +273,18 @@ def _on_event() -> None:
 
 
 class LostTensor:
-    """Stands where a tensor should be whose bytes are gone. Any use of it raises DataError.
+    """Stands where a tensor should be whose bytes are gone, or another rank's. Any use of it raises
+    the error.
 
     With torch's DataLoader, ``next()`` raises it, and the loader goes on with the next batch.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, kind: type[Error] = DataError) -> None:
         self._reason = reason
+        self._kind = kind
 
     def raise_it(self) -> NoReturn:
-        raise DataError(self._reason)
+        raise self._kind(self._reason)
 
     def pin_memory(self, *_: Any) -> NoReturn:  # called by torch's pin thread, which hands it on
         self.raise_it()
@@ -288,7 +324,7 @@ def _raise_lost_batches_at_next() -> None:
         if lost is not None:
             try:
                 lost.raise_it()
-            except DataError:
+            except Error:
                 data = ExceptionWrapper(where="in the main process")
         return original(self, data, *args)
 

@@ -16,6 +16,7 @@ from .dataset import RecordDataset
 from .errors import ConfigError
 from .planned import PlannedDataset
 from .progress import Pass, Progress
+from .ranks import Ranks, refuse_other_ranks
 from .state import State
 from .zipped import Zip
 
@@ -77,7 +78,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             )
         self._shows_progress = progress
         self._epoch: weakref.ref[_Epoch] | None = None  # that has the persistent workers
-        self._worker_ranks: tuple[int, int] | None = None  # of the persistent workers
+        self._worker_ranks: Ranks | None = None  # of the persistent workers
         self._progress: Progress | None = None
         self._batches = 0
         self._wait_s = 0.0
@@ -137,17 +138,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """Persistent workers keep the rank that they were started with."""
         if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
             return
-        ranks = self.dataset._ranks()
-        now = ranks.rank, ranks.world_size
         if self._iterator is None:
-            self._worker_ranks = now
-        elif self._worker_ranks is not None and self._worker_ranks != now:
-            then = self._worker_ranks
-            raise ConfigError(
-                f"the workers read as rank {then[0]} of {then[1]}, but this process is now rank "
-                f"{now[0]} of {now[1]} ({ranks.source}): make the DataLoader anew, or initialise "
-                "torch.distributed before the first epoch"
-            )
+            self._worker_ranks = self.dataset._ranks()
+        elif self._worker_ranks is not None:
+            refuse_other_ranks(self._worker_ranks, self.dataset._ranks())
 
     def _dismiss(self, batches: Any) -> None:
         """Ends the workers of torch's iterator; the next epoch starts others."""

@@ -19,6 +19,7 @@ from .collation import refuse_to_be_stacked, would_stack
 from .config import check_bool, check_int
 from .epochs import EpochClock, Position
 from .errors import ConfigError
+from .handover import announce
 from .options import DatasetOptions
 from .order import MixedOrder, Order
 from .progress import Pass, Progress
@@ -181,6 +182,8 @@ class PlannedDataset(IterableDataset[Any]):
         def begin() -> tuple[Iterator[Any], Progress]:
             if is_repeated:
                 self._refuse_repetition(place.position)
+            if self._clock.owner != os.getpid():
+                announce(ranks)
             return self._read(place.position, ranks, place.worker, place.num_workers), progress
 
         return Pass(begin)

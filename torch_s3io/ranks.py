@@ -68,6 +68,16 @@ def find_ranks(rank: int | None, world_size: int | None) -> Ranks:
     return Ranks(*numbers, "environment")
 
 
+def refuse_other_ranks(then: Ranks, now: Ranks) -> None:
+    """Raises ConfigError where workers read for another rank than this process has become."""
+    if (then.rank, then.world_size) != (now.rank, now.world_size):
+        raise ConfigError(
+            f"the workers read as rank {then.rank} of {then.world_size}, but this process is now "
+            f"rank {now.rank} of {now.world_size} ({now.source}): make the DataLoader anew, or "
+            "initialise torch.distributed before the first epoch"
+        )
+
+
 def find_local_ranks() -> tuple[int, int]:
     """Which of how many ranks on this machine, as torchrun's environment says (LOCAL_RANK,
     LOCAL_WORLD_SIZE); the only one where it says nothing that makes sense."""
