@@ -11,16 +11,20 @@ from __future__ import annotations
 from types import FrameType
 from typing import Any, NoReturn
 
-from torch.utils.data import default_collate
+from torch.utils.data import _utils, default_collate
 
 from .errors import ConfigError
+
+_Fetcher: Any = getattr(_utils.fetch, "_IterableDatasetFetcher", None)
 
 
 def would_stack(caller: FrameType) -> bool:
     """Whether what called ``__iter__`` is a loader that stacks what it gets, by torch's rules."""
-    fetcher: Any = caller.f_locals.get("self")
-    is_collating = getattr(fetcher, "auto_collation", False) is True
-    return is_collating and getattr(fetcher, "collate_fn", None) is default_collate
+    # Of no other frame: asking for its variables would keep them, and so its batches, alive.
+    if _Fetcher is None or caller.f_code is not _Fetcher.__init__.__code__:
+        return False
+    fetcher: Any = caller.f_locals["self"]
+    return fetcher.auto_collation is True and fetcher.collate_fn is default_collate
 
 
 def refuse_to_be_stacked() -> NoReturn:
