@@ -125,7 +125,7 @@ def bench_loop(report: common.Report, path: Path, args: argparse.Namespace) -> N
 
 
 def main() -> None:
-    args = common.parse(common.argument_parser(__doc__))
+    args = common.parse(common.argument_parser(__doc__), min_gib=0.5)
     if not torch.cuda.is_available():
         raise SystemExit("bench_h2d.py needs a CUDA device, and this PyTorch finds none")
     path = common.data_file(args.data, args.size_gib)

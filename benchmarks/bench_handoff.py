@@ -141,7 +141,7 @@ def contestants(path: Path, batch_bytes: int, workers: int, seconds: float) -> d
 
 
 def main() -> None:
-    args = common.parse(common.argument_parser(__doc__))
+    args = common.parse(common.argument_parser(__doc__), min_gib=0.25)
     path = common.data_file(args.data, min(args.size_gib, 1))
     report = common.Report(args, common.machine(args.data))
     for workers in (1, 2):

@@ -133,7 +133,7 @@ def bench_against_fio(report: Report, args: Namespace) -> None:
 
 
 def main() -> None:
-    args = parse(argument_parser(__doc__))
+    args = parse(argument_parser(__doc__), min_gib=0.25)
     report = Report(args, machine(args.data.parent))
     bench_against_fio(report, args)
     report.save()

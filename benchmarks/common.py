@@ -80,12 +80,13 @@ def argument_parser(docstring: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def parse(parser: argparse.ArgumentParser, min_gib: float = 1 / 16) -> argparse.Namespace:
+    """The arguments; less than `min_gib` of data is an error."""
     args = parser.parse_args()
     if args.quick:
         args.size_gib, args.rounds, args.seconds = 0.5, 2, 0.3
-    if not (args.size_gib >= 1 / 16 and args.rounds >= 1 and args.seconds > 0):
-        parser.error("--size-gib must be at least 1/16, --rounds 1, --seconds above 0")
+    if not (args.size_gib >= min_gib and args.rounds >= 1 and args.seconds > 0):
+        parser.error(f"--size-gib must be at least {min_gib}, --rounds 1, --seconds above 0")
     return args
 
 
@@ -103,12 +104,15 @@ def in_rounds(
 
 
 def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def measured(work: Callable[[], tuple[int, float]]) -> Sample:
-    """GB/s, and CPU seconds of this process per GB, of `work`, which returns bytes and seconds."""
+    """GB/s, and CPU seconds per GB, of `work`, which returns bytes and seconds.
+
+    The time of this process, and of those that it started and that ended meanwhile.
+    """
     cpu_before = _cpu_seconds()
     count, elapsed_s = work()
     gigabytes = count / GB

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -31,3 +32,23 @@ def test_peers_deliver_every_record_once_and_the_table_names_them(disk):
         row = re.search(rf"^{name}  +(.*)$", result.stdout, re.M)
         assert row, result.stdout
         assert len(re.findall(r"\d+\.\d+ \(", row[1])) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["engine", "pool", "dataset", "shuffle", "writer", "handoff"])
+def test_a_benchmark_runs_and_writes_every_sample(disk, tmp_path, name):
+    results = tmp_path / "results.json"
+    result = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"bench_{name}.py"), "--data", str(disk), "--rounds", "1",
+         "--size-gib", "0.25", "--seconds", "0.02", "--json", str(results)],
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    tables = json.loads(results.read_text())[f"bench_{name}"]["tables"]
+    assert tables
+    for table in tables:
+        assert table["title"] in result.stdout
+        assert table["samples"]
