@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import _utils
+from torch.utils.data import IterableDataset, _utils
 
 import torch_s3io as s3io
 
@@ -85,6 +85,11 @@ def steps_of(order: list[int], start: int, setting: Setting) -> Steps:
     return steps
 
 
+def batches_of(path: Path, setting: Setting, epoch: int, start: int = 0) -> list[list[int]]:
+    """What rank 0 must get of an epoch, from a position on."""
+    return [step[0] for step in steps_of(order_of_epoch(path, setting, epoch), start, setting)]
+
+
 def numbers(batches: Iterable[Any]) -> list[list[int]]:
     """The records of every batch; what was read must be what those numbers stand for."""
     result = []
@@ -103,6 +108,22 @@ def order_of_epoch(path: Path, setting: Setting, epoch: int) -> list[int]:
     [order] = numbers(dataset)
     assert sorted(order) == list(range(setting.records))
     return order
+
+
+class Wrapped(IterableDataset[Any]):
+    """Somebody's data set around ours, which passes its state on."""
+
+    def __init__(self, dataset: s3io.RecordDataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Any:
+        return iter(self.dataset)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.dataset.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.dataset.load_state_dict(state)
 
 
 @contextlib.contextmanager

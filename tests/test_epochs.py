@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from order_check import Setting, numbers, order_of_epoch, steps_of, write_numbers
+from order_check import Setting, batches_of, numbers, write_numbers
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
@@ -26,9 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def epoch_of(path: Path, epoch: int) -> list[list[int]]:
-    """The batches of an epoch, for one rank."""
-    order = order_of_epoch(path, SETTING, epoch)
-    return [step[0] for step in steps_of(order, 0, SETTING)]
+    return batches_of(path, SETTING, epoch)
 
 
 def make(path: Path, **others: Any) -> s3io.RecordDataset:

@@ -8,17 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import order_check
 import pytest
 import torch
-from order_check import (
-    Setting,
-    in_worker,
-    numbers,
-    order_of_epoch,
-    steps_of,
-    write_numbers,
-)
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from order_check import Setting, Wrapped, numbers, order_of_epoch, write_numbers
+from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
 
@@ -35,9 +29,8 @@ def path(tmp_path: Path) -> Path:
     return write_numbers(tmp_path / "numbers.bin", SETTING.records)
 
 
-def batches_of(path: Path, epoch: int, start: int = 0, setting: Setting = SETTING) -> Any:
-    order = order_of_epoch(path, setting, epoch)
-    return [step[0] for step in steps_of(order, start, setting)]
+def batches_of(path: Path, epoch: int, start: int = 0) -> list[list[int]]:
+    return order_check.batches_of(path, SETTING, epoch, start)
 
 
 def make_loader(path: Path, num_workers: int, context: str = "fork", **options: Any) -> Any:
@@ -83,7 +76,7 @@ def test_a_loader_goes_on_under_other_workers_and_batches_epoch_after_epoch(path
     assert second.state_dict() == state
     assert second.epoch == 1
     middle = numbers(itertools.islice(iter(second), 2))
-    assert middle == batches_of(path, 1, 20, other)[:2]
+    assert middle == order_check.batches_of(path, other, 1, 20)[:2]
     state = second.state_dict()
     assert state["consumed"] == 34
 
@@ -94,8 +87,8 @@ def test_a_loader_goes_on_under_other_workers_and_batches_epoch_after_epoch(path
     assert numbers(third) == batches_of(path, 2)
     # The second loader's workers are alive, and are sent back.
     second.load_state_dict(state)
-    assert numbers(second) == batches_of(path, 1, 34, other)
-    assert numbers(second) == batches_of(path, 2, 0, other)
+    assert numbers(second) == order_check.batches_of(path, other, 1, 34)
+    assert numbers(second) == order_check.batches_of(path, other, 2)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -253,22 +246,6 @@ def test_a_loader_without_an_order_has_no_state(path):
             call()
 
 
-class Wrapped(IterableDataset[Any]):
-    """Somebody's data set around ours, which passes its state on."""
-
-    def __init__(self, dataset: s3io.RecordDataset) -> None:
-        self.dataset = dataset
-
-    def __iter__(self) -> Any:
-        return iter(self.dataset)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.dataset.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.dataset.load_state_dict(state)
-
-
 def fail_at_batch(batch: Any) -> Any:
     return fail_at_seven(batch[0]), batch[1]
 
@@ -289,92 +266,3 @@ def test_a_worker_that_fails_leaves_the_state_before_it(path):
     next(batches)
     with pytest.raises(s3io.DataError, match="lost a batch"):
         loader.state_dict()
-
-
-stateful_dataloader = pytest.importorskip(
-    "torchdata.stateful_dataloader", reason="NEEDS TORCHDATA: its loader is not tested"
-)
-
-
-def make_stateful(path: Path, num_workers: int, context: str = "fork", **options: Any) -> Any:
-    if num_workers:
-        options["multiprocessing_context"] = context
-    return stateful_dataloader.StatefulDataLoader(
-        options.pop("dataset", SETTING.dataset(path)),
-        batch_size=None,
-        num_workers=num_workers,
-        **options,
-    )
-
-
-@pytest.mark.parametrize("wrapped", [False, True])
-@pytest.mark.parametrize("num_workers", [0, 1, 2, 3])
-def test_torchdatas_loader_goes_on_at_every_step(path, num_workers, wrapped):
-    def make() -> Any:
-        dataset = SETTING.dataset(path)
-        return make_stateful(path, num_workers, dataset=Wrapped(dataset) if wrapped else dataset)
-
-    loader = make()
-    states = []
-    for _ in loader:
-        states.append(json.loads(json.dumps(loader.state_dict())))
-    for step, state in list(enumerate(states))[::3]:
-        resumed = make()
-        resumed.load_state_dict(state)
-        assert numbers(resumed) == batches_of(path, 0)[step + 1 :]
-
-
-@pytest.mark.parametrize("context", CONTEXTS)
-def test_torchdatas_loader_goes_on_in_a_later_epoch(path, context):
-    loader = make_stateful(path, 2, context)
-    loader.dataset.set_epoch(3)
-    head = numbers(itertools.islice(iter(loader), 5))
-    state = loader.state_dict()
-    resumed = make_stateful(path, 2, context, persistent_workers=True)
-    resumed.load_state_dict(state)
-    assert head + numbers(resumed) == batches_of(path, 3)
-    resumed.dataset.set_epoch(4)
-    assert numbers(resumed) == batches_of(path, 4)
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_torchdatas_state_from_the_end_of_an_epoch_begins_the_next_one(path, num_workers):
-    loader = make_stateful(path, num_workers)
-    numbers(loader)
-    resumed = make_stateful(path, num_workers)
-    resumed.load_state_dict(loader.state_dict())
-    if num_workers:
-        resumed.dataset.set_epoch(1)
-    assert numbers(resumed) == batches_of(path, 1)
-
-
-def test_torchdatas_loader_that_would_stack_batches_is_told_how_not_to(path):
-    dataset = SETTING.dataset(path)
-    text = "give batch_size=None to the DataLoader"
-    with pytest.raises(s3io.ConfigError, match=text):
-        next(iter(stateful_dataloader.StatefulDataLoader(dataset)))
-    with in_worker(dataset, 0, 2):  # where it asks for the state before it takes a batch
-        torch.utils.data._utils.fetch._IterableDatasetFetcher(dataset, True, default_collate, False)
-        with pytest.raises(s3io.ConfigError, match=text):
-            dataset.state_dict()
-
-
-def test_a_state_goes_to_the_kind_of_loader_that_saved_it(path):
-    theirs = make_stateful(path, 2)
-    next(iter(theirs))
-    one = theirs.state_dict()["_snapshot"]["_worker_snapshots"]["worker_0"]["dataset_state"]
-    with pytest.raises(s3io.ConfigError, match="the state of one worker"):
-        make_loader(path, 2).load_state_dict(one)
-    dataset = SETTING.dataset(path)
-    whole = dataset.state_dict()
-    with in_worker(dataset, 0, 3):
-        with pytest.raises(s3io.ConfigError, match=r"worker 0 of 3 was given .* worker 0 of 2"):
-            dataset.load_state_dict(one)
-        with pytest.raises(s3io.ConfigError, match="the state of a whole data set"):
-            dataset.load_state_dict(whole)
-        with pytest.raises(s3io.DataError, match="damaged state: 'worker'"):
-            dataset.load_state_dict({**one, "worker": "0"})
-        with pytest.raises(s3io.DataError, match="damaged state: 'num_workers'"):
-            dataset.load_state_dict({**one, "num_workers": 10**5000})
-        with pytest.raises(s3io.ConfigError, match="has not begun to read"):
-            dataset.state_dict()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
-from order_check import Setting, numbers, order_of_epoch, steps_of, write_numbers
+from order_check import Setting, Wrapped, numbers, order_of_epoch, steps_of, write_numbers
 from support import DEADLINE_S, program_command, program_env
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
 from torch_s3io.ranks import find_ranks
@@ -81,16 +81,6 @@ def test_workers_that_are_alive_cannot_become_another_rank(tmp_path, monkeypatch
     order = order_of_epoch(path, SETTING, 1)
     steps = steps_of(order, 0, Setting(45, 4, world=2))
     assert numbers(anew) == [step[1] for step in steps]
-
-
-class Wrapped(IterableDataset[Any]):
-    """Somebody's data set around ours."""
-
-    def __init__(self, dataset: s3io.RecordDataset) -> None:
-        self.dataset = dataset
-
-    def __iter__(self) -> Any:
-        yield from self.dataset
 
 
 @pytest.mark.parametrize("pool", ["auto", None])

@@ -1,0 +1,153 @@
+"""torchdata's StatefulDataLoader asks our data sets for their state in every worker."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import order_check
+import pytest
+import torch
+from order_check import Setting, Wrapped, in_worker, numbers, write_numbers
+from torch.utils.data import default_collate
+
+import torch_s3io as s3io
+
+stateful_dataloader = pytest.importorskip(
+    "torchdata.stateful_dataloader", reason="NEEDS TORCHDATA: its loader is not tested"
+)
+
+CONTEXTS = ("fork", "forkserver", "spawn")
+SETTING = Setting(records=45, batch=4, seed=3, shuffle=True, others={"pool": "auto"})
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded.*fork:DeprecationWarning", "ignore:This DataLoader will create"
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_numbers(tmp_path / "numbers.bin", SETTING.records)
+
+
+def batches_of(path: Path, epoch: int) -> list[list[int]]:
+    return order_check.batches_of(path, SETTING, epoch)
+
+
+def make_loader(
+    path: Path, num_workers: int, context: str = "fork", dataset: Any = None, **options: Any
+) -> Any:
+    if num_workers:
+        options["multiprocessing_context"] = context
+    return stateful_dataloader.StatefulDataLoader(
+        dataset or SETTING.dataset(path), batch_size=None, num_workers=num_workers, **options
+    )
+
+
+def records(path: Path) -> s3io.RecordDataset:
+    return SETTING.dataset(path)
+
+
+def wrapped(path: Path) -> Wrapped:
+    return Wrapped(SETTING.dataset(path))
+
+
+def mix(path: Path) -> s3io.Mix:
+    """Of the numbers below 45, and twice as many from 45 on."""
+    more = path.with_name("more.bin")
+    if not more.exists():
+        np.repeat(np.arange(45, 75, dtype=np.int64), 2).tofile(more)
+    return s3io.Mix([SETTING.dataset(path), SETTING.dataset(more)], weights=[1, 2], num_records=45)
+
+
+def zipped(path: Path) -> s3io.Zip:
+    return s3io.Zip(one=SETTING.dataset(path), other=SETTING.dataset(path), return_index=True)
+
+
+def read(batches: Any) -> list[list[int]]:
+    """The records of every batch, also of a Zip's, which are then the same in both parts."""
+    result = []
+    for rows, index in batches:
+        parts = rows.values() if isinstance(rows, dict) else [rows]
+        [same] = {tuple(numbers([(part, index)])[0]) for part in parts}
+        result.append(list(same))
+    return result
+
+
+@pytest.mark.parametrize("make_dataset", [records, wrapped, mix, zipped])
+@pytest.mark.parametrize("num_workers", [0, 2, 3])
+def test_a_loader_goes_on_at_every_step(path, num_workers, make_dataset):
+    def make() -> Any:
+        return make_loader(path, num_workers, dataset=make_dataset(path))
+
+    uninterrupted = read(make_dataset(path))
+    if make_dataset is not mix:
+        assert uninterrupted == batches_of(path, 0)
+    loader = make()
+    head, states = [], []
+    for batch in loader:
+        head += read([batch])
+        states.append(json.loads(json.dumps(loader.state_dict())))
+    assert head == uninterrupted
+    for step, state in list(enumerate(states))[::3]:
+        resumed = make()
+        resumed.load_state_dict(state)
+        assert head[: step + 1] + read(resumed) == uninterrupted
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_loader_goes_on_in_a_later_epoch(path, context):
+    loader = make_loader(path, 2, context)
+    loader.dataset.set_epoch(3)
+    head = numbers(itertools.islice(iter(loader), 5))
+    state = loader.state_dict()
+    resumed = make_loader(path, 2, context, persistent_workers=True)
+    resumed.load_state_dict(state)
+    assert head + numbers(resumed) == batches_of(path, 3)
+    resumed.dataset.set_epoch(4)
+    assert numbers(resumed) == batches_of(path, 4)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_state_from_the_end_of_an_epoch_begins_the_next_one(path, num_workers):
+    loader = make_loader(path, num_workers)
+    numbers(loader)
+    resumed = make_loader(path, num_workers)
+    resumed.load_state_dict(loader.state_dict())
+    if num_workers:
+        resumed.dataset.set_epoch(1)
+    assert numbers(resumed) == batches_of(path, 1)
+
+
+def test_a_loader_that_would_stack_batches_is_told_how_not_to(path):
+    dataset = SETTING.dataset(path)
+    text = "give batch_size=None to the DataLoader"
+    with pytest.raises(s3io.ConfigError, match=text):
+        next(iter(stateful_dataloader.StatefulDataLoader(dataset)))
+    with in_worker(dataset, 0, 2):  # where it asks for the state before it takes a batch
+        torch.utils.data._utils.fetch._IterableDatasetFetcher(dataset, True, default_collate, False)
+        with pytest.raises(s3io.ConfigError, match=text):
+            dataset.state_dict()
+
+
+def test_a_state_goes_to_the_kind_of_loader_that_saved_it(path):
+    theirs = make_loader(path, 2)
+    next(iter(theirs))
+    one = theirs.state_dict()["_snapshot"]["_worker_snapshots"]["worker_0"]["dataset_state"]
+    with pytest.raises(s3io.ConfigError, match="the state of one worker"):
+        s3io.DataLoader(SETTING.dataset(path), num_workers=2).load_state_dict(one)
+    dataset = SETTING.dataset(path)
+    whole = dataset.state_dict()
+    with in_worker(dataset, 0, 3):
+        with pytest.raises(s3io.ConfigError, match=r"worker 0 of 3 was given .* worker 0 of 2"):
+            dataset.load_state_dict(one)
+        with pytest.raises(s3io.ConfigError, match="the state of a whole data set"):
+            dataset.load_state_dict(whole)
+        with pytest.raises(s3io.DataError, match="damaged state: 'worker'"):
+            dataset.load_state_dict({**one, "worker": "0"})
+        with pytest.raises(s3io.DataError, match="damaged state: 'num_workers'"):
+            dataset.load_state_dict({**one, "num_workers": 10**5000})
+        with pytest.raises(s3io.ConfigError, match="has not begun to read"):
+            dataset.state_dict()
