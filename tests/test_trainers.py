@@ -71,7 +71,7 @@ LIGHTNING = """
     import torch_s3io as s3io
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    path, folder, log, crash_at, num_workers = sys.argv[1:]
+    path, folder, log, crash_at, num_workers, ranks = sys.argv[1:]
 
     class Module(L.LightningModule):
         def __init__(self):
@@ -82,7 +82,7 @@ LIGHTNING = """
             rows, index = batch
             if self.global_step == int(crash_at):
                 raise SystemExit(3)
-            with open(log, "a") as file:
+            with open(f"{log}-{self.global_rank}", "a") as file:
                 print(json.dumps(index.tolist()), file=file)
             return self.layer(rows[:, :1].float()).square().mean()
 
@@ -96,7 +96,8 @@ LIGHTNING = """
     trainer = L.Trainer(
         max_epochs=2,
         accelerator="cpu",
-        devices=1,
+        devices=int(ranks),
+        strategy="ddp" if int(ranks) > 1 else "auto",  # over gloo
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -113,16 +114,38 @@ def test_lightning_keeps_the_loaders_place_in_its_checkpoints(tmp_path, num_work
     path = write_numbers(tmp_path / "numbers.bin", RECORDS)
     log = tmp_path / "log"
     with pytest.raises(AssertionError):
-        run_program(LIGHTNING, path, tmp_path, log, 31, num_workers)
-    first = log_of(log)
+        run_program(LIGHTNING, path, tmp_path, log, 31, num_workers, 1)
+    first = log_of(tmp_path / "log-0")
     assert len(first) == 31
-    log.unlink()
-    run_program(LIGHTNING, path, tmp_path, log, -1, num_workers)
-    read = first[:28] + log_of(log)  # saved after step 28
+    (tmp_path / "log-0").unlink()
+    run_program(LIGHTNING, path, tmp_path, log, -1, num_workers, 1)
+    read = first[:28] + log_of(tmp_path / "log-0")  # saved after step 28
     assert len(read) == 90
     for epoch in (read[:45], read[45:]):
         assert sorted(record for batch in epoch for record in batch) == list(range(RECORDS))
     assert read[:45] != read[45:]
+
+
+@needs_lightning
+@pytest.mark.slow
+def test_lightning_on_two_ranks_reads_every_record_once(tmp_path):
+    path = write_numbers(tmp_path / "numbers.bin", RECORDS)
+    program = tmp_path / "program.py"  # which Lightning starts once more, as the second rank
+    program.write_text(textwrap.dedent(LIGHTNING))
+    arguments = (path, tmp_path, tmp_path / "log", -2, 1, 2)
+    process = subprocess.run(
+        [sys.executable, program, *map(str, arguments)],
+        env=program_env(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    logs = [log_of(tmp_path / f"log-{rank}") for rank in range(2)]
+    for epoch in (slice(0, 23), slice(23, 46)):
+        batches = [batch for log in logs for batch in log[epoch]]
+        assert sorted(record for batch in batches for record in batch) == list(range(RECORDS))
+    assert [len(log) for log in logs] == [46, 46]
 
 
 ACCELERATE = """
