@@ -7,102 +7,30 @@ record once, in batches, uint8 [B, record_bytes]. It may write the records in it
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
-import io
-import json
 import os
 import random
 import shutil
-import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from peers_formats import litdata, mosaicml_streaming, webdataset
+from peers_workload import (
+    SHUFFLE_BUFFER,
+    THREADS,
+    WORKERS,
+    Contestant,
+    Epochs,
+    Left,
+    Preads,
+    Workload,
+)
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 import torch_s3io as s3io
-
-THREADS = 8
-WORKERS = 2
-SHARD_BYTES = 64 << 20  # of formats that have shards
-SHUFFLE_BUFFER = 1000  # samples, of those that shuffle within a buffer
-
-
-class Left(Exception):
-    """This contestant cannot take part. The text says why."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Files of nothing but records, and how they are wanted."""
-
-    paths: tuple[Path, ...]
-    record_bytes: int
-    records_per_file: int
-    batch_size: int
-    shuffled: bool
-    warm: bool
-
-    @property
-    def count(self) -> int:
-        return len(self.paths) * self.records_per_file
-
-    def name(self) -> str:
-        return f"{len(self.paths)}x{self.records_per_file}x{self.record_bytes}"
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """Batches to iterate, and the files that they are read from."""
-
-    batches: Iterable[torch.Tensor]
-    files: tuple[Path, ...]
-
-
-class Preads:
-    """Records by number, by pread. Files are opened in the process that reads."""
-
-    def __init__(self, workload: Workload) -> None:
-        self.workload = workload
-        self._fds: dict[tuple[int, int], int] = {}
-
-    def _fd(self, file: int) -> int:
-        key = (os.getpid(), file)
-        if key not in self._fds:
-            self._fds[key] = os.open(self.workload.paths[file], os.O_RDONLY)
-        return self._fds[key]
-
-    def read_into(self, number: int, view: memoryview) -> None:
-        file, record = divmod(number, self.workload.records_per_file)
-        offset = record * self.workload.record_bytes
-        while view:
-            done = os.preadv(self._fd(file), [view], offset)
-            view, offset = view[done:], offset + done
-
-    def batch(self, numbers: Iterable[int]) -> torch.Tensor:
-        """Records of these numbers, in fresh memory; neighbours of one file in one call."""
-        numbers = list(numbers)
-        size, per_file = self.workload.record_bytes, self.workload.records_per_file
-        batch = torch.empty((len(numbers), size), dtype=torch.uint8)
-        view = memoryview(batch.numpy()).cast("B")
-        begin = 0
-        for end in range(1, len(numbers) + 1):
-            follows = (
-                end < len(numbers)
-                and numbers[end] == numbers[end - 1] + 1
-                and numbers[end] % per_file
-            )
-            if not follows:
-                self.read_into(numbers[begin], view[begin * size : end * size])
-                begin = end
-        return batch
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"workload": self.workload, "_fds": {}}
 
 
 class PreadDataset(Dataset[torch.Tensor]):
@@ -172,16 +100,6 @@ def preads(workload: Workload, folder: Path, workers: int) -> Contestant:
     return Contestant(_torch_loader(PreadDataset(workload), workload, workers), workload.paths)
 
 
-class Epochs:
-    """Anew from a function for every epoch."""
-
-    def __init__(self, make: Callable[[], Iterator[torch.Tensor]]) -> None:
-        self._make = make
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return self._make()
-
-
 def memmap(workload: Workload, folder: Path, workers: int) -> Contestant:
     """Mapped anew for every epoch: what is mapped cannot be dropped from the page cache."""
 
@@ -238,7 +156,7 @@ def grain(workload: Workload, folder: Path) -> Contestant:
             reader.read_into(number, memoryview(data))
             return data
 
-    def epoch(seed: int = 0) -> Iterator[torch.Tensor]:
+    def epoch() -> Iterator[torch.Tensor]:
         dataset = library.MapDataset.source(Source())
         if workload.shuffled:
             dataset = dataset.shuffle(seed=random.randrange(1 << 30))
@@ -292,121 +210,6 @@ def s3dlio(workload: Workload, folder: Path) -> Contestant:
         seed=1,
     )
     return Contestant(DataLoader(dataset, batch_size=workload.batch_size), workload.paths)
-
-
-@contextlib.contextmanager
-def _converted(folder: Path) -> Iterator[Path | None]:
-    """A folder to write into, or None if it was written before."""
-    done = folder / "done.json"
-    if done.exists():
-        yield None
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    yield folder
-    done.write_text(json.dumps({"complete": True}))
-
-
-def _files_in(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
-
-
-def _records(workload: Workload) -> Iterator[bytes]:
-    reader = Preads(workload)
-    for number in range(workload.count):
-        yield reader.batch([number]).numpy().tobytes()
-
-
-def webdataset(workload: Workload, folder: Path) -> Contestant:
-    """Tar shards, batched in workers; shuffled by shards and within a buffer."""
-    import webdataset as wds
-
-    target = folder / f"webdataset-{workload.name()}"
-    per_shard = max(1, SHARD_BYTES // workload.record_bytes)
-    with _converted(target) as new:
-        if new is not None:
-            _write_tars(workload, new, per_shard)
-    shards = [str(path) for path in _files_in(target) if path.suffix == ".tar"]
-    dataset = wds.WebDataset(shards, shardshuffle=100 if workload.shuffled else False)
-    if workload.shuffled:
-        dataset = dataset.shuffle(SHUFFLE_BUFFER)
-    dataset = dataset.to_tuple("bin").map(lambda sample: np.frombuffer(sample[0], np.uint8))
-    dataset = dataset.batched(
-        workload.batch_size, collation_fn=lambda rows: torch.from_numpy(np.stack(rows))
-    )
-    loader = wds.WebLoader(
-        dataset, batch_size=None, num_workers=min(WORKERS, len(shards)), persistent_workers=True
-    )
-    return Contestant(loader, _files_in(target))
-
-
-def _write_tars(workload: Workload, folder: Path, per_shard: int) -> None:
-    for number, data in enumerate(_records(workload)):
-        mode = "w" if number % per_shard == 0 else "a"
-        path = folder / f"{number // per_shard:06}.tar"
-        if mode == "w":
-            archive = tarfile.open(path, "w")  # noqa: SIM115
-        info = tarfile.TarInfo(f"{number:09}.bin")
-        info.size = len(data)
-        archive.addfile(info, io.BytesIO(data))
-        if (number + 1) % per_shard == 0 or number + 1 == workload.count:
-            archive.close()
-
-
-def litdata(workload: Workload, folder: Path) -> Contestant:
-    """Its own chunks, by its own loader with workers."""
-    import litdata as library
-    from litdata.streaming.writer import BinaryWriter
-
-    target = folder / f"litdata-{workload.name()}"
-    with _converted(target) as new:
-        if new is not None:
-            writer = BinaryWriter(str(new), chunk_bytes=max(SHARD_BYTES, 2 * workload.record_bytes))
-            for number, data in enumerate(_records(workload)):
-                writer[number] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            writer.done()
-            writer.merge()
-
-    def epoch() -> Iterator[torch.Tensor]:  # its workers map chunks as long as they live
-        dataset = library.StreamingDataset(str(target), shuffle=workload.shuffled, drop_last=False)
-        yield from library.StreamingDataLoader(
-            dataset, batch_size=workload.batch_size, num_workers=WORKERS
-        )
-
-    return Contestant(Epochs(epoch), _files_in(target))
-
-
-def mosaicml_streaming(workload: Workload, folder: Path) -> Contestant:
-    """MDS shards, by DataLoader with workers."""
-    import streaming
-
-    target = folder / f"mds-{workload.name()}"
-    with _converted(target) as new:
-        if new is not None:
-            columns, limit = {"x": "bytes"}, max(SHARD_BYTES, 2 * workload.record_bytes)
-            with streaming.MDSWriter(
-                out=str(new / "mds"), columns=columns, size_limit=limit
-            ) as out:
-                for data in _records(workload):
-                    out.write({"x": data})
-    dataset = streaming.StreamingDataset(
-        local=str(target / "mds"),
-        batch_size=workload.batch_size,
-        shuffle=workload.shuffled,
-        num_canonical_nodes=1,
-    )
-    loader = DataLoader(
-        dataset,
-        batch_size=workload.batch_size,
-        num_workers=WORKERS,
-        persistent_workers=True,
-        collate_fn=_stack_bytes,
-    )
-    return Contestant(loader, _files_in(target))
-
-
-def _stack_bytes(samples: list[dict[str, bytes]]) -> torch.Tensor:
-    return torch.from_numpy(np.stack([np.frombuffer(row["x"], np.uint8) for row in samples]))
 
 
 OURS = "RecordDataset"
