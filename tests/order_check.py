@@ -100,6 +100,16 @@ def numbers(batches: Iterable[Any]) -> list[list[int]]:
     return result
 
 
+def records_of(dataset: s3io.RecordDataset) -> list[int]:
+    """The records of an epoch, one after the other."""
+    return [record for batch in numbers(dataset) for record in batch]
+
+
+def sent_to(dataset: Any, epoch: int) -> Any:
+    dataset.set_epoch(epoch)
+    return dataset
+
+
 def order_of_epoch(path: Path, setting: Setting, epoch: int) -> list[int]:
     """The whole order of an epoch, read in one batch: a permutation of the records."""
     alone = replace(setting, batch=setting.records, world=1, drop_last=False, pad_last=False)
@@ -219,3 +229,17 @@ def check_resumed(
         assert read_through_workers(dataset, after.workers) == [step[rank] for step in following]
     if not before.pad_last and not before.drop_last:
         check_once(tail, Counter(order[consumed:]), after)
+
+
+def check_read_and_resumed(make: Any, read: Any, steps: int) -> None:
+    """Head and tail are the whole epoch, and the one after it is whole, at every step."""
+    epochs = [read(make()), read(sent_to(make(), 1))]
+    for step in range(steps + 1):
+        first = make()
+        head = read(itertools.islice(iter(first), step))
+        assert head == epochs[0][:step]
+        second = make()
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        if step < len(epochs[0]):
+            assert read(second) == epochs[0][step:]
+        assert read(second) == epochs[1]

@@ -11,7 +11,7 @@ from . import _C
 from .batches import as_numbers, as_wanted, transformed
 from .config import DirectMode, EngineKind, check_int
 from .epochs import Position
-from .errors import ConfigError, DataError, RangeError
+from .errors import ConfigError, DataError
 from .files import (
     Paths,
     Shard,
@@ -34,7 +34,7 @@ from .order import (
 from .ranks import Ranks
 from .runtime import Runtime
 from .state import State, fingerprint
-from .views import ViewedDataset
+from .views import ViewedDataset, stored_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -324,19 +324,10 @@ class RecordDataset(ViewedDataset):
         return transformed(self._options, self.epoch, self._fetch(indices))
 
     def _fetch(self, indices: Any) -> Batch:
-        return self._own_runtime().fetch(self._stored_numbers(as_numbers(indices)))
-
-    def _stored_numbers(self, numbers: list[int]) -> list[int]:
-        """The same records, by the numbers of the data set that this one is a view of."""
-        if not self._view:
-            return numbers
-        view = Order(self._num_numbers, view=self._view).make()
-        for number in numbers:
-            if not 0 <= number < self._num_numbers:
-                raise RangeError(
-                    f"record {number} does not exist: this view has {self._num_numbers} records"
-                )
-        return [int(view.records(0, number, 1)[0]) for number in numbers]
+        numbers = as_numbers(indices)
+        if self._view:
+            numbers = stored_numbers(self._view, self._num_numbers, numbers)
+        return self._own_runtime().fetch(numbers)
 
     def stats(self) -> dict[str, Any]:
         """What this process and its workers read so far, and how.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import _C
 from .config import check_int
-from .errors import ConfigError
+from .errors import ConfigError, RangeError
 from .options import DatasetOptions
-from .order import Stage, check_seed
+from .order import Order, Stage, check_seed
 from .planned import PlannedDataset
 
 if TYPE_CHECKING:
@@ -57,6 +57,15 @@ class ViewedDataset(PlannedDataset):
 
     def _view_of(self, stage: Stage) -> Self:
         return self._sibling(self._options, (stage, *self._view))
+
+
+def stored_numbers(view: tuple[Stage, ...], count: int, numbers: list[int]) -> list[int]:
+    """The numbers that records of a view of ``count`` records have in what it is a view of."""
+    order = Order(count, view=view).make()
+    for number in numbers:
+        if not 0 <= number < count:
+            raise RangeError(f"record {number} does not exist: this view has {count} records")
+    return [int(order.records(0, number, 1)[0]) for number in numbers]
 
 
 def subset_stage(num_records: int, start: Any, stop: Any) -> Stage:

@@ -335,16 +335,7 @@ BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& 
                 message("the order has records up to ", plan.num_records(), ", but the files have ",
                         source->shards().num_records()));
   }
-  const int64_t needed = source->batch_bytes(plan.max_group_records());
-  if (pool != nullptr && pool->config().buffer_size < needed) {
-    throw Error(
-        ErrorKind::config,
-        message("BufferPoolConfig.buffer_size is ", pool->config().buffer_size,
-                " bytes, but a batch of ", plan.max_group_records(), " records needs ", needed,
-                " (records, alignment and conversions included); raise it or lower "
-                "batch_size"));
-  }
-  if (pool != nullptr) source->check_alignment(pool->config().alignment);
+  if (pool != nullptr) source->check_buffers(pool->config(), plan.max_group_records());
   worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool), reads_on);
   try {
     thread_ = std::thread([worker = worker_] { worker->run(); });

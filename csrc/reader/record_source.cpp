@@ -65,6 +65,18 @@ int64_t RecordSource::batch_bytes(int64_t count) const {
   return bytes + (count > 0 ? max_landing_bytes(count, layout_, alignment_) : 0);
 }
 
+void RecordSource::check_buffers(const BufferPoolConfig& pool, int64_t batch_records) const {
+  const int64_t needed = batch_bytes(batch_records);
+  if (pool.buffer_size < needed) {
+    throw Error(ErrorKind::config,
+                message("BufferPoolConfig.buffer_size is ", pool.buffer_size,
+                        " bytes, but a batch of ", batch_records, " records needs ", needed,
+                        " (records, alignment and conversions included); raise it or lower "
+                        "batch_size"));
+  }
+  check_alignment(pool.alignment);
+}
+
 void RecordSource::check_alignment(int64_t pool_alignment) const {
   if (pool_alignment >= alignment_) return;
   throw Error(ErrorKind::config, message("BufferPoolConfig.alignment is ", pool_alignment,

@@ -13,6 +13,7 @@
 #include "format/shard_table.h"
 #include "io/fault_engine.h"
 #include "io/read_queue.h"
+#include "memory/buffer_pool.h"
 #include "store/file_cache.h"
 
 namespace s3io {
@@ -62,6 +63,8 @@ class RecordSource {
   // included.
   int64_t batch_bytes(int64_t count) const;
 
+  // Throws Error(config) when buffers of this pool cannot hold a batch of so many records.
+  void check_buffers(const BufferPoolConfig& pool, int64_t batch_records) const;
   // Throws Error(config) when buffers of `pool_alignment` are not aligned enough for these files.
   void check_alignment(int64_t pool_alignment) const;
 
