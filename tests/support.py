@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, Record
 
 IMPORT_PATH = str(Path(torch_s3io.__file__).parents[1])  # the package that is being tested
 DEADLINE_S = 60.0  # longest wait for anything that must happen
+CONTEXTS = ("fork", "forkserver", "spawn")  # ways to start a worker
 MIB = 1 << 20
 ENGINES = ["threads"] if _C.uring_unavailable_reason() else ["uring", "threads"]
 REFUSES_DIRECT = "/sys/kernel/mm/transparent_hugepage/enabled"  # sysfs has no direct reads
@@ -101,6 +103,11 @@ def dataset_of_100_bytes(paths, **options) -> RecordDataset:
 
 def store_with(engine="auto", faults=None, **fields) -> FileStore:
     return FileStore(FileSystemConfig(**fields), engine=engine, _faults=faults)
+
+
+def raise_warnings(_worker: int) -> None:
+    """A ``worker_init_fn``: what a worker would warn of is an error."""
+    warnings.simplefilter("error")
 
 
 # Faults, as `_C.FaultPlan` takes them: (errno, short, lost)

@@ -7,12 +7,11 @@ import os
 import pickle
 import signal
 import traceback
-import warnings
 
 import numpy as np
 import pytest
 import torch
-from support import pool_mappings, random_bytes, write_file
+from support import pool_mappings, raise_warnings, random_bytes, write_file
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 import torch_s3io
@@ -119,10 +118,6 @@ def test_a_loader_that_would_stack_batches_is_told_how_not_to(disk, options, bat
         assert dataset.epoch == 0
         loader = DataLoader(dataset, batch_size=None, worker_init_fn=raise_warnings, **options)
         assert sum(1 for _ in loader) == len(dataset)
-
-
-def raise_warnings(_):
-    warnings.simplefilter("error")
 
 
 class Passed(IterableDataset):

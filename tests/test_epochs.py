@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from order_check import Setting, batches_of, numbers, write_numbers
+from support import raise_warnings
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
@@ -92,10 +92,6 @@ def test_iterators_of_our_loader_keep_their_epochs_apart(path, pool):
     assert heads[1] + numbers(second) == epoch_of(path, 1)
     del unused
     assert numbers(loader) == epoch_of(path, 3)
-
-
-def raise_warnings(_: int) -> None:
-    warnings.simplefilter("error")
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import CONTEXTS
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
 
-CONTEXTS = ("fork", "forkserver", "spawn")
 ROWS, COLUMNS, BATCH = 480, 300, 8
 Pair = collections.namedtuple("Pair", "left right")
 

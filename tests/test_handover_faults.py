@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from support import run_program
-from test_handover import BATCH, COLUMNS, CONTEXTS, Wrapped, check, make, write
+from support import CONTEXTS, run_program
+from test_handover import BATCH, COLUMNS, Wrapped, check, make, write
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import holds_soon, program_env
-from test_handover import CONTEXTS, write
+from support import CONTEXTS, holds_soon, program_env
+from test_handover import write
 
 KILLS = """
 import gc, os, signal, sys, time

@@ -12,11 +12,11 @@ import order_check
 import pytest
 import torch
 from order_check import Setting, Wrapped, numbers, order_of_epoch, write_numbers
+from support import CONTEXTS
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
 
-CONTEXTS = ("fork", "forkserver", "spawn")
 SETTING = Setting(records=45, batch=4, seed=3, shuffle=True, others={"pool": "auto"})
 STEPS = 12
 pytestmark = pytest.mark.filterwarnings(

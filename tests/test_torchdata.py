@@ -12,6 +12,7 @@ import order_check
 import pytest
 import torch
 from order_check import Setting, Wrapped, in_worker, numbers, write_numbers
+from support import CONTEXTS
 from torch.utils.data import default_collate
 
 import torch_s3io as s3io
@@ -20,7 +21,6 @@ stateful_dataloader = pytest.importorskip(
     "torchdata.stateful_dataloader", reason="NEEDS TORCHDATA: its loader is not tested"
 )
 
-CONTEXTS = ("fork", "forkserver", "spawn")
 SETTING = Setting(records=45, batch=4, seed=3, shuffle=True, others={"pool": "auto"})
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*multi-threaded.*fork:DeprecationWarning", "ignore:This DataLoader will create"
