@@ -128,6 +128,10 @@ class FaultPlan:
     """
     def __init__(self, *, seed: typing.SupportsInt | typing.SupportsIndex = 0, by_number: collections.abc.Mapping[typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = {}, probability: typing.SupportsFloat | typing.SupportsIndex = 0.0, random: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, bool, bool]] = [], reorder: bool = False, failing_wait: typing.SupportsInt | typing.SupportsIndex = -1, by_call: collections.abc.Mapping[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] = {}) -> None:
         ...
+    def release(self) -> None:
+        """
+        Lets go of the system call that hangs (-2 in by_call).
+        """
 class RecordSource:
     def __init__(self, *, shards: collections.abc.Sequence[tuple[os.PathLike | str | bytes, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]]], fields: collections.abc.Sequence[tuple[str, str, str, bool, typing.SupportsInt | typing.SupportsIndex, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, direct: str, engine: str, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex, with_record_numbers: bool, faults: FaultPlan | None) -> None:
         ...

@@ -113,8 +113,9 @@ class FileStore:
 
         Raises:
             NoSpaceError: The disk, a quota, or the limit of file sizes is exhausted.
-            WriteError: The device failed; the text has the byte. WriteTimeoutError: it did not
-                answer within ``range_timeout``.
+            WriteError: The device failed; the text has the byte. WriteTimeoutError: a write or
+                another step did not come back within ``range_timeout``; the text says so where it
+                is unknown whether the new file is in place.
             NotFoundError, AccessError: The folder is missing, or may not be written to.
             DirectIOError: ``direct_io="require"`` on a file system without direct writes.
 

@@ -45,6 +45,12 @@ class ObjectWriter:
     processes that died are removed when the next writer starts in the folder; those of live ones
     are spared.
 
+    Every wait ends after ``range_timeout``: for the writes in flight until one comes back, and for
+    each step of completing the file (writing 32 MiB back from the page cache, fsync, rename). A
+    ``WriteTimeoutError`` in the rename, or Ctrl-C while that hangs, leaves it unknown whether the
+    new file has taken its place, and the error says so; in all other steps it has not. What hangs
+    is left to a thread, which removes the temporary file if the call ever comes back.
+
     Writes of 1 MiB, or of one alignment where that is more, go out as soon as they are full, eight
     at a time. Chunks of 16 MiB and more whose memory and position are aligned for direct writes go
     out from where they lie.
@@ -84,14 +90,20 @@ class ObjectWriter:
         return self._writer.size
 
     def finish(self) -> WrittenObject:
-        """Completes the file and gives it its name. Once finished, returns the same again."""
+        """Completes the file and gives it its name. Once finished, returns the same again.
+
+        Raises:
+            NoSpaceError, WriteError, WriteTimeoutError: The text says so where the new file is in
+                place, or where that is unknown. The writer is cancelled then.
+        """
         if self._written is None:
             self._written = WrittenObject(*self._writer.finish())
             self._after_write(self.path)
         return self._written
 
     def cancel(self) -> None:
-        """Removes what was written. Does nothing to a finished file."""
+        """Removes what was written, and ends the call that another thread is in. Does nothing to a
+        finished file."""
         self._writer.cancel()
 
     def __enter__(self) -> ObjectWriter:

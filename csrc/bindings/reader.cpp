@@ -245,7 +245,10 @@ void register_reader(py::module_& module) {
       .def(py::init(&make_faults), py::kw_only(), py::arg("seed") = 0,
            py::arg("by_number") = std::map<int64_t, FaultTuple>(), py::arg("probability") = 0.0,
            py::arg("random") = std::vector<FaultTuple>(), py::arg("reorder") = false,
-           py::arg("failing_wait") = -1, py::arg("by_call") = std::map<int64_t, int>());
+           py::arg("failing_wait") = -1, py::arg("by_call") = std::map<int64_t, int>())
+      .def(
+          "release", [](const FaultPlan& plan) { plan.hang->release(); },
+          "Lets go of the system call that hangs (-2 in by_call).");
 
   py::class_<RecordSource, std::shared_ptr<RecordSource>>(module, "RecordSource")
       .def(py::init(&make_source), py::kw_only(), py::arg("shards"), py::arg("fields"),

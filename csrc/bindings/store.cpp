@@ -132,7 +132,7 @@ py::typing::List<py::str> list(FileStore& store, const std::filesystem::path& pr
 std::unique_ptr<Writer> make_writer(FileStore& store, const std::filesystem::path& path,
                                     std::optional<int64_t> size_bytes) {
   const NoGil no_gil;
-  return std::make_unique<Writer>(store.writer(path.native(), size_bytes));
+  return std::make_unique<Writer>(store.writer(path.native(), size_bytes, check_signals));
 }
 
 // (size in bytes, checksum)

@@ -30,12 +30,19 @@ Writer::~Writer() {
   writer_.reset();
 }
 
+void Writer::check_waiting() const {
+  check_signals();
+  if (cancelling_) {
+    throw Error(ErrorKind::config, message(writer_->path(), ": this writer was cancelled"));
+  }
+}
+
 void Writer::write(const py::buffer& data) {
   const py::buffer_info info = data.request();
   const std::span<const std::byte> bytes = bytes_of(info);
   const NoGil no_gil;
   const std::lock_guard lock(mutex_);
-  writer_->write(bytes, check_signals);
+  writer_->write(bytes, [this] { check_waiting(); });
 }
 
 void Writer::write_rows(const py::buffer& rows, int64_t row_bytes, int64_t stride_bytes) {
@@ -43,18 +50,19 @@ void Writer::write_rows(const py::buffer& rows, int64_t row_bytes, int64_t strid
   const std::span<const std::byte> bytes = bytes_of(info);
   const NoGil no_gil;
   const std::lock_guard lock(mutex_);
-  writer_->write_rows(bytes, row_bytes, stride_bytes, check_signals);
+  writer_->write_rows(bytes, row_bytes, stride_bytes, [this] { check_waiting(); });
 }
 
 std::tuple<int64_t, std::optional<uint32_t>, bool> Writer::finish() {
   const NoGil no_gil;
   const std::lock_guard lock(mutex_);
-  const WrittenObject written = writer_->finish(check_signals);
+  const WrittenObject written = writer_->finish([this] { check_waiting(); });
   return {written.size_bytes, written.crc32c, written.checksum_kept};
 }
 
 void Writer::cancel() {
   const NoGil no_gil;
+  cancelling_ = true;
   const std::lock_guard lock(mutex_);
   writer_->cancel();
 }

@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -12,7 +13,8 @@
 
 namespace s3io::bindings {
 
-// An ObjectWriter that several Python threads may call, one after the other.
+// An ObjectWriter that several Python threads may call, one after the other; `cancel` ends the call
+// that another one is in.
 class Writer {
  public:
   explicit Writer(std::unique_ptr<ObjectWriter> writer) : writer_(std::move(writer)) {}
@@ -28,6 +30,9 @@ class Writer {
   int64_t size();
 
  private:
+  void check_waiting() const;  // for calls that wait, as their callback
+
+  std::atomic<bool> cancelling_{false};
   std::mutex mutex_;  // taken without the GIL only
   std::unique_ptr<ObjectWriter> writer_;
 };

@@ -3,6 +3,7 @@
 // be intercepted.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -22,6 +23,24 @@ struct Fault {
   int delay = 0;            // hold its completion back over so many calls of `wait`
 };
 
+// Where system calls hang until a test lets them go. Thread-safe.
+class Hang {
+ public:
+  void wait() {
+    reached_ = true;
+    released_.wait(false);
+  }
+  void release() {
+    released_ = true;
+    released_.notify_all();
+  }
+  bool is_reached() const { return reached_; }
+
+ private:
+  std::atomic<bool> reached_{false};
+  std::atomic<bool> released_{false};
+};
+
 struct FaultPlan {
   uint64_t seed = 0;
   std::map<int64_t, Fault> by_number = {};  // the n-th request submitted, from 0
@@ -29,9 +48,10 @@ struct FaultPlan {
   std::vector<Fault> random_faults = {};
   bool reorder = false;       // completions come in random order
   int64_t failing_wait = -1;  // from this call of `wait` on, counted from 0, all of them throw
-  // The n-th system call of a FileCalls, from 0: fails with this errno, or kFaultKill
+  // The n-th system call of a FileCalls, from 0: fails with this errno, or kFaultKill or kFaultHang
   // (file_calls.h).
   std::map<int64_t, int> by_call = {};
+  std::shared_ptr<Hang> hang = std::make_shared<Hang>();
 };
 
 class FaultEngine final : public IoEngine {

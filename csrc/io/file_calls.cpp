@@ -17,6 +17,10 @@ int FileCalls::fault() {
   const auto planned = faults_->by_call.find(made_++);
   if (planned == faults_->by_call.end()) return 0;
   if (planned->second == kFaultKill) ::kill(::getpid(), SIGKILL);
+  if (planned->second == kFaultHang) {
+    faults_->hang->wait();
+    return 0;
+  }
   return planned->second;
 }
 
@@ -52,6 +56,16 @@ int FileCalls::set_mode(int fd, mode_t mode) {
 
 int FileCalls::set_attribute(int fd, const char* name, std::string_view value) {
   return made([&] { return ::fsetxattr(fd, name, value.data(), value.size(), 0); });
+}
+
+int FileCalls::begin_write_back(int fd, int64_t offset, int64_t length) {
+  return made([&] { return ::sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE); });
+}
+
+int FileCalls::end_write_back(int fd, int64_t offset, int64_t length) {
+  constexpr unsigned kAll =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  return made([&] { return ::sync_file_range(fd, offset, length, kAll); });
 }
 
 int FileCalls::sync(int fd) {

@@ -1,11 +1,12 @@
 // The system calls around a file that is being written, other than the writes themselves: a seam,
 // so that tests can let any of them fail, or end the process there.
 //
-// Each returns 0 (`create`: a descriptor) or -errno, and is repeated after EINTR. One thread.
+// Each returns 0 (`create`: a descriptor) or -errno, and is repeated after EINTR. Thread-safe.
 #pragma once
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <memory>
@@ -18,6 +19,8 @@ namespace s3io {
 
 // In FaultPlan::by_call: the process ends itself with SIGKILL instead of making the call.
 inline constexpr int kFaultKill = -1;
+// The call hangs until FaultPlan::hang lets it go; then it is made.
+inline constexpr int kFaultHang = -2;
 
 class FileCalls {
  public:
@@ -32,6 +35,9 @@ class FileCalls {
   int truncate(int fd, int64_t size_bytes);
   int set_mode(int fd, mode_t mode);
   int set_attribute(int fd, const char* name, std::string_view value);
+  // Begins to write these bytes back from the page cache; waits for that. A `sync` does more.
+  int begin_write_back(int fd, int64_t offset, int64_t length);
+  int end_write_back(int fd, int64_t offset, int64_t length);
   int sync(int fd);
   int sync_folder(const std::string& folder);
   int rename(const std::string& from, const std::string& to);
@@ -43,7 +49,7 @@ class FileCalls {
   int fault();
 
   std::shared_ptr<const FaultPlan> faults_;
-  int64_t made_ = 0;
+  std::atomic<int64_t> made_{0};
 };
 
 }  // namespace s3io

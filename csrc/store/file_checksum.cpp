@@ -11,7 +11,7 @@
 #include "base/align.h"
 #include "base/crc32c.h"
 #include "memory/aligned_buf.h"
-#include "store/object_writer.h"
+#include "store/completion.h"
 
 namespace s3io {
 namespace {

@@ -26,7 +26,7 @@ struct FileChecksum {
 FileChecksum checksum_of_file(const std::string& path, const ChecksumOptions& options,
                               const WaitCallback& on_wait);
 
-// The checksum that the file keeps in its attribute (object_writer.h). Nothing where there is none,
+// The checksum that the file keeps in its attribute (completion.h). Nothing where there is none,
 // or where it is of another size than the file has: then the file was changed by other means.
 std::optional<uint32_t> kept_checksum(const std::string& path);
 

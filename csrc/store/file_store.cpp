@@ -192,14 +192,15 @@ std::vector<std::string> FileStore::list(const std::string& prefix) {
 
 WrittenObject FileStore::put(const std::string& path, std::span<const std::byte> data,
                              const WaitCallback& on_wait) {
-  const auto writing = writer(path, static_cast<int64_t>(data.size()));
+  const auto writing = writer(path, static_cast<int64_t>(data.size()), on_wait);
   writing->write(data, on_wait);
   return writing->finish(on_wait);
 }
 
 std::unique_ptr<ObjectWriter> FileStore::writer(const std::string& path,
-                                                std::optional<int64_t> size_bytes) {
-  return std::make_unique<ObjectWriter>(path, size_bytes, runtime().writes);
+                                                std::optional<int64_t> size_bytes,
+                                                const WaitCallback& on_wait) {
+  return std::make_unique<ObjectWriter>(path, size_bytes, runtime().writes, on_wait);
 }
 
 FileChecksum FileStore::checksum(const std::string& path, const WaitCallback& on_wait) {

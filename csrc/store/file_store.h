@@ -71,7 +71,8 @@ class FileStore final : public ObjectStore {
   // Writes the file whole or not at all; see ObjectWriter.
   WrittenObject put(const std::string& path, std::span<const std::byte> data,
                     const WaitCallback& on_wait = {});
-  std::unique_ptr<ObjectWriter> writer(const std::string& path, std::optional<int64_t> size_bytes);
+  std::unique_ptr<ObjectWriter> writer(const std::string& path, std::optional<int64_t> size_bytes,
+                                       const WaitCallback& on_wait = {});
 
   // The CRC-32C of the file, which is read for it.
   FileChecksum checksum(const std::string& path, const WaitCallback& on_wait);

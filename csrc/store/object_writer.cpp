@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -11,6 +10,8 @@
 #include "base/crc32c.h"
 #include "base/error.h"
 #include "base/fork_count.h"
+#include "store/completion.h"
+#include "store/timed_steps.h"
 
 namespace s3io {
 namespace {
@@ -48,27 +49,43 @@ void refuse_special_file(const std::string& path) {
 }  // namespace
 
 ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
-                           std::shared_ptr<WriteEngine> engine)
+                           std::shared_ptr<WriteEngine> engine, const WaitCallback& on_wait)
     : path_(std::move(path)),
       expected_(size_bytes),
       owner_(fork_count()),
       engine_(std::move(engine)),
-      calls_(engine_->options().faults) {
-  const WriteEngine::Options& options = engine_->options();
-  refuse_special_file(path_);
-  const std::string target = behind_links(path_);
-  engine_->tidy(folder_of(target));
-  file_ = std::make_unique<TemporaryFile>(target, options.direct, options.min_alignment, calls_);
+      calls_(std::make_shared<FileCalls>(engine_->options().faults)) {
+  guarded([&] {
+    on_wait_ = &on_wait;
+    open();
+    // Where one write is all, it reserves enough.
+    can_reserve_ = !expected_ || *expected_ > most_block_bytes(file_->output().alignment);
+    if (expected_) reserve(*expected_);
+    queue_ = engine_->borrow();
+  });
+}
+
+void ObjectWriter::open() {
+  const auto opened = std::make_shared<std::shared_ptr<TemporaryFile>>();
+  TimedSteps::run(path_, engine_->options().timeout_s, *on_wait_,
+                  [opened, path = path_, engine = engine_, calls = calls_](TimedSteps& steps) {
+                    const WriteEngine::Options& options = engine->options();
+                    steps.begin("the look at what it names (stat)");
+                    refuse_special_file(path);
+                    const std::string target = behind_links(path);
+                    steps.begin("the look for what dead writers left in its folder");
+                    engine->tidy(folder_of(target));
+                    steps.begin("the creation of a temporary file");
+                    *opened = std::make_shared<TemporaryFile>(target, options.direct,
+                                                              options.min_alignment, calls);
+                  });
+  file_ = std::move(*opened);
   const BufferPool* pool = engine_->pool();
   if (pool != nullptr && pool->config().alignment < file_->output().alignment) {
     throw Error(ErrorKind::config,
                 message(path_, ": direct writes need an alignment of ", file_->output().alignment,
                         "; raise BufferPoolConfig.alignment (now ", pool->config().alignment, ")"));
   }
-  // Where one write is all, it reserves enough.
-  can_reserve_ = !expected_ || *expected_ > most_block_bytes(file_->output().alignment);
-  if (expected_) reserve(*expected_);
-  queue_ = engine_->borrow();
 }
 
 ObjectWriter::~ObjectWriter() {
@@ -259,7 +276,13 @@ void ObjectWriter::reserve(int64_t end) {
   const bool is_known = expected_ && end <= *expected_;
   const int64_t wanted = is_known ? align_up(*expected_, file_->output().alignment)
                                   : end + std::max(reserved_, kReserveBytes);
-  const int result = calls_.allocate(file_->output().fd, wanted);
+  const auto returned = std::make_shared<int>(0);
+  TimedSteps::run(path_, engine_->options().timeout_s, *on_wait_,
+                  [returned, wanted, file = file_, calls = calls_](TimedSteps& steps) {
+                    steps.begin("the reservation of its space (fallocate)");
+                    *returned = calls->allocate(file->output().fd, wanted);
+                  });
+  const int result = *returned;
   if (result == 0) {
     reserved_ = wanted;
     return;
@@ -279,34 +302,22 @@ void ObjectWriter::check(int result, const char* action) const {
   if (result < 0) throw write_error_from_errno(-result, action, path_);
 }
 
-bool ObjectWriter::keep_checksum() {
-  if (!engine_->options().checksums) return false;
-  char digits[16];
-  std::snprintf(digits, sizeof(digits), "%08x", crc_);
-  const int result = calls_.set_attribute(file_->output().fd, kChecksumAttribute,
-                                          message(std::string_view(digits), " ", size_));
-  // Many file systems have no such attributes, or no room for one more.
-  const bool has_none = result == -EOPNOTSUPP || result == -EPERM || result == -EACCES ||
-                        result == -ENOSPC || result == -EDQUOT || result == -E2BIG;
-  if (!has_none) check(result, "keep its checksum");
-  return result == 0;
-}
-
 WrittenObject ObjectWriter::finish(const WaitCallback& on_wait) {
   WrittenObject written;
   guarded([&] {
     on_wait_ = &on_wait;
     if (staged_ > 0) flush_block();
     wait_until_below(1);
-    const int fd = file_->output().fd;
-    if (std::max(position_, reserved_) != size_)
-      check(calls_.truncate(fd, size_), "cut to its size");
+    const WriteEngine::Options& options = engine_->options();
     written.size_bytes = size_;
-    written.checksum_kept = keep_checksum();
-    file_->keep_mode();
-    if (engine_->options().checksums) written.crc32c = crc_;
-    if (engine_->options().sync) check(calls_.sync(fd), "sync");
-    file_->commit(engine_->options().sync);
+    if (options.checksums) written.crc32c = crc_;
+    written.checksum_kept = complete(std::move(file_),
+                                     {.path = path_,
+                                      .size_bytes = size_,
+                                      .is_longer = std::max(position_, reserved_) != size_,
+                                      .crc32c = written.crc32c,
+                                      .sync = options.sync},
+                                     options.timeout_s, on_wait);
     state_ = State::finished;
     let_go();
   });
@@ -314,7 +325,7 @@ WrittenObject ObjectWriter::finish(const WaitCallback& on_wait) {
 }
 
 void ObjectWriter::cancel() noexcept {
-  if (state_ != State::open) return;
+  if (state_ != State::open || fork_count() != owner_) return;
   state_ = State::cancelled;
   let_go();
 }
@@ -323,13 +334,12 @@ void ObjectWriter::let_go() noexcept {
   if (queue_ != nullptr && !queue_->abandon(kAbandonTimeout)) {
     // The kernel, or a thread, may yet read from the buffer and write into the file.
     if (buffer_.valid()) buffer_.detach();
-    if (file_ != nullptr) file_->discard_but_leave_open();
-    static_cast<void>(file_.release());
+    if (file_ != nullptr) leave_behind(std::move(file_));
     static_cast<void>(queue_.release());
     return;
   }
   if (queue_ != nullptr) engine_->give_back(std::move(queue_));
-  file_.reset();
+  if (file_ != nullptr) abandon(std::move(file_));
   buffer_ = AlignedBuf();
 }
 

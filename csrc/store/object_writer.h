@@ -10,6 +10,11 @@
 // Worked example, alignment 512, chunks of 700 and 2000 bytes: both are copied into one block,
 // [0, 2700). `finish` pads it to 3072 bytes, writes those, and cuts the file to 2700.
 //
+// Every wait ends: of the writes in flight one must come back, and each other step (to create,
+// reserve, sync, rename) be over, within WriteEngine::Options::timeout_s. A step that is not goes
+// on in a thread of its own, and no other one follows; when it comes back that thread removes the
+// temporary file.
+//
 // One thread at a time. In a forked child the writer does nothing: it is the parent's.
 #pragma once
 
@@ -28,10 +33,6 @@
 
 namespace s3io {
 
-// The attribute in which a file keeps the checksum of its content, where its file system has such
-// attributes: "<8 hex digits> <size in bytes>".
-inline constexpr const char* kChecksumAttribute = "user.torch_s3io.crc32c";
-
 struct WrittenObject {
   int64_t size_bytes = 0;
   std::optional<uint32_t> crc32c;  // of the content; none where checksums are off
@@ -41,9 +42,9 @@ struct WrittenObject {
 class ObjectWriter {
  public:
   // Creates the temporary file. `size_bytes`, where known, reserves the space at once. Throws
-  // Error(no_space | not_found | access | direct_io | ...) naming `path`.
+  // Error(no_space | not_found | access | direct_io | ...) naming `path`, or what `on_wait` throws.
   ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
-               std::shared_ptr<WriteEngine> engine);
+               std::shared_ptr<WriteEngine> engine, const WaitCallback& on_wait = {});
   ObjectWriter(const ObjectWriter&) = delete;
   ObjectWriter& operator=(const ObjectWriter&) = delete;
   ~ObjectWriter();  // cancels
@@ -58,7 +59,8 @@ class ObjectWriter {
   // `stride_bytes`. Throws Error(config), and goes on, where the sizes do not fit each other.
   void write_rows(std::span<const std::byte> rows, int64_t row_bytes, int64_t stride_bytes,
                   const WaitCallback& on_wait);
-  // Completes the file and gives it its name.
+  // Completes the file and gives it its name. An error says so where the new file is in place, or
+  // where that is unknown because the rename did not come back; so it is when `on_wait` throws.
   WrittenObject finish(const WaitCallback& on_wait);
   // Removes what was written; the old file, if there is one, stays. Does nothing after `finish`.
   void cancel() noexcept;
@@ -68,6 +70,7 @@ class ObjectWriter {
 
   template <typename Work>
   void guarded(Work work);
+  void open();
   void append(std::span<const std::byte> data);
   bool can_pass(std::span<const std::byte> data) const;
   void pass(std::span<const std::byte> data);
@@ -81,7 +84,6 @@ class ObjectWriter {
   void check_failure();
   void reserve(int64_t end);
   void add_checksum(std::span<const std::byte> data);
-  bool keep_checksum();
   void check(int result, const char* action) const;
   void let_go() noexcept;
 
@@ -89,8 +91,8 @@ class ObjectWriter {
   const std::optional<int64_t> expected_;
   const uint32_t owner_;  // fork_count() of the process that made it
   std::shared_ptr<WriteEngine> engine_;
-  FileCalls calls_;
-  std::unique_ptr<TemporaryFile> file_;
+  std::shared_ptr<FileCalls> calls_;
+  std::shared_ptr<TemporaryFile> file_;  // shared with calls that do not come back
   std::unique_ptr<WriteQueue> queue_;
   const WaitCallback* on_wait_ = nullptr;  // of the call that is running
 

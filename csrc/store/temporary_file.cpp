@@ -87,8 +87,8 @@ std::string behind_links(const std::string& path) {
 }
 
 TemporaryFile::TemporaryFile(std::string path, DirectMode mode, int64_t min_alignment,
-                             FileCalls& calls)
-    : path_(std::move(path)), calls_(calls) {
+                             std::shared_ptr<FileCalls> calls)
+    : path_(std::move(path)), calls_(std::move(calls)) {
   create();
   output_ = {.fd = fd_.get(), .mode = mode};
   try {
@@ -106,7 +106,7 @@ void TemporaryFile::create() {
   int result = -EEXIST;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     temporary_path_ = temporary_name(path_);
-    result = calls_.create(temporary_path_, mode);
+    result = calls_->create(temporary_path_, mode);
     if (result == -EEXIST) continue;
     if (result < 0) break;
     fd_ = UniqueFd(result);
@@ -141,20 +141,22 @@ void TemporaryFile::keep_mode() {
   struct stat status {};
   // Where files have no permissions of their own, all have the same.
   if (::fstat(fd_.get(), &status) == 0 && (status.st_mode & kPermissions) == *old_mode_) return;
-  const int result = calls_.set_mode(fd_.get(), *old_mode_);
+  const int result = calls_->set_mode(fd_.get(), *old_mode_);
   if (result < 0) throw write_error_from_errno(-result, "keep the permissions", path_);
 }
 
-void TemporaryFile::commit(bool sync) {
-  const int renamed = calls_.rename(temporary_path_, path_);
+void TemporaryFile::commit() {
+  const int renamed = calls_->rename(temporary_path_, path_);
   if (renamed < 0) {
     discard();
     throw write_error_from_errno(-renamed, "replace", path_);
   }
   temporary_path_.clear();
   fd_ = UniqueFd();
-  if (!sync) return;
-  const int synced = calls_.sync_folder(folder_of(path_));
+}
+
+void TemporaryFile::sync_folder() {
+  const int synced = calls_->sync_folder(folder_of(path_));
   if (synced < 0) {
     throw write_error_from_errno(-synced, "make sure of its name, though the new file is in place",
                                  path_);
@@ -162,7 +164,7 @@ void TemporaryFile::commit(bool sync) {
 }
 
 void TemporaryFile::discard() noexcept {
-  if (!temporary_path_.empty()) calls_.unlink(temporary_path_);  // else the next start does
+  if (!temporary_path_.empty()) calls_->unlink(temporary_path_);  // else the next start does
   temporary_path_.clear();
   fd_ = UniqueFd();
 }

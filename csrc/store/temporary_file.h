@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -25,19 +26,22 @@ class TemporaryFile {
  public:
   // Throws Error naming `path`: its folder is missing or forbidden, or direct writes are required
   // and refused. `min_alignment` raises the alignment that the file system asks for (0: leave it).
-  TemporaryFile(std::string path, DirectMode mode, int64_t min_alignment, FileCalls& calls);
+  TemporaryFile(std::string path, DirectMode mode, int64_t min_alignment,
+                std::shared_ptr<FileCalls> calls);
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;
   ~TemporaryFile() { discard(); }
 
   const std::string& path() const { return path_; }
   OutputFile& output() { return output_; }
+  FileCalls& calls() { return *calls_; }
 
   // Gives it the permissions of the file that it replaces, if there is one. Throws Error.
   void keep_mode();
-  // Gives the file its name; with `sync` that is on the device on return. Throws Error: then the
-  // file is discarded, unless the text says that the new one is in place.
-  void commit(bool sync);
+  // Gives the file its name, and closes it. Throws Error: then the file is discarded.
+  void commit();
+  // Brings the name to the device. Throws Error, which says that the new file is in place.
+  void sync_folder();
   void discard() noexcept;
   // For a forked child, whose parent owns the file: neither closes nor removes anything.
   void leave() noexcept;
@@ -50,7 +54,7 @@ class TemporaryFile {
 
   std::string path_;
   std::string temporary_path_;  // empty once there is no such file
-  FileCalls& calls_;
+  std::shared_ptr<FileCalls> calls_;
   UniqueFd fd_;
   OutputFile output_;
   std::optional<mode_t> old_mode_;  // of the file that it replaces

@@ -9,6 +9,7 @@
 
 #include "base/crc32c.h"
 #include "leak_check.h"
+#include "store/completion.h"
 #include "store/object_writer.h"
 #include "testing.h"
 
