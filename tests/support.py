@@ -113,6 +113,7 @@ def raise_warnings(_worker: int) -> None:
 # Faults, as `_C.FaultPlan` takes them: (errno, short, lost)
 SHORT = (0, True, False)
 LOST = (0, False, True)
+HANGING_CALL = -2  # in by_call; FaultPlan.release() lets go of it
 RETRIED = {errno.EINTR, errno.EAGAIN}
 ERRNOS = [
     errno.EIO,
