@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
 from support import DEADLINE_S, program_command, program_env, random_bytes, write_file
 
+from torch_s3io import FileStore, RecordWriter
+
 # A thread of the program waits until the main thread is inside of the blocking call, then sends
 # itself the signal, as the terminal does.
 PRELUDE = """
     import os, signal, sys, threading, traceback
+    import torch
     import torch_s3io
     from torch_s3io import BufferPool, BufferPoolConfig, FileStore, FileSystemConfig
-    from torch_s3io import RecordDataset, _C
+    from torch_s3io import RangeEngineConfig, RecordDataset, RecordWriter, _C
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     main = threading.get_ident()
@@ -45,6 +49,26 @@ CALLS = {
         interrupt(".fetch(")
         call = lambda: dataset.get_batch([1])
     """,
+    "finish": """
+        config = FileSystemConfig(direct_io="off", checksum_writes=False,
+                                  range_engine=RangeEngineConfig(range_timeout=3600))
+        hung_sync = _C.FaultPlan(by_call={1: -2})
+        store = FileStore(config, engine=sys.argv[2], _faults=hung_sync)
+        writer = store.writer(sys.argv[1], size_bytes=3)
+        writer.write(b"new")
+        interrupt("._writer.finish(")
+        call = writer.finish
+    """,
+    "finish_records": """
+        writer = RecordWriter(sys.argv[1], dtype="u1", engine=sys.argv[2])
+        hung_sync = _C.FaultPlan(by_call={4: -2})  # of the shard
+        config = FileSystemConfig(direct_io="off",
+                                  range_engine=RangeEngineConfig(range_timeout=3600))
+        writer._store = FileStore(config, engine=sys.argv[2], _faults=hung_sync)
+        writer.write(torch.zeros(100, dtype=torch.uint8))
+        interrupt("waiter.acquire()")
+        call = writer.finish
+    """,
     "take": """
         pool = BufferPool(BufferPoolConfig(capacity=1, buffer_size=4096))
         held = pool.take()
@@ -72,6 +96,20 @@ def test_ctrl_c_ends_a_wait_for_data(disk, engine, call):
 
 def test_ctrl_c_ends_a_wait_for_a_buffer():
     assert run_interrupted("take") == "interrupted\n"
+
+
+def test_ctrl_c_ends_a_sync_that_hangs_and_the_old_file_stays(disk, engine):
+    path = write_file(disk / "x", b"old")
+    assert run_interrupted("finish", path, engine) == "interrupted\n"
+    assert path.read_bytes() == b"old"
+    FileStore().put(disk / "y", b"")  # removes what the process left
+    assert sorted(os.listdir(disk)) == ["x", "y"]
+
+
+def test_ctrl_c_ends_a_record_writer_whose_shard_hangs(disk, engine):
+    assert run_interrupted("finish_records", disk / "set", engine) == "interrupted\n"
+    RecordWriter(disk / "set", dtype="u1").cancel()
+    assert os.listdir(disk / "set") == []
 
 
 def run_interrupted(call: str, *arguments: object) -> str:

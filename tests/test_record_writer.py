@@ -15,16 +15,25 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from support import holds_soon, program_command, program_env, random_bytes
+from support import (
+    HANGING_CALL,
+    holds_soon,
+    program_command,
+    program_env,
+    random_bytes,
+)
 
 from torch_s3io import (
     _C,
     ConfigError,
     Error,
     FileStore,
+    FileSystemConfig,
+    RangeEngineConfig,
     RecordDataset,
     RecordWriter,
     WriteError,
+    WriteTimeoutError,
 )
 from torch_s3io.record_writer import stride_for
 
@@ -305,6 +314,29 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
             writer.finish()
 
 
+def values_in(folder) -> set[int]:
+    return {int(value) for batch in all_records(folder) for value in batch.unique()}
+
+
+def test_shards_stay_while_their_manifest_may_yet_come_into_its_place(disk):
+    write_set(disk / "set", 1)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+    writer.write(np.full((1000, 1000), 2, "u1"))
+    plan = _C.FaultPlan(by_call={2: HANGING_CALL})  # of the manifest: the rename
+    ranges = RangeEngineConfig(range_timeout=0.2)
+    config = FileSystemConfig(direct_io="off", checksum_writes=False, range_engine=ranges)
+    writer._manifest_store = FileStore(config, _faults=plan)
+    with pytest.raises(WriteTimeoutError, match=r"manifest\.json.*is unknown"):
+        writer.finish()
+    assert values_in(disk / "set") == {1}
+    with pytest.raises(ConfigError, match="may yet put its manifest in place"):
+        RecordWriter(disk / "set", dtype="u1")
+    plan.release()
+    assert holds_soon(lambda: values_in(disk / "set") == {2})
+    RecordWriter(disk / "set", dtype="u1").cancel()  # removes the old shards
+    check_set(disk / "set", 2)
+
+
 WRITE_SETS_FOR_EVER = """
     import sys
     import numpy as np
@@ -333,7 +365,7 @@ def test_a_killed_writer_leaves_one_whole_data_set(disk):
         process.communicate()
         batches = all_records(disk / "set")
         assert sum(len(batch) for batch in batches) == 1000
-        assert len({int(value) for batch in batches for value in batch.unique()}) == 1
+        assert len(values_in(disk / "set")) == 1
         # The next start removes what is left; the kernel may still be busy with its writes.
         assert holds_soon(lambda: only_a_data_set_after_a_start(disk / "set"))
 

@@ -49,7 +49,7 @@ def run_pack(job: PackJob, processes: int, on_bytes: Callable[[int], None]) -> P
     folder = RecordFolder(job.folder)
     try:
         journal = _Journal(folder, job)
-        folder.tidy(keep=frozenset([journal.name, *(entry.name for entry in journal.entries)]))
+        folder.start(keep=frozenset([journal.name, *(entry.name for entry in journal.entries)]))
         done = dict(_whole_shards(job, journal.entries, folder, on_bytes))
         resumed = len(done)
         todo = [number for number in range(job.num_shards) if number not in done]

@@ -11,6 +11,7 @@ from .errors import AccessError, ConfigError, Error, WriteError
 from .manifest import MANIFEST_NAME, Manifest, is_shard_name, read_manifest
 
 JOURNAL_PREFIX = ".s3io-pack-"
+TEMPORARY_PREFIX = ".s3io-tmp-"  # csrc/store/temporary_file.h
 
 
 class RecordFolder:
@@ -66,6 +67,29 @@ class RecordFolder:
         for name in os.listdir(self.path):
             if (is_shard_name(name) or name.startswith(JOURNAL_PREFIX)) and name not in used:
                 self.remove(name)
+
+    def is_settled(self) -> bool:
+        """Whether no manifest can take its place any more but that of a writer yet to come.
+
+        A rename that hangs may happen after its writer gave up; its file is locked until then.
+        """
+        _C.remove_abandoned(self.path)
+        prefix, suffix = TEMPORARY_PREFIX, f"-{MANIFEST_NAME}"
+        names = os.listdir(self.path)
+        return not any(name.startswith(prefix) and name.endswith(suffix) for name in names)
+
+    def start(self, keep: frozenset[str] = frozenset()) -> None:
+        """Tidies before the first write.
+
+        Raises:
+            ConfigError: The manifest of an earlier writer may yet take its place.
+        """
+        if self.has_lock and not self.is_settled():
+            raise ConfigError(
+                f"{self.path}: the last step of an earlier writer has not come back, and may yet "
+                "put its manifest in place; wait until its file system answers, or end its process"
+            )
+        self.tidy(keep)
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(OSError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal
@@ -23,6 +24,7 @@ AlignRecords = Literal["auto"] | int | None
 # What the padding of "auto" may cost at most, and what it pads to: blocks of any disk, or of most.
 MOST_PADDING = 0.03
 _BLOCKS = (4096, 512)
+_CLEAN_UP_S = 1.0
 
 WRITE_CONFIG = FileSystemConfig(buffer_pool=BufferPoolConfig(capacity=2, buffer_size=8 * MIB))
 
@@ -39,6 +41,17 @@ def stride_for(record_bytes: int, align_records: AlignRecords) -> int:
         return record_bytes
     check_alignment("align_records", align_records)
     return -(-record_bytes // align_records) * align_records
+
+
+def _do_within(seconds: float, work: Callable[[], None]) -> None:
+    """Waits no longer than that: a file system that hangs keeps the work, but not the caller."""
+    thread = threading.Thread(target=work, name="torch_s3io-clean-up", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter ends, or there are no more threads
+        work()
+    else:
+        thread.join(seconds)
 
 
 def shard_name(generation: str, number: int) -> str:
@@ -106,7 +119,7 @@ class RecordWriter:
         self._is_open = True
         self._owner = os.getpid()
         self._folder = RecordFolder(os.fsdecode(folder))
-        self._folder.tidy()
+        self._folder.start()
 
     @property
     def num_records(self) -> int:
@@ -213,12 +226,19 @@ class RecordWriter:
         if not self._is_open or self._owner != os.getpid():
             return
         self._is_open = False
-        self._thread.shutdown()
         if self._shard is not None:
             self._shard.cancel()
         if self._finishing is not None:
+            self._finishing[0].cancel()  # ends the wait of the thread
+        self._thread.shutdown()
+        _do_within(_CLEAN_UP_S, self._clean_up)
+
+    def _clean_up(self) -> None:
+        if self._finishing is not None:
             self._folder.remove(os.path.basename(self._finishing[0].path))
-        if self._folder.current() == self._manifest():
+        if not self._folder.is_settled():
+            pass  # the manifest may yet come into its place: the shards wait for the next start
+        elif self._folder.current() == self._manifest():
             self._folder.tidy()  # it is in place, although the last step after that failed
         else:
             for shard in self._shards:
