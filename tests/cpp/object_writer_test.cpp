@@ -298,6 +298,7 @@ TEST_CASE("a forked child leaves its parent's writer alone") {
     CHECK(run_in_child([&] {
             const Caught error = caught([&] { writer->write(contents, kNoCallback); });
             require_in_child(error.says("parent"), error.text);
+            writer->cancel();
             writer.reset();
           }) == "");
     writer->finish(kNoCallback);
