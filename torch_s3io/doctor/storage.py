@@ -26,8 +26,8 @@ QUICK_DEPTHS = (8, 32)
 DATASET_BLOCK, DATASET_DEPTH = MIB, 32  # how RecordDataset reads
 
 _MOST_BUFFER_BYTES = 128 * MIB
-# What is read into in turn, whatever the depth, as a data set does with its pool: few buffers stay in
-# the processor's caches, and seem faster than they are in use.
+# What is read into in turn, whatever the depth, as a data set does with its pool: few buffers stay
+# in the processor's caches, and seem faster than they are in use.
 _POOL_BYTES = 64 * MIB
 _MOST_SECONDS = 50.0
 _SECONDS_A_POINT = 2.0
