@@ -203,8 +203,8 @@ def test_copies_and_allocations_without_a_pool_show_in_the_counts(disk):
     assert pooled["epochs"][1]["copied_bytes"] == 0
     assert plain["epochs"][1]["copied_bytes"] == plain["epochs"][1]["bytes"] == 2 * (4 << 20)
     assert plain["notes"] == pooled["notes"] == []
-    # How many calls there are depends on who waits for whom; how much they ask for does not: without
-    # a pool a buffer and its copy, each of the size of the data.
+    # How many calls there are depends on who waits for whom; how much they ask for does not:
+    # without a pool a buffer and its copy, each of the size of the data.
     assert all(run["epochs"][1]["allocator_calls"] > 0 for run in (pooled, plain))
     assert pooled["epochs"][1]["allocated_bytes"] < 1 << 20
     assert plain["epochs"][1]["allocated_bytes"] > 2 * plain["epochs"][1]["bytes"]
