@@ -52,3 +52,18 @@ def test_a_benchmark_runs_and_writes_every_sample(disk, tmp_path, name):
     for table in tables:
         assert table["title"] in result.stdout
         assert table["samples"]
+
+
+def test_the_results_of_peers_become_a_picture(tmp_path):
+    runs = {"RecordDataset": [{"gb_per_s": 1.25}, {"gb_per_s": 1.5}], "x": [{"gb_per_s": 0.5}]}
+    table = {"title": "Peers: shuffled, cold page cache", "samples": {"4,096 B x 256": runs}}
+    results, picture = tmp_path / "results.json", tmp_path / "peers.svg"
+    results.write_text(json.dumps({"bench_peers": {"tables": [table]}}))
+    program = [sys.executable, str(BENCHMARKS / "plot_peers.py"), str(results), str(picture)]
+    subprocess.run(program, check=True, capture_output=True, timeout=120)
+    drawn = picture.read_text()
+    for text in ("RecordDataset", "1.38", "0.50", "4,096 B, 256 a batch"):
+        assert f">{text}<" in drawn, text
+    wrong = subprocess.run([*program, "--table", "warm"], capture_output=True, timeout=120)
+    assert wrong.returncode == 1
+    assert b"no table with 'warm'" in wrong.stderr
