@@ -171,7 +171,7 @@ build/stamps/extension: .venv/.ready setup.py torch_s3io/_version.py $(CSRC) \
 	@$(PY) setup.py -q build_ext --inplace
 	@touch $@
 
-build/stamps/package: .venv/.ready pyproject.toml setup.py | build/stamps/extension
+build/stamps/package: .venv/.ready pyproject.toml setup.py torch_s3io/_version.py | build/stamps/extension
 	@echo "== installing torch_s3io (editable) and the tools into .venv"
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
 	@touch $@

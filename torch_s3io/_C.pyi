@@ -336,5 +336,5 @@ def uring_unavailable_reason() -> str:
     """
 PURPOSE_AUGMENTATION: int = 5
 PURPOSE_SPLIT: int = 4
-__version__: str = '0.1.0.dev0'
+__version__: str = '0.1.0'
 built_with_uring: bool = True
