@@ -56,11 +56,14 @@ peers: setup ## install other loaders and compare with them (never in CI)
 
 ## Test --------------------------------------------------------------------------------------------
 
-.PHONY: test pytest cpptest asan tsan
+.PHONY: test pytest trainers cpptest asan tsan
 test: cpptest pytest ## set up everything and run the whole test suite
 
 pytest: setup ## the Python tests alone
 	@$(PY) -m pytest $(ARGS)
+
+trainers: setup ## install Lightning and Accelerate, whose tests are skipped without them
+	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[trainers]'
 
 cpptest: build/stamps/packages-test ## the C++ tests alone (they need no PyTorch)
 	@$(MAKE) --no-print-directory -j$(JOBS) build/cpptest/run

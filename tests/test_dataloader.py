@@ -11,7 +11,7 @@ import traceback
 import numpy as np
 import pytest
 import torch
-from support import pool_mappings, raise_warnings, random_bytes, write_file
+from support import end_workers, pool_mappings, raise_warnings, random_bytes, write_file
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 import torch_s3io
@@ -112,8 +112,12 @@ def test_a_loader_that_would_stack_batches_is_told_how_not_to(disk, options, bat
     for dataset in (make(paths, shuffle=True), torch_s3io.Zip(rows=make(paths), batch_size=8)):
         loader = DataLoader(dataset, batch_size=batch_size, **options)
         for _ in range(2):
+            batches = iter(loader)
             with pytest.raises(torch_s3io.ConfigError, match="give batch_size=None to the DataL"):
-                next(iter(loader))
+                next(batches)
+            if not loader.persistent_workers:
+                end_workers(batches)
+        end_workers(batches)
         # Nothing has begun: neither is the epoch counted, nor does it begin once more.
         assert dataset.epoch == 0
         loader = DataLoader(dataset, batch_size=None, worker_init_fn=raise_warnings, **options)
@@ -163,9 +167,10 @@ def test_an_error_in_a_worker_arrives_with_its_class_and_text(disk):
     paths, _ = write_files(disk, (100, 100))
     dataset = make(paths)
     write_file(disk / "1.bin", bytes(50 * RECORD_BYTES))
-    loader = DataLoader(dataset, batch_size=None, num_workers=1)
+    batches = iter(DataLoader(dataset, batch_size=None, num_workers=1))
     with pytest.raises(torch_s3io.FileChangedError, match=r"1\.bin"):
-        list(loader)
+        list(batches)
+    end_workers(batches)
 
 
 def test_spawned_workers_get_a_pickled_data_set(disk):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import CONTEXTS, run_program
+from support import CONTEXTS, end_workers, run_program
 from test_handover import BATCH, COLUMNS, Wrapped, check, make, write
 from torch.utils.data import DataLoader
 
@@ -67,10 +67,11 @@ def fails_at_the_third(batch: Any) -> Any:
 def test_a_transform_that_raises_is_its_own_error(disk, context):
     path, _ = write(disk)
     dataset = make(path, transform=fails_at_the_third)
-    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=context)
+    options = {"batch_size": None, "num_workers": 1, "multiprocessing_context": context}
+    batches = iter(DataLoader(dataset, **options))
     with pytest.raises(ValueError, match="the third batch is bad"):
-        for _ in loader:
-            pass
+        list(batches)
+    end_workers(batches)
 
 
 def test_a_transform_that_cannot_be_pickled_is_an_error_at_the_start(disk):
@@ -90,11 +91,15 @@ def test_a_worker_that_fails_at_its_start_is_its_own_error_and_the_next_loader_w
     path, array = write(disk, 64)
     dataset = make(path)
     options = {"batch_size": None, "num_workers": 2, "multiprocessing_context": context}
+    batches = iter(DataLoader(dataset, worker_init_fn=fail_at_the_start, **options))
     with pytest.raises(ValueError, match="does not start"):
-        next(iter(DataLoader(dataset, worker_init_fn=fail_at_the_start, **options)))
+        next(batches)
+    end_workers(batches)
     path.rename(path.with_suffix(".gone"))
+    batches = iter(DataLoader(dataset, **options))
     with pytest.raises(s3io.NotFoundError, match=path.name):
-        next(iter(DataLoader(dataset, **options)))
+        next(batches)
+    end_workers(batches)
     path.with_suffix(".gone").rename(path)
     fresh = make(path) if path.stat().st_ctime_ns else dataset  # renaming counts as a change
     for batch in DataLoader(fresh, **options):
@@ -111,11 +116,11 @@ def test_a_worker_without_address_space_for_its_pool_says_so(disk):
     path, _ = write(disk, 64)
     pool = s3io.BufferPoolConfig(capacity=64, buffer_size=4 << 20)
     dataset = make(path, pool=pool)
-    batches = DataLoader(
-        dataset, batch_size=None, num_workers=1, worker_init_fn=leave_no_address_space
-    )
+    options = {"batch_size": None, "num_workers": 1, "worker_init_fn": leave_no_address_space}
+    batches = iter(DataLoader(dataset, **options))
     with pytest.raises(s3io.OutOfMemoryError, match=r"BufferPoolConfig\.capacity"):
-        next(iter(batches))
+        next(batches)
+    end_workers(batches)
 
 
 # Programs of their own: their limits stay. They begin with this.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 from order_check import Setting, Wrapped, numbers, order_of_epoch, steps_of, write_numbers
-from support import DEADLINE_S, program_command, program_env
+from support import DEADLINE_S, end_workers, program_command, program_env
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
@@ -112,6 +112,7 @@ def test_workers_that_nobody_asks_cannot_become_another_rank_either(
     for _ in range(2):  # of each worker
         with pytest.raises(s3io.ConfigError, match=r"rank 0 of 1, but .* rank 1 of 2 .*anew"):
             next(batches)
+    end_workers(batches)
     del batches
     steps = steps_of(order, 0, replace(setting, world=2))
     assert numbers(make_loader()) == [step[1] for step in steps]
