@@ -16,9 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import holds_soon, nothing_leaked, open_files, pool_mappings, thread_ids
+from support import (
+    holds_soon,
+    nothing_leaked,
+    open_files,
+    pool_mappings,
+    run_program,
+    thread_ids,
+)
 from test_handover import BATCH, COLUMNS, ROWS, check, handed_over, make, small_pool, write
 from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import torch_s3io as s3io
 
@@ -94,6 +102,75 @@ def test_after_an_interrupt_in_mid_epoch_the_next_epoch_is_whole(disk, persisten
     del batch, loader
     gc.collect()
     assert dataset.stats()["held_buffers"] == 0
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("received", [0, 3])
+def test_an_interrupt_while_waiting_ends_the_pass_and_its_state_is_exact(
+    disk, monkeypatch, received, persistent
+):
+    path, _ = write(disk)
+    dataset = make(path)
+    loader = s3io.DataLoader(dataset, num_workers=2, persistent_workers=persistent)
+    assert len(list(loader)) == ROWS // BATCH
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    batches = iter(loader)
+    numbers = [n for _ in range(received) for n in next(batches)[1].tolist()]
+    with monkeypatch.context() as patch:
+        # Where torch waits for a worker: for a batch, or for its word that it begins once more.
+        patch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            for _, index in batches:  # some may be here already
+                numbers += index.tolist()
+    for _ in range(2):
+        with pytest.raises(s3io.DataError, match="an interrupt ended this pass"):
+            next(batches)
+    state = loader.state_dict()
+    assert (state["epoch"], state["consumed"]) == (1, len(numbers))
+    loader.load_state_dict(state)
+    assert numbers + [n for _, index in loader for n in index.tolist()] == list(range(ROWS))
+
+
+@pytest.mark.slow
+def test_interrupts_at_any_moment_leave_the_next_epoch_whole():
+    """Without ending the workers, one in some hundred hangs, or brings an error of torch's."""
+    source = """
+    import random, signal, tempfile
+    import numpy as np
+    import torch_s3io as s3io
+
+    armed = False
+
+    def interrupt(*_):
+        if armed:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(256 * 512))
+        file.flush()
+        dataset = s3io.RecordDataset(file.name, dtype="u1", shape=512, batch_size=4,
+                                     return_index=True)
+        loader = s3io.DataLoader(dataset, num_workers=2)
+        random.seed(1)
+        for _ in range(150):
+            try:
+                armed = True
+                # Again and again: where an interrupt comes in a destructor, Python drops it.
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.001, 0.03), 0.02)
+                while True:
+                    for _ in loader:
+                        pass
+            except KeyboardInterrupt:
+                armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert [n for _, index in loader for n in index.tolist()] == list(range(256))
+    print("whole")
+    """
+    assert run_program(source).endswith("whole\n")
 
 
 def test_two_iterators_and_two_data_sets_at_a_time(disk):

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from .config import check_bool
 from .dataset import RecordDataset
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .planned import PlannedDataset
 from .progress import Pass, Progress
 from .ranks import Ranks, refuse_other_ranks
@@ -143,6 +143,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         elif self._worker_ranks is not None:
             refuse_other_ranks(self._worker_ranks, self.dataset._ranks())
 
+    def _has_workers_of(self, epoch: _Epoch) -> bool:
+        """Whether the persistent workers, if there are any, are this epoch's."""
+        return self._epoch is not None and self._epoch() is epoch
+
     def _dismiss(self, batches: Any) -> None:
         """Ends the workers of torch's iterator; the next epoch starts others."""
         if self._iterator is batches:
@@ -230,6 +234,7 @@ class _Epoch:
     def __init__(self, loader: DataLoader) -> None:
         self.finished = False
         self._has_failed = False
+        self._was_interrupted = False
         self.progress: Progress | None = None  # of workers; without them the data set counts
         self._counts = True
         self._loader = loader
@@ -241,11 +246,38 @@ class _Epoch:
         return self
 
     def begin(self) -> None:
-        self._batches = self._loader._begin(self)
+        try:
+            self._batches = self._loader._begin(self)
+        except Exception:
+            raise
+        except BaseException:
+            self._end_after_interrupt()
+            raise
 
     def __next__(self) -> Any:
+        if self._was_interrupted:
+            raise DataError(
+                "an interrupt ended this pass while it waited for its workers: begin another one, "
+                "which goes on with the next epoch, or where a state that is loaded first was taken"
+            )
         if self.finished:
             raise StopIteration
+        try:
+            batch = self._receive()
+            if self._bar is not None:
+                self._bar.update()
+            if self.progress is not None:
+                self.progress.take()
+                if self._counts:
+                    self.progress.count()
+            return batch
+        except Exception:
+            raise
+        except BaseException:
+            self._end_after_interrupt()
+            raise
+
+    def _receive(self) -> Any:
         asked = time.perf_counter()
         delivered = 0
         try:
@@ -254,10 +286,11 @@ class _Epoch:
             assert self._batches is not None
             batch = next(self._batches)
             delivered = 1
+            return batch
         except StopIteration:
             self._finish()
             raise
-        except BaseException:
+        except Exception:
             self._has_failed = True
             if self.progress is not None:
                 self.progress.fail()
@@ -266,13 +299,21 @@ class _Epoch:
             now = time.perf_counter()
             self._loader._count(now - asked, now - self._seen, delivered)
             self._seen = now
-        if self._bar is not None:
-            self._bar.update()
-        if self.progress is not None:
-            self.progress.take()
-            if self._counts:
-                self.progress.count()
-        return batch
+
+    def _end_after_interrupt(self) -> None:
+        """Ends the workers: a KeyboardInterrupt can come anywhere in torch's and Python's queues,
+        which may then have lost a message, or wait for one for ever.
+
+        What the loop received so far is not in doubt.
+        """
+        if self._loader.num_workers == 0 or self._was_interrupted:
+            return
+        self._was_interrupted = True
+        batches = self._batches
+        if batches is None and self._loader._has_workers_of(self):
+            batches = self._loader._iterator
+        self._finish()
+        self._loader._dismiss(batches)
 
     def awaits_workers(self) -> bool:
         """Whether workers that have not begun are to begin this epoch still, now that another one
