@@ -15,6 +15,7 @@ import pickle
 import threading
 import warnings
 import weakref
+from collections import deque
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import Any, NoReturn
@@ -134,7 +135,7 @@ _arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
 _events_seen = 0
 _watcher: threading.Thread | None = None  # in a worker, like what follows
 _said_not_shared = False
-_announced: Ranks | None = None
+_announced: deque[Ranks] = deque(maxlen=1)  # made in a worker's main thread, sent by another
 
 
 def _register(address: int, size: int) -> None:
@@ -179,18 +180,18 @@ def announce(ranks: Ranks) -> None:
     Note: persistent workers keep the rank that they were started with, and under torch's own loader
     nothing else of ours runs in the main process when they begin once more.
     """
-    global _announced
     if ranks.source != "arguments":  # those cannot change
-        _announced = ranks
+        _announced.append(ranks)
         ForkingPickler.register(torch.Tensor, _reduce)
 
 
 def _reduce(tensor: torch.Tensor) -> Any:
     """In a worker: how the main process gets this tensor."""
-    global _announced
-    ranks, _announced = _announced, None
     how, what = _reduced(tensor)
-    return (how, what) if ranks is None else (_receive_for, (ranks, how, what))
+    try:
+        return _receive_for, (_announced.popleft(), how, what)
+    except IndexError:
+        return how, what
 
 
 def _reduced(tensor: torch.Tensor) -> Any:
@@ -261,6 +262,8 @@ def _receive_for(ranks: Ranks, how: Any, what: tuple[Any, ...]) -> Any:
     except Error as error:
         _raise_lost_batches_at_next()
         return LostTensor(str(error), type(error))
+    except ValueError:  # torch.distributed ended meanwhile: no rank to compare with
+        return tensor
 
 
 def _on_event() -> None:

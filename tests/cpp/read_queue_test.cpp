@@ -118,7 +118,10 @@ TEST_CASE("after many hits in a row only some ranges are looked up, and read rig
   const Bytes contents = random_bytes(4 << 20, 11);
   write_file(path, contents);
   DirectFile file(path, DirectMode::automatic, 0);
-  if (!file.can_read_direct() || cached_bytes(file.buffered_fd(), 0, 1) < 0) return;
+  if (!file.can_read_direct() || cached_bytes(file.buffered_fd(), 0, 1) < 0) {
+    MESSAGE("NOT TESTED: no direct reads here, or a kernel without cachestat(2)");
+    return;
+  }
   ReadCounters counters;
   ReadQueue queue(make_engine({.depth = 4}), {.chunk_bytes = 4096}, &counters);
   const auto read_all = [&] {
@@ -126,10 +129,10 @@ TEST_CASE("after many hits in a row only some ranges are looked up, and read rig
     reads.run(queue);
     CHECK(reads.check(contents).empty());
   };
-  read_all();  // 1024 chunks: after 256 only one in 16 is looked up
+  read_all();  // 1024 chunks: after 256 only one in 17 is looked up
   CHECK(counters.direct_bytes == 0);
-  CHECK(counters.cached_bytes == (256 + 768 / 16) * 4096);
-  CHECK(counters.buffered_bytes == (768 - 768 / 16) * 4096);
+  CHECK(counters.cached_bytes == (256 + 768 / 17) * 4096);
+  CHECK(counters.buffered_bytes == (768 - 768 / 17) * 4096);
 
   make_cold(path);
   if (cached_pages(path) > 0) return;
@@ -140,7 +143,7 @@ TEST_CASE("after many hits in a row only some ranges are looked up, and read rig
   ReadSet reads(file, far_apart);
   reads.run(queue);
   CHECK(reads.check(contents).empty());
-  CHECK(counters.buffered_bytes - before < 16 * 4096);  // until the first sample
+  CHECK(counters.buffered_bytes - before < 17 * 4096);  // until the first sample
   CHECK(counters.direct_bytes > 48 * 4096);
 }
 
