@@ -27,7 +27,7 @@ from common import (
     spread,
     values,
 )
-from delivery import bench_delivery, bench_warm
+from delivery import bench_delivery, bench_warm, bench_workers
 
 POINTS = ((4 << 10, 64), (64 << 10, 16), (256 << 10, 8), (MIB, 8))  # block bytes, depth
 SEED = 1
@@ -90,6 +90,7 @@ def main() -> None:
     report = Report(args, machine(args.data))
     bench_against_fio(report, path, args)
     bench_delivery(report, path, args)
+    bench_workers(report, path, args)
     bench_warm(report, path, args)
     report.save()
 

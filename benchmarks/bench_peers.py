@@ -165,9 +165,10 @@ def _note(left: dict[str, str]) -> str:
     text = (
         f"Whole epochs, after one that checked the records; {peers.THREADS} threads or "
         f"{peers.WORKERS} workers. tf.data and WebDataset shuffle within buffers of "
-        f"{peers.SHUFFLE_BUFFER} records, the others all of them. RecordDataset reads with "
-        "O_DIRECT where the cache is cold. The set fits into memory, so what readahead brings "
-        f"for the others stays there. {listed}."
+        f"{peers.SHUFFLE_BUFFER} records, the others all of them. Where the cache is cold, "
+        "RecordDataset is made anew for each epoch, with its defaults; with 2 workers, which are "
+        "there already, it has direct='require'. The set fits into memory, so what readahead "
+        f"brings for the others stays there. {listed}."
     )
     reasons = "".join(f"\n- not here: {name}: {reason}" for name, reason in left.items())
     return text + ("\n" + reasons if reasons else "")

@@ -87,9 +87,11 @@ def contestants(folder: Path, size_bytes: int) -> dict[str, Callable[[], Sample]
     small = list(buffer[64 : 64 + 32 * MIB].split(MIB))  # not aligned: copied
     rows = buffer[: SOURCE_BYTES // RECORD_BYTES * RECORD_BYTES].view(-1, RECORD_BYTES)
     path = folder / "written.bin"
+    as_fio = buffer[: DEPTH * BLOCK_BYTES]  # as much memory as fio writes from
     return {
-        "aligned memory": partial(write_file, path, [buffer], size_bytes, False),
-        "aligned memory, checksum": partial(write_file, path, [buffer], size_bytes, True),
+        "aligned memory, 8 MiB": partial(write_file, path, [as_fio], size_bytes, False),
+        "aligned memory, 64 MiB": partial(write_file, path, [buffer], size_bytes, False),
+        "aligned memory, 64 MiB, checksum": partial(write_file, path, [buffer], size_bytes, True),
         "chunks of 1 MiB, copied": partial(write_file, path, small, size_bytes, False),
         "chunks of 1 MiB, copied, checksum": partial(write_file, path, small, size_bytes, True),
         "RecordWriter, 114,660 B records": partial(

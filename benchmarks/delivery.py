@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,6 +136,52 @@ def bench_delivery(report: Report, path: Path, args: Namespace) -> None:
                "DataLoader GB/s", "same memory / engine", "RecordDataset / engine",
                "DataLoader / engine", "RecordDataset / same memory", "engine CPU s/GB",
                "RecordDataset CPU s/GB"]  # fmt: skip
+    report.table(title, note, columns, rows, all_samples)
+
+
+def endless(batches: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        yield from batches
+
+
+def drain_on(batches: Iterator[Any], skipped: int, seconds: float) -> tuple[int, float]:
+    """The same from where it was left, without the batches that were made ready meanwhile."""
+    for _ in range(skipped):
+        next(batches)
+    return drain(batches, seconds)
+
+
+def bench_workers(report: Report, path: Path, args: Namespace) -> None:
+    title = "Delivery from two workers against the engine"
+    if not report.wants(title):
+        return
+    rows, all_samples = [], {}
+    state = drop_from_cache(path)
+    for shape in SHAPES:
+        dataset = make_dataset(path, shape, "require")
+        loader = s3io.DataLoader(dataset, num_workers=2)
+        ready = 2 * (loader.prefetch_factor or 0) + WARM_UP_BATCHES
+        batches = endless(loader)
+        next(batches)
+        engine = partial(engine_reads, path, ENGINE_BLOCK, ENGINE_DEPTH, sequential=True)
+        pool_bytes = 2 * dataset.buffers_per_worker(2) * shape.record_bytes * shape.batch_size
+        contestants = {
+            "engine": partial(engine, seconds=args.seconds),
+            "same memory": partial(engine, seconds=args.seconds, memory_bytes=pool_bytes),
+            "loader": partial(measured, partial(drain_on, batches, ready, args.seconds)),
+        }
+        samples = in_rounds(contestants, args.rounds, str(shape))
+        all_samples[str(shape)] = samples
+        fair = spread(ratios(samples["loader"], samples["same memory"], "gb_per_s"), unit="x")
+        rows.append([str(shape), *speeds(samples), *speed_ratios(samples, "engine"), fair])
+        del batches, contestants, loader, dataset
+    note = (
+        'direct="require", s3io.DataLoader(num_workers=2), no byte touched; the engine, in one '
+        f"process, as in the table above; as much memory as both pools have. {state}."
+    )
+    columns = ["records x batch", "engine GB/s", "same memory GB/s", "DataLoader GB/s",
+               "same memory / engine", "DataLoader / engine",
+               "DataLoader / same memory"]  # fmt: skip
     report.table(title, note, columns, rows, all_samples)
 
 
