@@ -15,8 +15,8 @@ constexpr int kMaxAttempts = 100;
 // A quarter at a time spares few more, and leaves the device with less to do.
 constexpr int kDeep = 32;
 constexpr int kReapedShare = 8;
-// After so many ranges in a row that were in the page cache, or were not, only one in kProbeEvery is
-// still looked up: a prime, since records often come in groups of a power of two. A wrong guess
+// After so many ranges in a row that were in the page cache, or were not, only one in kProbeEvery
+// is still looked up: a prime, since records often come in groups of a power of two. A wrong guess
 // costs more where the range turns out to be missing: through the page cache it is read slowly.
 constexpr int kHitsBeforeSampling = 256;
 constexpr int kMissesBeforeSampling = 32;
