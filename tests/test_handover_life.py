@@ -9,7 +9,7 @@ import os
 import pickle
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,11 @@ def interrupts_the_main_process(rows: torch.Tensor) -> torch.Tensor:
     return rows
 
 
+def for_each(batches: Any, take: Callable[[Any], None]) -> None:
+    for batch in batches:
+        take(batch)
+
+
 def run_many_epochs(loader: Any) -> None:
     for _ in range(1000):
         for _ in loader:
@@ -123,8 +128,7 @@ def test_an_interrupt_while_waiting_ends_the_pass_and_its_state_is_exact(
         # Where torch waits for a worker: for a batch, or for its word that it begins once more.
         patch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            for _, index in batches:  # some may be here already
-                numbers += index.tolist()
+            for_each(batches, lambda batch: numbers.extend(batch[1].tolist()))  # some are here
     for _ in range(2):
         with pytest.raises(s3io.DataError, match="an interrupt ended this pass"):
             next(batches)
