@@ -1,10 +1,12 @@
 """The end of a program: no crash, whatever is still running."""
 
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from support import DEADLINE_S, program_command, program_env
 
 WAITING_IN_TAKE = """
 import threading, torch_s3io as s3io
@@ -36,3 +38,48 @@ def test_a_program_ends_well_with_threads_and_iterators_alive(disk, program):
     command = [sys.executable, "-W", "ignore", "-c", program, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+OPEN_WRITER = """
+    import sys
+    import numpy as np
+    from torch_s3io import RecordWriter
+
+    def begun():
+        writer = RecordWriter(sys.argv[1], dtype="u1", shape=1000, shard_bytes=100_000)
+        writer.write(np.zeros((250, 1000), "u1"))  # two whole shards and half of one
+        return writer
+"""
+WRITER_OF_A_MODULE = """
+    writer = begun()
+"""
+WRITER_OF_A_FUNCTION_THAT_RAISES = """
+    def main():
+        writer = begun()
+        raise ValueError("the last words")
+
+    main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "last_line"),
+    [
+        (WRITER_OF_A_MODULE, 0, ""),
+        (WRITER_OF_A_FUNCTION_THAT_RAISES, 1, "ValueError: the last words"),
+    ],
+)
+def test_a_program_ends_with_a_record_writer_open_and_leaves_nothing(
+    disk, program, status, last_line
+):
+    done = subprocess.run(
+        program_command(OPEN_WRITER + program, disk / "set"),
+        env=program_env(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert done.stderr.strip().rpartition("\n")[2] == last_line
+    assert os.listdir(disk / "set") == []

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from record_sets import all_records, check_set, values_in, write_set
 from support import (
     HANGING_CALL,
     holds_soon,
@@ -51,10 +52,6 @@ def random_array(dtype, count: int, shape: tuple[int, ...], seed: int) -> np.nda
     if dtype.kind == "b":
         raw &= 1
     return raw.view(dtype).reshape(count, *shape)
-
-
-def all_records(folder, **options) -> list:
-    return list(RecordDataset(folder, batch_size=7, pool=None, **options))
 
 
 def bytes_of(folder, count: int, record_bytes: int) -> bytes:
@@ -200,21 +197,6 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
 # Old and new ------------------------------------------------------------------------------------
 
 
-def write_set(folder, value: int, **options) -> None:
-    with RecordWriter(folder, dtype="u1", shape=1000, shard_bytes=300_000, **options) as writer:
-        for _ in range(5):
-            writer.write(np.full((200, 1000), value, "u1"))
-
-
-def check_set(folder, value: int) -> None:
-    """The folder holds this data set and nothing else."""
-    for batch in all_records(folder):
-        assert (batch == value).all()
-    manifest = json.loads((folder / "manifest.json").read_text())
-    names = {"manifest.json", *(shard["name"] for shard in manifest["shards"])}
-    assert set(os.listdir(folder)) == names
-
-
 def test_a_new_data_set_takes_the_place_of_the_old_one_and_leaves_other_files(disk):
     write_set(disk / "set", 1)
     (disk / "set" / "notes.txt").write_text("mine")
@@ -312,10 +294,6 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
         check_set(disk / "set", 1)
         with pytest.raises(ConfigError, match="cancelled"):
             writer.finish()
-
-
-def values_in(folder) -> set[int]:
-    return {int(value) for batch in all_records(folder) for value in batch.unique()}
 
 
 def test_shards_stay_while_their_manifest_may_yet_come_into_its_place(disk):

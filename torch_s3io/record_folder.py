@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 
 from . import _C
 from .errors import AccessError, ConfigError, Error, WriteError
 from .manifest import MANIFEST_NAME, Manifest, is_shard_name, read_manifest
 
 JOURNAL_PREFIX = ".s3io-pack-"
-TEMPORARY_PREFIX = ".s3io-tmp-"  # csrc/store/temporary_file.h
+# csrc/store/temporary_file.h: before the first bytes of the name that the file will have
+_TEMPORARY_PREFIX = re.compile(rb"\.s3io-tmp-[0-9a-f]{16}-")
+_MOST_NAME_BYTES = 100
 
 
 class RecordFolder:
@@ -22,6 +25,8 @@ class RecordFolder:
     """
 
     def __init__(self, path: str) -> None:
+        self._fd = -1
+        self._owner = os.getpid()
         try:
             os.makedirs(path, exist_ok=True)
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -56,6 +61,9 @@ class RecordFolder:
         """Removes the shards and journals that belong to no data set, and what dead writers left.
 
         A manifest that cannot be read may belong to any of the shards: then all stay.
+
+        Raises:
+            WriteError: The folder cannot be listed.
         """
         if not self.has_lock:
             return
@@ -64,27 +72,49 @@ class RecordFolder:
         if manifest is None and os.path.lexists(os.path.join(self.path, MANIFEST_NAME)):
             return
         used = keep | ({shard.name for shard in manifest.shards} if manifest else set())
-        for name in os.listdir(self.path):
+        for name in _names_in(self.path):
             if (is_shard_name(name) or name.startswith(JOURNAL_PREFIX)) and name not in used:
                 self.remove(name)
+
+    def tidy_after_manifest(self) -> None:
+        """Removes the shards of the old data set, once that of the new one is in place."""
+        try:
+            self.tidy()
+        except WriteError as error:
+            raise WriteError(
+                f"{error}; the new data set is in place, and the next writer that starts in this "
+                "folder removes the old shards"
+            ) from None
 
     def is_settled(self) -> bool:
         """Whether no manifest can take its place any more but that of a writer yet to come.
 
-        A rename that hangs may happen after its writer gave up; its file is locked until then.
+        False where that cannot be found out.
         """
-        _C.remove_abandoned(self.path)
-        prefix, suffix = TEMPORARY_PREFIX, f"-{MANIFEST_NAME}"
-        names = os.listdir(self.path)
-        return not any(name.startswith(prefix) and name.endswith(suffix) for name in names)
+        try:
+            return not self._is_manifest_on_its_way()
+        except WriteError:
+            return False
+
+    def _is_manifest_on_its_way(self) -> bool:
+        """A rename that hangs may happen after its writer gave up: its file is locked so long."""
+        folder, name = os.path.split(os.path.realpath(self.file(MANIFEST_NAME)))
+        _C.remove_abandoned(folder)
+        ending = os.fsencode(name)[:_MOST_NAME_BYTES]
+        for found in map(os.fsencode, _names_in(folder)):
+            begin = _TEMPORARY_PREFIX.match(found)
+            if begin and found[begin.end() :] == ending:
+                return True
+        return False
 
     def start(self, keep: frozenset[str] = frozenset()) -> None:
         """Tidies before the first write.
 
         Raises:
             ConfigError: The manifest of an earlier writer may yet take its place.
+            WriteError: The folder, or that of a manifest behind a link, cannot be listed.
         """
-        if self.has_lock and not self.is_settled():
+        if self.has_lock and self._is_manifest_on_its_way():
             raise ConfigError(
                 f"{self.path}: the last step of an earlier writer has not come back, and may yet "
                 "put its manifest in place; wait until its file system answers, or end its process"
@@ -99,6 +129,24 @@ class RecordFolder:
         return os.path.join(self.path, name)
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        """Gives the right back. In a forked child the parent keeps it."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        try:
+            # The lock is shared with forked children, and closing alone would leave it to them.
+            if self._owner == os.getpid():
+                with contextlib.suppress(OSError):
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+        finally:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot list the folder: {error.strerror}") from None

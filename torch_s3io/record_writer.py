@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,10 +47,13 @@ def stride_for(record_bytes: int, align_records: AlignRecords) -> int:
 
 def _do_within(seconds: float, work: Callable[[], None]) -> None:
     """Waits no longer than that: a file system that hangs keeps the work, but not the caller."""
+    if sys.is_finalizing():  # no thread starts any more, and Python 3.11 waits for it all the same
+        work()
+        return
     thread = threading.Thread(target=work, name="torch_s3io-clean-up", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # the interpreter ends, or there are no more threads
+    except RuntimeError:  # there are no more threads
         work()
     else:
         thread.join(seconds)
@@ -116,10 +121,16 @@ class RecordWriter:
         self._num_begun = 0  # shards that are full
         self._finishing: tuple[ObjectWriter, int, Future[WrittenObject]] | None = None
         self._thread = ThreadPoolExecutor(1, "torch_s3io-finish")  # starts with the first shard
-        self._is_open = True
+        self._has_begun_manifest = False
+        self._is_open = False
         self._owner = os.getpid()
         self._folder = RecordFolder(os.fsdecode(folder))
-        self._folder.start()
+        try:
+            self._folder.start()
+            self._is_open = True
+        except BaseException:
+            self._folder.close()
+            raise
 
     @property
     def num_records(self) -> int:
@@ -197,6 +208,8 @@ class RecordWriter:
 
         Raises:
             ConfigError: There are no records.
+            AccessError, NoSpaceError, WriteError, WriteTimeoutError: The old data set stays, unless
+                the text says that the new one is in place, or that this is unknown.
         """
         self._check_open()
         if self.num_records == 0:
@@ -207,14 +220,17 @@ class RecordWriter:
                 self._finish_shard()
             self._wait_for_shard()
             manifest = self._manifest()
+            self._has_begun_manifest = True
             self._manifest_store.put(self._folder.file(MANIFEST_NAME), manifest.to_json())
         except BaseException:
             self.cancel()
             raise
         self._is_open = False
-        self._thread.shutdown()
-        self._folder.tidy()  # the old shards
-        self._folder.close()
+        try:
+            self._thread.shutdown()
+            self._folder.tidy_after_manifest()
+        finally:
+            self._folder.close()
         return manifest
 
     def _manifest(self) -> Manifest:
@@ -226,24 +242,37 @@ class RecordWriter:
         if not self._is_open or self._owner != os.getpid():
             return
         self._is_open = False
-        if self._shard is not None:
-            self._shard.cancel()
-        if self._finishing is not None:
-            self._finishing[0].cancel()  # ends the wait of the thread
-        self._thread.shutdown()
-        _do_within(_CLEAN_UP_S, self._clean_up)
+        try:  # each part runs, though Ctrl-C may end any other one
+            if self._shard is not None:
+                self._shard.cancel()
+        finally:
+            try:
+                if self._finishing is not None:
+                    self._finishing[0].cancel()  # ends the wait of the thread
+            finally:
+                try:
+                    self._thread.shutdown()
+                finally:
+                    _do_within(_CLEAN_UP_S, self._clean_up)
 
     def _clean_up(self) -> None:
+        try:
+            with contextlib.suppress(OSError):  # the next start removes what is left
+                self._remove_written()
+        finally:
+            self._folder.close()
+
+    def _remove_written(self) -> None:
         if self._finishing is not None:
             self._folder.remove(os.path.basename(self._finishing[0].path))
-        if not self._folder.is_settled():
-            pass  # the manifest may yet come into its place: the shards wait for the next start
-        elif self._folder.current() == self._manifest():
-            self._folder.tidy()  # it is in place, although the last step after that failed
-        else:
-            for shard in self._shards:
-                self._folder.remove(shard.name)
-        self._folder.close()
+        if self._has_begun_manifest:
+            if not self._folder.is_settled():
+                return  # it may yet come into its place: the shards wait for the next start
+            if self._folder.current() == self._manifest():
+                self._folder.tidy()  # it is in place, although the last step after that failed
+                return
+        for shard in self._shards:
+            self._folder.remove(shard.name)
 
     def _check_open(self) -> None:
         if self._owner != os.getpid():
