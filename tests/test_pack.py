@@ -13,8 +13,9 @@ import pytest
 import torch
 from support import holds_soon, program_env, random_bytes
 
-from torch_s3io import RecordDataset
+from torch_s3io import RecordDataset, WriteError
 from torch_s3io.cli import main
+from torch_s3io.packing import PackJob
 
 
 def command(*arguments: object) -> list[str]:
@@ -159,6 +160,25 @@ def test_a_killed_pack_goes_on_where_it_was(disk, capsys):
     np.testing.assert_array_equal(everything(disk / "out"), array)
     check_clean(disk / "out")
     assert (disk / "x.npy").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_the_error_of_one_process_comes_through_while_another_one_hangs(disk, monkeypatch, capsys):
+    np.save(disk / "x.npy", np.zeros((100, 1000), "u1"))
+    arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mb", 0.01]
+
+    def pack_shard(job, number, on_bytes):
+        if number == 1:
+            raise WriteError("the disk is dead")
+        while True:
+            signal.pause()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PackJob, "pack_shard", pack_shard)
+        assert main([*map(str, arguments), "--processes", "2"]) == 1
+    assert "the disk is dead" in capsys.readouterr().err
+    pack(*arguments[1:])  # the folder is free
+    check_clean(disk / "out")
 
 
 def test_sources_that_changed_are_packed_anew(disk):

@@ -7,10 +7,12 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 
 from .errors import DataError, Error, WriteError
 from .manifest import MANIFEST_NAME, Manifest, ShardEntry, parse_shard_line, shard_line
@@ -20,6 +22,7 @@ from .record_writer import WRITE_CONFIG
 from .store import FileStore
 
 _POLL_S = 0.1
+_END_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def run_pack(job: PackJob, processes: int, on_bytes: Callable[[int], None]) -> P
         manifest = Manifest(layout.fields, layout.record_bytes, job.stride_bytes, shards)
         FileStore(WRITE_CONFIG).put(folder.file(MANIFEST_NAME), manifest.to_json())
         folder.remove(journal.name)
-        folder.tidy()
+        folder.tidy_after_manifest()
         return Packed(manifest, resumed)
     finally:
         folder.close()
@@ -102,6 +105,8 @@ class _Journal:
                 for entry in done.values():
                     self.add(entry)
                 yield
+        except Error:  # of the packing: some are OSErrors, too
+            raise
         except OSError as error:
             raise WriteError(f"{self._path}: cannot write: {error.strerror}") from None
 
@@ -121,6 +126,7 @@ def _pack_shards(
     # Forked: that starts at once, and this process has no thread, ring or data set by now.
     context = multiprocessing.get_context("fork")
     counts = _ByteCounts()
+    others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(processes, context, _start_process, (job, counts, os.getpid()))
     futures: dict[Future[ShardEntry], int] = {}
     try:
@@ -131,13 +137,24 @@ def _pack_shards(
             on_bytes(counts.received())
             for future in finished:
                 yield futures.pop(future), future.result()
+        pool.shutdown()
     except BrokenProcessPool:
         raise WriteError(
             f"{job.folder}: a process that packed was killed; run the same command to go on"
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        _end_processes(pool, [p for p in multiprocessing.active_children() if p not in others])
         counts.close()
+
+
+def _end_processes(pool: ProcessPoolExecutor, processes: list[BaseProcess]) -> None:
+    """Ends them, but waits no longer than a second: a call that hangs may keep a process for ever,
+    and the error that it led to has to come through."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    deadline = time.monotonic() + _END_S
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()  # what it has written of a shard, the next start removes
 
 
 class _ByteCounts:
