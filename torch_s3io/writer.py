@@ -47,9 +47,10 @@ class ObjectWriter:
 
     Every wait ends after ``range_timeout``: for the writes in flight until one comes back, and for
     each step of completing the file (writing 32 MiB back from the page cache, fsync, rename). A
-    ``WriteTimeoutError`` in the rename, or Ctrl-C while that hangs, leaves it unknown whether the
-    new file has taken its place, and the error says so; in all other steps it has not. What hangs
-    is left to a thread, which removes the temporary file if the call ever comes back.
+    ``WriteTimeoutError`` in the rename leaves it unknown whether the new file has taken its place,
+    and the error says so; in the steps before that it has not. Ctrl-C while ``finish`` waits leaves
+    the same unknown, but a ``KeyboardInterrupt`` has no text that could say so. What hangs is left
+    to a thread, which removes the temporary file if the call ever comes back.
 
     Writes of 1 MiB, or of one alignment where that is more, go out as soon as they are full, eight
     at a time. Chunks of 16 MiB and more whose memory and position are aligned for direct writes go
@@ -102,8 +103,11 @@ class ObjectWriter:
         return self._written
 
     def cancel(self) -> None:
-        """Removes what was written, and ends the call that another thread is in. Does nothing to a
-        finished file."""
+        """Removes what was written, and ends the call that another thread is in.
+
+        Does nothing to a finished file, nor to one whose ``finish`` in another thread is in its
+        last steps and comes to an end within a second: that call returns as if alone.
+        """
         self._writer.cancel()
 
     def __enter__(self) -> ObjectWriter:

@@ -60,7 +60,7 @@ class Steps {
   }
 
   void sync_folder() {
-    steps_.begin("the sync of its name (fsync of the folder)", ", though the new file is in place");
+    steps_.go_on("the sync of its name (fsync of the folder)", ", though the new file is in place");
     file_.sync_folder();
   }
 

@@ -30,7 +30,8 @@ struct Completion {
 // Cuts the file to its size, keeps its checksum and the old file's permissions, syncs, and renames.
 // Returns whether the file keeps the checksum. Throws Error or what `on_wait` throws: then the old
 // file is there, or none, unless the text says that the new one is in place, or that this is
-// unknown. No step is begun after that.
+// unknown. No step is begun after that, but the sync of the name of a file that is in place. An
+// Error of `on_wait` is not thrown when the file is complete a second later: see TimedSteps::run.
 bool complete(std::shared_ptr<TemporaryFile> file, const Completion& completion, double timeout_s,
               const WaitCallback& on_wait);
 

@@ -73,8 +73,11 @@ void ObjectWriter::open() {
                     steps.begin("the look at what it names (stat)");
                     refuse_special_file(path);
                     const std::string target = behind_links(path);
-                    steps.begin("the look for what dead writers left in its folder");
-                    engine->tidy(folder_of(target));
+                    const auto begin_look = [&steps] {
+                      steps.begin("the look for what dead writers left in its folder");
+                    };
+                    begin_look();
+                    engine->tidy(folder_of(target), begin_look);
                     steps.begin("the creation of a temporary file");
                     *opened = std::make_shared<TemporaryFile>(target, options.direct,
                                                               options.min_alignment, calls);

@@ -60,7 +60,8 @@ class ObjectWriter {
   void write_rows(std::span<const std::byte> rows, int64_t row_bytes, int64_t stride_bytes,
                   const WaitCallback& on_wait);
   // Completes the file and gives it its name. An error says so where the new file is in place, or
-  // where that is unknown because the rename did not come back; so it is when `on_wait` throws.
+  // where that is unknown because the rename did not come back; what `on_wait` throws can say so
+  // only if it is an Error, which does not come at all where the file is complete all the same.
   WrittenObject finish(const WaitCallback& on_wait);
   // Removes what was written; the old file, if there is one, stays. Does nothing after `finish`.
   void cancel() noexcept;

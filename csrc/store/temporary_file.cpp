@@ -23,6 +23,7 @@ namespace {
 
 constexpr size_t kNameBytes = 100;  // of the final name: a file name has at most 255
 constexpr int kAttempts = 100;
+constexpr int64_t kEntriesOfProgress = 256;
 constexpr int kMostLinks = 40;  // as for the kernel
 constexpr mode_t kPermissions = 0777;
 constexpr mode_t kNewMode = 0666;  // less the umask
@@ -147,10 +148,7 @@ void TemporaryFile::keep_mode() {
 
 void TemporaryFile::commit() {
   const int renamed = calls_->rename(temporary_path_, path_);
-  if (renamed < 0) {
-    discard();
-    throw write_error_from_errno(-renamed, "replace", path_);
-  }
+  if (renamed < 0) throw write_error_from_errno(-renamed, "replace", path_);
   temporary_path_.clear();
   fd_ = UniqueFd();
 }
@@ -179,11 +177,13 @@ void TemporaryFile::discard_but_leave_open() noexcept {
   discard();
 }
 
-void remove_abandoned(const std::string& folder) noexcept {
+void remove_abandoned(const std::string& folder, const std::function<void()>& on_progress) {
   const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(folder.c_str()), ::closedir);
   if (stream == nullptr) return;
   const int at = ::dirfd(stream.get());
+  int64_t seen = 0;
   while (const dirent* entry = ::readdir(stream.get())) {
+    if (on_progress && ++seen % kEntriesOfProgress == 0) on_progress();
     if (std::strncmp(entry->d_name, kTemporaryPrefix, std::strlen(kTemporaryPrefix)) != 0) continue;
     const UniqueFd fd(::openat(at, entry->d_name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (fd.valid() && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) ::unlinkat(at, entry->d_name, 0);

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,7 +39,7 @@ class TemporaryFile {
 
   // Gives it the permissions of the file that it replaces, if there is one. Throws Error.
   void keep_mode();
-  // Gives the file its name, and closes it. Throws Error: then the file is discarded.
+  // Gives the file its name, and closes it. Throws Error: then the file is still there.
   void commit();
   // Brings the name to the device. Throws Error, which says that the new file is in place.
   void sync_folder();
@@ -61,7 +62,8 @@ class TemporaryFile {
 };
 
 // Removes the temporary files of dead writers from the folder. What cannot be removed stays.
-void remove_abandoned(const std::string& folder) noexcept;
+// `on_progress` is called every few hundred entries, and throws to give up.
+void remove_abandoned(const std::string& folder, const std::function<void()>& on_progress = {});
 
 // What `path` leads to when it is a symbolic link, there or not; else `path`. Throws Error naming
 // it.

@@ -1,12 +1,14 @@
 // System calls that may never come back (fsync or rename on a file system that hangs), made one
 // after the other in a thread of their own, so that whoever waits for them can give up.
 //
-// Each step has the time of the limit to itself: many steps may take long together. When the
-// waiting side gives up, the step under way goes on, and no other one begins. The thread is then
-// left behind with what its work owns, which is destroyed there when the call comes back.
+// Each step has the time of the limit to itself: many steps may take long together. Time in which
+// this process was stopped, or the machine asleep, does not count. When the waiting side gives up,
+// the step under way goes on, and no other one begins. The thread is then left behind with what its
+// work owns, which is destroyed there when the call comes back.
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -24,9 +26,11 @@ class TimedSteps {
   // Owns all that it touches: it may outlive its caller. Throws nothing but Error.
   using Work = std::function<void(TimedSteps&)>;
 
-  // Does the work in a thread and waits for it; on return the work is destroyed, too. Throws what
-  // the work throws; Error(write_timeout) naming `path`, at once, when a step takes longer than
-  // `timeout_s`; what `on_wait` throws, within a second; Error(out_of_memory) without a thread.
+  // Does the work in a thread and waits for it; on return the work is destroyed, too, unless that
+  // hangs. Throws what the work throws; Error(write_timeout) naming `path`, at once, when a step
+  // takes longer than `timeout_s`; what `on_wait` throws, within a second; Error(out_of_memory)
+  // without a thread. An Error of `on_wait` comes with what follows from the step under way, and
+  // not at all if the work is over by then: its own result counts.
   static void run(const std::string& path, double timeout_s, const WaitCallback& on_wait,
                   Work work);
 
@@ -36,6 +40,8 @@ class TimedSteps {
   // back", and what follows from that ("" or "; ..."). Both live as long as the program. Ends the
   // work by an exception of its own when nobody waits for it any more.
   void begin(const char* name, const char* consequence = "");
+  // The same for a call that completes the one before it: it is made even if nobody waits any more.
+  void go_on(const char* name, const char* consequence = "");
 
  private:
   struct Step {
@@ -43,23 +49,29 @@ class TimedSteps {
     const char* consequence = "";
   };
   struct GivenUp {};
+  enum class Outcome : uint8_t { open, succeeded, failed, given_up };
 
   void perform() noexcept;  // the thread
-  std::optional<Error> do_work() noexcept;
+  Outcome do_work(std::optional<Error>& failure) noexcept;
   bool wait(milliseconds timeout);
-  void throw_failure();
   // The step under way, if it takes too long: it is the last one then.
   std::optional<Step> give_up_after(double timeout_s);
   void give_up();
+  void enter(Step step);
+  Step step();
+  // Returns whether the work succeeded; throws its error if it failed.
+  bool has_succeeded();
 
   Work work_;         // the thread's
   std::mutex mutex_;  // guards what follows
   std::condition_variable ended_;
   Step step_;
-  Clock::time_point begun_ = Clock::now();
+  Clock::time_point looked_ = Clock::now();
+  Clock::duration waited_{0};  // for the step
   bool given_up_ = false;
-  bool done_ = false;
+  Outcome outcome_ = Outcome::open;  // of the work, which then is destroyed
   std::optional<Error> failure_;
+  bool done_ = false;
 };
 
 }  // namespace s3io

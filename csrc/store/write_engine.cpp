@@ -33,13 +33,13 @@ void WriteEngine::give_back(std::unique_ptr<WriteQueue> queue) {
   if (idle_.size() < kMaxIdleQueues) idle_.push_back(std::move(queue));
 }
 
-void WriteEngine::tidy(const std::string& folder) {
+void WriteEngine::tidy(const std::string& folder, const std::function<void()>& on_progress) {
   {
     const std::lock_guard lock(mutex_);
     if (tidied_.size() >= kMaxTidied) tidied_.clear();
     if (!tidied_.insert(folder).second) return;
   }
-  remove_abandoned(folder);
+  remove_abandoned(folder, on_progress);
 }
 
 }  // namespace s3io

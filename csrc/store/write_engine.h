@@ -2,6 +2,7 @@
 // counters, and which folders were rid of the temporary files of dead writers.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -42,7 +43,8 @@ class WriteEngine {
   std::unique_ptr<WriteQueue> borrow();
   void give_back(std::unique_ptr<WriteQueue> queue);
   // Removes what dead writers left in the folder, the first time it is asked for this folder.
-  void tidy(const std::string& folder);
+  // `on_progress`: as for remove_abandoned.
+  void tidy(const std::string& folder, const std::function<void()>& on_progress);
 
  private:
   Options options_;

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <thread>
 
@@ -54,13 +55,40 @@ class HangingFile {
     return std::nullopt;
   }
 
-  // Where the first call after the creation hangs, the sync of a small file of known size.
+  // Of a small file of known size the calls are: creation, sync, rename, sync of the folder.
+  std::shared_ptr<WriteEngine> engine_of_few_calls(double timeout_s, bool sync = true) const {
+    return std::make_shared<WriteEngine>(WriteEngine::Options{.direct = DirectMode::off,
+                                                              .sync = sync,
+                                                              .checksums = false,
+                                                              .timeout_s = timeout_s,
+                                                              .faults = plan},
+                                         nullptr);
+  }
+
   std::shared_ptr<WriteEngine> engine_with_hanging_sync() {
     plan = hanging_call(1);
-    return std::make_shared<WriteEngine>(
-        WriteEngine::Options{
-            .direct = DirectMode::off, .checksums = false, .timeout_s = kLong_s, .faults = plan},
-        nullptr);
+    return engine_of_few_calls(kLong_s);
+  }
+
+  std::shared_ptr<WriteEngine> engine_with_hanging_rename() {
+    plan = hanging_call(1);
+    return engine_of_few_calls(kLong_s, false);
+  }
+
+  // The n-th system call fails, and the removal after that hangs.
+  Caught fail_and_hang(int64_t number, int error_number) {
+    for (double limit_s = kShort_s; limit_s < kLong_s; limit_s *= 2) {
+      plan = std::make_shared<FaultPlan>(
+          FaultPlan{.by_call = {{number, error_number}, {number + 1, kFaultHang}}});
+      const Caught error = caught([&] {
+        ObjectWriter writer(path, 100, engine_of_few_calls(limit_s));
+        writer.write(Bytes(100), kNoCallback);
+        writer.finish(kNoCallback);
+      });
+      if (plan->hang->is_reached()) return error;
+    }
+    FAIL("no limit was long enough");
+    return {};
   }
 
   // Lets go of what hangs, and waits until the thread that was left behind has ended.
@@ -156,6 +184,88 @@ TEST_CASE("a callback that throws while a step is only slow leaves nothing behin
   const std::optional<Bytes> now = content_of(file.path);
   CHECK((now == file.old || now == little));  // it may just have gone on to the rename
   CHECK(file.entries() == std::vector<std::string>{"data"});
+}
+
+TEST_CASE("an error comes through although the removal that follows it hangs") {
+  const LeakCheck leaks;
+  HangingFile file;
+  const Caught of_sync = file.fail_and_hang(1, EIO);
+  CHECK(of_sync.kind == ErrorKind::write);
+  CHECK(of_sync.says("cannot sync: EIO"));
+  file.release();
+  const Caught of_rename = file.fail_and_hang(2, EACCES);
+  CHECK(of_rename.kind == ErrorKind::access);
+  CHECK(of_rename.says("cannot replace: EACCES"));
+  CHECK(file.entries().size() == 2);
+  file.release();
+  CHECK(content_of(file.path) == file.old);
+  CHECK(file.entries() == std::vector<std::string>{"data"});
+}
+
+TEST_CASE("a writer that is refused in a rename that comes back is finished") {
+  const LeakCheck leaks;
+  HangingFile file;
+  ObjectWriter writer(file.path, 100, file.engine_with_hanging_rename());
+  const Bytes little = random_bytes(100, 3);
+  writer.write(little, kNoCallback);
+  const WrittenObject written = writer.finish([&] {
+    if (!file.plan->hang->is_reached()) return;
+    file.plan->hang->release();
+    throw Error(ErrorKind::config, "refused");
+  });
+  CHECK(written.size_bytes == 100);
+  CHECK(content_of(file.path) == little);
+  CHECK(file.entries() == std::vector<std::string>{"data"});
+}
+
+TEST_CASE("a writer that is refused in a rename that hangs says that it may yet happen") {
+  const LeakCheck leaks;
+  HangingFile file;
+  const Bytes little = random_bytes(100, 3);
+  {
+    ObjectWriter writer(file.path, 100, file.engine_with_hanging_rename());
+    writer.write(little, kNoCallback);
+    const Caught error = caught([&] {
+      writer.finish([&] {
+        if (file.plan->hang->is_reached()) throw Error(ErrorKind::config, "refused");
+      });
+    });
+    CHECK(error.kind == ErrorKind::config);
+    CHECK(error.says("refused; whether the new file has taken its place is unknown"));
+  }
+  CHECK(content_of(file.path) == file.old);
+  file.release();
+  CHECK(content_of(file.path) == little);
+  CHECK(file.entries() == std::vector<std::string>{"data"});
+}
+
+TEST_CASE("a call that completes the one before it is made though nobody waits any more") {
+  const LeakCheck leaks;
+  const auto hang = std::make_shared<Hang>();
+  const auto is_made = std::make_shared<std::atomic<bool>>(false);
+  const auto refuse = [&] {
+    if (!hang->is_reached()) return;
+    hang->release();
+    throw Error(ErrorKind::config, "refused");
+  };
+  TimedSteps::run("x", kLong_s, refuse, [hang, is_made](TimedSteps& steps) {
+    steps.begin("the first call");
+    hang->wait();
+    steps.go_on("the one that completes it");
+    *is_made = true;
+  });
+  CHECK(*is_made);
+}
+
+TEST_CASE("the look for what dead writers left says how it goes on, and can be given up") {
+  const TemporaryFolder folder;
+  for (int number = 0; number < 1000; ++number) {
+    write_file(folder.path(std::to_string(number)), {});
+  }
+  int calls = 0;
+  remove_abandoned(folder.path(""), [&] { ++calls; });
+  CHECK(calls >= 3);
+  CHECK_THROWS_AS(remove_abandoned(folder.path(""), [] { throw Interrupted(); }), Interrupted);
 }
 
 TEST_CASE("cancelling ends while the removal of the temporary file hangs") {
