@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from .state import State
 from .zipped import Zip
 
 _MOST_PREFETCHED = 8
+_LOCK_HELD_S = 2.0
 
 
 class DataLoader(torch.utils.data.DataLoader[Any]):
@@ -151,6 +153,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """Ends the workers of torch's iterator; the next epoch starts others."""
         if self._iterator is batches:
             self._iterator = None
+        _free_locks(batches)
         shut_down = getattr(batches, "_shutdown_workers", None)
         if shut_down is not None:
             shut_down()
@@ -313,7 +316,7 @@ class _Epoch:
         if batches is None and self._loader._has_workers_of(self):
             batches = self._loader._iterator
         self._finish()
-        self._loader._dismiss(batches)
+        _uninterrupted(lambda: self._loader._dismiss(batches))
 
     def awaits_workers(self) -> bool:
         """Whether workers that have not begun are to begin this epoch still, now that another one
@@ -343,6 +346,38 @@ class _Epoch:
 
     def __del__(self) -> None:
         self._finish()
+
+
+def _uninterrupted(act: Callable[[], None]) -> None:
+    """Acts in a thread of its own, as interrupts come in the main thread only; another interrupt
+    ends the wait for it, not the act. (An interrupted ``Thread.join`` would forget the thread.)"""
+    running = threading.Lock()
+    running.acquire()
+
+    def run() -> None:
+        try:
+            act()
+        finally:
+            running.release()
+
+    threading.Thread(target=run, name="s3io-uninterrupted").start()
+    with running:
+        pass
+
+
+def _free_locks(batches: Any) -> None:
+    """Frees what an interrupt may have left locked in the queues of torch's iterator.
+
+    Python takes the lock of a ``threading.Condition`` in a method of its own, and an interrupt at
+    the end of that method leaves it locked for ever. Nobody else holds one of these for longer than
+    it takes to append a message.
+    """
+    queues = [*getattr(batches, "_index_queues", ()), getattr(batches, "_data_queue", None)]
+    for queue in queues:
+        lock = getattr(queue, "_notempty", None) or getattr(queue, "not_empty", None)
+        if lock is not None:
+            lock.acquire(timeout=_LOCK_HELD_S)
+            lock.release()
 
 
 def _pass_of(batches: Any) -> Pass | None:
