@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from support import CONTEXTS
 from torch.utils.data import default_collate
 
 import torch_s3io as s3io
+from torch_s3io import handover
 
 stateful_dataloader = pytest.importorskip(
     "torchdata.stateful_dataloader", reason="NEEDS TORCHDATA: its loader is not tested"
@@ -151,3 +153,24 @@ def test_a_state_goes_to_the_kind_of_loader_that_saved_it(path):
             dataset.load_state_dict({**one, "num_workers": 10**5000})
         with pytest.raises(s3io.ConfigError, match="has not begun to read"):
             dataset.state_dict()
+
+
+class Stale:
+    def __reduce__(self) -> Any:
+        return handover._receive, (b"stale",)
+
+
+class Lossy(torch.utils.data.IterableDataset[Any]):
+    """Passes the second batch on as a handle to nothing."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in range(4):
+            yield {"x": [Stale() if number == 1 else torch.tensor(number)]}
+
+
+def test_a_lost_batch_is_an_error_at_next_and_the_loader_goes_on():
+    batches = iter(stateful_dataloader.StatefulDataLoader(Lossy(), batch_size=None, num_workers=1))
+    assert int(next(batches)["x"][0]) == 0
+    with pytest.raises(s3io.DataError, match="not for this process"):
+        next(batches)
+    assert [int(batch["x"][0]) for batch in batches] == [2, 3]

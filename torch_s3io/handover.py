@@ -12,6 +12,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
+import sys
 import threading
 import warnings
 import weakref
@@ -312,13 +313,20 @@ def _find_lost(data: Any) -> LostTensor | None:
 
 
 def _raise_lost_batches_at_next() -> None:
-    """Makes torch's iterator look for lost tensors, from the first one on.
+    """Makes the iterators of torch and torchdata look for lost tensors, from the first one on.
 
-    Note: a nested LostTensor is just data to torch, which raises only a top-level ExceptionWrapper.
+    Note: a nested LostTensor is just data to them, they raise only a top-level ExceptionWrapper.
     There is no hook in between, so the method is wrapped, in a process that has lost a batch.
     """
-    iterator = _dataloader._MultiProcessingDataLoaderIter
-    original: Any = iterator._process_data
+    _find_lost_in(_dataloader._MultiProcessingDataLoaderIter)
+    torchdata: Any = sys.modules.get("torchdata.stateful_dataloader.stateful_dataloader")
+    iterator = getattr(torchdata, "_StatefulMultiProcessingDataLoaderIter", None)
+    if iterator is not None:
+        _find_lost_in(iterator)
+
+
+def _find_lost_in(iterator: Any) -> None:
+    original = iterator._process_data
     if getattr(original, "finds_lost_tensors", False):
         return
 
@@ -332,4 +340,4 @@ def _raise_lost_batches_at_next() -> None:
         return original(self, data, *args)
 
     process_data.finds_lost_tensors = True  # type: ignore[attr-defined]
-    iterator._process_data = process_data  # type: ignore[method-assign]
+    iterator._process_data = process_data
