@@ -7,7 +7,6 @@ looks at how random blocks are: batches of records that lie sorted by class.
 
 from __future__ import annotations
 
-import math
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -24,6 +23,10 @@ SIZES = {"1e9": 10**9, "2^30 + 1": 2**30 + 1, "2^50 + 1": 2**50 + 1}
 BATCH = 4096
 BLOCK = 256
 BILLION = 10**9
+BLOCKS_AND_WINDOWS = [
+    *((block, 1) for block in (1, 4, 16, 64, 256)),
+    *((32, window) for window in (1, 8, 64, 512)),
+]
 
 Order = _C.RecordOrder
 
@@ -33,6 +36,7 @@ def orders(size: int) -> dict[str, Order]:
     return {
         "shuffled": Order.shuffled(size, 1),
         f"blocks of {BLOCK}": Order.block(size, BLOCK, 1),
+        f"windows of 64 blocks of {BLOCK}": Order.block(size, BLOCK, 1).windowed(64 * BLOCK, 1),
         "split of shuffled": Order.shuffled(size // 2, 1).select([(0, size // 2, (size, 2))]),
         "mix of two": Order.mix([(half, 0), (half, size // 2)], [7, 3], 1, size),
     }
@@ -109,25 +113,24 @@ def bench_blocks(report: Report, args: Namespace) -> None:
     centre = labels.mean()
     uniform = labels.var() / batch * (size - batch) / (size - 1)
     rows, samples = [], {}
-    for block in (1, 4, 16, 64, 256):
-        order = Order.block(size, block, 1)
+    for block, window in BLOCKS_AND_WINDOWS:
+        order = Order.block(size, block, 1).windowed(window * block, 1)
         ratios, distinct = [], []
         for epoch in range(args.rounds):
             batches = labels[order.records(epoch, 0, size)].reshape(-1, batch)
             ratios.append(float(((batches.mean(axis=1) - centre) ** 2).mean() / uniform))
             distinct.append(float(np.mean([len(np.unique(one)) for one in batches[:400]])))
-        samples[str(block)] = [
+        samples[f"{block} x {window}"] = [
             {"variance": ratio, "classes": seen}
             for ratio, seen in zip(ratios, distinct, strict=True)
         ]
-        draws = math.ceil(batch / block)
-        rows.append([f"{block}", f"{draws}", spread(ratios, ".1f", "x"), spread(distinct, ".1f")])
+        rows.append([f"{block}", f"{window}", spread(ratios, ".1f", "x"), spread(distinct, ".1f")])
     note = (
-        f"{size:,} records sorted by class ({classes}), batches of {batch}: independent draws per "
-        "batch; variance of the batches' mean label against that of uniform shuffling; different "
-        "classes in a batch. One round is one epoch."
+        f"{size:,} records sorted by class ({classes}), batches of {batch}: variance of the "
+        "batches' mean label against that of uniform shuffling; different classes in a batch. One "
+        "round is one epoch."
     )
-    columns = ["records per block", "draws per batch", "variance", "classes per batch"]
+    columns = ["block_records", "window_blocks", "variance", "classes per batch"]
     report.table(title, note, columns, rows, samples)
 
 

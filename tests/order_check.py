@@ -31,6 +31,13 @@ def write_numbers(path: Path, records: int) -> Path:
     return path
 
 
+def order_options(shuffle: Any) -> dict[str, Any]:
+    """ "windows": blocks of two records, mixed by threes."""
+    if shuffle == "windows":
+        return {"shuffle": "block", "block_records": 2, "window_blocks": 3}
+    return {"shuffle": shuffle}
+
+
 @dataclass(frozen=True)
 class Setting:
     """How an epoch is read."""
@@ -40,7 +47,7 @@ class Setting:
     world: int = 1
     workers: int = 0  # simulated: see `in_worker`
     seed: int = 0
-    shuffle: Any = False
+    shuffle: Any = False  # or "windows": see `order_options`
     drop_last: bool = False
     pad_last: bool = False
     others: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +62,7 @@ class Setting:
             rank=rank,
             world_size=self.world,
             seed=self.seed,
-            shuffle=self.shuffle,
+            **order_options(self.shuffle),
             drop_last=self.drop_last,
             pad_last=self.pad_last,
             return_index=True,

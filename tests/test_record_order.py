@@ -48,6 +48,43 @@ def test_the_short_block_comes_anywhere_equally_often():
     assert ((counts - epochs / 10) ** 2 / (epochs / 10)).sum() < 27.9  # 9 degrees of freedom: 0.1 %
 
 
+@given(
+    count=st.integers(0, 700),
+    block=st.integers(1, 60),
+    window=st.integers(1, 300),
+    seed=SEEDS,
+    epoch=st.integers(0, 9),
+)
+def test_windows_have_what_comes_there_each_in_an_order_of_its_own(
+    count, block, window, seed, epoch
+):
+    inner = _C.RecordOrder.block(count, block, seed)
+    order = inner.windowed(window, seed)
+    unmixed, mixed = whole(inner, epoch), whole(order, epoch)
+    for first in range(0, count, window):
+        part = slice(first, first + window)
+        assert sorted(mixed[part]) == sorted(unmixed[part])
+    for first in range(0, count, 97):  # any part is that part of the whole
+        length = min(120, count - first)
+        assert order.records(epoch, first, length).tolist() == mixed[first : first + length]
+
+
+def test_every_order_of_a_window_is_equally_likely():
+    order = _C.RecordOrder.sequential(4000).windowed(4, 5)
+    epochs = [np.array(whole(order, epoch)).reshape(-1, 4) % 4 for epoch in range(6)]
+    counts = np.array(list(Counter(map(tuple, np.concatenate(epochs))).values()))
+    assert len(counts) == 24
+    assert ((counts - 250) ** 2 / 250).sum() < 49.7  # 23 degrees of freedom: 0.1 %
+
+
+def test_windows_that_make_no_sense_are_refused():
+    order = _C.RecordOrder.sequential(10)
+    for window in (0, -1):
+        with pytest.raises(ConfigError, match="at least 1 position"):
+            order.windowed(window, 0)
+    assert sorted(whole(order.windowed(2**62, 0))) == list(range(10))
+
+
 @given(count=st.integers(1, 400), data=st.data(), seed=SEEDS)
 def test_views_of_views_are_slices_of_slices(count, data, seed):
     """Any stack of parts, some of them of a permutation, against lists."""

@@ -9,12 +9,18 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from order_check import Setting, check_epoch, check_resumed, order_of_epoch, write_numbers
+from order_check import (
+    Setting,
+    check_epoch,
+    check_resumed,
+    order_of_epoch,
+    order_options,
+    write_numbers,
+)
 
 import torch_s3io as s3io
-from torch_s3io.order import Order, default_block_records
 
-SHUFFLES = (False, True, "block")
+SHUFFLES = (False, True, "block", "windows")
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
@@ -67,7 +73,7 @@ def test_any_set_is_resumed_anywhere_under_any_world(tmp_path_factory, data):
 
 def test_orders_differ_by_seed_and_epoch_and_repeat_for_the_same(tmp_path):
     path = write_numbers(tmp_path / "numbers.bin", 300)
-    for shuffle in (True, "block"):
+    for shuffle in (True, "block", "windows"):
         orders = {}
         for seed, epoch in itertools.product((0, 1, 2**64 - 1), (0, 1, 2, 2**40)):
             setting = Setting(
@@ -88,9 +94,15 @@ def test_a_billion_records_begin_and_resume_anywhere_in_the_memory_of_a_thousand
     with open(path, "wb") as file:
         file.truncate(16 * records)  # holes: the file has its size, and takes no space
     dataset = s3io.RecordDataset(
-        path, dtype="i8", shape=2, batch_size=4, shuffle=shuffle, pool=None, return_index=True
+        path,
+        dtype="i8",
+        shape=2,
+        batch_size=4,
+        pool=None,
+        return_index=True,
+        **order_options(shuffle),
     )
-    order = Order(records, shuffle, 0, default_block_records(16)).make()
+    order = dataset._order.make()
     tracemalloc.start()
     before = peak_kilobytes()
     try:

@@ -98,8 +98,19 @@ def test_another_size_of_blocks_is_refused(path):
         other.load_state_dict(blocks.state_dict())
 
 
+def test_other_windows_are_refused(path):
+    options = {"shuffle": "block", "block_records": 4}
+    windows = SETTING.dataset(path).with_options(**options, window_blocks=3)
+    other = SETTING.dataset(path).with_options(**options)
+    with pytest.raises(
+        s3io.ConfigError, match="window_blocks=3 in the state and window_blocks=1 here"
+    ):
+        other.load_state_dict(windows.state_dict())
+
+
 def test_integers_of_numpy_make_the_same_state(path):
     plain = {"batch_size": 4, "seed": 3, "block_records": 4, "rank": 0, "world_size": 2}
+    plain["window_blocks"] = 2
     of_numpy = {name: np.int64(value) for name, value in plain.items()} | {"seed": np.uint64(3)}
     states = []
     for options in (plain, of_numpy):

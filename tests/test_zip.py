@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from order_check import Setting, check_read_and_resumed, records_of, sent_to, write_numbers
+from order_check import (
+    Setting,
+    check_read_and_resumed,
+    order_options,
+    records_of,
+    sent_to,
+    write_numbers,
+)
 
 import torch_s3io as s3io
 
@@ -50,15 +57,16 @@ def pairs(batches: Any) -> list[list[int]]:
     return result
 
 
-@pytest.mark.parametrize("shuffle", [False, True, "block"])
+@pytest.mark.parametrize("shuffle", [False, True, "block", "windows"])
 def test_parallel_records_come_together_in_one_order(path, shuffle):
-    zipped = make_pairs(path, shuffle=shuffle)
+    options = order_options(shuffle)
+    zipped = make_pairs(path, **options)
     assert len(zipped) == 23
     records = list(itertools.chain(*pairs(zipped)))
     assert sorted(records) == list(range(RECORDS))
     if shuffle is True:
         assert records == records_of(SHUFFLED.dataset(path))
-    check_read_and_resumed(lambda: make_pairs(path, shuffle=shuffle), pairs, 23)
+    check_read_and_resumed(lambda: make_pairs(path, **options), pairs, 23)
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])

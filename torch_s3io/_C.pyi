@@ -86,6 +86,10 @@ class RecordOrder:
         """
         `stages`: (offset, count, None or (size, key) of a permutation), innermost view first.
         """
+    def windowed(self, window_positions: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex) -> RecordOrder:
+        """
+        Mixed within windows of so many positions.
+        """
     @property
     def num_positions(self) -> int:
         ...
@@ -140,8 +144,10 @@ class RecordSource:
     def stats(self) -> dict[str, typing.Any]:
         ...
 class BatchIterator:
-    def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False) -> None:
-        ...
+    def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False, window_positions: typing.SupportsInt | typing.SupportsIndex = 0, share: typing.SupportsInt | typing.SupportsIndex = 0, count: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
+        """
+        window_positions, share, count: of a WindowReadahead.
+        """
     def __iter__(self) -> typing.Any:
         ...
     def __next__(self) -> typing.Any:

@@ -74,9 +74,12 @@ class RecordDataset(ViewedDataset):
             then share a buffer, which is reused when all of them are gone.
         shuffle: False: in the order of the files. True: every order of records is equally likely.
             ``"block"``: blocks of neighbouring records in random order, for devices that want large
-            reads; inside a block the records keep the order of the file.
+            reads; inside a block the records keep the order of the file, unless ``window_blocks``.
         seed: Of the order, from 0 to 2**64 - 1; each epoch has an order of its own.
         block_records: Records per block; None: as many as make 128 KiB.
+        window_blocks: Mix the records of so many blocks that come one after the other; 1: do not.
+            Blocks of small records (below 16 KiB) are then read through the page cache, a window
+            ahead, unless ``direct="require"``.
         rank, world_size: Which share of every step this process reads. None: as torch.distributed
             says where it is initialised, else torchrun's environment (RANK, WORLD_SIZE), else all.
             All ranks get equally many batches. With torch.distributed they compare where they are
@@ -124,6 +127,7 @@ class RecordDataset(ViewedDataset):
         shuffle: Shuffle = False,
         seed: int = 0,
         block_records: int | None = None,
+        window_blocks: int = 1,
         rank: int | None = None,
         world_size: int | None = None,
         drop_last: bool = False,
@@ -145,6 +149,7 @@ class RecordDataset(ViewedDataset):
             shuffle=shuffle,
             seed=seed,
             block_records=block_records,
+            window_blocks=window_blocks,
             rank=rank,
             world_size=world_size,
             drop_last=drop_last,
@@ -254,6 +259,7 @@ class RecordDataset(ViewedDataset):
             options.shuffle,
             options.seed,
             options.block_records or default_block_records(layout.stride_bytes),
+            options.window_blocks,
             view,
         )
         self._made_order: _C.RecordOrder | None = None
@@ -376,6 +382,7 @@ class RecordDataset(ViewedDataset):
                 self._arena,
                 most_records=most,
                 neighbours=self._order.neighbours,
+                window_records=self._order.window_records,
             )
         return self._runtime
 

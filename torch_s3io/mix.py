@@ -40,8 +40,8 @@ class Mix(RecordDataset):
         seed: Of the mixture, from 0 to 2**64 - 1.
         num_records: Of an epoch of the mixture, up to 2**61; None: as many as the parts have
             together.
-        **options: As for RecordDataset.with_options, without ``shuffle`` and ``block_records``;
-            else those of the first data set hold.
+        **options: As for RecordDataset.with_options, without ``shuffle``, ``block_records``
+            and ``window_blocks``; else those of the first data set hold.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Mix(RecordDataset):
             num_records = check_int("num_records", num_records, 1)
             if num_records > MOST_MIXED:
                 raise ConfigError(f"num_records must be at most {MOST_MIXED}, not {num_records}")
-        for name in ("shuffle", "block_records"):
+        for name in ("shuffle", "block_records", "window_blocks"):
             if name in options:
                 raise ConfigError(f"Mix has no {name}: its parts keep their own")
         shares = [part.num_records for part in parts] if weights is None else weights
@@ -70,7 +70,7 @@ class Mix(RecordDataset):
             weights=whole_weights(shares, len(parts)),
             seed=seed,
         )
-        of_parts = {"shuffle": False, "block_records": None, "seed": seed}
+        of_parts = {"shuffle": False, "block_records": None, "window_blocks": 1, "seed": seed}
         mixed = parts[0]._options.changed("Mix", {**options, **of_parts})
         shards = [shard for part in parts for shard in part._shards]
         self._set_up(shards, parts[0]._layout, mixed, order=order)

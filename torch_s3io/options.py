@@ -23,7 +23,7 @@ from .ranks import check_ranks
 PoolSetting = Literal["auto"] | BufferPoolConfig | None
 
 _MOST_DEPTH = 4096
-_INTEGERS = ("batch_size", "seed", "block_records", "rank", "world_size", "depth")
+_INTEGERS = ("batch_size", "seed", "block_records", "window_blocks", "rank", "world_size", "depth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class DatasetOptions:
     shuffle: Shuffle = False
     seed: int = 0
     block_records: int | None = None
+    window_blocks: int = 1
     rank: int | None = None
     world_size: int | None = None
     direct: DirectMode = "auto"
@@ -57,7 +58,7 @@ class DatasetOptions:
             raise ConfigError("drop_last and pad_last: a last step is left out, or filled up")
         if self.pass_position and self.transform is None:
             raise ConfigError("pass_position=True needs a transform to pass it to")
-        check_order(self.shuffle, self.seed, self.block_records)
+        check_order(self.shuffle, self.seed, self.block_records, self.window_blocks)
         check_ranks(self.rank, self.world_size)
         check_choice("direct", self.direct, DirectMode)
         check_choice("engine", self.engine, EngineKind)

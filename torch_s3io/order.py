@@ -21,7 +21,7 @@ _LAST_EPOCH = (1 << 48) - 1
 MOST_MIXED = 1 << 61  # positions of a mixture's epochs, one after the other
 
 
-def check_order(shuffle: Any, seed: Any, block_records: Any) -> None:
+def check_order(shuffle: Any, seed: Any, block_records: Any, window_blocks: Any) -> None:
     """Raises ConfigError for settings that are no order."""
     if not isinstance(shuffle, bool) and (not isinstance(shuffle, str) or shuffle != "block"):
         raise ConfigError(f"shuffle must be True, False or 'block', not {shuffle!r}")
@@ -30,6 +30,9 @@ def check_order(shuffle: Any, seed: Any, block_records: Any) -> None:
         check_int("block_records", block_records, 1)
         if shuffle != "block":
             raise ConfigError(f"block_records={block_records} needs shuffle='block'")
+    check_int("window_blocks", window_blocks, 1)
+    if window_blocks > 1 and shuffle != "block":
+        raise ConfigError(f"window_blocks={window_blocks} needs shuffle='block'")
 
 
 def check_seed(seed: Any) -> int:
@@ -52,6 +55,7 @@ class Order:
     Attributes:
         num_records: Per epoch.
         block_records: With ``shuffle="block"``.
+        window_blocks: With ``shuffle="block"``: so many blocks are mixed.
         view: Where only some records of the files belong to it, or others number them.
     """
 
@@ -59,6 +63,7 @@ class Order:
     shuffle: Shuffle = False
     seed: int = 0
     block_records: int = 1
+    window_blocks: int = 1
     view: tuple[Stage, ...] = ()
 
     @property
@@ -75,14 +80,27 @@ class Order:
         """Records that come one after the other as they lie in the files."""
         if any(permutation is not None for _, _, permutation in self.view):
             return 1
-        if self.shuffle == "block":
+        if self.shuffle == "block" and self.window_blocks == 1:
             return self.block_records
         return 1 if self.shuffle else self.num_records
+
+    @property
+    def window_records(self) -> int:
+        """So many records are mixed that lie in blocks in the files; 0: none are."""
+        if self.window_blocks == 1 or any(permutation for _, _, permutation in self.view):
+            return 0
+        return self._mixed_records
+
+    @property
+    def _mixed_records(self) -> int:
+        return min(self.window_blocks * self.block_records, self.num_records)
 
     def make(self) -> _C.RecordOrder:
         """Gives the records the numbers that they have in the files."""
         if self.shuffle == "block":
             order = _C.RecordOrder.block(self.num_records, self.block_records, self.seed)
+            if self.window_blocks > 1:
+                order = order.windowed(self._mixed_records, self.seed)
         elif self.shuffle:
             order = _C.RecordOrder.shuffled(self.num_records, self.seed)
         else:
@@ -94,6 +112,7 @@ class Order:
         settings: dict[str, Any] = {"shuffle": self.shuffle, "seed": self.seed}
         if self.shuffle == "block":
             settings["block_records"] = self.block_records
+            settings["window_blocks"] = self.window_blocks
         return settings
 
     def records(self) -> Any:
@@ -119,6 +138,7 @@ class MixedOrder:
     weights: tuple[int, ...]
     seed: int
     differs_by_epoch = True
+    window_records = 0  # those of the parts come at other times
 
     @property
     def last_epoch(self) -> int:

@@ -39,9 +39,11 @@ class Runtime:
         arena: Arena | None = None,
         most_records: int | None = None,
         neighbours: int = 1,
+        window_records: int = 0,
     ) -> None:
         """``most_records``: that a batch has at most. ``neighbours``: records that the order reads
-        one after the other as they lie in a file."""
+        one after the other as they lie in a file. ``window_records``: that it takes from blocks in
+        the files, and mixes."""
         self.owner = os.getpid()
         self._arena = arena
         self._shards = shards
@@ -49,6 +51,7 @@ class Runtime:
         self._options = options
         self._most_records = most_records
         self._neighbours = neighbours
+        self._window_records = window_records
         self._epochs_done = 0
         self._alignment = self._find_alignment()
         self._direct: DirectMode = options.direct if self._alignment > 1 else "off"
@@ -136,12 +139,8 @@ class Runtime:
         if self._options.direct != "auto" or not (is_scattered or is_to_stay) or not self._fits():
             return
         if self._filler is None:
-            local_rank, local_world_size = find_local_ranks()
-            self._filler = _C.CacheFiller(
-                source=self._source,
-                share=local_rank * num_shares + share,
-                count=local_world_size * num_shares,
-            )
+            share, count = _local_share(share, num_shares)
+            self._filler = _C.CacheFiller(source=self._source, share=share, count=count)
 
     def _stop_filling(self) -> None:
         """Where an epoch is broken off nobody may want the rest of it."""
@@ -234,7 +233,7 @@ class Runtime:
         # while this one's last ones are in use.
         reads_on = self._epochs_done > 0
         ahead = self._continue_with(plan)
-        reader, pool = ahead or self._new_reader(plan, num_workers, reads_on)
+        reader, pool = ahead or self._new_reader(plan, worker, num_workers, reads_on)
         self._readers.append(reader)
         finished = False
         try:
@@ -266,10 +265,26 @@ class Runtime:
         self._give_back_pool(pool)
 
     def _new_reader(
-        self, plan: _C.EpochPlan, num_workers: int, reads_on: bool
+        self, plan: _C.EpochPlan, worker: int, num_workers: int, reads_on: bool
     ) -> tuple[_C.BatchIterator, _C.BufferPool | None]:
         pool = self._borrow_pool(num_workers)
-        return _C.BatchIterator(source=self._source, plan=plan, pool=pool, reads_on=reads_on), pool
+        share, count = _local_share(worker, num_workers)
+        reader = _C.BatchIterator(
+            source=self._source,
+            plan=plan,
+            pool=pool,
+            reads_on=reads_on,
+            window_positions=self._window_records if self._reads_windows_ahead() else 0,
+            share=share,
+            count=count,
+        )
+        return reader, pool
+
+    def _reads_windows_ahead(self) -> bool:
+        """Whether blocks come through the page cache, where the order mixes their records: where
+        the device would read these one by one, and nothing brings in all of the set."""
+        is_small = self._layout.stride_bytes < _SCATTERED_BYTES
+        return is_small and self._options.direct != "require" and self._filler is None
 
     def _close_readers(self) -> None:
         for reader in [*self._readers, *([self._ahead[0]] if self._ahead is not None else [])]:
@@ -311,3 +326,9 @@ class Runtime:
         names = {(False, False): "none yet", (True, False): "2 MiB", (False, True): "4 KiB"}
         stats["page_size"] = names.get((huge > 0, small > 0), "mixed")
         return stats
+
+
+def _local_share(worker: int, num_workers: int) -> tuple[int, int]:
+    """(share, count): which of the processes that read the set on this machine this one is."""
+    local_rank, local_world_size = find_local_ranks()
+    return local_rank * num_workers + worker, local_world_size * num_workers

@@ -24,6 +24,7 @@ _SHARED = (
     "shuffle",
     "seed",
     "block_records",
+    "window_blocks",
     "rank",
     "world_size",
 )
@@ -46,10 +47,10 @@ class Zip(PlannedDataset):
     Args:
         **arguments: The data sets by name; views are fine. And options of RecordDataset:
             ``batch_size``, ``drop_last``, ``pad_last``, ``shuffle``, ``seed``, ``block_records``,
-            ``rank``, ``world_size`` (else those of the first data set hold; those of the others do
-            not matter); ``transform``, called with the dict of what the parts' own transforms
-            made, ``pass_position`` and ``return_index``, which give the numbers of the first data
-            set's records.
+            ``window_blocks``, ``rank``, ``world_size`` (else those of the first data set hold;
+            those of the others do not matter); ``transform``, called with the dict of what the
+            parts' own transforms made, ``pass_position`` and ``return_index``, which give the
+            numbers of the first data set's records.
     """
 
     def __init__(self, **arguments: Any) -> None:

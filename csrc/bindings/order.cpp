@@ -112,6 +112,13 @@ void register_record_order(py::module_& module) {
             return handle(block_order(num_records, block_records, seed));
           },
           py::arg("num_records"), py::arg("block_records"), py::arg("seed"))
+      .def(
+          "windowed",
+          [](const OrderHandle& order, int64_t window_positions, uint64_t seed) {
+            return handle(window_order(order, window_positions, seed));
+          },
+          py::arg("window_positions"), py::arg("seed"),
+          "Mixed within windows of so many positions.")
       .def_static("mix", &mix, py::arg("parts"), py::arg("weights"), py::arg("seed"),
                   py::arg("epoch_positions"),
                   "`parts`: (order, first_record). `weights`: whole numbers, in proportion.")

@@ -135,8 +135,10 @@ void publish(ReaderCounters& counters, Slab& slab) {
 class BatchIterator {
  public:
   BatchIterator(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on)
-      : source_(std::move(source)), reader_(source_, plan, pool.value_or(nullptr), reads_on) {
+                std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on,
+                const WindowReadahead::Config& readahead)
+      : source_(std::move(source)),
+        reader_(source_, plan, pool.value_or(nullptr), reads_on, readahead) {
     if (pool.value_or(nullptr) == nullptr || !(*pool)->is_shared()) return;
     slab_ = (*pool)->slab();
     const auto counters = named_counters(source_->counters());
@@ -259,10 +261,16 @@ void register_reader(py::module_& module) {
       .def("stats", &stats_dict);
 
   py::class_<BatchIterator>(module, "BatchIterator")
-      .def(py::init<std::shared_ptr<RecordSource>, const EpochPlan&,
-                    std::optional<std::shared_ptr<BufferPool>>, bool>(),
+      .def(py::init([](std::shared_ptr<RecordSource> source, const EpochPlan& plan,
+                       std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on,
+                       int64_t window_positions, int64_t share, int64_t count) {
+             return std::make_unique<BatchIterator>(
+                 std::move(source), plan, std::move(pool), reads_on,
+                 WindowReadahead::Config{window_positions, share, count});
+           }),
            py::kw_only(), py::arg("source"), py::arg("plan"), py::arg("pool"),
-           py::arg("reads_on") = false)
+           py::arg("reads_on") = false, py::arg("window_positions") = 0, py::arg("share") = 0,
+           py::arg("count") = 1, "window_positions, share, count: of a WindowReadahead.")
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &BatchIterator::next)
       .def("begin_next_epoch", &BatchIterator::begin_next_epoch, py::arg("plan"),

@@ -61,6 +61,8 @@ class EpochPlan {
 
   // Record numbers are less than this.
   int64_t num_records() const { return order_->num_records(); }
+  int64_t epoch() const { return epoch_; }
+  int64_t num_positions() const { return num_positions_; }
   // Steps from `start` to the end of the epoch, the same on all ranks; and those of this worker,
   // each of which is one batch.
   int64_t num_steps() const { return num_steps_; }
@@ -73,6 +75,15 @@ class EpochPlan {
   int64_t max_group_records() const;
   // The record numbers of this worker's `group`-th group, in order. Keeps the vector's capacity.
   void records(int64_t group, std::vector<int64_t>& out) const;
+
+  // The position that this worker's `group`-th group begins at.
+  int64_t first_position(int64_t group) const {
+    return positions(step_of(group * config_.group_size)).first;
+  }
+  // out[i] = the record at position first + i of the epoch; all must be in [0, num_positions).
+  void records_at(int64_t first, std::span<int64_t> out) const {
+    epoch_order_->records(first, out);
+  }
 
   // Records left out at the end, and records delivered once more as padding: of all ranks together.
   int64_t dropped_records() const;

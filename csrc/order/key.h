@@ -16,6 +16,7 @@ enum class KeyPurpose : uint64_t {
   mixture = 3,       // which data set of a mixture comes when: {mixture, block}
   split = 4,         // which record belongs to which part of a split: {split}
   augmentation = 5,  // a record's own random numbers: {augmentation, epoch, record}
+  windows = 6,       // order within a window: {windows, epoch, window}
 };
 
 // A bijection of 64-bit words in which every bit of the input changes half of the output's bits:

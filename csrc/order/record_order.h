@@ -67,6 +67,13 @@ RecordOrderPtr shuffled_order(int64_t num_records, uint64_t seed);
 // what remains, and comes anywhere.
 RecordOrderPtr block_order(int64_t num_records, int64_t block_records, uint64_t seed);
 
+// The positions of `order` mixed within windows of `window_positions`: what comes in a window is as
+// there, but in an order of its own in every window and epoch. The last window has what remains.
+//
+// Cost: a small window's order (Permutation::kMostInTable) is made when the first of its positions
+// is asked for, and kept until another one is.
+RecordOrderPtr window_order(RecordOrderPtr order, int64_t window_positions, uint64_t seed);
+
 // One step from a view of records to what it is a view of: its record j is record offset + j there;
 // with a permutation it is that permutation's value at offset + j.
 struct ViewStage {

@@ -26,7 +26,7 @@ constexpr milliseconds kExitTimeout{5000};
 class BatchReader::Worker {
  public:
   Worker(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-         std::shared_ptr<BufferPool> pool, bool reads_on);
+         std::shared_ptr<BufferPool> pool, bool reads_on, const WindowReadahead::Config& readahead);
 
   // The thread.
   void run() noexcept;
@@ -76,6 +76,8 @@ class BatchReader::Worker {
   const pid_t parent_ = ::getppid();
   std::deque<Entry> entries_;  // batch i lives in entry i modulo their number
 
+  WindowReadahead readahead_;  // the thread's own
+
   // Batches are numbered through all plans.
   std::atomic<int64_t> started_{0};  // written by the thread
   EpochPlan plan_;                   // the thread's own, like what follows
@@ -96,9 +98,11 @@ class BatchReader::Worker {
 };
 
 BatchReader::Worker::Worker(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                            std::shared_ptr<BufferPool> pool, bool reads_on)
+                            std::shared_ptr<BufferPool> pool, bool reads_on,
+                            const WindowReadahead::Config& readahead)
     : source_(std::move(source)),
       pool_(std::move(pool)),
+      readahead_(*source_, readahead),
       plan_(plan),
       reads_on_(reads_on),
       epochs_{{plan, plan.num_groups()}} {
@@ -193,6 +197,7 @@ bool BatchReader::Worker::start_batch(ReadQueue& queue) {
   const int64_t bytes = source_->batch_bytes(static_cast<int64_t>(batch.records().size()));
   std::optional<AlignedBuf> buffer = try_take(bytes);
   if (!buffer) return false;
+  readahead_.advance(plan_, started_ - plan_begin_);
   const auto slot = static_cast<int>(buffer->slot());
   const bool registered = slot >= 0 && queue.register_buffer(slot, buffer->bytes());
   if (++started_ == plan_begin_ + plan_.num_groups()) follow_plan();
@@ -328,7 +333,8 @@ std::string BatchReader::Worker::engine_name() {
 }
 
 BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                         std::shared_ptr<BufferPool> pool, bool reads_on)
+                         std::shared_ptr<BufferPool> pool, bool reads_on,
+                         const WindowReadahead::Config& readahead)
     : owner_(fork_count()) {
   if (plan.num_records() > source->shards().num_records()) {
     throw Error(ErrorKind::config,
@@ -336,7 +342,7 @@ BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& 
                         source->shards().num_records()));
   }
   if (pool != nullptr) source->check_buffers(pool->config(), plan.max_group_records());
-  worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool), reads_on);
+  worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool), reads_on, readahead);
   try {
     thread_ = std::thread([worker = worker_] { worker->run(); });
   } catch (const std::system_error& error) {

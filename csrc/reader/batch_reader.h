@@ -27,6 +27,7 @@
 #include "order/epoch_plan.h"
 #include "reader/batch.h"
 #include "reader/record_source.h"
+#include "reader/window_readahead.h"
 
 namespace s3io {
 
@@ -36,7 +37,8 @@ class BatchReader {
   // Throws Error(config) when a buffer of the pool cannot hold a group of the plan. What the plan
   // calls a group is a batch here.
   BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-              std::shared_ptr<BufferPool> pool, bool reads_on = false);
+              std::shared_ptr<BufferPool> pool, bool reads_on = false,
+              const WindowReadahead::Config& readahead = {});
   BatchReader(const BatchReader&) = delete;
   BatchReader& operator=(const BatchReader&) = delete;
   ~BatchReader();

@@ -17,8 +17,9 @@ namespace {
 
 // Reads the whole plan and checks every batch. Returns how many there were.
 int64_t read_all(const DataSet& data, const std::shared_ptr<RecordSource>& source,
-                 const EpochPlan& plan, const std::shared_ptr<BufferPool>& pool) {
-  BatchReader reader(source, plan, pool);
+                 const EpochPlan& plan, const std::shared_ptr<BufferPool>& pool,
+                 const WindowReadahead::Config& readahead = {}) {
+  BatchReader reader(source, plan, pool, false, readahead);
   Batch batch;
   int64_t number = 0;
   std::vector<int64_t> records;
@@ -50,7 +51,11 @@ TEST_CASE("all batches are right for random layouts, engines, modes, pools and p
     options.depth = static_cast<int>(1 + random() % 8);
     options.with_record_numbers = random() % 2 == 0;
     const auto source = data.source(options);
-    const EpochPlan plan(sequential_order(data.num_records()), 0,
+    const auto window = static_cast<int64_t>(random() % 60);
+    const RecordOrderPtr order =
+        window == 0 ? sequential_order(data.num_records())
+                    : window_order(block_order(data.num_records(), 5, random()), window, random());
+    const EpochPlan plan(order, 0,
                          {.batch_size = static_cast<int64_t>(1 + random() % 12),
                           .drop_last = random() % 2 == 0,
                           .worker = 0,
@@ -60,7 +65,8 @@ TEST_CASE("all batches are right for random layouts, engines, modes, pools and p
     const auto capacity = static_cast<int64_t>(random() % 9);
     const auto pool =
         capacity > 0 ? make_pool(*source, plan.max_group_records(), capacity) : nullptr;
-    const int64_t batches = read_all(data, source, plan, pool);
+    const int64_t batches =
+        read_all(data, source, plan, pool, {.window_positions = window, .share = 0, .count = 1});
     CHECK(source->counters().batches == batches);
     if (pool != nullptr) {
       CHECK(pool->stats().taken == batches);

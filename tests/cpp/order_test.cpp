@@ -48,6 +48,8 @@ std::vector<RecordOrderPtr> examples() {
           block_order(1000, 250, 5),
           block_order(1000, 5000, 6),
           block_order(50'000, 3, 7),
+          window_order(block_order(5000, 7, 12), 100, 13),
+          window_order(shuffled_order(20'000, 14), 6000, 15),
           select_order(shuffled_order(900, 8),
                        {{.offset = 5, .count = 900, .permutation = {}},
                         {.offset = 50, .count = 1000, .permutation = {{.size = 9000, .key = 7}}}}),
@@ -68,6 +70,9 @@ TEST_CASE("orders are what they always were, on every machine") {
         Numbers{294975543, 9358749, 13543528, 790895092});
   CHECK(records(block_order(1003, 10, 42), 0, 0, 4) == Numbers{70, 71, 72, 73});
   CHECK(records(block_order(1003, 10, 42), 3, 990, 4) == Numbers{657, 658, 659, 530});
+  const RecordOrderPtr windows = window_order(block_order(1003, 10, 42), 40, 42);
+  CHECK(records(windows, 0, 0, 4) == Numbers{78, 70, 650, 655});
+  CHECK(records(windows, 3, 990, 4) == Numbers{658, 659, 534, 578});
   const RecordOrderPtr view =
       select_order(shuffled_order(100, 42),
                    {{.offset = 5, .count = 200, .permutation = {}},
@@ -124,7 +129,8 @@ TEST_CASE("shuffled and block orders hold every record once, in another order in
     CAPTURE(count);
     CAPTURE(block);
     for (const RecordOrderPtr& order :
-         {shuffled_order(count, random()), block_order(count, block, random())}) {
+         {shuffled_order(count, random()), block_order(count, block, random()),
+          window_order(block_order(count, block, random()), 1 + block / 2, random())}) {
       std::vector<int64_t> all = whole(order, 0);
       std::sort(all.begin(), all.end());
       CHECK(all == whole(sequential_order(count), 0));
@@ -138,8 +144,11 @@ TEST_CASE("shuffled and block orders hold every record once, in another order in
 
 TEST_CASE("the largest orders work, up to their last position") {
   const std::vector<RecordOrderPtr> orders{
-      sequential_order(kMostPositions), shuffled_order(kMostPositions, 1),
-      block_order(kMostPositions, 3, 1), block_order(kMostPositions, kMost, 1),
+      sequential_order(kMostPositions),
+      shuffled_order(kMostPositions, 1),
+      block_order(kMostPositions, 3, 1),
+      block_order(kMostPositions, kMost, 1),
+      window_order(block_order(kMostPositions, 3, 1), kMost, 1),
       mix_order({{.order = shuffled_order(kMostPositions, 1), .first_record = 0},
                  {.order = sequential_order(3), .first_record = kMostPositions - 3}},
                 {kMostPositions - (kMostPositions >> 16), kMostPositions >> 16}, 1,
@@ -163,6 +172,8 @@ TEST_CASE("orders that make no sense are refused") {
     CHECK(refused([&] { return block_order(count, 4, 0); }));
   }
   CHECK(refused([&] { return block_order(10, 0, 0); }));
+  CHECK(refused([&] { return window_order(ten, 0, 0); }));
+  CHECK(refused([&] { return window_order(nullptr, 1, 0); }));
   for (const RecordOrderPtr& order : examples()) CHECK(refused([&] { return order->epoch(-1); }));
 
   const std::vector<ViewStage> bad_stages{
