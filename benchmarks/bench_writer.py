@@ -1,12 +1,16 @@
-"""Writing a new file, its fsync included, against fio's sequential direct writes.
+"""Writing a new file, its fsync included, against fio's sequential direct writes; and packing.
 
 Blocks of 1 MiB, eight in flight, on both sides. Ours also creates a temporary file, renames it and
-syncs its folder, and computes the checksum where a row says so. Contestants take turns; ratios are
-taken within each round.
+syncs its folder, and computes the checksum where a row says so. Packing reads a file from the
+device as well, as dd and cp do. Contestants take turns; ratios are taken within each round.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import shutil
+import subprocess
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -22,6 +26,7 @@ from common import (
     Report,
     Sample,
     argument_parser,
+    drop_from_cache,
     in_rounds,
     machine,
     measured,
@@ -32,11 +37,18 @@ from common import (
 )
 
 import torch_s3io
-from torch_s3io import BufferPool, BufferPoolConfig, FileStore, FileSystemConfig, RecordWriter
+from torch_s3io import (
+    BufferPool,
+    BufferPoolConfig,
+    FileStore,
+    FileSystemConfig,
+    RecordWriter,
+    cli,
+)
 
 BLOCK_BYTES, DEPTH = MIB, 8
 SOURCE_BYTES = 64 * MIB
-RECORD_BYTES = 114_660
+RECORD_BYTES, PACKED_RECORD_BYTES = 114_660, 4096
 POOL = BufferPoolConfig(capacity=2, buffer_size=8 * MIB)
 
 
@@ -134,10 +146,90 @@ def bench_against_fio(report: Report, args: Namespace) -> None:
     report.table(title, note, columns, rows, samples)
 
 
+def write_npy(path: Path, size_bytes: int) -> None:
+    """Records of 4 KiB, random."""
+    random = np.random.default_rng(0)
+    rows = np.lib.format.open_memmap(
+        path,
+        mode="w+",
+        dtype=np.uint8,
+        shape=(size_bytes // PACKED_RECORD_BYTES, PACKED_RECORD_BYTES),
+    )
+    for part in np.array_split(rows, max(1, size_bytes // SOURCE_BYTES)):
+        part[:] = np.frombuffer(random.bytes(part.nbytes), np.uint8).reshape(part.shape)
+    rows.flush()
+
+
+def copied(path: Path, target: Path, copy: Callable[[], object]) -> Sample:
+    """One run, from a cold page cache until all is on the device."""
+    remove(target)
+    drop_from_cache(path)
+
+    def work() -> tuple[int, float]:
+        start = time.perf_counter()
+        copy()
+        return path.stat().st_size, time.perf_counter() - start
+
+    sample = measured(work)
+    remove(target)
+    return sample
+
+
+def remove(target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    target.unlink(missing_ok=True)
+
+
+def pack(path: Path, folder: Path) -> None:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        status = cli.main(["pack", str(path), "--output", str(folder)])
+    if status != 0:
+        raise RuntimeError(f"pack {path} failed")
+
+
+def bench_pack(report: Report, args: Namespace) -> None:
+    title = "pack against dd: a .npy file, from the device to the device"
+    if not report.wants(title):
+        return
+    args.data.mkdir(parents=True, exist_ok=True)
+    path, file, folder = (args.data / name for name in ("pack.npy", "copy.npy", "packed"))
+    write_npy(path, int(args.size_gib * GIB) // 4)
+    dd = ["dd", f"if={path}", f"of={file}", "bs=8M", "iflag=direct", "oflag=direct", "conv=fsync"]
+    cp = ["sh", "-c", 'cp --reflink=never "$0" "$1" && sync "$1"', str(path), str(file)]
+    run = partial(subprocess.run, check=True, capture_output=True)
+    contestants = {
+        "pack": partial(copied, path, folder, partial(pack, path, folder)),
+        "dd, direct, 8 MiB": partial(copied, path, file, partial(run, dd)),
+        "cp, sync": partial(copied, path, file, partial(run, cp)),
+    }
+    try:
+        samples = in_rounds(contestants, args.rounds, "packing")
+    finally:
+        for left in (path, file, folder):
+            remove(left)
+    rows = [
+        [
+            name,
+            spread(values(runs, "gb_per_s")),
+            spread(ratios(samples["pack"], runs, "gb_per_s"), unit="x"),
+            spread(values(runs, "cpu_s_per_gb"), ".3f"),
+        ]
+        for name, runs in samples.items()
+    ]
+    note = (
+        f"{int(args.size_gib * GIB) // 4 / 1e9:.2f} GB of 4 KiB records, dropped from the page "
+        "cache before every run, two processes where there are two processors; pack also computes "
+        "checksums. Starting Python and importing torch, 1-2 s, is not in it."
+    )
+    report.table(title, note, ["what", "GB/s", "pack / it", "CPU s/GB"], rows, samples)
+
+
 def main() -> None:
     args = parse(argument_parser(__doc__), min_gib=0.25)
     report = Report(args, machine(args.data.parent))
     bench_against_fio(report, args)
+    bench_pack(report, args)
     report.save()
 
 
