@@ -99,8 +99,8 @@ $(eval $(call cpp_tests,tsan,-O1 -fno-omit-frame-pointer -fsanitize=thread))
 
 ## Check -------------------------------------------------------------------------------------------
 
-.PHONY: check check-format check-tidy check-python check-types check-stubs check-warnings
-check: check-format check-tidy check-python check-types check-stubs check-warnings ## style, types, lint, stub, warnings
+.PHONY: check check-format check-tidy check-python check-types check-stubs check-wheels
+check: check-format check-tidy check-python check-types check-stubs check-wheels ## style, types, lint, stub, wheels
 
 check-format: build/stamps/packages-check
 	@echo "== clang-format"
@@ -128,9 +128,9 @@ check-stubs: setup
 	@diff -u torch_s3io/_C.pyi build/stubs/torch_s3io/_C.pyi || \
 		{ echo "torch_s3io/_C.pyi is not what the extension says: run make stubs"; exit 1; }
 
-check-warnings: setup
-	@echo "== build with -Werror"
-	@TORCH_S3IO_WERROR=1 $(PY) setup.py -q build_ext --build-lib build/werror
+check-wheels: setup
+	@echo "== wheels, with io_uring and without, built with -Werror"
+	@scripts/check_wheels.sh
 
 ## Change ------------------------------------------------------------------------------------------
 

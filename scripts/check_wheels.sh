@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Builds wheels as pip does, with io_uring and without, warnings being errors; installs each into an
+# empty folder, and reads a file with it from there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=$PWD/.venv/bin/python
+pip=("$python" -m pip --disable-pip-version-check -q)
+export TORCH_S3IO_WERROR=1
+
+for no_uring in 0 1; do
+  folder=$PWD/build/wheel-no-uring-$no_uring
+  rm -rf "$folder"
+  TORCH_S3IO_NO_URING=$no_uring "${pip[@]}" wheel --no-build-isolation --no-deps -w "$folder" .
+  "${pip[@]}" install --no-deps --target "$folder/installed" "$folder"/*.whl
+  cd "$folder"
+  head -c 65536 /dev/urandom >records.bin
+  PYTHONPATH=installed "$python" - "$no_uring" <<'END'
+import pathlib
+import sys
+import warnings
+
+import torch_s3io as s3io
+
+assert pathlib.Path(s3io.__file__).parent == pathlib.Path("installed/torch_s3io").resolve()
+dataset = s3io.RecordDataset("records.bin", dtype="u1", shape=512, batch_size=16)
+warnings.simplefilter("ignore")  # without io_uring there is one
+data = b"".join(batch.numpy().tobytes() for batch in s3io.DataLoader(dataset, num_workers=1))
+assert data == pathlib.Path("records.bin").read_bytes()
+reason = s3io._C.uring_unavailable_reason()
+assert (sys.argv[1] == "1") == ("without" in reason), reason
+END
+  PYTHONPATH=installed "$python" -m torch_s3io doctor --json >doctor.json || [[ $? == 1 ]]
+  cd - >/dev/null
+done
