@@ -74,6 +74,26 @@ def test_large_records_and_splits_are_read_by_themselves(path):
         assert dataset.stats()["filled_bytes"] == 0
 
 
+def test_a_window_shorter_than_a_step_of_all_ranks_is_asked_for_in_time(path):
+    dataset = make(path, window_blocks=4, rank=1, world_size=3)
+    seen = sum(len(batch) for batch in dataset)
+    assert seen == SIZE // 4096 // 3
+    assert dataset.stats()["direct_bytes"] == 0
+    assert dataset.stats()["filled_bytes"] >= SIZE * 9 // 10
+
+
+def test_windows_without_room_in_memory_are_read_by_themselves(path, monkeypatch):
+    whole = make(path, window_blocks=10**12)
+    check_epoch(whole, path)
+    assert whole.stats()["filled_bytes"] == SIZE  # one window, of the whole set
+    monkeypatch.setattr("torch_s3io.runtime._MOST_IN_WINDOW", 1000)
+    make_cold(path)
+    large = make(path, window_blocks=10**12)
+    check_epoch(large, path)
+    assert large.stats()["filled_bytes"] == 0
+    assert large.stats()["direct_bytes"] >= SIZE * 9 // 10
+
+
 def test_a_file_that_goes_away_is_the_readers_error(path):
     dataset = make(path)
     batches = iter(dataset)

@@ -26,6 +26,7 @@ _SAMPLES_PER_READ = 256  # with batch_size=None
 _SAMPLE_READ_BYTES = 1 * MIB
 # Direct reads of less, in random order, are slower than bringing a file into the page cache.
 _SCATTERED_BYTES = 16 << 10
+_MOST_IN_WINDOW = 1 << 22  # records, whose numbers are sorted in memory
 
 
 class Runtime:
@@ -282,9 +283,13 @@ class Runtime:
 
     def _reads_windows_ahead(self) -> bool:
         """Whether blocks come through the page cache, where the order mixes their records: where
-        the device would read these one by one, and nothing brings in all of the set."""
-        is_small = self._layout.stride_bytes < _SCATTERED_BYTES
-        return is_small and self._options.direct != "require" and self._filler is None
+        the device would read these one by one, nothing brings in all of the set, and there is room
+        for two windows."""
+        if self._options.direct == "require" or self._filler is not None:
+            return False
+        stride = self._layout.stride_bytes
+        has_room = 2 * self._window_records * stride <= _C.available_memory_bytes() // 2
+        return stride < _SCATTERED_BYTES and self._window_records <= _MOST_IN_WINDOW and has_room
 
     def _close_readers(self) -> None:
         for reader in [*self._readers, *([self._ahead[0]] if self._ahead is not None else [])]:

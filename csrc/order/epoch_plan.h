@@ -76,6 +76,8 @@ class EpochPlan {
   // The record numbers of this worker's `group`-th group, in order. Keeps the vector's capacity.
   void records(int64_t group, std::vector<int64_t>& out) const;
 
+  // Positions of a whole step: those of all ranks.
+  int64_t step_positions() const { return step_positions_; }
   // The position that this worker's `group`-th group begins at.
   int64_t first_position(int64_t group) const {
     return positions(step_of(group * config_.group_size)).first;

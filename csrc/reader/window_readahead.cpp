@@ -25,32 +25,35 @@ WindowReadahead::WindowReadahead(RecordSource& source, const Config& config)
 
 void WindowReadahead::advance(const EpochPlan& plan, int64_t group) {
   if (config_.window_positions == 0) return;
+  if (plan.epoch() != epoch_) begin(plan);
   const int64_t position = plan.first_position(group);
-  const int64_t window = position / config_.window_positions;
-  if (plan.epoch() != epoch_ || window != window_) {
-    if (plan.epoch() == epoch_ && window == window_ + 1) {
-      ask_until(runs_.size());
-    } else {  // nobody asked for this window before
-      list_runs(plan, window);
-      ask_until(runs_.size());
-    }
-    epoch_ = plan.epoch();
+  const int64_t window = position / window_positions_;
+  if (window != window_) {
+    if (window != window_ + 1 || window_ < 0) list_runs(plan, window);  // nobody asked for it yet
+    ask_until(runs_.size());
     window_ = window;
     list_runs(plan, window + 1);
   }
   // All of the next window by the middle of this one.
-  const int64_t done = position - window * config_.window_positions;
-  const double part =
-      2.0 * static_cast<double>(done) / static_cast<double>(config_.window_positions);
+  const int64_t done = position - window * window_positions_;
+  const double part = 2.0 * static_cast<double>(done) / static_cast<double>(window_positions_);
   ask_until(static_cast<size_t>(std::min(part, 1.0) * static_cast<double>(runs_.size())));
+}
+
+void WindowReadahead::begin(const EpochPlan& plan) {
+  epoch_ = plan.epoch();
+  window_ = -1;
+  const int64_t least = std::min(2 * plan.step_positions(), plan.num_positions());
+  const int64_t windows = (std::max<int64_t>(least, 1) - 1) / config_.window_positions + 1;
+  window_positions_ = windows * config_.window_positions;
 }
 
 // Records that lie next to each other in a file make a run.
 void WindowReadahead::list_runs(const EpochPlan& plan, int64_t window) {
   runs_.clear();
   asked_ = 0;
-  const int64_t begin = window * config_.window_positions;
-  const int64_t count = std::min(config_.window_positions, plan.num_positions() - begin);
+  const int64_t begin = window * window_positions_;
+  const int64_t count = std::min(window_positions_, plan.num_positions() - begin);
   if (count <= 0) return;
   records_.resize(static_cast<size_t>(count));
   plan.records_at(begin, records_);

@@ -38,6 +38,7 @@ class WindowReadahead {
     ByteRange bytes;
   };
 
+  void begin(const EpochPlan& plan);
   void list_runs(const EpochPlan& plan, int64_t window);
   void ask_until(size_t end);
   void ask(const Run& run);
@@ -45,6 +46,7 @@ class WindowReadahead {
   RecordSource& source_;
   const Config config_;
   int64_t epoch_ = -1;
+  int64_t window_positions_ = 0;  // of that epoch's plan: whole windows, of two steps at least
   int64_t window_ = -1;           // that is being read
   std::vector<int64_t> records_;  // of the window after it
   std::vector<Run> runs_;         // this reader's share of them
