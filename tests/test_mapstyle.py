@@ -47,6 +47,31 @@ def test_samplers_of_torch_draw_from_it(path, num_workers):
     assert sorted(itertools.chain(*numbers(collated))) == list(range(RECORDS))
 
 
+def epoch_of(rows: Any, index: Any, epoch: int) -> Any:
+    return torch.tensor([epoch])
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("batch_size", [None, 45])
+def test_an_epoch_that_is_set_reaches_workers_that_are_alive(path, context, batch_size):
+    dataset = SETTING.dataset(path).with_options(
+        transform=epoch_of, pass_position=True, return_index=False
+    )
+    records = s3io.RecordMapDataset(dataset)
+    sampler = BatchSampler(range(RECORDS), batch_size=45, drop_last=False)
+    loader = DataLoader(
+        records,
+        batch_size=batch_size,
+        sampler=sampler if batch_size is None else None,
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context=context,
+    )
+    for epoch in (0, 1, 7, 3):
+        dataset.set_epoch(epoch)
+        assert set(torch.cat([batch.flatten() for batch in loader]).tolist()) == {epoch}
+
+
 def test_map_style_applies_the_transform_to_what_it_returns(path):
     def double(rows: Any, index: Any, epoch: int) -> Any:
         return rows * 2, index, epoch

@@ -260,6 +260,10 @@ class EpochBoard:
         """
         (epoch, start, whether a worker of this number has begun here since the last change)
         """
+    def read(self) -> tuple[int, int]:
+        """
+        (epoch, start), without beginning there
+        """
     def set(self, *, epoch: typing.SupportsInt | typing.SupportsIndex, start: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def warn_once(self) -> bool:

@@ -117,6 +117,10 @@ class EpochClock:
 
     # ---- In a worker.
 
+    def look(self) -> Position:
+        """The position as the main process has set it, also since the worker was started."""
+        return self.position if self._board is None else Position(*self._board.read())
+
     def pick_up(self, worker: int) -> tuple[Position, bool]:
         """The position, and whether a worker of this number has begun at it before."""
         if self._board is None:  # not to be had when the workers were started

@@ -32,7 +32,8 @@ class RecordMapDataset(Dataset[Any]):
 
     The data set's order, shares of ranks and state do not matter here: they are the sampler's.
     ``transform`` is called with what ``[]`` returns (with ``pass_position``, in the data set's
-    epoch); the data set's ``batch_size`` does not matter either.
+    epoch: ``records.dataset.set_epoch(epoch)`` before each one, since nobody counts them here; it
+    reaches workers that are alive already). The data set's ``batch_size`` does not matter either.
 
     Args:
         dataset: A RecordDataset or a view of one.
@@ -58,11 +59,11 @@ class RecordMapDataset(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """The records of these numbers, read together."""
-        options = self.dataset._options
+        options, epoch = self.dataset._options, self.dataset.epoch
         batch = self.dataset._fetch(indices)
         if options.with_record_numbers:
             records, numbers = batch
             samples: Any = zip(rows(records), numbers.unbind(0), strict=True)
         else:
             samples = rows(batch)
-        return [transformed(options, self.dataset.epoch, sample) for sample in samples]
+        return [transformed(options, epoch, sample) for sample in samples]

@@ -118,12 +118,13 @@ class PlannedDataset(IterableDataset[Any]):
     def epoch(self) -> int:
         """The epoch that is being read; before its first batch, the one that comes next. In a
         worker, that of the batches it makes: for a ``transform``, for instance."""
-        if get_worker_info() is not None and self._worker_place is not None:
-            return self._worker_place.position.epoch
-        return self._own_clock().position.epoch
+        if get_worker_info() is None:
+            return self._own_clock().position.epoch
+        place = self._worker_place
+        return self._clock.look().epoch if place is None else place.position.epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration reads this epoch, of at most 2**48 (fewer of a Mix whose epochs are
+        """The next iteration reads this epoch, at most 2**48 - 1 (less for a Mix whose epochs are
         long). Reaches workers that are alive already.
 
         Needed before each epoch under torch's DataLoader with workers, which cannot count; without

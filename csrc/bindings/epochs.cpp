@@ -27,6 +27,13 @@ void register_epochs(py::module_& module) {
       .def_property_readonly("pick_ups", &EpochBoard::pick_ups,
                              "How many workers have begun here since the last change.")
       .def(
+          "read",
+          [](const EpochBoard& board) {
+            const EpochBoard::Position position = board.read();
+            return std::tuple(position.epoch, position.start);
+          },
+          "(epoch, start), without beginning there")
+      .def(
           "pick_up",
           [](EpochBoard& board, int64_t worker) {
             const EpochBoard::PickUp found = board.pick_up(worker);
