@@ -69,6 +69,29 @@ def test_a_folder_of_equal_files_is_a_record_each_in_the_order_of_names(disk):
     assert everything(disk / "out").tobytes() == expected
 
 
+def test_what_was_packed_into_a_source_folder_is_no_source(disk, capsys):
+    (disk / "in" / "sub").mkdir(parents=True)
+    contents = [random_bytes(5000, number) for number in range(3)]
+    for content, name in zip(contents, ("1.raw", "2.raw", "sub/3.raw"), strict=True):
+        (disk / "in" / name).write_bytes(content)
+    (disk / "in" / ".hidden").mkdir()
+    (disk / "in" / ".hidden" / "4.raw").write_bytes(b"no record")
+    packed = disk / "in" / "packed"
+    for _ in range(2):
+        pack(disk / "in", "-o", packed)
+        assert everything(packed).tobytes() == b"".join(contents)
+    (packed / "manifest.json").unlink()  # as a killed run leaves it
+    pack(disk / "in", "-o", packed)
+    for name in ("manifest.json", ".s3io-pack-0.jsonl"):
+        pack(disk / "in", "-o", disk / "out", "--dtype", "f4", "--shape", 1250)
+        assert everything(disk / "out").tobytes() == b"".join(contents)
+        (packed / "manifest.json").rename(packed / name)
+    assert main(["pack", str(disk / "in"), "-o", str(disk / "in")]) == 1
+    assert "is packed into itself" in capsys.readouterr().err
+    assert main(["pack", str(disk / "out"), "-o", str(disk / "other")]) == 1
+    assert "is packed already" in capsys.readouterr().err
+
+
 def test_cifar10_is_known_by_its_names(disk, monkeypatch):
     data = random_bytes(3073 * 200)
     for number in (1, 2):

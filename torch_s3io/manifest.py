@@ -128,6 +128,14 @@ def has_manifest(folder: str) -> bool:
     return os.path.lexists(os.path.join(folder, MANIFEST_NAME))
 
 
+def has_own_manifest(folder: str) -> bool:
+    """Whether it has one of ours, be it damaged or of another version; not another program's."""
+    try:
+        return FORMAT.encode() in _read(os.path.join(folder, MANIFEST_NAME))
+    except NotFoundError:
+        return False
+
+
 def read_manifest(folder: str) -> Manifest:
     """Reads and checks the manifest of the folder.
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from .dataset import RecordDataset
 from .errors import ConfigError, DataError, NotFoundError
 from .files import Shard, count_npy, count_records, count_windows, expand_paths
 from .layout import RecordLayout, make_layout, make_window_layout
-from .manifest import ShardEntry
+from .manifest import MANIFEST_NAME, ShardEntry, has_own_manifest
 from .options import DatasetOptions
+from .record_folder import JOURNAL_PREFIX
 from .record_writer import WRITE_CONFIG, AlignRecords, shard_name, stride_for
 from .store import FileStore
 
@@ -62,6 +63,7 @@ class Sources:
 
 def find_sources(
     paths: Sequence[str],
+    output: str,
     *,
     format: PackFormat = "auto",
     dtype: Any = None,
@@ -72,14 +74,17 @@ def find_sources(
 ) -> Sources:
     """The records of the files that ``paths`` name; a folder stands for its files, sorted.
 
+    What is hidden in a folder, and the data sets that were packed into it, are left out.
+
     Args:
+        output: The folder that they will be packed into.
         format: ``"npy"``: records along the first axis. ``"files"``: every file is a record, all
             of the same size. ``"cifar10"``: its binary version. ``"tokens"``: windows of ``window``
             tokens of ``dtype`` every ``stride``. ``"records"``: files of ``dtype`` and ``shape``
             after ``header_bytes``. ``"auto"``: by name and kind.
         dtype: Of the records or tokens; of ``"files"``, uint8 by default.
     """
-    files = _files_of(paths)
+    files = _files_of(paths, output)
     if format == "auto":
         format = _guess(paths, files)
     if format == "npy":
@@ -105,24 +110,41 @@ def find_sources(
     return sources
 
 
-def _files_of(paths: Sequence[str]) -> list[str]:
+def _files_of(paths: Sequence[str], output: str) -> list[str]:
     files: list[str] = []
     for path in paths:
         if not os.path.isdir(path):
             files += expand_paths(path)
             continue
-        inside = sorted(
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if not name.startswith(".")
-        )
+        if os.path.realpath(path) == os.path.realpath(output):
+            raise ConfigError(
+                f"{path}: is packed into itself, where its files and the shards would be one; name "
+                "another --output, which may lie in it"
+            )
+        if _is_packed(path, os.listdir(path)):
+            raise ConfigError(f"{path}: is packed already: RecordDataset({path!r}) reads it")
+        inside = sorted(_files_in(path, os.path.realpath(output)))
         if not inside:
             raise NotFoundError(f"{path}: there are no files in this folder")
         files += expand_paths(inside)
     if not files:
         raise NotFoundError("there is nothing to pack")
     return files
+
+
+def _files_in(top: str, output: str) -> Iterator[str]:
+    for folder, folders, names in os.walk(top):
+        if os.path.realpath(folder) == output or (folder != top and _is_packed(folder, names)):
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
+
+
+def _is_packed(folder: str, names: list[str]) -> bool:
+    """Whether it holds a data set, or what a killed pack has left of one."""
+    is_begun = any(name.startswith(JOURNAL_PREFIX) for name in names)
+    return is_begun or (MANIFEST_NAME in names and has_own_manifest(folder))
 
 
 def _guess(paths: Sequence[str], files: list[str]) -> PackFormat:

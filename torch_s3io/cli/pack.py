@@ -23,6 +23,7 @@ examples:
   %(prog)s corpus.bin --format tokens --window 1025 -o corpus
   %(prog)s raw/*.bin --format records --dtype float32 --shape 3,32,32 -o records
 
+Of a folder, what is hidden in it is left out, and so are data sets in it that were packed before.
 A pack that was killed goes on when the same command is given again: shards that are finished are
 read and compared with their checksums, not written again.
 """
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--processes and --shard-mb must be above 0, --header-bytes at least 0")
     sources = find_sources(
         args.sources,
+        args.output,
         format=args.format,
         dtype=args.dtype,
         shape=args.shape,
