@@ -110,6 +110,21 @@ def test_a_manifest_that_fails_in_a_folder_that_cannot_be_listed_leaves_it_free(
     check_set(disk / "set", 1)
 
 
+def test_a_manifest_of_another_program_is_not_replaced(disk):
+    (disk / "set").mkdir()
+    manifest = disk / "set" / "manifest.json"
+    for text in ('{"name": "a web app", "icons": []}', ""):
+        manifest.write_text(text)
+        with pytest.raises(ConfigError, match=r"manifest\.json: is another program's"):
+            RecordWriter(disk / "set", dtype="u1")
+        assert manifest.read_text() == text
+    manifest.unlink()
+    write_set(disk / "set", 1)
+    manifest.write_text(manifest.read_text()[:100])  # ours, damaged
+    write_set(disk / "set", 2)
+    assert values_in(disk / "set") == {2}
+
+
 @contextlib.contextmanager
 def on_its_way(folder, name: str) -> Iterator[None]:
     """A temporary file as of a live writer, which may yet rename it."""

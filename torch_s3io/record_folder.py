@@ -9,7 +9,7 @@ import re
 
 from . import _C
 from .errors import AccessError, ConfigError, Error, WriteError
-from .manifest import MANIFEST_NAME, Manifest, is_shard_name, read_manifest
+from .manifest import MANIFEST_NAME, Manifest, has_own_manifest, is_shard_name, read_manifest
 
 JOURNAL_PREFIX = ".s3io-pack-"
 # csrc/store/temporary_file.h: before the first bytes of the name that the file will have
@@ -111,13 +111,20 @@ class RecordFolder:
         """Tidies before the first write.
 
         Raises:
-            ConfigError: The manifest of an earlier writer may yet take its place.
+            ConfigError: The manifest of an earlier writer may yet take its place; or that which is
+                there belongs to another program.
             WriteError: The folder, or that of a manifest behind a link, cannot be listed.
         """
         if self.has_lock and self._is_manifest_on_its_way():
             raise ConfigError(
                 f"{self.path}: the last step of an earlier writer has not come back, and may yet "
                 "put its manifest in place; wait until its file system answers, or end its process"
+            )
+        manifest = self.file(MANIFEST_NAME)
+        if os.path.exists(manifest) and not has_own_manifest(self.path):
+            raise ConfigError(
+                f"{manifest}: is another program's, which a data set here would replace; write "
+                "into a folder of its own, or move the file away"
             )
         self.tidy(keep)
 

@@ -92,7 +92,8 @@ class RecordWriter:
         engine: As for FileStore.
 
     Raises:
-        ConfigError: Arguments that cannot work; another writer is at work in the folder.
+        ConfigError: Arguments that cannot work; another writer is at work in the folder, or another
+            program's manifest.json lies there.
         AccessError, NoSpaceError, WriteError: As for ``FileStore.put``.
     """
 
