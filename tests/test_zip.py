@@ -107,6 +107,12 @@ def test_views_and_samples_and_transforms_are_zipped_too(path):
     assert set(zipped) == {1}
 
 
+def test_one_data_set_may_be_zipped_with_itself(path):
+    dataset = SETTING.dataset(path).with_options(return_index=False)
+    for batch, index in s3io.Zip(a=dataset, b=dataset, return_index=True):
+        assert batch["a"][:, 0].tolist() == batch["b"][:, 0].tolist() == index.tolist()
+
+
 def test_what_cannot_be_zipped_is_refused(path):
     dataset = SETTING.dataset(path)
     with pytest.raises(s3io.ConfigError, match="equally many"):

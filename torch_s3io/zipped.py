@@ -70,9 +70,9 @@ class Zip(PlannedDataset):
         shared = {name: getattr(options, name) for name in _SHARED}
         self._parts = {
             name: part.with_options(
-                **shared, return_index=part is first and options.with_record_numbers
+                **shared, return_index=number == 0 and options.with_record_numbers
             )
-            for name, part in parts.items()
+            for number, (name, part) in enumerate(parts.items())
         }
         self._set_up_epochs(options, next(iter(self._parts.values()))._order)
 
