@@ -104,6 +104,37 @@ def test_the_state_after_a_break_is_where_the_loop_broke_off(path, num_workers):
     assert numbers(loader) == batches_of(path, 0)[3:]
 
 
+@pytest.mark.parametrize("prefetches", [False, True])
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_loops_of_other_loaders_do_not_move_the_state(path, num_workers, others, prefetches):
+    dataset = SETTING.dataset(path)
+    loader: Any = s3io.DataLoader(dataset, num_workers=num_workers)
+    other = s3io.DataLoader(dataset, num_workers=others)
+    if prefetches:
+        loader = s3io.DevicePrefetcher(loader, "cpu", depth=100)
+        loader._device = torch.device("cuda")
+        loader._make_copier = TakeAhead
+    batches = iter(loader)
+    received = [next(batches)[1].tolist() for _ in range(2)]
+    state = loader.state_dict()
+    assert (state["epoch"], state["consumed"]) == (0, 8)
+
+    assert other.epoch == 1  # that it would read
+    assert (other.state_dict()["epoch"], other.state_dict()["consumed"]) == (1, 0)
+    assert numbers(other) == batches_of(path, 1)
+    assert (other.state_dict()["epoch"], other.state_dict()["consumed"]) == (1, 45)
+    assert loader.state_dict() == state
+    received.append(next(batches)[1].tolist())
+    assert received == batches_of(path, 0)[:3]
+    state = loader.state_dict()
+    assert (state["epoch"], state["consumed"]) == (0, 12)
+    assert numbers(batches) == batches_of(path, 0)[3:]
+    other.load_state_dict(state)
+    assert loader.state_dict() == state  # where the data set was sent
+    assert numbers(other) == batches_of(path, 0)[3:]
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_the_progress_of_a_resumed_epoch_begins_where_it_was_left(
     path, num_workers, capsys, monkeypatch

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.utils.data
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from .config import check_bool
 from .dataset import RecordDataset
@@ -113,7 +113,11 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def _begin(self, epoch: _Epoch) -> Iterator[Any]:
         """torch's iterator over the next epoch."""
         if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
-            return self._start(epoch)
+            batches = self._start(epoch)
+            pass_ = _pass_of(batches)
+            if pass_ is not None:
+                pass_.on_begin = self._follow
+            return batches
         # Workers cannot count epochs, so it is counted here, before they begin.
         epoch.progress = self._progress = self.dataset._begin_for_workers()
         clock = self.dataset._own_clock()
@@ -127,6 +131,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             self.num_workers, lambda: (used := is_alive()) is not None and used.awaits_workers()
         )
         return batches
+
+    def _follow(self, progress: Progress) -> None:
+        self._progress = progress
 
     def _start(self, epoch: _Epoch) -> Iterator[Any]:
         current = self._epoch() if self._epoch is not None else None
@@ -163,11 +170,14 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     @property
     def epoch(self) -> int:
         """The epoch that is being read; before its first batch, the one that comes next."""
-        return self._planned("epoch").epoch
+        dataset = self._planned("epoch")
+        progress = self._current()
+        return dataset._next_epoch() if progress is None else progress.position.epoch
 
     def state_dict(self) -> State:
         """Where the loop is: after the batch that it received last; see RecordDataset.state_dict.
 
+        Other loops over the same data set, also those of other loaders, change nothing about it.
         Equal on all ranks after equally many batches. With a DevicePrefetcher around the loader,
         the batch that the prefetcher handed out last counts.
 
@@ -182,11 +192,15 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 "state_dict() needs in_order=True: batches that overtake others leave no place to "
                 "go on from"
             )
-        if self.num_workers == 0:
+        if get_worker_info() is not None:
             return dataset.state_dict()
-        # Unless the data set was sent elsewhere since, by set_epoch() or load_state_dict().
-        is_current = dataset._progress is not None
-        return dataset._state_of(self._progress if is_current else None)
+        return dataset._state_of(self._current())
+
+    def _current(self) -> Progress | None:
+        """Of the latest pass, unless the data set was sent elsewhere since, by set_epoch() or
+        load_state_dict()."""
+        was_sent = self._planned("state_dict()")._progress is None
+        return None if was_sent else self._progress
 
     def load_state_dict(self, state: State, *, strict: bool = True) -> None:
         """The next iteration goes on where the state was taken; see RecordDataset.load_state_dict.

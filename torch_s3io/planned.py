@@ -123,6 +123,9 @@ class PlannedDataset(IterableDataset[Any]):
         place = self._worker_place
         return self._clock.look().epoch if place is None else place.position.epoch
 
+    def _next_epoch(self) -> int:
+        return self._own_clock().next_position().epoch
+
     def set_epoch(self, epoch: int) -> None:
         """The next iteration reads this epoch, at most 2**48 - 1 (less for a Mix whose epochs are
         long). Reaches workers that are alive already.
@@ -280,7 +283,7 @@ class PlannedDataset(IterableDataset[Any]):
 
     def _state_of(self, progress: Progress | None) -> State:
         """Of a pass; of the place where the next one begins if there was none."""
-        epoch, consumed = self._own_clock().position
+        epoch, consumed = self._own_clock().next_position()
         if progress is not None:
             epoch, consumed = progress.position.epoch, progress.consumed
         data = self._describe_data()

@@ -66,12 +66,16 @@ class Pass:
 
     Args:
         begin: Called before the first batch: the batches, and what to count in.
+
+    Attributes:
+        on_begin: Is told then what counts.
     """
 
     def __init__(self, begin: Callable[[], tuple[Iterator[Any], Progress]]) -> None:
         self._begin: Callable[[], tuple[Iterator[Any], Progress]] | None = begin
         self._batches: Iterator[Any] = iter(())
         self.progress: Progress | None = None
+        self.on_begin: Callable[[Progress], None] | None = None
         self._counts = True
 
     def __iter__(self) -> Pass:
@@ -81,6 +85,8 @@ class Pass:
         if self._begin is not None:
             begin, self._begin = self._begin, None
             self._batches, self.progress = begin()
+            if self.on_begin is not None:
+                self.on_begin(self.progress)
         try:
             batch = next(self._batches)
         except StopIteration:
