@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import time
+import types
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 import torch_s3io as s3io
 from torch_s3io import _C, handover, prefetch
@@ -52,6 +54,99 @@ def test_every_tensor_of_a_structure_is_mapped_and_nothing_else() -> None:
     assert torch.equal(mapped["d"].image, expected)
     assert mapped["d"].name == "n"
     assert torch.equal(one, torch.ones(2))
+
+
+class Items(list):
+    pass
+
+
+class Frozen(collections.abc.Mapping):
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values_ = values
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values_[key]
+
+    def __iter__(self) -> Any:
+        return iter(self.values_)
+
+    def __len__(self) -> int:
+        return len(self.values_)
+
+
+class Numbered(Frozen):
+    def __init__(self, values: dict[str, Any], number: int) -> None:
+        super().__init__(values)
+
+
+class Row(collections.abc.Sequence):
+    def __init__(self, values: Any) -> None:
+        self.values = tuple(values)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.values[index]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def make_containers(tensor: torch.Tensor) -> list[Any]:
+    named = Items([tensor, "x"])
+    named.name = "kept"  # type: ignore[attr-defined]
+    values = {"a": tensor, "b": 3}
+    return [
+        collections.OrderedDict(values),
+        collections.defaultdict(list, values),
+        collections.UserDict(values),
+        types.MappingProxyType(values),
+        Frozen(values),
+        Numbered(values, 1),  # cannot be made from its items alone
+        named,
+        collections.UserList([tensor, 3]),
+        collections.deque([tensor, 3], maxlen=2),
+        Row([tensor, 3]),
+        (Pair(tensor, [tensor]), "text", b"bytes"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(11))
+def test_containers_come_out_as_torch_makes_them_to_pin_them(number, monkeypatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor + 1)
+    container = make_containers(torch.ones(2))[number]
+    expected = pin_memory(make_containers(torch.ones(2))[number])
+    mapped = prefetch.map_tensors(lambda tensor: tensor + 1, container)
+    assert type(mapped) is type(expected)
+    assert len(mapped) == len(expected)
+    flat = mapped.values() if isinstance(mapped, collections.abc.Mapping) else mapped
+    first = next(iter(flat))
+    first = first.left if isinstance(first, Pair) else first
+    assert torch.equal(first, torch.full((2,), 2.0))
+    assert getattr(mapped, "name", None) == getattr(container, "name", None)
+
+
+def test_nothing_of_a_dataclass_is_lost_or_left_behind() -> None:
+    @dataclasses.dataclass
+    class Rich:
+        image: torch.Tensor
+        scale: dataclasses.InitVar[int]
+        later: torch.Tensor = dataclasses.field(init=False)
+        unset: torch.Tensor = dataclasses.field(init=False)
+
+        def __post_init__(self, scale: int) -> None:
+            self.later = self.image * scale
+            self.mask = self.image * 0  # no field
+
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Tight:
+        image: torch.Tensor
+        name: str
+
+    rich = prefetch.map_tensors(lambda tensor: tensor + 1, Rich(torch.ones(1), 5))
+    assert (rich.image.item(), rich.later.item(), rich.mask.item()) == (2, 6, 1)
+    assert not hasattr(rich, "unset")
+    tight = Tight(torch.ones(1), "n")
+    mapped = prefetch.map_tensors(lambda tensor: tensor + 1, tight)
+    assert (mapped.image.item(), mapped.name, tight.image.item()) == (2, "n", 1)
 
 
 def test_on_the_cpu_batches_pass_through() -> None:

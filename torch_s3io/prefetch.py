@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    Sequence,
+)
 from typing import Any
 
 import torch
@@ -25,8 +34,8 @@ class DevicePrefetcher:
     Copies run on a stream of their own while the step computes; from page-locked batches
     (``pin_memory``) they do not block the loop. The buffer behind a batch is reused only when its
     copy is done.
-    Tensors in dicts, lists, tuples, named tuples and dataclasses are copied; everything else is
-    passed on as it is. On the CPU batches pass through.
+    Tensors in dicts, lists, tuples, dataclasses and whatever else is a mapping or sequence are
+    copied; everything else is passed on as it is. On the CPU batches pass through.
 
     Args:
         loader: Any iterable of batches.
@@ -148,21 +157,56 @@ def _nothing() -> None:
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], data: Any) -> Any:
-    """The same structure with ``function`` applied to every tensor in it."""
+    """The same structure with ``function`` applied to every tensor in it.
+
+    What containers become is what they become where torch pins them: of the same class, or a dict
+    or list where the class does not allow that. What holds no other tensors is returned itself.
+    """
     if isinstance(data, torch.Tensor):
         return function(data)
-    if isinstance(data, dict):
-        mapped = {key: map_tensors(function, value) for key, value in data.items()}
-        return mapped if type(data) is dict else type(data)(mapped)
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(map_tensors(function, value) for value in data))
-    if type(data) in (list, tuple):
-        return type(data)(map_tensors(function, value) for value in data)
+    items = _items(data)
+    mapped = {key: map_tensors(function, item) for key, item in items.items()}
+    if all(mapped[key] is items[key] for key in items):
+        return data
+    if isinstance(data, Mapping):
+        try:
+            if isinstance(data, MutableMapping):
+                return _changed(data, mapped)
+            return type(data)(mapped)  # type: ignore[call-arg]
+        except TypeError:
+            return mapped
+    values = mapped.values()
+    if isinstance(data, tuple):
+        return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
+    if isinstance(data, Sequence):
+        try:
+            if isinstance(data, MutableSequence):
+                return _changed(data, mapped)
+            return type(data)(list(values))  # type: ignore[call-arg]
+        except TypeError:
+            return list(values)
+    clone = copy.copy(data)
+    for name, value in mapped.items():
+        object.__setattr__(clone, name, value)  # which frozen ones do not refuse
+    return clone
+
+
+def _items(data: Any) -> dict[Any, Any]:
+    """What a container or dataclass holds, by key, index or name; nothing where it is neither."""
+    if isinstance(data, Mapping):
+        return dict(data)
+    if isinstance(data, Sequence) and not isinstance(data, (str, bytes, bytearray, range)):
+        return dict(enumerate(data))
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
-        changes = {
-            field.name: map_tensors(function, getattr(data, field.name))
-            for field in dataclasses.fields(data)
-            if field.init
-        }
-        return dataclasses.replace(data, **changes)
-    return data
+        names = [field.name for field in dataclasses.fields(data)]
+        fields = {name: getattr(data, name) for name in names if hasattr(data, name)}
+        return fields | getattr(data, "__dict__", {})
+    return {}
+
+
+def _changed(data: Any, items: dict[Any, Any]) -> Any:
+    """A shallow copy, since a class may keep more than its items, with these in it."""
+    clone = copy.copy(data)
+    for key, item in items.items():
+        clone[key] = item
+    return clone
