@@ -48,6 +48,13 @@ def test_without_a_path_it_looks_at_the_machine(capsys):
     assert report["costs"] == sum(f["status"] == "costs" for f in report["findings"])
 
 
+def test_a_path_that_is_neither_file_nor_folder_is_refused(tmp_path, capsys):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/null")):
+        assert cli.main(["doctor", "--quick", str(path)]) == 1
+        assert capsys.readouterr().err.endswith("name a folder or file that lies on it\n")
+
+
 def test_every_finding_that_costs_says_what_and_how_to_change_it(capsys):
     cli.main(["doctor"])
     text = capsys.readouterr().out

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import _C
-from ..errors import AccessError, NotFoundError
+from ..errors import AccessError, ConfigError, NotFoundError
 from . import devices, storage, system
 from .finding import Finding
 
@@ -95,7 +95,7 @@ def examine(
 
     Raises:
         NotFoundError, AccessError: The path is not there, or may not be read.
-        ConfigError: There is nothing to read there, and no room to make it.
+        ConfigError: There is nothing to read there, and no room to make it; or the path is a device.
     """
     place = None if path is None else _checked(Path(path))
     findings = [
@@ -121,6 +121,10 @@ def examine(
 def _checked(path: Path) -> Path:
     if not path.exists():
         raise NotFoundError(f"{path}: no such file or folder")
+    if not (path.is_file() or path.is_dir()):
+        raise ConfigError(
+            f"{path}: is neither a file nor a folder; of a disk, name a folder or file that lies on it"
+        )
     if not os.access(path, os.R_OK):
         raise AccessError(f"{path}: may not be read by this user")
     return path
