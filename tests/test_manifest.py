@@ -56,6 +56,32 @@ def change(manifest: dict, *keys, value) -> dict:
     return manifest
 
 
+def test_several_folders_of_one_layout_are_one_data_set(folder):
+    with RecordWriter(folder.parent / "sea", dtype=RECORD) as writer:
+        writer.write(np.zeros(7, RECORD))
+    both = [folder, folder.parent / "sea"]
+    for paths, first in ((both, 1), (str(folder.parent / "se*"), 0)):
+        labels = torch.cat([b["label"] for b in RecordDataset(paths, batch_size=10)]).tolist()
+        assert len(labels) == COUNT + 7
+        assert labels[1] == first
+    with RecordWriter(folder.parent / "other", dtype="u1") as writer:
+        writer.write(np.zeros(7, "u1"))
+    with pytest.raises(ConfigError, match="other: has .* but .*set has .* data sets of their own"):
+        RecordDataset([folder, folder.parent / "other"])
+
+
+def test_a_folder_with_a_manifest_is_not_read_as_something_else(folder):
+    (folder.parent / "x.bin").write_bytes(bytes(100))
+    for make in (
+        lambda: RecordDataset.from_npy(folder),
+        lambda: RecordDataset.from_tokens([folder], window=3),
+        lambda: RecordDataset([folder, folder.parent / "x.bin"], dtype="u1"),
+        lambda: RecordDataset([folder.parent / "x.bin", folder], dtype="u1"),
+    ):
+        with pytest.raises(ConfigError, match=r"set: is a folder with a manifest, .* reads it"):
+            make()
+
+
 def test_a_folder_opens_with_no_other_argument(folder):
     dataset = RecordDataset(folder)
     assert dataset.num_records == COUNT

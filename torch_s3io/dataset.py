@@ -15,11 +15,11 @@ from .errors import ConfigError, DataError
 from .files import (
     Paths,
     Shard,
-    count_manifest,
+    count_manifests,
     count_npy,
     count_records,
     count_windows,
-    manifest_folder,
+    manifest_folders,
 )
 from .handover import Arena
 from .layout import RecordLayout, make_layout, make_window_layout
@@ -66,7 +66,8 @@ class RecordDataset(ViewedDataset):
 
     Args:
         paths: A file, a glob pattern, or a sequence of these. Matches of a pattern are sorted. Or a
-            folder that a RecordWriter wrote: its manifest says dtype and shape.
+            folder that a RecordWriter wrote, whose manifest says dtype and shape; or several with
+            the same layout.
         dtype: Of the records: a numpy dtype, plain or structured, or a torch dtype such as
             ``torch.bfloat16``.
         shape: Shape of one record of a plain dtype.
@@ -165,11 +166,11 @@ class RecordDataset(ViewedDataset):
             faults=_faults,
         )
         header_bytes = check_int("header_bytes", header_bytes, 0)
-        folder = manifest_folder(paths)
-        if folder is not None:
+        folders = manifest_folders(paths)
+        if folders:
             if header_bytes:
-                raise ConfigError(f"{folder}: files with a manifest have no header_bytes")
-            shards, layout = count_manifest(folder, dtype, shape, as_dtype)
+                raise ConfigError(f"{folders[0]}: files with a manifest have no header_bytes")
+            shards, layout = count_manifests(folders, dtype, shape, as_dtype)
         else:
             layout = make_layout(dtype, shape, as_dtype)
             shards = count_records(paths, layout, header_bytes)

@@ -15,6 +15,7 @@ from .manifest import has_manifest, read_manifest
 from .npy import NpyHeader, read_npy_header
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+_PATH = (str, bytes, os.PathLike)
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ def expand_paths(paths: Paths) -> list[str]:
         NotFoundError: A pattern matches nothing, or there are no paths.
         ConfigError: Something that is not a path.
     """
-    items = [paths] if isinstance(paths, (str, bytes, os.PathLike)) else paths
+    items = [paths] if isinstance(paths, _PATH) else paths
     if not isinstance(items, Iterable):
         raise ConfigError(f"paths must be a path, a pattern or a sequence of them, not {paths!r}")
     expanded: list[str] = []
     for item in items:
-        if not isinstance(item, (str, bytes, os.PathLike)):
+        if not isinstance(item, _PATH):
             raise ConfigError(f"{item!r} is not a path")
         path = os.path.expanduser(os.fsdecode(item))
         if not isinstance(path, str) or not path or "\0" in path:
@@ -71,6 +72,11 @@ def expand_paths(paths: Paths) -> list[str]:
 
 def _expand(path: str) -> list[str]:
     if os.path.isdir(path):
+        if has_manifest(path):
+            raise ConfigError(
+                f"{path}: is a folder with a manifest, which says what its records are: "
+                f"RecordDataset({path!r}) reads it, alone or beside others that have one"
+            )
         raise ConfigError(
             f"{path}: is a directory without a manifest; name its files, or a pattern: {path}/*.bin"
         )
@@ -148,7 +154,31 @@ def count_npy(paths: Paths, as_dtype: Any) -> tuple[list[Shard], RecordLayout]:
     return shards, layout
 
 
-def count_manifest(
+def count_manifests(
+    folders: list[str], dtype: Any, shape: Any, as_dtype: Any
+) -> tuple[list[Shard], RecordLayout]:
+    """The shards that the folders' manifests name, and their layout, which is one.
+
+    Raises:
+        DataError, NotFoundError, ConfigError: As for each of them; two have different layouts.
+    """
+    shards, layout = _count_manifest(folders[0], dtype, shape, as_dtype)
+    for folder in folders[1:]:
+        others, other_layout = _count_manifest(folder, dtype, shape, as_dtype)
+        if other_layout != layout:
+            raise ConfigError(
+                f"{folder}: has {_padded(other_layout)}, but {folders[0]} has {_padded(layout)}; "
+                "read them as data sets of their own"
+            )
+        shards += others
+    return shards, layout
+
+
+def _padded(layout: RecordLayout) -> str:
+    return f"{layout.describe()}, one every {layout.stride_bytes} bytes"
+
+
+def _count_manifest(
     folder: str, dtype: Any, shape: Any, as_dtype: Any
 ) -> tuple[list[Shard], RecordLayout]:
     """The shards that the folder's manifest names, and their layout.
@@ -197,13 +227,33 @@ def shard_path(folder: str, name: str) -> str:
     return path
 
 
-def manifest_folder(paths: Any) -> str | None:
-    """The folder that ``paths`` names, if it has a manifest."""
-    if not isinstance(paths, (str, bytes, os.PathLike)):
-        return None
-    folder = os.path.expanduser(os.fsdecode(paths))
-    is_folder = "\0" not in folder and os.path.isdir(folder) and has_manifest(folder)
-    return folder if is_folder else None
+def manifest_folders(paths: Any) -> list[str]:
+    """The folders that ``paths`` names, also by patterns, if all of them have a manifest."""
+    items = [paths] if isinstance(paths, _PATH) else paths
+    folders: list[str] = []
+    for item in items if isinstance(items, Sequence) else []:
+        found = _packed_at(os.path.expanduser(os.fsdecode(item))) if isinstance(item, _PATH) else []
+        if not found:
+            return []
+        folders += found
+    return folders
+
+
+def _packed_at(path: str) -> list[str]:
+    if "\0" in path:
+        return []
+    if not glob.has_magic(path) or os.path.lexists(path):
+        return [path] if _is_packed(path) else []
+    found = []
+    for match in glob.iglob(path, recursive=True):
+        if not _is_packed(match):
+            return []
+        found.append(match)
+    return sorted(found)
+
+
+def _is_packed(path: str) -> bool:
+    return os.path.isdir(path) and has_manifest(path)
 
 
 _Info = tuple[tuple[int, int, int, int], int]
