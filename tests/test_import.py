@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 from support import run_program
 
 import torch_s3io
@@ -34,6 +41,29 @@ def test_importing_starts_no_thread_opens_no_file_and_touches_no_device():
         print("done")
     """
     assert run_program(source) == "done\n"
+
+
+def test_the_source_without_its_extension_says_what_to_do(tmp_path):
+    package = Path(torch_s3io.__file__).parent
+    shutil.copytree(package, tmp_path / "torch_s3io", ignore=shutil.ignore_patterns("*.so"))
+    program = """
+        import sys
+        # An editable install would find the extension elsewhere.
+        sys.meta_path[:] = [one for one in sys.meta_path if "editable" not in repr(one).lower()]
+        try:
+            import torch_s3io
+        except ImportError as error:
+            print(error)
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout.startswith(f"{tmp_path}/torch_s3io is the source of torch_s3io")
+    assert "make setup" in process.stdout
 
 
 def test_making_configs_stores_and_data_sets_starts_nothing():

@@ -6,7 +6,16 @@ to the training loop, from worker processes too; ``DevicePrefetcher`` copies the
 the step. ``FileStore`` reads whole files and ranges; ``BufferPool`` is the memory below all.
 """
 
+import importlib.util as _util
+
 import torch as _torch  # noqa: F401  (loads the libraries that the extension links to)
+
+if _util.find_spec("torch_s3io._C") is None:
+    raise ImportError(
+        f"{__path__[0]} is the source of torch_s3io, in which the extension was not built: `make "
+        "setup` beside it builds it there; to import what pip installed, start Python in another "
+        "folder"
+    )
 
 from ._version import __version__
 from .augment import record_generator
