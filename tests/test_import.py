@@ -57,6 +57,7 @@ def test_the_source_without_its_extension_says_what_to_do(tmp_path):
     """
     process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -66,7 +66,7 @@ def test_several_folders_of_one_layout_are_one_data_set(folder):
         assert labels[1] == first
     with RecordWriter(folder.parent / "other", dtype="u1") as writer:
         writer.write(np.zeros(7, "u1"))
-    with pytest.raises(ConfigError, match="other: has .* but .*set has .* data sets of their own"):
+    with pytest.raises(ConfigError, match=r"other: has .* but .*set has .* data sets of their own"):
         RecordDataset([folder, folder.parent / "other"])
 
 

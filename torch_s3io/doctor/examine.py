@@ -95,7 +95,7 @@ def examine(
 
     Raises:
         NotFoundError, AccessError: The path is not there, or may not be read.
-        ConfigError: There is nothing to read there, and no room to make it; or the path is a device.
+        ConfigError: There is nothing to read there, and no room to make it; or it is a device.
     """
     place = None if path is None else _checked(Path(path))
     findings = [
@@ -123,7 +123,8 @@ def _checked(path: Path) -> Path:
         raise NotFoundError(f"{path}: no such file or folder")
     if not (path.is_file() or path.is_dir()):
         raise ConfigError(
-            f"{path}: is neither a file nor a folder; of a disk, name a folder or file that lies on it"
+            f"{path}: is neither a file nor a folder; of a disk, name a folder or file that lies "
+            "on it"
         )
     if not os.access(path, os.R_OK):
         raise AccessError(f"{path}: may not be read by this user")
