@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 from support import dataset_of_100_bytes, random_bytes, write_file
 
@@ -10,6 +11,7 @@ from torch_s3io import (
     ConfigError,
     DataError,
     RecordDataset,
+    RecordWriter,
 )
 
 
@@ -111,3 +113,17 @@ def test_a_pool_that_is_not_aligned_enough_is_refused_by_its_name(path):
         list(dataset_of_100_bytes(path, direct="require", pool=pool))
     (batch,) = dataset_of_100_bytes(path, direct="off", pool=pool)
     assert batch.numpy().tobytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("folder", ["a\0b", None, 3])
+def test_a_writer_without_a_folder_is_refused(folder):
+    with pytest.raises(ConfigError, match="is not a path"):
+        RecordWriter(folder, dtype="u1")
+
+
+def test_a_field_is_not_named_by_half_a_character(disk, path):
+    dtype = np.dtype([("\ud800", "u1")])
+    with pytest.raises(ConfigError, match="cannot name a field"):
+        RecordWriter(disk / "set", dtype=dtype)
+    with pytest.raises(ConfigError, match="cannot name a field"):
+        RecordDataset(path, dtype=dtype)

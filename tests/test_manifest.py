@@ -143,6 +143,7 @@ HOSTILE = {
     "negative shape": (["fields", 1, "shape"], [-2, -3]),
     "shape that is none": (["fields", 1, "shape"], "23"),
     "name twice": (["fields", 0, "name"], "image"),
+    "half a character as a name": (["fields", 0, "name"], "\ud800"),
     "one of two without a name": (["fields", 0, "name"], ""),
     "no shards": (["shards"], []),
     "shards that are none": (["shards"], 3),

@@ -217,3 +217,14 @@ def test_threads_may_take_turns_with_one_writer(disk):
     data = (disk / "x").read_bytes()
     runs = [data[begin : begin + 300_000] for begin in range(0, len(data), 300_000)]
     assert sorted(runs) == chunks
+
+
+def test_tensors_that_torch_has_still_to_conjugate_or_negate_are_written_as_they_read(disk):
+    conjugated = torch.tensor([1 + 2j, 3 - 4j]).conj()
+    assert conjugated.is_conj()
+    FileStore().put(disk / "x", conjugated)
+    assert np.fromfile(disk / "x", np.complex64).tolist() == [1 - 2j, 3 + 4j]
+    negated = torch._neg_view(torch.arange(3.0))
+    assert negated.is_neg()
+    FileStore().put(disk / "x", negated)
+    assert np.fromfile(disk / "x", np.float32).tolist() == [0, -1, -2]

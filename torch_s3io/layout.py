@@ -111,6 +111,9 @@ def make_layout(
     names = [field.name for field in fields]
     if len(set(names)) < len(names):
         raise ConfigError(f"two fields have the same name once nested names are joined: {names}")
+    for name in names:
+        if not is_text(name):
+            raise ConfigError(f"{name!r} cannot name a field: it is not Unicode text")
     for extent in shape:
         record_bytes *= extent
     if record_bytes == 0 or not fields:
@@ -120,6 +123,15 @@ def make_layout(
         record_bytes=record_bytes,
         stride_bytes=record_bytes if stride_bytes is None else stride_bytes,
     )
+
+
+def is_text(name: str) -> bool:
+    """Whether it can be written as UTF-8: halves of surrogate pairs cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def make_window_layout(

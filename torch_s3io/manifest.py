@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import torch
 
 from .errors import AccessError, DataError, NotFoundError, ReadError
-from .layout import Field
+from .layout import Field, is_text
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = "torch_s3io.records"
@@ -215,6 +215,8 @@ class _Parser:
     def _field(self, item: Any, where: str, record_bytes: int) -> Field:
         entry = self._object(item, where)
         name = self._string(entry, "name", where)
+        if not is_text(name):
+            self._fail(f"{where}: {_short(name)} cannot name a field: it is not Unicode text")
         type_name = self._string(entry, "dtype", where)
         dtype = getattr(torch, type_name, None)
         if not isinstance(dtype, torch.dtype) or str(dtype) != f"torch.{type_name}":

@@ -18,7 +18,7 @@ from .layout import make_layout
 from .manifest import MANIFEST_NAME, Manifest, ShardEntry
 from .record_folder import RecordFolder
 from .record_rows import rows_of
-from .store import FileStore
+from .store import FileStore, as_path
 from .writer import ObjectWriter, WrittenObject
 
 AlignRecords = Literal["auto"] | int | None
@@ -125,7 +125,7 @@ class RecordWriter:
         self._has_begun_manifest = False
         self._is_open = False
         self._owner = os.getpid()
-        self._folder = RecordFolder(os.fsdecode(folder))
+        self._folder = RecordFolder(as_path(folder))
         try:
             self._folder.start()
             self._is_open = True

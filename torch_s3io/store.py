@@ -18,7 +18,9 @@ from .writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 ObjectInfo = _C.ObjectInfo
 
 
-def _as_path(path: str | bytes | os.PathLike[str]) -> str:
+def as_path(path: str | bytes | os.PathLike[str]) -> str:
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise ConfigError(f"{path!r} is not a path")
     text = os.fsdecode(path)
     if "\0" in text:
         raise ConfigError(f"{text!r} is not a path: it contains a NUL character")
@@ -84,7 +86,7 @@ class FileStore:
             ReadError: The device failed; FileChangedError: the file changed while it was read.
             PoolTimeoutError, ReadTimeoutError: No buffer, or no data, within ``range_timeout``.
         """
-        data: torch.Tensor = self._store.get(_as_path(path))
+        data: torch.Tensor = self._store.get(as_path(path))
         return data
 
     def get_range(self, path: str | os.PathLike[str], offset: int, length: int) -> torch.Tensor:
@@ -98,7 +100,7 @@ class FileStore:
                 raise ConfigError(f"{name} must be an integer, not {value!r}")
             if not 0 <= operator.index(value) < 1 << 63:
                 raise RangeError(f"{os.fspath(path)!r}: {name} {value} is not within any file")
-        data: torch.Tensor = self._store.get_range(_as_path(path), offset, length)
+        data: torch.Tensor = self._store.get_range(as_path(path), offset, length)
         return data
 
     def put(self, path: str | os.PathLike[str], data: Bytes) -> WrittenObject:
@@ -137,7 +139,7 @@ class FileStore:
         """
         if size_bytes is not None:
             check_int("size_bytes", size_bytes, 0)
-        text = _as_path(path)
+        text = as_path(path)
         return ObjectWriter(self._store.writer(text, size_bytes), text, self._after_write)
 
     def _after_write(self, path: str) -> None:
@@ -155,7 +157,7 @@ class FileStore:
 
     def checksum(self, path: str | os.PathLike[str]) -> int:
         """The CRC-32C of the file, which is read for it."""
-        return self._store.checksum(_as_path(path))[1]
+        return self._store.checksum(as_path(path))[1]
 
     def kept_checksum(self, path: str | os.PathLike[str]) -> int | None:
         """The CRC-32C that was kept with the file when ``put`` or a writer wrote it.
@@ -163,16 +165,16 @@ class FileStore:
         It is in the file's attribute ``user.torch_s3io.crc32c``. None where there is none: other
         programs wrote the file, changed its size, or its file system has no such attributes.
         """
-        return _C.kept_checksum(_as_path(path))
+        return _C.kept_checksum(as_path(path))
 
     def stat(self, path: str | os.PathLike[str]) -> ObjectInfo:
         """Size in bytes, time of the last change in ns, and the alignment of direct reads (0:
         none)."""
-        return self._store.stat(_as_path(path))
+        return self._store.stat(as_path(path))
 
     def list(self, prefix: str | os.PathLike[str]) -> list[str]:
         """Every file whose path begins with ``prefix``, also in folders below it, sorted."""
-        return self._store.list(_as_path(prefix))
+        return self._store.list(as_path(prefix))
 
     def stats(self) -> dict[str, Any]:
         """What was read and written in this process, and how: bytes, requests, the pool's counts.

@@ -124,7 +124,8 @@ class ObjectWriter:
 
 
 def as_bytes(data: Bytes) -> memoryview:
-    """The bytes of a tensor, an array, or anything with a contiguous buffer, without a copy.
+    """The bytes of a tensor, an array, or anything with a contiguous buffer, without a copy (but
+    of tensors that torch has still to conjugate or negate).
 
     Raises:
         ConfigError: There are none, or they do not lie together.
@@ -132,7 +133,7 @@ def as_bytes(data: Bytes) -> memoryview:
     if isinstance(data, torch.Tensor):
         if data.device.type != "cpu" or not data.is_contiguous():
             raise ConfigError("only contiguous CPU tensors are written; call .cpu().contiguous()")
-        data = data.detach().reshape(-1).view(torch.uint8).numpy()
+        data = data.detach().resolve_conj().resolve_neg().reshape(-1).view(torch.uint8).numpy()
     elif isinstance(data, np.ndarray):
         if not data.flags.c_contiguous or data.dtype.hasobject:
             raise ConfigError("only contiguous arrays without Python objects are written")
