@@ -126,6 +126,7 @@ def test_raw_records_have_the_layout_that_is_given(disk):
 
 def test_what_cannot_be_packed_is_one_line_and_status_1(disk, capsys):
     (disk / "x.bin").write_bytes(bytes(1000))
+    np.save(disk / "x.npy", np.zeros((10, 3), "u1"))
     (disk / "empty").mkdir()
     for arguments in (
         [disk / "x.bin"],
@@ -138,6 +139,17 @@ def test_what_cannot_be_packed_is_one_line_and_status_1(disk, capsys):
         [disk / "x.bin", "--format", "records", "--dtype", "f4", "--shape", 7],
         [disk / "x.bin", "--format", "files", "--processes", 0],
         [disk / "x.bin", "--format", "files", "--align", 3],
+        [disk / "x.bin", "--format", "files", "--shard-mb", "inf"],
+        [disk / "x.bin", "--format", "files", "--shard-mb", "1e308"],
+        [disk / "x.bin", "--format", "files", "--window", 3],
+        [disk / "x.bin", "--format", "files", "--shape", 1000],
+        [disk / "x.bin", "--format", "files", "--header-bytes", 1],
+        [disk / "x.bin", "--format", "tokens", "--window", 3, "--shape", 3],
+        [disk / "x.bin", "--format", "records", "--dtype", "u1", "--stride", 3],
+        [disk / "x.npy", "--dtype", "u1"],
+        [disk / "x.npy", "--shape", 3],
+        [disk / "x.npy", "--header-bytes", 3],
+        [disk / "x.npy", "--window", 3],
     ):
         assert main([*map(str, ["pack", *arguments, "-o", disk / "out"])]) == 1
         output = capsys.readouterr()

@@ -26,6 +26,15 @@ from .store import FileStore
 
 PackFormat = Literal["auto", "npy", "files", "cifar10", "tokens", "records"]
 
+# Of the options that describe records, those that each format has.
+_OPTIONS = {
+    "npy": (),
+    "cifar10": (),
+    "files": ("dtype", "shape", "header-bytes"),
+    "tokens": ("dtype", "window", "stride"),
+    "records": ("dtype", "shape", "header-bytes"),
+}
+
 CIFAR10 = np.dtype([("label", "u1"), ("image", "u1", (3, 32, 32))])
 _CIFAR10_NAME = re.compile(r"(data_batch_[0-9]+|test_batch)\.bin")
 _BATCH_BYTES = 8 * MIB
@@ -87,12 +96,24 @@ def find_sources(
     files = _files_of(paths, output)
     if format == "auto":
         format = _guess(paths, files)
+    given = {
+        "dtype": dtype is not None,
+        "shape": shape != (),
+        "header-bytes": header_bytes != 0,
+        "window": window is not None,
+        "stride": stride is not None,
+    }
+    for name, is_given in given.items():
+        if is_given and name not in _OPTIONS[format]:
+            raise ConfigError(f"--{name} is not for sources of format {format}: leave it out")
     if format == "npy":
         shards, layout = count_npy(files, None)
     elif format == "cifar10":
         layout = make_layout(CIFAR10)
         shards = count_records(files, layout, 0)
     elif format == "files":
+        if dtype is None and (given["shape"] or header_bytes):
+            raise ConfigError("--shape and --header-bytes need --dtype, the type of the records")
         layout = _file_layout(files, dtype, shape)
         shards = count_records(files, layout, header_bytes)
     elif format == "tokens":

@@ -15,6 +15,8 @@ from ..errors import ConfigError
 from ..pack_run import run_pack
 from ..packing import PackFormat, PackJob, find_sources
 
+_MOST_SHARD_MB = 1 << 40
+
 _EPILOG = """\
 examples:
   %(prog)s train.npy --output train                          records along the first axis
@@ -60,8 +62,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.processes < 1 or not args.shard_mb > 0 or args.header_bytes < 0:
-        raise ConfigError("--processes and --shard-mb must be above 0, --header-bytes at least 0")
+    if args.processes < 1 or args.header_bytes < 0:
+        raise ConfigError("--processes must be above 0, --header-bytes at least 0")
+    if not 0 < args.shard_mb <= _MOST_SHARD_MB:
+        raise ConfigError(f"--shard-mb must be above 0, at most {_MOST_SHARD_MB}")
     sources = find_sources(
         args.sources,
         args.output,
