@@ -293,7 +293,15 @@ def test_compare_reads_files_and_folders_and_refuses_what_is_no_result(tmp_path,
     assert "3.00x (3.00-3.00)" in capsys.readouterr().out
     with pytest.raises(NotFoundError):
         read(tmp_path / "three")
-    for text in ("{", "[]", "{}", '{"epochs": [], "config": {}}'):
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        '{"epochs": [], "config": {}}',
+        '{"epochs": [1], "config": {}}',
+        '{"epochs": [{"gb_per_s": 1}], "config": 3}',
+        '{"epochs": [{"gb_per_s": "x"}], "config": {}}',
+    ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(DataError, match=r"bad\.json: is no result"):
             read(tmp_path / "bad.json")

@@ -85,7 +85,10 @@ def test_a_configuration_survives_the_way_into_another_process():
         ("data: {record_bytes: 4 KiBi}", "data.record_bytes must be an integer, or a size"),
         ("data: {record_bytes: 0.3 KiB}", "data.record_bytes must be a whole number"),
         ("data: {files: 10000000000}", "data.files must be at most"),
-        ("name: a/b", "name must be a text without slashes"),
+        ("name: a/b", "a text without slashes"),
+        ("name: ..", "name must be the name of a folder"),
+        ("loader: {batch_size: 65, drop_last: true}", r"drop_last leaves no batch: data\.files=64"),
+        ("data: {record_bytes: %s GiB}" % ("9" * 400), "data.record_bytes is too large"),
         ("profile: 1", "profile must be true or false"),
     ],
 )
@@ -137,6 +140,8 @@ def test_settings_of_the_command_line_come_last():
         ("loader.batch_size.x=3", "holds no keys"),
         ("storage.dept=3", "did you mean depth"),
         ("epochs=[", "no YAML"),
+        ("epochs=2001-99-99", "no YAML"),
+        ("data={files: 2, files: 3}", "files is there twice"),
     ],
 )
 def test_a_setting_of_the_command_line_that_cannot_work_is_one_line(setting, message, capsys):
@@ -156,6 +161,12 @@ def test_names_and_files_that_are_not_there_are_one_line(tmp_path, capsys):
     broken = tmp_path / "x.yaml"
     broken.write_text("a: [")
     with pytest.raises(ConfigError, match="is no YAML"):
+        load(str(broken), [])
+    broken.write_text("loader:\n  workers: 1\n  workers: 2\n")
+    with pytest.raises(ConfigError, match=r"x\.yaml: workers is there twice"):
+        load(str(broken), [])
+    broken.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="cannot be read as text"):
         load(str(broken), [])
     broken.write_text("- a\n- b\n")
     with pytest.raises(ConfigError, match="keys and values"):
@@ -181,7 +192,7 @@ def test_results_that_cannot_be_written_are_refused_before_anything_is_measured(
         ["bench", "seed-metrics", "resnet50", "--json", str(disk / "file" / "x.json")],
     ):
         small = ["--set", f"data.folder={disk}/data", "--set", "data.files=1",
-                 "--set", "data.records_per_file=1", "--set", "data.record_bytes=10"]  # fmt: skip
+                 "--set", "data.records_per_file=400", "--set", "data.record_bytes=10"]  # fmt: skip
         assert cli.main([*command, *small]) == 1
         captured = capsys.readouterr()
         assert "--output: cannot make" in captured.err

@@ -159,8 +159,11 @@ class BenchConfig:
     profile: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name or "/" in self.name:
-            raise ConfigError(f"name must be a text without slashes, not {self.name!r}")
+        is_text = isinstance(self.name, str) and self.name not in ("", ".", "..")
+        if not is_text or "/" in self.name or "\0" in self.name:
+            raise ConfigError(
+                f"name must be the name of a folder, a text without slashes, not {self.name!r}"
+            )
         check_int("epochs", self.epochs, 1)
         check_choice("page_cache", self.page_cache, PageCache)
         check_bool("profile", self.profile)
@@ -170,6 +173,13 @@ class BenchConfig:
                 f"not {self.compute_s_per_step!r}"
             )
         self._check_reader()
+        if self.step_count == 0:
+            raise ConfigError(
+                f"loader.drop_last leaves no batch: data.files={self.data.files} of "
+                f"data.records_per_file={self.data.records_per_file} are fewer than "
+                f"loader.batch_size={self.loader.batch_size} samples; raise data.files, or lower "
+                "loader.batch_size"
+            )
 
     def _check_reader(self) -> None:
         """Settings that the chosen reader does not have must be as they are by default."""

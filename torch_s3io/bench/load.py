@@ -38,7 +38,10 @@ def load(name: str, settings: list[str]) -> BenchConfig:
     if path.suffix in (_SUFFIX, ".yml"):
         if not path.is_file():
             raise NotFoundError(f"{name}: no such file")
-        text, stem = path.read_text(), path.stem
+        try:
+            text, stem = path.read_text(), path.stem
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{name}: cannot be read as text: {error}") from None
     else:
         text, stem = shipped_text(name), name
     values = _parse_yaml(text, name)
@@ -55,7 +58,19 @@ def load(name: str, settings: list[str]) -> BenchConfig:
 
 def _parse_yaml(text: str, where: str) -> Any:
     yaml = optional_package("yaml", "PyYAML", "bench", "reading a configuration")
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise ConfigError(f"{where}: {key} is there twice")
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader)
+    except ConfigError:
+        raise
+    # Numbers and dates that are none are ValueErrors.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: is no YAML: {' '.join(str(error).split())}") from None

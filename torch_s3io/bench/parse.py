@@ -19,6 +19,7 @@ _UNITS = {
     "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9,
     "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
 }  # fmt: skip
+_MOST_BYTES = 1 << 62
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -133,6 +134,8 @@ def _size(text: str, where: str) -> int:
     if match is None or factor is None:
         raise ConfigError(f"{where} must be an integer, or a size such as 256 KiB, not {text!r}")
     size = float(match[1]) * factor
+    if size >= _MOST_BYTES:
+        raise ConfigError(f"{where} is too large: {text[:40]!r}")
     if size != int(size):
         raise ConfigError(f"{where} must be a whole number of bytes, not {text!r}")
     return int(size)

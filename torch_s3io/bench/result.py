@@ -145,8 +145,18 @@ def read(path: Path) -> dict[str, Any]:
         result = json.loads(file.read_text())
     except FileNotFoundError:
         raise NotFoundError(f"{file}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: is no result of a benchmark: {error}") from None
-    if not isinstance(result, dict) or not result.get("epochs") or "config" not in result:
-        raise DataError(f"{file}: is no result of a benchmark: it has no epochs")
+    if not isinstance(result, dict) or not isinstance(result.get("config"), dict):
+        raise DataError(f"{file}: is no result of a benchmark: it has no config")
+    epochs = result.get("epochs")
+    if not isinstance(epochs, list) or not epochs or not all(map(_is_epoch, epochs)):
+        raise DataError(f"{file}: is no result of a benchmark: it has no epochs with figures")
     return result
+
+
+def _is_epoch(epoch: Any) -> bool:
+    try:
+        return isinstance(epoch, dict) and bool([metric.of(epoch) for metric in METRICS])
+    except (TypeError, ValueError, OverflowError):
+        return False
