@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from order_check import (
     Setting,
     check_read_and_resumed,
@@ -96,6 +97,17 @@ def test_a_mixture_of_views_and_other_layouts(sources, path):
             call()
     with pytest.raises(s3io.ConfigError, match="Mix mixes RecordDatasets"):
         s3io.Mix([mix])
+
+
+def test_parts_with_different_transforms_are_mixed_under_one_that_is_given(sources):
+    plain = SHUFFLED.dataset(sources[0]).with_options(return_index=False)
+    negated = SHUFFLED.dataset(sources[1]).with_options(return_index=False, transform=torch.neg)
+    for parts in ([plain, negated], [negated, plain]):
+        with pytest.raises(s3io.ConfigError, match="different transforms"):
+            s3io.Mix(parts)
+        assert all((batch >= 0).all() for batch in s3io.Mix(parts, transform=None))
+        assert all((batch <= 0).all() for batch in s3io.Mix(parts, transform=torch.neg))
+    assert all((batch <= 0).all() for batch in s3io.Mix([negated, negated]))
 
 
 def test_mixtures_of_other_settings_are_told_apart(sources):

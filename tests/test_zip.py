@@ -125,6 +125,14 @@ def test_what_cannot_be_zipped_is_refused(path):
         s3io.Zip(a=dataset, b=s3io.Mix([dataset]))
 
 
+def test_views_of_parallel_data_are_those_of_its_parts(path):
+    zipped = make_pairs(path)
+    for name in ("subset", "split", "with_options", "get_batch"):
+        with pytest.raises(AttributeError, match=f"a Zip has no {name}: call it on its parts"):
+            getattr(zipped, name)
+    assert not hasattr(zipped, "split")
+
+
 def test_a_state_of_parallel_data_names_the_part_that_changed(path):
     state = make_pairs(path).state_dict()
     with open(path.parent / "labels.bin", "r+b") as file:

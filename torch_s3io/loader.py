@@ -205,7 +205,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def load_state_dict(self, state: State, *, strict: bool = True) -> None:
         """The next iteration goes on where the state was taken; see RecordDataset.load_state_dict.
 
-        A state of another number of workers or ranks is fine, and so is one of the data set.
+        A state of another number of workers or ranks is fine, and so is one of the data set. It can
+        be loaded with ``in_order=False``, too, which itself has none to give.
         """
         self._planned("load_state_dict()").load_state_dict(state, strict=strict)
 

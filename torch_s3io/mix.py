@@ -41,7 +41,8 @@ class Mix(RecordDataset):
         num_records: Of an epoch of the mixture, up to 2**61; None: as many as the parts have
             together.
         **options: As for RecordDataset.with_options, without ``shuffle``, ``block_records``
-            and ``window_blocks``; else those of the first data set hold.
+            and ``window_blocks``. Those of the first data set hold where none are given, since a
+            batch may have records of all; but parts with different transforms are refused then.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Mix(RecordDataset):
         for name in ("shuffle", "block_records", "window_blocks"):
             if name in options:
                 raise ConfigError(f"Mix has no {name}: its parts keep their own")
+        if "transform" not in options:
+            _refuse_different_transforms(parts)
         shares = [part.num_records for part in parts] if weights is None else weights
         order = MixedOrder(
             num_records=num_records or sum(part.num_records for part in parts),
@@ -79,6 +82,15 @@ class Mix(RecordDataset):
     def _of(cls, *_: Any) -> NoReturn:  # and so no view either
         raise ConfigError(
             "a mixture is made of data sets: take views, options and formats of those, then mix"
+        )
+
+
+def _refuse_different_transforms(parts: list[RecordDataset]) -> None:
+    transforms = [(part._options.transform, part._options.pass_position) for part in parts]
+    if any(transform != transforms[0] for transform in transforms):
+        raise ConfigError(
+            "the parts of a Mix have different transforms, but a batch may have records of all: "
+            "give the Mix a transform= of its own, or transform=None for none"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _C
 from .batches import transformed
@@ -28,6 +28,7 @@ _SHARED = (
     "rank",
     "world_size",
 )
+_OF_PARTS = ("subset", "split", "with_options", "get_batch")
 _OWN = ("transform", "pass_position", "return_index")
 
 
@@ -42,7 +43,8 @@ class Zip(PlannedDataset):
 
     Record i of one goes with record i of the others. Epochs, shares of ranks and workers, and state
     are as in a RecordDataset, and batches from workers are not copied either: each part has a pool
-    of its own.
+    of its own. Views are taken of the parts: a Zip has no ``subset``, ``split``, ``with_options``
+    and ``get_batch``.
 
     Args:
         **arguments: The data sets by name; views are fine. And options of RecordDataset:
@@ -109,6 +111,13 @@ class Zip(PlannedDataset):
             name: part._read(position, ranks, worker, workers) for name, part in self._parts.items()
         }
         return _Together(self, readers, position.epoch)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _OF_PARTS:
+            raise AttributeError(
+                f"a Zip has no {name}: call it on its parts, then zip what it gives"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={part!r}" for name, part in self._parts.items())
