@@ -156,14 +156,14 @@ def in_worker(dataset: Any, worker: int, workers: int) -> Iterator[None]:
         _utils.worker._worker_info = None
 
 
-def read_through_workers(dataset: s3io.RecordDataset, workers: int) -> list[list[int]]:
+def read_through_workers(dataset: Any, workers: int, read: Any = numbers) -> list[list[int]]:
     """What a DataLoader makes of the workers' batches: one of each in turn."""
     if workers == 0:
-        return numbers(dataset)
+        return read(dataset)
     by_worker = []
     for worker in range(workers):
         with in_worker(dataset, worker, workers):
-            by_worker.append(numbers(dataset))
+            by_worker.append(read(dataset))
     turns = itertools.zip_longest(*by_worker)
     return [batch for turn in turns for batch in turn if batch is not None]
 
@@ -250,3 +250,35 @@ def check_read_and_resumed(make: Any, read: Any, steps: int) -> None:
         if step < len(epochs[0]):
             assert read(second) == epochs[0][step:]
         assert read(second) == epochs[1]
+
+
+def together(by_rank: list[list[list[int]]]) -> list[int]:
+    """The records of all ranks, step by step."""
+    return [record for step in zip(*by_rank, strict=True) for part in step for record in part]
+
+
+def check_shared_out_and_resumed(make: Any, read: Any) -> None:
+    """Ranks ``make(rank, world)``, with workers or without, have together the order of one alone,
+    also where other ranks with other workers go on."""
+    shares = ((1, 0), (1, 2), (2, 3), (3, 2))  # world, workers
+    order = together([read(make(0, 1))])
+    for (world, workers), (next_world, next_workers) in itertools.product(shares, shares):
+        whole = [read_through_workers(make(rank, world), workers, read) for rank in range(world)]
+        check_order(together(whole), order, world)
+        ranks = [make(rank, world) for rank in range(world)]
+        head = together([read(itertools.islice(iter(rank), 2)) for rank in ranks])
+        states = [rank.state_dict() for rank in ranks]
+        assert all(state == states[0] for state in states), "the ranks' states differ"
+        tails = []
+        for rank in range(next_world):
+            resumed = make(rank, next_world)
+            resumed.load_state_dict(json.loads(json.dumps(states[0])))
+            resumed.set_epoch(0)  # workers do not count
+            tails.append(read_through_workers(resumed, next_workers, read))
+        check_order(head + together(tails), order, next_world)
+
+
+def check_order(records: list[int], order: list[int], world: int) -> None:
+    """The order, and then fewer records than ranks, so that all ranks have equally many batches."""
+    assert records[: len(order)] == order
+    assert len(records) - len(order) < world

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from order_check import Setting, check_read_and_resumed, numbers, records_of, write_numbers
+from order_check import (
+    Setting,
+    check_read_and_resumed,
+    check_shared_out_and_resumed,
+    numbers,
+    records_of,
+    together,
+    write_numbers,
+)
 
 import torch_s3io as s3io
 from torch_s3io.views import split_sizes
@@ -112,3 +120,35 @@ def test_options_of_a_view_may_differ(path):
     assert numbers(train) != numbers(train)
     with pytest.raises(TypeError, match="with_options"):
         test.with_options(dtype="u1")
+
+
+@pytest.mark.parametrize("shuffle", [False, True, "block", "windows"])
+@pytest.mark.parametrize("part", ["subset", "split", "part of a part"])
+def test_a_view_is_shared_out_and_resumed_like_any_data_set(path, shuffle, part):
+    setting = replace(SETTING, shuffle=shuffle)
+    check_shared_out_and_resumed(lambda *ranks: view_of(path, setting, part, *ranks), numbers)
+
+
+def view_of(path: Path, setting: Setting, part: str, rank: int, world: int) -> s3io.RecordDataset:
+    dataset = replace(setting, world=world).dataset(path, rank)
+    if part == "subset":
+        return dataset.subset(10, 55)
+    larger, smaller = dataset.split([0.7, 0.3], seed=1)
+    return larger if part == "split" else smaller.subset(1, 26)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_view_goes_on_under_other_ranks_with_other_workers(path):
+    def make(rank: int, world: int, num_workers: int) -> s3io.DataLoader:
+        view = view_of(path, SHUFFLED, "split", rank, world)
+        return s3io.DataLoader(view, num_workers=num_workers)
+
+    order = together([numbers(view_of(path, SHUFFLED, "split", 0, 1))])
+    ranks = [make(rank, 2, 2) for rank in range(2)]
+    head = together([numbers(itertools.islice(iter(rank), 3)) for rank in ranks])
+    state, same = [rank.state_dict() for rank in ranks]
+    assert state == same
+    others = [make(rank, 3, 1) for rank in range(3)]
+    for other in others:
+        other.load_state_dict(state)
+    assert head + together([numbers(other) for other in others]) == order

@@ -13,9 +13,11 @@ import torch
 from order_check import (
     Setting,
     check_read_and_resumed,
+    check_shared_out_and_resumed,
     order_options,
     records_of,
     sent_to,
+    together,
     write_numbers,
 )
 
@@ -67,6 +69,32 @@ def test_parallel_records_come_together_in_one_order(path, shuffle):
     if shuffle is True:
         assert records == records_of(SHUFFLED.dataset(path))
     check_read_and_resumed(lambda: make_pairs(path, **options), pairs, 23)
+
+
+@pytest.mark.parametrize("shuffle", [False, True, "block", "windows"])
+def test_parallel_records_are_shared_out_and_resumed_like_any_data_set(path, shuffle):
+    def make(rank: int, world: int) -> s3io.Zip:
+        options = {"rank": rank, "world_size": world, "pool": None}
+        return make_pairs(path, **order_options(shuffle), **options)
+
+    check_shared_out_and_resumed(make, pairs)
+
+
+def test_parallel_records_go_on_under_other_ranks_with_other_workers(path):
+    def make(rank: int, world: int, num_workers: int) -> s3io.DataLoader:
+        return s3io.DataLoader(
+            make_pairs(path, rank=rank, world_size=world), num_workers=num_workers
+        )
+
+    order = together([pairs(make_pairs(path))])
+    ranks = [make(rank, 2, 2) for rank in range(2)]
+    head = together([pairs(itertools.islice(iter(rank), 3)) for rank in ranks])
+    state, same = [rank.state_dict() for rank in ranks]
+    assert state == same
+    others = [make(rank, 3, 1) for rank in range(3)]
+    for other in others:
+        other.load_state_dict(state)
+    assert head + together([pairs(other) for other in others]) == order
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
