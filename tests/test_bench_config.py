@@ -89,6 +89,7 @@ def test_a_configuration_survives_the_way_into_another_process():
         ("name: ..", "name must be the name of a folder"),
         ("loader: {batch_size: 65, drop_last: true}", r"drop_last leaves no batch: data\.files=64"),
         ("data: {record_bytes: %s GiB}" % ("9" * 400), "data.record_bytes is too large"),
+        ("compute_s_per_step: %s" % ("9" * 400), "compute_s_per_step is too large"),
         ("profile: 1", "profile must be true or false"),
     ],
 )

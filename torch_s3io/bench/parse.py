@@ -19,7 +19,7 @@ _UNITS = {
     "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9,
     "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
 }  # fmt: skip
-_MOST_BYTES = 1 << 62
+_MOST = 1 << 62
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -102,6 +102,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if get_origin(kind) is Literal:
         return value  # the dataclass checks it, and names the choices
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= _MOST:
+            raise ConfigError(f"{where} is too large, or too small")
         return float(value)
     if kind is int and isinstance(value, str):
         return _size(value, where)
@@ -134,7 +136,7 @@ def _size(text: str, where: str) -> int:
     if match is None or factor is None:
         raise ConfigError(f"{where} must be an integer, or a size such as 256 KiB, not {text!r}")
     size = float(match[1]) * factor
-    if size >= _MOST_BYTES:
+    if size >= _MOST:
         raise ConfigError(f"{where} is too large: {text[:40]!r}")
     if size != int(size):
         raise ConfigError(f"{where} must be a whole number of bytes, not {text!r}")
