@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import gc
+import itertools
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +225,27 @@ def test_our_loader_has_the_right_defaults_and_counts(disk):
         check(batch, array)
 
 
+def test_a_number_of_workers_may_be_numpys(disk):
+    loader = s3io.DataLoader(make(write(disk)[0]), num_workers=np.int64(2))
+    assert (loader.num_workers, loader.persistent_workers, loader.prefetch_factor) == (2, True, 8)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("how", ["copy", "deepcopy", "pickle"])
+def test_a_loader_in_use_may_be_copied_and_pickled(disk, num_workers, how):
+    path, array = write(disk)
+    loader = s3io.DataLoader(make(path), num_workers=num_workers)
+    batches = iter(loader)
+    first = next(batches)
+    copies = {"copy": copy.copy, "deepcopy": copy.deepcopy}
+    make_copy = copies.get(how, lambda one: pickle.loads(pickle.dumps(one)))
+    other = make_copy(loader)
+    for batch in other:
+        check(batch, array)
+    received = [first[1].tolist(), *(index.tolist() for _, index in batches)]
+    assert list(itertools.chain(*received)) == list(range(ROWS))
+
+
 def test_our_loader_refuses_what_cannot_work(disk):
     path, _ = write(disk)
     dataset = make(path)
@@ -229,6 +253,10 @@ def test_our_loader_refuses_what_cannot_work(disk):
         s3io.DataLoader(dataset, batch_size=4)
     with pytest.raises(s3io.ConfigError, match="num_workers"):
         s3io.DataLoader(dataset, prefetch_factor=2)
+    with pytest.raises(s3io.ConfigError, match="prefetch_factor must be at least 1"):
+        s3io.DataLoader(dataset, num_workers=2, prefetch_factor=0)
+    with pytest.raises(s3io.ConfigError, match="num_workers must be an integer, not '2'"):
+        s3io.DataLoader(dataset, num_workers="2")
     with pytest.raises(s3io.ConfigError, match="progress"):
         s3io.DataLoader(dataset, progress="yes")
 

@@ -12,7 +12,7 @@ import torch
 import torch.utils.data
 from torch.utils.data import Dataset, get_worker_info
 
-from .config import check_bool
+from .config import check_bool, check_int
 from .dataset import RecordDataset
 from .errors import ConfigError, DataError
 from .planned import PlannedDataset
@@ -46,6 +46,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         progress: Show a progress bar (tqdm) for every epoch.
         **options: As for torch's class.
 
+    A worker that was killed is an error of that pass; the next one starts new workers.
+
     Several iterators at a time: all but the first get workers of their own. (torch's class would
     take the workers away from the first when they are persistent.)
 
@@ -73,6 +75,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         **options: Any,
     ) -> None:
         check_bool("progress", progress)
+        num_workers = check_int("num_workers", num_workers, 0)
+        if prefetch_factor is not None:
+            prefetch_factor = check_int("prefetch_factor", prefetch_factor, 1)
         if isinstance(dataset, PlannedDataset) and batch_size is not None:
             raise ConfigError(
                 f"batch_size={batch_size} in the DataLoader: the data set makes the batches "
@@ -81,12 +86,12 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         self._shows_progress = progress
         self._epoch: weakref.ref[_Epoch] | None = None  # that has the persistent workers
         self._worker_ranks: Ranks | None = None  # of the persistent workers
-        self._progress: Progress | None = None
+        self._progress: Progress | None = None  # of the latest pass
         self._batches = 0
         self._wait_s = 0.0
         self._wall_s = 0.0
         workers: dict[str, Any] = {}
-        if isinstance(num_workers, int) and num_workers > 0:
+        if num_workers > 0:
             workers = {
                 "persistent_workers": True if persistent_workers is None else persistent_workers,
                 "prefetch_factor": prefetch_factor or _prefetched(dataset, num_workers),
@@ -102,6 +107,11 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             **workers,
             **options,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: without the workers and the loop of this one."""
+        nothing = dict.fromkeys(("_iterator", "_epoch", "_worker_ranks", "_progress"))
+        return {**self.__dict__, **nothing}
 
     def __iter__(self) -> Any:
         epoch = _Epoch(self)
@@ -139,6 +149,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         current = self._epoch() if self._epoch is not None else None
         if current is not None and not current.finished:
             return self._get_iterator()
+        self._bury_workers()
         self._refuse_other_ranks()
         self._epoch = weakref.ref(epoch)
         return super().__iter__()
@@ -151,6 +162,12 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             self._worker_ranks = self.dataset._ranks()
         elif self._worker_ranks is not None:
             refuse_other_ranks(self._worker_ranks, self.dataset._ranks())
+
+    def _bury_workers(self) -> None:
+        """Persistent workers of which one was killed: this pass starts others."""
+        workers = getattr(self._iterator, "_workers", ())
+        if not all(worker.is_alive() for worker in workers):
+            self._dismiss(self._iterator)
 
     def _has_workers_of(self, epoch: _Epoch) -> bool:
         """Whether the persistent workers, if there are any, are this epoch's."""
