@@ -116,8 +116,8 @@ class Meter:
     def lap(self) -> list[str]:
         """Samples/s, bytes/s and the share of time spent waiting, since the last lap.
 
-        The data set counts the waiting in its own process only. With workers it is the time
-        inside `next(loader)`.
+        With workers the waiting is the time inside `next(loader)`: what the data set counts is
+        how long the workers waited for the device.
         """
         elapsed_s = time.perf_counter() - self._began_s
         waited_s = self.dataset.stats()["consumer_wait_s"] - self._waited_before_s
@@ -135,8 +135,6 @@ class Meter:
         """One line: the engine, what it read in which way, and what was copied on the way."""
         stats = self.dataset.stats()
         read = {kind: stats[f"{kind}_bytes"] for kind in ("direct", "cached", "buffered")}
-        if not any(read.values()):
-            return "read by worker processes, whose counters are their own"
         shares = ", ".join(f"{bytes_text(count)} {kind}" for kind, count in read.items())
         copied, converted = stats["copied_bytes"], stats["converted_bytes"]
         in_place = max(0.0, 1 - copied / stats["batch_bytes"])

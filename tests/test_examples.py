@@ -76,6 +76,7 @@ def test_digits_are_learned_and_a_second_run_reuses_the_data(tmp_path: Path) -> 
     files = snapshot(tmp_path)
     second = run_example(tmp_path, *DIGITS, "--workers", "2", "--engine", "threads")
     assert number(r"held-out accuracy ([\d.]+)%", second) >= 95
+    assert re.search(r"read by the threads engine into (2 MiB|4 KiB|mixed) pages", second)
     assert "already there" in second
     assert snapshot(tmp_path) == files
 

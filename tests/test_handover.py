@@ -225,6 +225,57 @@ def test_our_loader_has_the_right_defaults_and_counts(disk):
         check(batch, array)
 
 
+def in_main_process(path: Path, **options: Any) -> dict[str, Any]:
+    dataset = make(path, **options)
+    for _ in dataset:
+        pass
+    return dataset.stats()
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("pool", ["auto", None])
+def test_what_workers_read_is_counted_also_without_shared_memory(disk, pool, context):
+    path, array = write(disk)
+    alone = in_main_process(path, pool=pool)
+    dataset = make(path, pool=pool)
+    loader = s3io.DataLoader(
+        dataset, num_workers=2, multiprocessing_context=context, persistent_workers=False
+    )
+    for epoch in range(1, 3):
+        for _ in loader:
+            pass
+        stats = loader.stats()
+        assert stats["batches"] == epoch * ROWS // BATCH
+        assert stats["batch_bytes"] == epoch * array.nbytes
+        assert stats["requests"] > 0
+        assert stats["direct_bytes"] + stats["cached_bytes"] + stats["buffered_bytes"] > 0
+        assert stats["gb_per_s"] > 0
+        assert (stats["engine"], stats["page_size"]) == (alone["engine"], alone["page_size"])
+
+
+def unchanged(batch: Any) -> Any:
+    return batch
+
+
+def test_what_a_wrapped_data_set_read_is_in_its_own_stats(disk):
+    path, array = write(disk)
+    dataset = make(path)
+    loader = s3io.DataLoader(Wrapped(dataset, unchanged), num_workers=1)
+    for batch in loader:
+        check(batch, array)
+    assert loader.stats()["loop_batches"] == ROWS // BATCH
+    assert "gb_per_s" not in loader.stats()
+    assert dataset.stats()["batch_bytes"] == array.nbytes
+
+
+def test_what_workers_fetch_by_number_is_counted(disk):
+    path, array = write(disk)
+    dataset = make(path)
+    loader = DataLoader(s3io.RecordMapDataset(dataset), batch_size=BATCH, num_workers=2)
+    assert sum(len(index) for _, index in loader) == ROWS
+    assert dataset.stats()["batch_bytes"] == array.nbytes
+
+
 def test_a_number_of_workers_may_be_numpys(disk):
     loader = s3io.DataLoader(make(write(disk)[0]), num_workers=np.int64(2))
     assert (loader.num_workers, loader.persistent_workers, loader.prefetch_factor) == (2, True, 8)

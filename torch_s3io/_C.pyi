@@ -126,6 +126,47 @@ class EpochPlan:
     @property
     def padded_records(self) -> int:
         ...
+class EpochBoard:
+    """
+    See csrc/memory/epoch_board.h.
+    """
+    @staticmethod
+    def adopt(*, fd: typing.SupportsInt | typing.SupportsIndex) -> EpochBoard:
+        """
+        The board of another process; takes the descriptor over.
+        """
+    def __init__(self) -> None:
+        ...
+    def pick_up(self, worker: typing.SupportsInt | typing.SupportsIndex) -> tuple[int, int, bool]:
+        """
+        (epoch, start, whether a worker of this number has begun here since the last change)
+        """
+    def read(self) -> tuple[int, int]:
+        """
+        (epoch, start), without beginning there
+        """
+    def set(self, *, epoch: typing.SupportsInt | typing.SupportsIndex, start: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def warn_once(self) -> bool:
+        """
+        True for the first caller in all processes: who warns.
+        """
+    def worker_kinds(self) -> list[str]:
+        """
+        The engines and page sizes that workers use.
+        """
+    def worker_stats(self) -> dict[str, typing.Any]:
+        """
+        What the readers of all workers counted.
+        """
+    @property
+    def fd(self) -> int:
+        ...
+    @property
+    def pick_ups(self) -> int:
+        """
+        How many workers have begun here since the last change.
+        """
 class FaultPlan:
     """
     For tests: see FaultEngine.
@@ -144,9 +185,9 @@ class RecordSource:
     def stats(self) -> dict[str, typing.Any]:
         ...
 class BatchIterator:
-    def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False, window_positions: typing.SupportsInt | typing.SupportsIndex = 0, share: typing.SupportsInt | typing.SupportsIndex = 0, count: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
+    def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False, window_positions: typing.SupportsInt | typing.SupportsIndex = 0, share: typing.SupportsInt | typing.SupportsIndex = 0, count: typing.SupportsInt | typing.SupportsIndex = 1, board: EpochBoard | None = None) -> None:
         """
-        window_positions, share, count: of a WindowReadahead.
+        window_positions, share, count: of a WindowReadahead. board: to publish counters on.
         """
     def __iter__(self) -> typing.Any:
         ...
@@ -175,7 +216,7 @@ class CacheFiller:
 class BatchFetcher:
     def __init__(self, *, source: RecordSource, pool: BufferPool | None) -> None:
         ...
-    def fetch(self, source: RecordSource, records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> typing.Any:
+    def fetch(self, source: RecordSource, records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], *, board: EpochBoard | None = None) -> typing.Any:
         ...
 class ObjectWriter:
     def cancel(self) -> None:
@@ -237,47 +278,12 @@ class Arena:
         ...
     def stats(self) -> dict[str, typing.Any]:
         ...
-    def worker_stats(self) -> dict[str, typing.Any]:
-        ...
     @property
     def fd(self) -> int:
         ...
     @property
     def id(self) -> int:
         ...
-class EpochBoard:
-    """
-    See csrc/memory/epoch_board.h.
-    """
-    @staticmethod
-    def adopt(*, fd: typing.SupportsInt | typing.SupportsIndex) -> EpochBoard:
-        """
-        The board of another process; takes the descriptor over.
-        """
-    def __init__(self) -> None:
-        ...
-    def pick_up(self, worker: typing.SupportsInt | typing.SupportsIndex) -> tuple[int, int, bool]:
-        """
-        (epoch, start, whether a worker of this number has begun here since the last change)
-        """
-    def read(self) -> tuple[int, int]:
-        """
-        (epoch, start), without beginning there
-        """
-    def set(self, *, epoch: typing.SupportsInt | typing.SupportsIndex, start: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    def warn_once(self) -> bool:
-        """
-        True for the first caller in all processes: who warns.
-        """
-    @property
-    def fd(self) -> int:
-        ...
-    @property
-    def pick_ups(self) -> int:
-        """
-        How many workers have begun here since the last change.
-        """
 def available_memory_bytes() -> int:
     """
     What this process can still allocate, cgroup limits included, in bytes.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
+from torch.utils.data import get_worker_info
+
 from . import _C
 from .batches import as_numbers, as_wanted, transformed
 from .config import DirectMode, EngineKind, check_int
@@ -349,9 +351,10 @@ class RecordDataset(ViewedDataset):
         brought into the page cache ahead of the order. ``quarantined_buffers``: lost to reads that
         never came back. ``reader_wait_s``: the reader waited for a free buffer,
         because the consumer is slower. ``consumer_wait_s``: the consumer waited for data.
-        ``engine``, ``direct``: in use. ``page_size``: behind the buffers: "2 MiB", "4 KiB", "mixed"
-        or "none yet"; ``pool_*``: of the pools (see BufferPool.stats); all these of
-        this process alone.
+        ``engine``: in use, "uring" or "threads". ``page_size``: behind the buffers, "2 MiB" or
+        "4 KiB". Both may be "mixed" or "none yet". ``direct``: in use; ``huge_pages``,
+        ``small_pages``, ``pool_*``: of the pools (see BufferPool.stats); all these of this process
+        alone.
 
         ``dropped_records``, ``padded_records``: of a whole epoch, over all ranks.
 
@@ -365,9 +368,14 @@ class RecordDataset(ViewedDataset):
         plan = self._whole_epoch()
         stats["dropped_records"] = plan.dropped_records
         stats["padded_records"] = plan.padded_records
-        if self._arena is not None and self._arena.owner == os.getpid():
-            for key, value in self._arena.worker_stats().items():
+        board = self._clock.board
+        if board is not None and self._clock.owner == os.getpid():
+            for key, value in board.worker_stats().items():
                 stats[key] += value
+            kinds = set(board.worker_kinds())
+            stats["engine"] = _in_use(stats["engine"], kinds & {"uring", "threads"})
+            stats["page_size"] = _in_use(stats["page_size"], kinds & {"2 MiB", "4 KiB"})
+        if self._arena is not None and self._arena.owner == os.getpid():
             stats.update(self._arena.stats())
         return stats
 
@@ -381,6 +389,7 @@ class RecordDataset(ViewedDataset):
                 self._layout,
                 self._options,
                 self._arena,
+                self._clock.board if get_worker_info() is not None else None,
                 most_records=most,
                 neighbours=self._order.neighbours,
                 window_records=self._order.window_records,
@@ -407,3 +416,11 @@ class RecordDataset(ViewedDataset):
             f"bytes in {len(self._shards)} file(s), {{{described}}}, "
             f"batch_size={self._options.batch_size}, shuffle={self._options.shuffle!r})"
         )
+
+
+def _in_use(here: str, in_workers: set[str]) -> str:
+    """One of the kinds in use, where there is one."""
+    kinds = in_workers | ({here} - {"none yet"})
+    if not kinds:
+        return here
+    return kinds.pop() if len(kinds) == 1 else "mixed"

@@ -49,6 +49,11 @@ class EpochClock:
             self._board = _C.EpochBoard()
             self._board.set(epoch=self.position.epoch, start=self.position.start)
 
+    @property
+    def board(self) -> _C.EpochBoard | None:
+        """What this process and its workers share, once there are some."""
+        return self._board
+
     # ---- In the main process.
 
     @property

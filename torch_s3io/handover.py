@@ -96,10 +96,6 @@ class Arena:
         """What came from the workers, see RecordDataset.stats."""
         return dict(self._core.stats())
 
-    def worker_stats(self) -> dict[str, Any]:
-        """The readers' counters of all workers, also of those that are gone."""
-        return dict(self._core.worker_stats())
-
     def pin_new_segments(self) -> None:
         """Registers with CUDA what is mapped and not registered yet. Never raises."""
         with self._pin_lock:

@@ -245,7 +245,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         ``loop_batches``: received by the loop. ``loop_s``: time from the start of each epoch to its
         end (or to the last batch so far). ``loop_wait_s``: of that, inside ``next()``.
         ``wait_share``: their ratio: the share of time that the loop waited for data. ``gb_per_s``:
-        bytes of records delivered, 10^9 per second of ``loop_s``.
+        ``batch_bytes``, 10^9 per second of ``loop_s``, where the data set counts them: one that
+        wraps ours has no ``stats()``, and what ours counted is in its own.
         """
         read = getattr(self.dataset, "stats", None)
         stats: dict[str, Any] = dict(read()) if callable(read) else {}
@@ -254,7 +255,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         stats["loop_s"] = self._wall_s
         stats["loop_wait_s"] = self._wait_s
         stats["wait_share"] = self._wait_s / wall
-        stats["gb_per_s"] = stats.get("batch_bytes", 0) / 1e9 / wall
+        if "batch_bytes" in stats:
+            stats["gb_per_s"] = stats["batch_bytes"] / 1e9 / wall
         return stats
 
     def _count(self, wait_s: float, wall_s: float, batches: int) -> None:

@@ -38,15 +38,18 @@ class Runtime:
         layout: RecordLayout,
         options: DatasetOptions,
         arena: Arena | None = None,
+        board: _C.EpochBoard | None = None,
         most_records: int | None = None,
         neighbours: int = 1,
         window_records: int = 0,
     ) -> None:
-        """``most_records``: that a batch has at most. ``neighbours``: records that the order reads
-        one after the other as they lie in a file. ``window_records``: that it takes from blocks in
-        the files, and mixes."""
+        """``board``: in a worker, where the main process sees what it counts. ``most_records``:
+        that a batch has at most. ``neighbours``: records that the order reads one after the other
+        as they lie in a file. ``window_records``: that it takes from blocks in the files, and
+        mixes."""
         self.owner = os.getpid()
         self._arena = arena
+        self._board = board
         self._shards = shards
         self._layout = layout
         self._options = options
@@ -274,6 +277,7 @@ class Runtime:
             source=self._source,
             plan=plan,
             pool=pool,
+            board=self._board,
             reads_on=reads_on,
             window_positions=self._window_records if self._reads_windows_ahead() else 0,
             share=share,
@@ -301,7 +305,7 @@ class Runtime:
             pool = self._borrow_pool(num_workers=1)
             self._fetcher = _C.BatchFetcher(source=self._source, pool=pool)
             self._give_back_pool(pool)  # it never waits for a buffer, so it can share them
-        return self._fetcher.fetch(self._source, numbers)
+        return self._fetcher.fetch(self._source, numbers, board=self._board)
 
     def _check_engine(self) -> None:
         """Finds out, once, what the engine will be, and warns where it is not io_uring."""

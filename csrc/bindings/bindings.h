@@ -4,7 +4,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/typing.h>
 
-#include "memory/slab_arena.h"
+#include <string>
+#include <vector>
+
+#include "memory/epoch_board.h"
 
 namespace s3io::bindings {
 
@@ -21,7 +24,9 @@ void register_epochs(pybind11::module_& module);
 void register_benchmark(pybind11::module_& module);
 
 // What the readers of all workers counted, by the names of RecordSource.stats.
-StatsDict worker_stats(const SlabArena& arena);
+StatsDict worker_stats(const EpochBoard& board);
+// The engines and page sizes that workers use, by their names in stats.
+std::vector<std::string> worker_kinds(const EpochBoard& board);
 
 // Releases the GIL for its scope.
 //

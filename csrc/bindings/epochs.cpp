@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <memory>
 #include <tuple>
@@ -13,13 +14,14 @@ namespace py = pybind11;
 namespace s3io::bindings {
 
 void register_epochs(py::module_& module) {
-  py::class_<EpochBoard>(module, "EpochBoard", "See csrc/memory/epoch_board.h.")
+  py::class_<EpochBoard, std::shared_ptr<EpochBoard>>(module, "EpochBoard",
+                                                      "See csrc/memory/epoch_board.h.")
       .def(py::init<>())
       .def_static(
           "adopt",
           [](int fd) {
             ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-            return std::make_unique<EpochBoard>(UniqueFd(fd));
+            return std::make_shared<EpochBoard>(UniqueFd(fd));
           },
           py::kw_only(), py::arg("fd"), "The board of another process; takes the descriptor over.")
       .def_property_readonly("fd", &EpochBoard::fd)
@@ -42,7 +44,9 @@ void register_epochs(py::module_& module) {
           py::arg("worker"),
           "(epoch, start, whether a worker of this number has begun here since the last change)")
       .def("warn_once", &EpochBoard::warn_once,
-           "True for the first caller in all processes: who warns.");
+           "True for the first caller in all processes: who warns.")
+      .def("worker_stats", &worker_stats, "What the readers of all workers counted.")
+      .def("worker_kinds", &worker_kinds, "The engines and page sizes that workers use.");
 }
 
 }  // namespace s3io::bindings

@@ -149,8 +149,7 @@ void register_handover(py::module_& module) {
       .def("claim", &Arena::claim, py::kw_only(), py::arg("preferred"), py::arg("capacity"))
       .def("prepared_segments", &Arena::prepared_segments)
       .def("guard_device_copies", &Arena::guard_device_copies)
-      .def("stats", &Arena::stats)
-      .def("worker_stats", [](const Arena& self) { return worker_stats(self.arena()); });
+      .def("stats", &Arena::stats);
 
   module.def("send_tensor", &send_bytes, py::arg("tensor"),
              "Bytes from which the consuming process makes the same tensor, or None.");

@@ -119,16 +119,25 @@ StatsDict stats_dict(RecordSource& source) {
   return dict;
 }
 
-// Adds what was counted since the last call to the notes of the slab that the batches lie in, where
-// other processes see it.
-void publish(ReaderCounters& counters, Slab& slab) {
-  static_assert(kReaderCounters <= Slab::kNotes);
+// Adds what was counted since the last call to the board's notes, where other processes see it.
+void publish(ReaderCounters& counters, EpochBoard& board) {
+  static_assert(kReaderCounters <= EpochBoard::kNotes);
   static_assert(kReaderCounters <= std::tuple_size_v<decltype(counters.published)>);
   const auto now = named_counters(counters);
   for (size_t note = 0; note < now.size(); ++note) {
     const int64_t added = now[note].value - counters.published[note].exchange(now[note].value);
-    if (added != 0) slab.add_note(note, added);
+    if (added != 0) board.add_note(note, added);
   }
+}
+
+// By the bits of the board's marks.
+constexpr std::array kMarkedKinds = {"uring", "threads", "2 MiB", "4 KiB"};
+
+uint32_t marks_of(std::string_view engine, const BufferPool* pool) {
+  const bool has_huge_pages = pool != nullptr && pool->slab()->huge_pages() > 0;
+  const bool has_small_pages = pool != nullptr && pool->slab()->small_pages() > 0;
+  return uint32_t{engine == "uring"} | uint32_t{engine == "threads"} << 1 |
+         uint32_t{has_huge_pages} << 2 | uint32_t{has_small_pages} << 3;
 }
 
 // A BatchReader as a Python iterator.
@@ -136,17 +145,19 @@ class BatchIterator {
  public:
   BatchIterator(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
                 std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on,
-                const WindowReadahead::Config& readahead)
+                const WindowReadahead::Config& readahead,
+                std::optional<std::shared_ptr<EpochBoard>> board)
       : source_(std::move(source)),
-        reader_(source_, plan, pool.value_or(nullptr), reads_on, readahead) {
-    if (pool.value_or(nullptr) == nullptr || !(*pool)->is_shared()) return;
-    slab_ = (*pool)->slab();
+        reader_(source_, plan, pool.value_or(nullptr), reads_on, readahead),
+        pool_(pool.value_or(nullptr)),
+        board_(board.value_or(nullptr)) {
+    if (board_ == nullptr) return;
     const auto counters = named_counters(source_->counters());
     const auto* spilled =
         std::find_if(counters.begin(), counters.end(),
                      [](const NamedCounter& one) { return one.name == "spilled_batches"sv; });
-    // By this worker, or by an earlier one in its place.
-    warned_ = slab_->note(static_cast<size_t>(spilled - counters.begin())) > 0;
+    // By any worker.
+    warned_ = board_->note(static_cast<size_t>(spilled - counters.begin())) > 0;
   }
 
   // Closing may wait for reads in flight: not with the GIL.
@@ -160,7 +171,10 @@ class BatchIterator {
       const NoGil no_gil;
       more = reader_.next(batch_, on_wait_);
     }
-    if (slab_ != nullptr) publish(source_->counters(), *slab_);
+    if (board_ != nullptr) {
+      publish(source_->counters(), *board_);
+      board_->add_marks(marks_of(reader_.engine_name(), pool_.get()));
+    }
     if (!more) throw py::stop_iteration();
     warn_of_spills();
     return batch_tensors(batch_, source_->layout());
@@ -188,8 +202,9 @@ class BatchIterator {
 
   std::shared_ptr<RecordSource> source_;
   BatchReader reader_;
-  std::shared_ptr<Slab> slab_;  // of a shared pool
-  Batch batch_;                 // reused, so that the steady state allocates nothing
+  std::shared_ptr<BufferPool> pool_;   // null: an allocation per batch
+  std::shared_ptr<EpochBoard> board_;  // in a worker: what tells the main process
+  Batch batch_;                        // reused, so that the steady state allocates nothing
   const int64_t spilled_before_ = source_->counters().spilled_batches;
   bool warned_ = false;
   const std::function<void()> on_wait_ = check_signals;
@@ -202,12 +217,14 @@ struct DeleteWithoutGil {
   }
 };
 
-py::object fetch(BatchFetcher& fetcher, const RecordSource& source, std::vector<int64_t> records) {
+py::object fetch(BatchFetcher& fetcher, RecordSource& source, std::vector<int64_t> records,
+                 const std::optional<std::shared_ptr<EpochBoard>>& board) {
   Batch batch;
   {
     const NoGil no_gil;
     fetcher.fetch(std::move(records), batch, check_signals);
   }
+  if (board.value_or(nullptr) != nullptr) publish(source.counters(), **board);
   return batch_tensors(batch, source.layout());
 }
 
@@ -231,14 +248,21 @@ std::shared_ptr<FaultPlan> make_faults(uint64_t seed,
 
 }  // namespace
 
-StatsDict worker_stats(const SlabArena& arena) {
+StatsDict worker_stats(const EpochBoard& board) {
   StatsDict dict;
-  const auto notes = arena.notes();
   const auto names = named_counters(ReaderCounters{});
   for (size_t note = 0; note < names.size(); ++note) {
-    dict[names[note].name] = in_unit(names[note].name, notes[note]);
+    dict[names[note].name] = in_unit(names[note].name, board.note(note));
   }
   return dict;
+}
+
+std::vector<std::string> worker_kinds(const EpochBoard& board) {
+  std::vector<std::string> kinds;
+  for (size_t bit = 0; bit < kMarkedKinds.size(); ++bit) {
+    if ((board.marks() >> bit & 1) != 0) kinds.emplace_back(kMarkedKinds[bit]);
+  }
+  return kinds;
 }
 
 void register_reader(py::module_& module) {
@@ -263,14 +287,16 @@ void register_reader(py::module_& module) {
   py::class_<BatchIterator>(module, "BatchIterator")
       .def(py::init([](std::shared_ptr<RecordSource> source, const EpochPlan& plan,
                        std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on,
-                       int64_t window_positions, int64_t share, int64_t count) {
+                       int64_t window_positions, int64_t share, int64_t count,
+                       std::optional<std::shared_ptr<EpochBoard>> board) {
              return std::make_unique<BatchIterator>(
                  std::move(source), plan, std::move(pool), reads_on,
-                 WindowReadahead::Config{window_positions, share, count});
+                 WindowReadahead::Config{window_positions, share, count}, std::move(board));
            }),
            py::kw_only(), py::arg("source"), py::arg("plan"), py::arg("pool"),
            py::arg("reads_on") = false, py::arg("window_positions") = 0, py::arg("share") = 0,
-           py::arg("count") = 1, "window_positions, share, count: of a WindowReadahead.")
+           py::arg("count") = 1, py::arg("board") = py::none(),
+           "window_positions, share, count: of a WindowReadahead. board: to publish counters on.")
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &BatchIterator::next)
       .def("begin_next_epoch", &BatchIterator::begin_next_epoch, py::arg("plan"),
@@ -298,7 +324,8 @@ void register_reader(py::module_& module) {
              return std::make_unique<BatchFetcher>(std::move(source), pool.value_or(nullptr));
            }),
            py::kw_only(), py::arg("source"), py::arg("pool"))
-      .def("fetch", &fetch, py::arg("source"), py::arg("records"));
+      .def("fetch", &fetch, py::arg("source"), py::arg("records"), py::kw_only(),
+           py::arg("board") = py::none());
 
   module.def(
       "inspect_files",

@@ -194,12 +194,4 @@ void Slab::prepare(int64_t slot, int64_t size_bytes) {
   }
 }
 
-std::array<int64_t, Slab::kNotes> Slab::read_notes(int fd, int64_t offset) {
-  std::array<int64_t, kNotes> notes{};
-  const ssize_t count =
-      ::pread(fd, notes.data(), sizeof(notes), offset + int64_t{offsetof(Control, notes)});
-  if (count != static_cast<ssize_t>(sizeof(notes))) notes.fill(0);
-  return notes;
-}
-
 }  // namespace s3io

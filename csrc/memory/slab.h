@@ -20,7 +20,6 @@
 // Slots of 2 MiB or more are whole huge pages; smaller ones are packed.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -48,7 +47,6 @@ struct SlabGeometry {
 class Slab {
  public:
   static constexpr int64_t kMaxSlots = 65536;
-  static constexpr size_t kNotes = 64;
 
   // Memory of its own. Every slot begins at a multiple of the alignment, and of 64: elements of
   // every type can lie at its start.
@@ -108,14 +106,6 @@ class Slab {
   int64_t huge_pages() const { return huge_pages_.load(std::memory_order_relaxed); }
   int64_t small_pages() const { return small_pages_.load(std::memory_order_relaxed); }
 
-  // Counters that outlive the producer; their meaning is the business of whoever adds to them.
-  void add_note(size_t note, int64_t amount) {
-    control_->notes[note].fetch_add(amount, std::memory_order_relaxed);
-  }
-  int64_t note(size_t note) const { return control_->notes[note].load(std::memory_order_relaxed); }
-  // The notes of the slab at `offset` of a memory file, without mapping it.
-  static std::array<int64_t, kNotes> read_notes(int fd, int64_t offset);
-
  private:
   struct Control {
     std::atomic<uint32_t> releases;
@@ -124,7 +114,6 @@ class Slab {
     std::atomic<int64_t> lent;            // slots with bit 1 set; written by the producer
     std::atomic<int64_t> received;        // slots with bits 31..16 set; written by the consumer
     std::atomic<int64_t> rests_since_ns;  // when slots of a dead producer were found; 0: none were
-    std::array<std::atomic<int64_t>, kNotes> notes;
     std::atomic<uint64_t> words[kMaxSlots];
   };
   static_assert(sizeof(Control) <= 2 << 20);

@@ -132,13 +132,4 @@ bool SlabArena::read(const SlotHandle& handle, std::byte* into) const {
   return true;
 }
 
-std::array<int64_t, Slab::kNotes> SlabArena::notes() const {
-  std::array<int64_t, Slab::kNotes> sum{};
-  for (int64_t segment = 0; segment < kSegments; ++segment) {
-    const auto notes = Slab::read_notes(fd_.get(), offset_of(segment));
-    for (size_t note = 0; note < sum.size(); ++note) sum[note] += notes[note];
-  }
-  return sum;
-}
-
 }  // namespace s3io

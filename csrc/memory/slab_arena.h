@@ -14,7 +14,6 @@
 // have room.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -79,8 +78,6 @@ class SlabArena {
 
   // Producers that found no segment.
   int64_t refused_claims() const { return header_->refused_claims.load(); }
-  // The notes of all segments added up.
-  std::array<int64_t, Slab::kNotes> notes() const;
 
  private:
   struct Header {

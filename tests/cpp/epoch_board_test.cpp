@@ -14,6 +14,22 @@ namespace s3io::testing {
 namespace {
 
 TEST_SUITE("epoch board") {
+  TEST_CASE("what workers note is added up, and their marks are gathered") {
+    EpochBoard board;
+    for (const uint32_t mark : {1U, 4U}) {
+      const std::string failure = run_in_child([&] {
+        EpochBoard theirs(UniqueFd(::dup(board.fd())));
+        theirs.add_note(0, 5);
+        theirs.add_note(EpochBoard::kNotes - 1, mark);
+        theirs.add_marks(mark);
+      });
+      CHECK(failure.empty());
+    }
+    CHECK(board.note(0) == 10);
+    CHECK(board.note(EpochBoard::kNotes - 1) == 5);
+    CHECK(board.marks() == 5);
+  }
+
   TEST_CASE("a worker reads what the main process set last, in a process of its own too") {
     EpochBoard board;
     CHECK(board.read().epoch == 0);
