@@ -189,6 +189,29 @@ def test_as_dtype_converts_as_numpy_does_and_counts(disk, stored, output):
     assert dataset.stats()["converted_bytes"] == expected.nbytes
 
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("stored", [torch.int8, torch.uint8, torch.int64, torch.bool, *FLOATS])
+@pytest.mark.parametrize("output", FLOATS)
+def test_as_dtype_rounds_to_floats_as_torch_does(disk, stored, output):
+    bits = torch.arange(1 << 16).to(torch.int32)
+    numbers = torch.cat([(bits << 16).view(torch.float32), (bits << 13).view(torch.float32)])
+    numbers = torch.cat([numbers, (bits * 77773).view(torch.float32)])
+    numbers = torch.cat([numbers, bits.to(torch.float32) + 0.5, torch.tensor([65519.0, 65520.0])])
+    if not stored.is_floating_point:
+        numbers = bits * 77773 if stored == torch.int64 else bits % 128
+    numbers = numbers.to(stored)
+    path = write_file(disk / "x.bin", numbers.view(torch.uint8).numpy().tobytes())
+    dataset = RecordDataset(path, dtype=stored, as_dtype=output, batch_size=4096, pool=None)
+    got, expected = torch.cat(list(dataset)), numbers.to(output)
+    assert got.dtype == output
+    is_nan = expected.isnan()
+    assert torch.equal(got.isnan(), is_nan)
+    assert torch.equal(got[~is_nan], expected[~is_nan])
+    assert torch.equal(got[~is_nan].signbit(), expected[~is_nan].signbit())
+
+
 @pytest.mark.parametrize(
     ("stored", "output"), [("i8", "i4"), ("f4", "u1"), ("u4", "i2"), ("u1", "?"), ("c8", "f4")]
 )
@@ -237,7 +260,7 @@ def test_as_dtype_of_a_structure_is_a_dict_by_field(records):
         ("u1", (3, None), None, "shape"),
         ("u1", (), "S3", "as_dtype"),
         ("u1", (), ">i4", "as_dtype"),
-        ("u1", (), torch.bfloat16, "bfloat16"),
+        ("u1", (), torch.float8_e5m2, "float8_e5m2"),
         ("c8", (), "f4", "complex64"),
         (np.dtype([("a", "u1")]), (), "i8", "as_dtype"),
         (np.dtype([("a", "u1")]), (), {"b": "i8"}, "'b'"),

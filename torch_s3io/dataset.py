@@ -107,8 +107,9 @@ class RecordDataset(ViewedDataset):
             read.
         pass_position: Call ``transform(batch, index, epoch)``: with the numbers of the records,
             int64 [B], and the epoch; see ``record_generator``.
-        as_dtype: Convert to this dtype while reading, where that keeps values (floats may be
-            rounded); a dict by field name for a structured dtype.
+        as_dtype: Convert to this dtype while reading, where that keeps values; to float16,
+            bfloat16, float32 and float64 from all real numbers, which are rounded, and infinite
+            where they are too large. A dict by field name for a structured dtype.
         return_index: Yield ``(batch, index)``, index int64 [B]: the numbers of the records,
             counted through all files; in a view, those of the data set it is a view of.
         depth: Reads in flight, of at most 1 MiB each, in every process that iterates.

@@ -29,6 +29,7 @@ _NUMPY_NAMES = {
     "c8": "complex64",
     "c16": "complex128",
 }
+_FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 @dataclass(frozen=True)
@@ -244,12 +245,11 @@ def _with_output(field: Field, dtype: Any) -> Field:
 
 
 def _keeps_values(stored: str, output: str) -> bool:
-    """Safe in numpy's sense, or between numbers and floats of any size, which only round."""
+    """Safe in numpy's sense, or to floats of any size, which only round."""
     known = set(_NUMPY_NAMES.values())
-    if not {stored, output} <= known:
-        return False
-    to_float = output.startswith("float") and not stored.startswith("complex")
-    return to_float or bool(np.can_cast(stored, output, "safe"))
+    if output in _FLOATS:
+        return stored in known | _FLOATS and not stored.startswith("complex")
+    return {stored, output} <= known and bool(np.can_cast(stored, output, "safe"))
 
 
 def _torch_name(dtype: Any) -> str:

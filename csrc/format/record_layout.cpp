@@ -5,6 +5,8 @@
 #include <limits>
 #include <type_traits>
 
+#include "format/half.h"
+
 namespace s3io {
 namespace {
 
@@ -40,6 +42,12 @@ bool visit_arithmetic(ScalarType type, Visitor visit) {
       return true;
     case ScalarType::int64:
       visit(int64_t{});
+      return true;
+    case ScalarType::float16:
+      visit(Float16{});
+      return true;
+    case ScalarType::bfloat16:
+      visit(BFloat16{});
       return true;
     case ScalarType::float32:
       visit(float{});
@@ -88,10 +96,24 @@ void store(Out value, std::byte* out) {
   std::memcpy(out, &value, sizeof(Out));
 }
 
+template <typename T>
+constexpr bool kHas16Bits = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
+
+template <typename Out, typename In>
+Out convert(In value) {
+  if constexpr (kHas16Bits<In>) {
+    return convert<Out>(value.to_float());
+  } else if constexpr (kHas16Bits<Out>) {
+    return Out::from_float(static_cast<float>(value));
+  } else {
+    return static_cast<Out>(value);
+  }
+}
+
 template <typename In, typename Out>
 void convert_row(const std::byte* in, std::byte* out, int64_t elements, bool swap_bytes) {
   for (int64_t index = 0; index < elements; ++index, in += sizeof(In), out += sizeof(Out)) {
-    store(static_cast<Out>(load<In>(in, swap_bytes)), out);
+    store(convert<Out>(load<In>(in, swap_bytes)), out);
   }
 }
 
