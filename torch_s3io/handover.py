@@ -8,6 +8,7 @@ tensor over the main process's mapping of that memory. What does not lie there g
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -19,6 +20,7 @@ import weakref
 from collections import deque
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd, ForkingPickler
+from types import ModuleType
 from typing import Any, NoReturn
 
 import torch
@@ -273,8 +275,9 @@ def _on_event() -> None:
 
 
 class LostTensor:
-    """Stands where a tensor should be whose bytes are gone, or another rank's. Any use of it raises
-    the error.
+    """Stands where a tensor should be whose bytes are gone, or another rank's. Its attributes and
+    methods, those of a tensor, raise the error; so do indexing, iteration, len() and torch's
+    functions.
 
     With torch's DataLoader, ``next()`` raises it, and the loader goes on with the next batch.
     """
@@ -294,18 +297,46 @@ class LostTensor:
             raise AttributeError(name)
         self.raise_it()
 
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any, options: Any = None) -> Any:
+        lost = _find_lost((args, options))
+        assert lost is not None
+        lost.raise_it()
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        self.raise_it()
+
+    # Python looks for these in the class.
+    __len__ = __iter__ = __getitem__ = __setitem__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __truediv__ = __rtruediv__ = __neg__ = __matmul__ = _refuse
+    __bool__ = __int__ = __float__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
 
 def _find_lost(data: Any) -> LostTensor | None:
-    if isinstance(data, LostTensor):
-        return data
-    children: Any = ()
+    seen: set[int] = set()  # what holds itself is looked at once
+    waiting = [data]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, LostTensor):
+            return one
+        if id(one) in seen or isinstance(one, (torch.Tensor, type, ModuleType)):
+            continue
+        seen.add(id(one))
+        waiting += _held_by(one)
+    return None
+
+
+def _held_by(data: Any) -> list[Any]:
     if isinstance(data, dict):
-        children = data.values()
-    elif isinstance(data, (list, tuple)):
-        children = data
-    elif hasattr(data, "__dict__") and not isinstance(data, torch.Tensor):
-        children = vars(data).values()
-    return next((lost for child in children if (lost := _find_lost(child)) is not None), None)
+        held = list(data.values())
+    elif isinstance(data, (list, tuple, set, frozenset, deque)):
+        held = list(data)
+    else:
+        held = []
+    if dataclasses.is_dataclass(data):  # it may have slots
+        held += [getattr(data, field.name, None) for field in dataclasses.fields(data)]
+    return held + list(getattr(data, "__dict__", {}).values())
 
 
 def _raise_lost_batches_at_next() -> None:
