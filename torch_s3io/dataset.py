@@ -81,8 +81,9 @@ class RecordDataset(ViewedDataset):
         seed: Of the order, from 0 to 2**64 - 1; each epoch has an order of its own.
         block_records: Records per block; None: as many as make 128 KiB.
         window_blocks: Mix the records of so many blocks that come one after the other; 1: do not.
-            Blocks of small records (below 16 KiB) are then read through the page cache, a window
-            ahead, unless ``direct="require"``.
+            Blocks of small records (below 16 KiB) then come through the page cache, a window
+            ahead, unless ``direct="require"``; but not in a split or a Mix, where they are read one
+            by one, nor where a window has more than 2^20 records or a quarter of the free memory.
         rank, world_size: Which share of every step this process reads. None: as torch.distributed
             says where it is initialised, else torchrun's environment (RANK, WORLD_SIZE), else all.
             All ranks get equally many batches. With torch.distributed they compare where they are
@@ -317,7 +318,8 @@ class RecordDataset(ViewedDataset):
     def _read(self, position: Position, ranks: Ranks, worker: int, workers: int) -> Iterator[Batch]:
         runtime = self._own_runtime()
         plan = self._plan_of_worker(position, ranks, worker, workers, runtime.group_size)
-        return as_wanted(runtime.iterate(plan, worker, workers), self._options, position.epoch)
+        batches = runtime.iterate(plan, worker, workers, ranks.world_size)
+        return as_wanted(batches, self._options, position.epoch)
 
     # ---- Any records, in any order.
 
@@ -393,7 +395,7 @@ class RecordDataset(ViewedDataset):
                 self._clock.board if get_worker_info() is not None else None,
                 most_records=most,
                 neighbours=self._order.neighbours,
-                window_records=self._order.window_records,
+                window=self._order.window,
             )
         return self._runtime
 

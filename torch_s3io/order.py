@@ -49,6 +49,14 @@ def default_block_records(stride_bytes: int) -> int:
 
 
 @dataclass(frozen=True)
+class Window:
+    """``records`` that come mixed, in the files blocks of ``block_records``."""
+
+    records: int
+    block_records: int
+
+
+@dataclass(frozen=True)
 class Order:
     """Which record comes when, as a recipe: small, and pickled where _C.RecordOrder is not.
 
@@ -85,11 +93,11 @@ class Order:
         return 1 if self.shuffle else self.num_records
 
     @property
-    def window_records(self) -> int:
-        """So many records are mixed that lie in blocks in the files; 0: none are."""
+    def window(self) -> Window | None:
+        """What is mixed, where its blocks lie in the files as blocks."""
         if self.window_blocks == 1 or any(permutation for _, _, permutation in self.view):
-            return 0
-        return self._mixed_records
+            return None
+        return Window(self._mixed_records, self.block_records)
 
     @property
     def _mixed_records(self) -> int:
@@ -138,7 +146,7 @@ class MixedOrder:
     weights: tuple[int, ...]
     seed: int
     differs_by_epoch = True
-    window_records = 0  # those of the parts come at other times
+    window = None  # those of the parts come at other times
 
     @property
     def last_epoch(self) -> int:

@@ -78,14 +78,15 @@ def refuse_other_ranks(then: Ranks, now: Ranks) -> None:
         )
 
 
-def find_local_ranks() -> tuple[int, int]:
-    """Which of how many ranks on this machine, as torchrun's environment says (LOCAL_RANK,
-    LOCAL_WORLD_SIZE); the only one where it says nothing that makes sense."""
+def find_local_ranks(world_size: int) -> tuple[int, int]:
+    """Which of how many of these ranks on this machine, as torchrun's environment says (LOCAL_RANK,
+    LOCAL_WORLD_SIZE); the only one where it says nothing that makes sense, or where fewer ranks
+    read than are here."""
     try:
-        rank, world_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        rank, local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     except (KeyError, ValueError):
         return 0, 1
-    return (rank, world_size) if 0 <= rank < world_size else (0, 1)
+    return (rank, local) if 0 <= rank < local <= world_size else (0, 1)
 
 
 def compare_ranks(ranks: Ranks, epoch: int, start: int, data: str) -> None:

@@ -18,6 +18,7 @@ from .files import Shard
 from .handover import Arena
 from .layout import RecordLayout
 from .options import DatasetOptions
+from .order import Window
 from .ranks import find_local_ranks
 from .sizing import auto_pool, check_pool
 
@@ -26,7 +27,7 @@ _SAMPLES_PER_READ = 256  # with batch_size=None
 _SAMPLE_READ_BYTES = 1 * MIB
 # Direct reads of less, in random order, are slower than bringing a file into the page cache.
 _SCATTERED_BYTES = 16 << 10
-_MOST_IN_WINDOW = 1 << 22  # records, whose numbers are sorted in memory
+_MOST_IN_WINDOW = 1 << 20  # records, whose numbers are listed in memory
 
 
 class Runtime:
@@ -41,12 +42,11 @@ class Runtime:
         board: _C.EpochBoard | None = None,
         most_records: int | None = None,
         neighbours: int = 1,
-        window_records: int = 0,
+        window: Window | None = None,
     ) -> None:
         """``board``: in a worker, where the main process sees what it counts. ``most_records``:
         that a batch has at most. ``neighbours``: records that the order reads one after the other
-        as they lie in a file. ``window_records``: that it takes from blocks in the files, and
-        mixes."""
+        as they lie in a file. ``window``: that it mixes."""
         self.owner = os.getpid()
         self._arena = arena
         self._board = board
@@ -55,7 +55,7 @@ class Runtime:
         self._options = options
         self._most_records = most_records
         self._neighbours = neighbours
-        self._window_records = window_records
+        self._window = window
         self._epochs_done = 0
         self._alignment = self._find_alignment()
         self._direct: DirectMode = options.direct if self._alignment > 1 else "off"
@@ -134,7 +134,7 @@ class Runtime:
             self._source = self._make_source()
             self._fetcher = None
 
-    def _fill_cache(self, share: int, num_shares: int) -> None:
+    def _fill_cache(self, share: int, count: int) -> None:
         """Brings a set that fits in memory into the page cache, with large reads beside the reader:
         one that is to stay there, and from the first epoch on small records in random order, which
         the device would otherwise read one by one."""
@@ -143,7 +143,6 @@ class Runtime:
         if self._options.direct != "auto" or not (is_scattered or is_to_stay) or not self._fits():
             return
         if self._filler is None:
-            share, count = _local_share(share, num_shares)
             self._filler = _C.CacheFiller(source=self._source, share=share, count=count)
 
     def _stop_filling(self) -> None:
@@ -228,16 +227,21 @@ class Runtime:
         else:
             self._idle_pools.append(pool)
 
-    def iterate(self, plan: _C.EpochPlan, worker: int, num_workers: int) -> Iterator[Any]:
-        """The batches of the plan, which is that of one of ``num_workers``."""
+    def iterate(
+        self, plan: _C.EpochPlan, worker: int, num_workers: int, world_size: int
+    ) -> Iterator[Any]:
+        """The batches of the plan, which is that of one of ``num_workers`` of one rank."""
+        local_rank, local_world_size = find_local_ranks(world_size)
+        # Which of the processes that read the set on this machine this one is.
+        share, count = local_rank * num_workers + worker, local_world_size * num_workers
         self._begin_epoch()
         self._check_engine()
-        self._fill_cache(worker, num_workers)
+        self._fill_cache(share, count)
         # A program that reads a second epoch will read a third one: its first batches are read
         # while this one's last ones are in use.
         reads_on = self._epochs_done > 0
         ahead = self._continue_with(plan)
-        reader, pool = ahead or self._new_reader(plan, worker, num_workers, reads_on)
+        reader, pool = ahead or self._new_reader(plan, num_workers, reads_on, share, count)
         self._readers.append(reader)
         finished = False
         try:
@@ -269,31 +273,33 @@ class Runtime:
         self._give_back_pool(pool)
 
     def _new_reader(
-        self, plan: _C.EpochPlan, worker: int, num_workers: int, reads_on: bool
+        self, plan: _C.EpochPlan, num_workers: int, reads_on: bool, share: int, count: int
     ) -> tuple[_C.BatchIterator, _C.BufferPool | None]:
         pool = self._borrow_pool(num_workers)
-        share, count = _local_share(worker, num_workers)
         reader = _C.BatchIterator(
             source=self._source,
             plan=plan,
             pool=pool,
             board=self._board,
             reads_on=reads_on,
-            window_positions=self._window_records if self._reads_windows_ahead() else 0,
+            window_positions=self._window_to_read_ahead(),
             share=share,
             count=count,
         )
         return reader, pool
 
-    def _reads_windows_ahead(self) -> bool:
-        """Whether blocks come through the page cache, where the order mixes their records: where
-        the device would read these one by one, nothing brings in all of the set, and there is room
-        for two windows."""
-        if self._options.direct == "require" or self._filler is not None:
-            return False
-        stride = self._layout.stride_bytes
-        has_room = 2 * self._window_records * stride <= _C.available_memory_bytes() // 2
-        return stride < _SCATTERED_BYTES and self._window_records <= _MOST_IN_WINDOW and has_room
+    def _window_to_read_ahead(self) -> int:
+        """Records that are brought into the page cache block by block, before the order asks for
+        them one by one; 0 where the device reads them as fast by themselves, something brings in
+        all of the set, or there is no room for two windows."""
+        window, layout = self._window, self._layout
+        if window is None or self._options.direct == "require" or self._filler is not None:
+            return 0
+        is_scattered = layout.record_bytes < _SCATTERED_BYTES
+        is_block = window.block_records * layout.stride_bytes >= _SCATTERED_BYTES
+        room = _C.available_memory_bytes() // 4
+        has_room = window.records <= min(_MOST_IN_WINDOW, room // layout.stride_bytes)
+        return window.records if is_scattered and is_block and has_room else 0
 
     def _close_readers(self) -> None:
         for reader in [*self._readers, *([self._ahead[0]] if self._ahead is not None else [])]:
@@ -335,9 +341,3 @@ class Runtime:
         names = {(False, False): "none yet", (True, False): "2 MiB", (False, True): "4 KiB"}
         stats["page_size"] = names.get((huge > 0, small > 0), "mixed")
         return stats
-
-
-def _local_share(worker: int, num_workers: int) -> tuple[int, int]:
-    """(share, count): which of the processes that read the set on this machine this one is."""
-    local_rank, local_world_size = find_local_ranks()
-    return local_rank * num_workers + worker, local_world_size * num_workers

@@ -76,15 +76,17 @@ class EpochPlan {
   // The record numbers of this worker's `group`-th group, in order. Keeps the vector's capacity.
   void records(int64_t group, std::vector<int64_t>& out) const;
 
-  // Positions of a whole step: those of all ranks.
-  int64_t step_positions() const { return step_positions_; }
+  // Positions from one group of this worker to its next one.
+  int64_t positions_between_groups() const {
+    return step_positions_ * config_.num_workers * config_.group_size;
+  }
   // The position that this worker's `group`-th group begins at.
   int64_t first_position(int64_t group) const {
     return positions(step_of(group * config_.group_size)).first;
   }
-  // out[i] = the record at position first + i of the epoch; all must be in [0, num_positions).
-  void records_at(int64_t first, std::span<int64_t> out) const {
-    epoch_order_->records(first, out);
+  // EpochOrder::records_unordered of the epoch.
+  void records_unordered(int64_t first, std::span<int64_t> out) const {
+    epoch_order_->records_unordered(first, out);
   }
 
   // Records left out at the end, and records delivered once more as padding: of all ranks together.

@@ -23,6 +23,10 @@ class EpochOrder {
 
   // out[i] = the record at position first + i. All positions are in [0, num_positions).
   virtual void records(int64_t first, std::span<int64_t> out) const = 0;
+  // The same records in any order, neighbours together where that is known: for reading ahead.
+  virtual void records_unordered(int64_t first, std::span<int64_t> out) const {
+    records(first, out);
+  }
 };
 
 class RecordOrder {

@@ -21,13 +21,21 @@ class SelectedEpoch final : public EpochOrder {
 
   void records(int64_t first, std::span<int64_t> out) const override {
     inner_->records(first, out);
+    select(out);
+  }
+  void records_unordered(int64_t first, std::span<int64_t> out) const override {
+    inner_->records_unordered(first, out);
+    select(out);
+  }
+
+ private:
+  void select(std::span<int64_t> out) const {
     for (const Stage& stage : *stages_) {
       for (int64_t& record : out) record += stage.offset;
       if (stage.permutation) stage.permutation->apply(out);
     }
   }
 
- private:
   const std::unique_ptr<EpochOrder> inner_;
   const Stages stages_;
 };

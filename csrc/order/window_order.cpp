@@ -37,6 +37,18 @@ class WindowEpoch final : public EpochOrder {
     }
   }
 
+  // Windows are mixtures of what `inner_` has there, as far as whole windows are asked for.
+  void records_unordered(int64_t first, std::span<int64_t> out) const override {
+    const int64_t end = first + static_cast<int64_t>(out.size());
+    const bool is_whole =
+        first % window_positions_ == 0 && (end % window_positions_ == 0 || end == num_positions_);
+    if (is_whole) {
+      inner_->records_unordered(first, out);
+    } else {
+      records(first, out);
+    }
+  }
+
  private:
   const Permutation& permutation_of(int64_t number, int64_t size) const {
     if (number_ != number) {

@@ -9,7 +9,9 @@
 namespace s3io {
 namespace {
 
-constexpr int64_t kMostRunBytes = int64_t{1} << 20;
+// The kernel cuts what it is asked for at once to the readahead of the device: this is its default.
+constexpr int64_t kMostRunBytes = int64_t{128} << 10;
+constexpr int64_t kBytesPerCall = int64_t{16} << 20;
 
 }  // namespace
 
@@ -24,64 +26,70 @@ WindowReadahead::WindowReadahead(RecordSource& source, const Config& config)
 }
 
 void WindowReadahead::advance(const EpochPlan& plan, int64_t group) {
-  if (config_.window_positions == 0) return;
-  if (plan.epoch() != epoch_) begin(plan);
+  const int64_t length = config_.window_positions;
+  if (length == 0) return;
   const int64_t position = plan.first_position(group);
-  const int64_t window = position / window_positions_;
-  if (window != window_) {
-    if (window != window_ + 1 || window_ < 0) list_runs(plan, window);  // nobody asked for it yet
-    ask_until(runs_.size());
-    window_ = window;
-    list_runs(plan, window + 1);
+  const int64_t first = position / length;
+  if (plan.epoch() != epoch_ || window_ < first) {
+    epoch_ = plan.epoch();
+    window_ = first;
+    list_runs(plan);
   }
-  // All of the next window by the middle of this one.
-  const int64_t done = position - window * window_positions_;
-  const double part = 2.0 * static_cast<double>(done) / static_cast<double>(window_positions_);
-  ask_until(static_cast<size_t>(std::min(part, 1.0) * static_cast<double>(runs_.size())));
-}
-
-void WindowReadahead::begin(const EpochPlan& plan) {
-  epoch_ = plan.epoch();
-  window_ = -1;
-  const int64_t least = std::min(2 * plan.step_positions(), plan.num_positions());
-  const int64_t windows = (std::max<int64_t>(least, 1) - 1) / config_.window_positions + 1;
-  window_positions_ = windows * config_.window_positions;
+  // A group ends before the next one of this worker begins, and so do those that other workers read
+  // meanwhile; after that this one is asked again.
+  const int64_t between = plan.positions_between_groups();
+  const int64_t end = position + length / 2 + std::max(length / 2, 2 * between);
+  // Twice of what comes until then: whoever is behind catches up.
+  const int64_t bytes = between / config_.count * source_.layout().record_stride;
+  int64_t budget = std::max(kBytesPerCall, 2 * bytes);
+  while (window_ * length < std::min(end, plan.num_positions())) {
+    const auto ahead = static_cast<double>(end - window_ * length);
+    const double part = std::min(1.0, 2.0 * ahead / static_cast<double>(length));
+    const auto wanted = static_cast<size_t>(part * static_cast<double>(runs_.size()));
+    for (; asked_ < wanted; ++asked_) {
+      if (budget <= 0) return;
+      budget -= runs_[asked_].bytes.length;
+      ask(runs_[asked_]);
+    }
+    if (asked_ < runs_.size()) return;
+    ++window_;
+    list_runs(plan);
+  }
 }
 
 // Records that lie next to each other in a file make a run.
-void WindowReadahead::list_runs(const EpochPlan& plan, int64_t window) {
+void WindowReadahead::list_runs(const EpochPlan& plan) {
   runs_.clear();
+  num_runs_ = 0;
   asked_ = 0;
-  const int64_t begin = window * window_positions_;
-  const int64_t count = std::min(window_positions_, plan.num_positions() - begin);
+  const int64_t begin = window_ * config_.window_positions;
+  const int64_t count = std::min(config_.window_positions, plan.num_positions() - begin);
   if (count <= 0) return;
   records_.resize(static_cast<size_t>(count));
-  plan.records_at(begin, records_);
-  std::sort(records_.begin(), records_.end());
+  plan.records_unordered(begin, records_);
+  const int64_t record_bytes = source_.layout().record_bytes;
   const int64_t stride = source_.layout().record_stride;
   int64_t shard = 0;
   Run run{.shard = -1, .bytes = {}};
-  int64_t number = 0;
-  const auto end_run = [&] {
-    if (run.shard >= 0 && number++ % config_.count == config_.share) runs_.push_back(run);
-  };
+  int64_t next = 0;  // where the run's next record would begin
   for (const int64_t record : records_) {
     const ShardTable::Location location = source_.shards().locate(record, shard);
     shard = location.shard;
     const int64_t offset = source_.shards().shards()[static_cast<size_t>(shard)].header_bytes +
                            location.index * stride;
-    if (shard == run.shard && offset == run.bytes.end() && run.bytes.length < kMostRunBytes) {
-      run.bytes.length += stride;
-      continue;
+    if (shard == run.shard && offset == next && run.bytes.length < kMostRunBytes) {
+      run.bytes.length = offset + record_bytes - run.bytes.offset;
+    } else {
+      add_run(run);
+      run = {.shard = shard, .bytes = {.offset = offset, .length = record_bytes}};
     }
-    end_run();
-    run = {.shard = shard, .bytes = {.offset = offset, .length = stride}};
+    next = offset + stride;
   }
-  end_run();
+  add_run(run);
 }
 
-void WindowReadahead::ask_until(size_t end) {
-  for (; asked_ < end; ++asked_) ask(runs_[asked_]);
+void WindowReadahead::add_run(const Run& run) {
+  if (run.shard >= 0 && num_runs_++ % config_.count == config_.share) runs_.push_back(run);
 }
 
 void WindowReadahead::ask(const Run& run) {

@@ -1,12 +1,17 @@
-// Has the records of the coming window brought into the page cache with large reads.
+// Has the records of coming windows brought into the page cache with large reads.
 //
 // Where an order mixes its records within windows (window_order), neighbours in a file come in
-// different batches, but all soon: the kernel is asked for them in runs (POSIX_FADV_WILLNEED), one
-// window ahead, a few with every batch. The batches then find their records in the page cache; what
-// is not there yet they read themselves. Readers that share a machine share the runs.
+// different batches, but all soon: the kernel is asked for them in runs (POSIX_FADV_WILLNEED),
+// ahead of the reading, some with every batch. The batches then find their records in the page
+// cache; what is not there yet they read themselves. Readers that share a machine share the runs.
 //
-// Help, not duty: a file that cannot be opened or read is left to the reader, which reports it.
-// One thread. Does not allocate in the steady state.
+// A window is asked for bit by bit in the first half of the one before it. Where windows are
+// shorter than what lies between two batches of one worker, it is asked for as a whole before any
+// other worker can come to it.
+//
+// Help, not duty: a file that cannot be opened or read is left to the reader, which reports it; and
+// no call takes long, so that a reader that begins with a large window reads meanwhile.
+// One thread.
 #pragma once
 
 #include <cstdint>
@@ -38,19 +43,18 @@ class WindowReadahead {
     ByteRange bytes;
   };
 
-  void begin(const EpochPlan& plan);
-  void list_runs(const EpochPlan& plan, int64_t window);
-  void ask_until(size_t end);
+  void list_runs(const EpochPlan& plan);
+  void add_run(const Run& run);
   void ask(const Run& run);
 
   RecordSource& source_;
   const Config config_;
   int64_t epoch_ = -1;
-  int64_t window_positions_ = 0;  // of that epoch's plan: whole windows, of two steps at least
-  int64_t window_ = -1;           // that is being read
-  std::vector<int64_t> records_;  // of the window after it
-  std::vector<Run> runs_;         // this reader's share of them
-  size_t asked_ = 0;              // so many runs were asked for
+  int64_t window_ = -1;           // that is being asked for
+  std::vector<int64_t> records_;  // some of it
+  std::vector<Run> runs_;         // this reader's share of it
+  int64_t num_runs_ = 0;          // of all shares
+  size_t asked_ = 0;              // so many of `runs_` were asked for
 };
 
 }  // namespace s3io

@@ -111,6 +111,23 @@ TEST_CASE("any part of an epoch is that part of the whole, from any thread") {
   }
 }
 
+TEST_CASE("unordered, the records of a range are the same") {
+  for (const RecordOrderPtr& order : examples()) {
+    const auto epoch = order->epoch(1);
+    const int64_t size = order->num_positions();
+    for (const auto& [first, last] : std::vector<std::pair<int64_t, int64_t>>{
+             {0, size}, {0, 100}, {100, 300}, {size / 2, size}, {37, 53}}) {
+      if (last > size || first > last) continue;
+      std::vector<int64_t> expected = records(*epoch, first, last - first);
+      std::vector<int64_t> got(expected.size());
+      epoch->records_unordered(first, got);
+      std::sort(expected.begin(), expected.end());
+      std::sort(got.begin(), got.end());
+      CHECK(got == expected);
+    }
+  }
+}
+
 TEST_CASE("an epoch's order lives on its own") {
   for (RecordOrderPtr& order : examples()) {
     const std::vector<int64_t> expected = whole(order, 2);

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <vector>
 
 #include "data_set.h"
@@ -25,47 +26,86 @@ bool is_cached(const DataSet& data, int64_t record) {
   return cache_state(file.buffered_fd(), record * kRecordBytes, kRecordBytes) == CacheState::cached;
 }
 
-TEST_CASE("a window and the next one are asked for, each record once") {
-  const DataSet data(bytes_layout(kRecordBytes), 0, {kRecords}, 90);
-  data.make_files_cold();
-  if (cached_pages(data.path(0)) != 0) {
-    MESSAGE("skipped: this file system keeps its files in memory");
-    return;
-  }
-  const auto source = data.source({});
-  const EpochPlan plan(window_order(block_order(kRecords, 32, 1), kWindow, 2), 0,
-                       {.batch_size = 64});
-  WindowReadahead readahead(*source, {.window_positions = kWindow, .share = 0, .count = 1});
-  readahead.advance(plan, 0);
-  const int64_t first = asked_bytes(*source);
-  CHECK(first > 0);
-  CHECK(first <= kWindow * kRecordBytes);
-  for (int64_t group = 0; group < plan.num_groups(); ++group) {
-    readahead.advance(plan, group);
-    std::vector<int64_t> records;
-    plan.records(group, records);
-    for (const int64_t record : records) REQUIRE(is_cached(data, record));
-  }
-  CHECK(asked_bytes(*source) <= kRecords * kRecordBytes);
+// Files that are not in the page cache; none where the file system keeps its files in memory.
+std::unique_ptr<DataSet> cold_data(int64_t num_records) {
+  auto data = std::make_unique<DataSet>(bytes_layout(kRecordBytes), 0,
+                                        std::vector<int64_t>{num_records}, 90);
+  data->make_files_cold();
+  if (cached_pages(data->path(0)) == 0) return data;
+  MESSAGE("skipped: this file system keeps its files in memory");
+  return nullptr;
 }
 
-TEST_CASE("shares cover a window together") {
-  const DataSet data(bytes_layout(kRecordBytes), 0, {kRecords}, 91);
-  data.make_files_cold();
-  if (cached_pages(data.path(0)) != 0) {
-    MESSAGE("skipped: this file system keeps its files in memory");
-    return;
+TEST_CASE("every record is there when its batch is read, however short or long windows are") {
+  for (const int64_t window : {40, 64, 512, 1024, 2048, 4096}) {
+    for (const auto& [workers, group_size] : {std::pair{1, 1}, {3, 2}, {8, 1}}) {
+      CAPTURE(window);
+      CAPTURE(workers);
+      const auto data = cold_data(kRecords);
+      if (data == nullptr) return;
+      const RecordOrderPtr order = window_order(block_order(kRecords, 32, 1), window, 2);
+      const auto source = data->source({});
+      std::vector<EpochPlan> plans;
+      std::vector<WindowReadahead> readers;
+      for (int64_t worker = 0; worker < workers; ++worker) {
+        plans.emplace_back(order, 0,
+                           EpochPlan::Config{.batch_size = 24,
+                                             .worker = worker,
+                                             .num_workers = workers,
+                                             .group_size = group_size});
+        readers.emplace_back(*source, Config{window, worker, workers});
+      }
+      for (int64_t worker = 0; worker < workers; ++worker) {
+        readers[static_cast<size_t>(worker)].advance(plans[static_cast<size_t>(worker)], 0);
+      }
+      std::vector<int64_t> records;
+      int64_t missing = 0;
+      for (int64_t round = 0; round < plans[0].num_groups(); ++round) {
+        for (size_t worker = 0; worker < plans.size(); ++worker) {
+          if (round >= plans[worker].num_groups()) continue;
+          readers[worker].advance(plans[worker], round);
+          plans[worker].records(round, records);
+          for (const int64_t record : records) missing += is_cached(*data, record) ? 0 : 1;
+        }
+      }
+      CHECK(missing == 0);
+      CHECK(asked_bytes(*source) <= kRecords * kRecordBytes);
+    }
   }
-  const auto source = data.source({});
+}
+
+TEST_CASE("each share is its part of a window, and all of them are all of it") {
+  const auto data = cold_data(kRecords);
+  if (data == nullptr) return;
   const EpochPlan plan(window_order(block_order(kRecords, 32, 1), kWindow, 2), 0,
                        {.batch_size = 64});
   for (int64_t share = 0; share < 3; ++share) {
-    WindowReadahead readahead(*source, {.window_positions = kWindow, .share = share, .count = 3});
-    readahead.advance(plan, 20);  // in the middle of the second window
+    const auto source = data->source({});
+    WindowReadahead readahead(*source, {kWindow, share, 3});
+    readahead.advance(plan, 24);                             // in the middle of the second window
+    const int64_t two_windows = 2 * kWindow * kRecordBytes;  // this one, and the next
+    CHECK(asked_bytes(*source) >= two_windows / 4);
+    CHECK(asked_bytes(*source) <= two_windows / 2);
   }
   std::vector<int64_t> records(kWindow);
-  plan.records_at(kWindow, records);
-  for (const int64_t record : records) REQUIRE(is_cached(data, record));
+  plan.records_unordered(kWindow, records);
+  for (const int64_t record : records) REQUIRE(is_cached(*data, record));
+}
+
+TEST_CASE("no call takes long: a large window is asked for in parts") {
+  constexpr int64_t kMany = 12'000;
+  const auto data = cold_data(kMany);
+  if (data == nullptr) return;
+  const auto source = data->source({});
+  const EpochPlan plan(window_order(block_order(kMany, 32, 1), kMany, 2), 0, {.batch_size = 64});
+  WindowReadahead readahead(*source, {kMany, 0, 1});
+  int64_t before = 0;
+  for (int64_t group = 0; group < 4; ++group) {
+    readahead.advance(plan, group);
+    CHECK(asked_bytes(*source) - before <= (17 << 20));
+    before = asked_bytes(*source);
+  }
+  CHECK(before == kMany * kRecordBytes);
 }
 
 TEST_CASE("without windows nothing is asked for, and what makes no sense is refused") {
