@@ -346,11 +346,14 @@ class _Epoch:
         if self._loader.num_workers == 0 or self._was_interrupted:
             return
         self._was_interrupted = True
+        _uninterrupted(self._end_workers)
+
+    def _end_workers(self) -> None:
         batches = self._batches
         if batches is None and self._loader._has_workers_of(self):
             batches = self._loader._iterator
         self._finish()
-        _uninterrupted(lambda: self._loader._dismiss(batches))
+        self._loader._dismiss(batches)
 
     def awaits_workers(self) -> bool:
         """Whether workers that have not begun are to begin this epoch still, now that another one
@@ -394,7 +397,10 @@ def _uninterrupted(act: Callable[[], None]) -> None:
         finally:
             running.release()
 
-    threading.Thread(target=run, name="s3io-uninterrupted").start()
+    try:
+        threading.Thread(target=run, name="s3io-uninterrupted").start()
+    except RuntimeError:  # there are no more threads: then here
+        run()
     with running:
         pass
 
