@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
-from support import make_cold, random_bytes, write_file
+from support import cached_pages, make_cold, random_bytes, run_program, write_file
 from test_cache_filling import check_epoch
 
 import torch_s3io as s3io
@@ -20,6 +18,8 @@ def path(disk, monkeypatch):
     monkeypatch.setattr(Runtime, "_fits", lambda self: False)
     path = write_file(disk / "x.bin", random_bytes(SIZE))
     make_cold(path)
+    if cached_pages(path):
+        pytest.skip("this file system keeps its files in memory")
     return path
 
 
@@ -40,7 +40,7 @@ def test_every_block_is_asked_for_once_and_few_records_are_read_by_themselves(
     assert SIZE * 9 // 10 <= stats["filled_bytes"] <= SIZE
     assert stats["direct_bytes"] <= SIZE // 2  # before both workers have begun
     if num_workers == 0:
-        assert stats["direct_bytes"] == 0
+        assert stats["direct_bytes"] <= SIZE // 20
     assert stats["cached_bytes"] + stats["buffered_bytes"] + stats["direct_bytes"] >= SIZE
     check_epoch(loader, path)
     assert dataset.stats()["filled_bytes"] < 2 * SIZE
@@ -76,13 +76,31 @@ def test_large_records_and_splits_are_read_by_themselves(path):
         assert dataset.stats()["filled_bytes"] == 0
 
 
+def test_where_the_kernel_does_not_say_what_is_cached_nothing_is_read_twice(path):
+    source = """
+    import sys
+    from support import forbid_system_call
+    from test_window_readahead import Runtime, make
+
+    cachestat, not_implemented = 451, 38
+    forbid_system_call(cachestat, not_implemented)
+    Runtime._fits = lambda self: False
+    for direct in ("auto", "off"):
+        dataset = make(sys.argv[1], direct=direct)
+        assert sum(batch.nbytes for batch in dataset) == 24 << 20
+        print(dataset.stats()["filled_bytes"], dataset.stats()["direct_bytes"])
+    """
+    automatic, buffered = run_program(source, path).strip().splitlines()
+    assert automatic == f"0 {SIZE}"
+    assert buffered == f"{SIZE} 0"
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("window_blocks", [2, 4, 64])
 @pytest.mark.parametrize("batch_size", [None, 64])
 def test_workers_that_jump_over_windows_find_their_records(path, window_blocks, batch_size):
     dataset = make(path, window_blocks=window_blocks).with_options(batch_size=batch_size)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        loader = s3io.DataLoader(dataset, num_workers=4)
+    loader = s3io.DataLoader(dataset, num_workers=4)
     assert sum(batch.nbytes for batch in loader) == SIZE
     stats = dataset.stats()
     assert SIZE * 8 // 10 <= stats["filled_bytes"] <= SIZE
@@ -95,7 +113,7 @@ def test_a_rank_that_reads_alone_asks_for_everything(path, monkeypatch):
     dataset = make(path, rank=0, world_size=1)
     check_epoch(dataset, path)
     assert dataset.stats()["filled_bytes"] >= SIZE * 9 // 10
-    assert dataset.stats()["direct_bytes"] == 0
+    assert dataset.stats()["direct_bytes"] <= SIZE // 20
     make_cold(path)
     with_others = make(path, rank=1, world_size=4)
     assert sum(len(batch) for batch in with_others) == SIZE // 4096 // 4
@@ -108,14 +126,14 @@ def test_overlapping_windows_of_tokens_are_asked_for_to_their_ends(path):
     )
     for _ in dataset:
         pass
-    assert dataset.stats()["direct_bytes"] == 0
+    assert dataset.stats()["direct_bytes"] <= SIZE // 20
 
 
 def test_a_window_shorter_than_a_step_of_all_ranks_is_asked_for_in_time(path):
     dataset = make(path, window_blocks=4, rank=1, world_size=3)
     seen = sum(len(batch) for batch in dataset)
     assert seen == SIZE // 4096 // 3
-    assert dataset.stats()["direct_bytes"] == 0
+    assert dataset.stats()["direct_bytes"] <= SIZE // 20
     assert dataset.stats()["filled_bytes"] >= SIZE * 9 // 10
 
 

@@ -99,6 +99,8 @@ void WindowReadahead::ask(const Run& run) {
     const auto [offset, length] = run.bytes;
     const int64_t cached = cached_bytes(file->buffered_fd(), offset, length);
     if (cached >= length) return;
+    // Where the kernel does not say what is there, it is read directly all the same.
+    if (cached < 0 && file->mode() == DirectMode::automatic) return;
     if (::posix_fadvise(file->buffered_fd(), offset, length, POSIX_FADV_WILLNEED) != 0) return;
     source_.counters().filled_bytes.fetch_add(length - std::max<int64_t>(cached, 0),
                                               std::memory_order_relaxed);
