@@ -245,6 +245,18 @@ def test_a_fork_while_batches_are_held_changes_nothing(disk):
     assert dataset.stats()["held_buffers"] == 1
 
 
+def test_a_fork_that_starts_no_worker_costs_idle_data_sets_nothing(disk):
+    path, _ = write(disk)
+    datasets = [make(path) for _ in range(5)]
+    before = open_files()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert open_files() == before
+    del datasets
+
+
 def test_many_epochs_leave_the_main_process_no_larger(disk):
     path, array = write(disk)
     dataset = make(path, pool=small_pool(8))

@@ -10,6 +10,8 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Iterator
 from multiprocessing.context import get_spawning_popen
+from multiprocessing.popen_fork import Popen
+from types import FrameType
 from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
@@ -344,10 +346,19 @@ _datasets: weakref.WeakSet[PlannedDataset] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
+    if not _is_start_of_a_process(sys._getframe(1)):
+        return  # no worker: the child's data sets share nothing with these
     for dataset in list(_datasets):
         # Without shared memory batches go torch's own way, and epochs do not count.
         with contextlib.suppress(Exception):
             dataset._ready_for_workers()
+
+
+def _is_start_of_a_process(frame: FrameType | None) -> bool:
+    """Whether multiprocessing is forking, as torch's loaders have it do."""
+    while frame is not None and frame.f_code is not Popen.__init__.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 os.register_at_fork(before=_before_fork)
