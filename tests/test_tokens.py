@@ -141,6 +141,13 @@ def test_nonsense_is_refused(disk, options):
         RecordDataset.from_tokens(disk / "0.bin", **options)
 
 
+def test_a_window_that_fits_into_no_file_is_refused_by_name(disk):
+    write_file(disk / "0.bin", bytes(6))
+    write_file(disk / "1.bin", bytes(20))
+    with pytest.raises(DataError, match=r"window of 1000000 tokens .*/1.bin, has 10: lower"):
+        RecordDataset.from_tokens(f"{disk}/*.bin", window=10**6)
+
+
 def test_half_a_token_at_the_end_is_refused(disk):
     write_file(disk / "x.bin", bytes(101))
     with pytest.raises(DataError, match=r"x\.bin.*101 bytes.*2 bytes"):

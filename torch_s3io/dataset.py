@@ -67,9 +67,9 @@ class RecordDataset(ViewedDataset):
     once.
 
     Args:
-        paths: A file, a glob pattern, or a sequence of these. Matches of a pattern are sorted. Or a
-            folder that a RecordWriter wrote, whose manifest says dtype and shape; or several with
-            the same layout.
+        paths: A file, a glob pattern, or a sequence of these. Matches of a pattern are sorted,
+            and folders among them left out. Or a folder that a RecordWriter wrote, whose manifest
+            says dtype and shape; or several with the same layout.
         dtype: Of the records: a numpy dtype, plain or structured, or a torch dtype such as
             ``torch.bfloat16``.
         shape: Shape of one record of a plain dtype.

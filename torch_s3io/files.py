@@ -49,6 +49,7 @@ class Shard:
 
 def expand_paths(paths: Paths) -> list[str]:
     """The files that ``paths`` names, as absolute paths: patterns sorted, sequences in their order.
+    Folders that a pattern matches are left out.
 
     Raises:
         NotFoundError: A pattern matches nothing, or there are no paths.
@@ -104,7 +105,7 @@ def count_windows(paths: Paths, layout: RecordLayout, item_bytes: int) -> list[S
     """The shards of token streams: as many windows as fit into each file.
 
     Raises:
-        DataError: A size that is not a whole number of tokens.
+        DataError: A size that is not a whole number of tokens; no window at all.
     """
     shards = []
     for path, info in _inspect(expand_paths(paths)):
@@ -117,6 +118,13 @@ def count_windows(paths: Paths, layout: RecordLayout, item_bytes: int) -> list[S
         if size >= layout.record_bytes:
             count = (size - layout.record_bytes) // layout.stride_bytes + 1
         shards.append(_shard(path, info, 0, count))
+    if not any(shard.num_records for shard in shards):
+        longest = max(shards, key=lambda shard: shard.size_bytes)
+        window, most = layout.record_bytes // item_bytes, longest.size_bytes // item_bytes
+        raise DataError(
+            f"there are no records: a window of {window} tokens fits into no file; the longest, "
+            f"{longest.path}, has {most}: lower window="
+        )
     return shards
 
 
