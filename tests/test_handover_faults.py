@@ -224,6 +224,39 @@ def test_a_worker_out_of_descriptors_says_so_wherever_it_runs_out(disk):
     assert output[5:] == ["and then enough"]
 
 
+@pytest.mark.parametrize("ours", [True, False], ids=["our DataLoader", "torch's"])
+def test_a_main_process_out_of_descriptors_loses_a_batch_with_an_error_and_goes_on(disk, ours):
+    source = """
+    path, array = write(Path(sys.argv[1]))
+
+    def of_new_tensors(batch):  # torch sends each by a descriptor of its own
+        return batch.clone()
+
+    dataset = make(path, transform=of_new_tensors)
+    make_loader = s3io.DataLoader if sys.argv[2] == "True" else DataLoader
+    batches = iter(make_loader(dataset, batch_size=None, num_workers=1))
+    kept = [next(batches)]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, limits[1]))
+    try:
+        kept.extend(batches)
+        print("enough")
+    except s3io.DataError as error:
+        assert "ulimit -n" in str(error), error
+    lost = len(kept)
+    for batch in kept:
+        check(batch, array)
+    kept.clear()
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    for batch in batches:
+        check(batch, array)
+        kept.append(int(batch[1][0]) // BATCH)
+    assert kept == list(range(lost + 1, lost + 1 + len(kept))), (lost, kept)
+    print("went on", len(kept) > 10)
+    """
+    assert run_program(PROGRAM + source, disk, ours) == "went on True\n"
+
+
 def test_a_worker_that_may_not_claim_memory_goes_torchs_own_way_counted(disk, needs_root):
     source = """
     clone_newns, mount_private = 0x20000, 0x44000

@@ -200,7 +200,9 @@ def _reduced(tensor: torch.Tensor) -> Any:
         return _receive, (sent,)
     reason = _why_not_shared(tensor)
     if reason is None:
-        return reduce_tensor(tensor)
+        # As bytes, so that what torch does in the main process, which may fail, is not done before
+        # a function of ours is called.
+        return _receive_torchs, (bytes(ForkingPickler.dumps(reduce_tensor(tensor))),)
     _say_not_shared(reason)
     return pickle.loads, (pickle.dumps(tensor),)
 
@@ -249,6 +251,19 @@ def _receive(sent: bytes) -> Any:
     except Exception as error:
         _raise_lost_batches_at_next()
         return LostTensor(str(error))
+
+
+def _receive_torchs(pickled: bytes) -> Any:
+    """A tensor that torch sent. Never raises, either: torch maps memory by a file descriptor."""
+    try:
+        how, what = pickle.loads(pickled)
+        return how(*what)
+    except Exception as error:
+        _raise_lost_batches_at_next()
+        return LostTensor(
+            f"a tensor from a worker cannot be mapped here ({error}); keep fewer batches, or raise "
+            "the limit of open files (ulimit -n)"
+        )
 
 
 def _receive_for(ranks: Ranks, how: Any, what: tuple[Any, ...]) -> Any:
