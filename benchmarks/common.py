@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import shlex
 import statistics
@@ -135,9 +136,12 @@ def values(samples: list[Sample], quantity: str) -> list[float]:
 
 
 def ratios(ours: list[Sample], theirs: list[Sample], quantity: str) -> list[float]:
-    """Ours divided by theirs, round by round: what slows both down together cancels out."""
+    """Ours divided by theirs, round by round: what slows both down together cancels out.
+
+    Not a number where a run was too short for theirs to be seen: processor time has a resolution.
+    """
     pairs = zip(values(ours, quantity), values(theirs, quantity), strict=True)
-    return [mine / other for mine, other in pairs]
+    return [mine / other if other else math.nan for mine, other in pairs]
 
 
 def spread(numbers: list[float], form: str = ".2f", unit: str = "") -> str:
