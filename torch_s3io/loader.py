@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 from .config import check_bool, check_int
 from .dataset import RecordDataset
 from .errors import ConfigError, DataError
+from .interrupts import free_locks, uninterrupted
 from .planned import PlannedDataset
 from .progress import Pass, Progress
 from .ranks import Ranks, refuse_other_ranks
@@ -22,7 +22,6 @@ from .state import State
 from .zipped import Zip
 
 _MOST_PREFETCHED = 8
-_LOCK_HELD_S = 2.0
 
 
 class DataLoader(torch.utils.data.DataLoader[Any]):
@@ -177,7 +176,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """Ends the workers of torch's iterator; the next epoch starts others."""
         if self._iterator is batches:
             self._iterator = None
-        _free_locks(batches)
+        free_locks(batches)
         shut_down = getattr(batches, "_shutdown_workers", None)
         if shut_down is not None:
             shut_down()
@@ -346,7 +345,7 @@ class _Epoch:
         if self._loader.num_workers == 0 or self._was_interrupted:
             return
         self._was_interrupted = True
-        _uninterrupted(self._end_workers)
+        uninterrupted(self._end_workers)
 
     def _end_workers(self) -> None:
         batches = self._batches
@@ -383,41 +382,6 @@ class _Epoch:
 
     def __del__(self) -> None:
         self._finish()
-
-
-def _uninterrupted(act: Callable[[], None]) -> None:
-    """Acts in a thread of its own, as interrupts come in the main thread only; another interrupt
-    ends the wait for it, not the act. (An interrupted ``Thread.join`` would forget the thread.)"""
-    running = threading.Lock()
-    running.acquire()
-
-    def run() -> None:
-        try:
-            act()
-        finally:
-            running.release()
-
-    try:
-        threading.Thread(target=run, name="s3io-uninterrupted").start()
-    except RuntimeError:  # there are no more threads: then here
-        run()
-    with running:
-        pass
-
-
-def _free_locks(batches: Any) -> None:
-    """Frees what an interrupt may have left locked in the queues of torch's iterator.
-
-    Python takes the lock of a ``threading.Condition`` in a method of its own, and an interrupt at
-    the end of that method leaves it locked for ever. Nobody else holds one of these for longer than
-    it takes to append a message.
-    """
-    queues = [*getattr(batches, "_index_queues", ()), getattr(batches, "_data_queue", None)]
-    for queue in queues:
-        lock = getattr(queue, "_notempty", None) or getattr(queue, "not_empty", None)
-        if lock is not None:
-            lock.acquire(timeout=_LOCK_HELD_S)
-            lock.release()
 
 
 def _pass_of(batches: Any) -> Pass | None:
