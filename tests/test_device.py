@@ -57,7 +57,7 @@ def test_every_tensor_of_a_structure_is_mapped_and_nothing_else() -> None:
 
 
 class Items(list):
-    pass
+    name = ""
 
 
 class Frozen(collections.abc.Mapping):
@@ -92,7 +92,7 @@ class Row(collections.abc.Sequence):
 
 def make_containers(tensor: torch.Tensor) -> list[Any]:
     named = Items([tensor, "x"])
-    named.name = "kept"  # type: ignore[attr-defined]
+    named.name = "kept"
     values = {"a": tensor, "b": 3}
     return [
         collections.OrderedDict(values),

@@ -168,21 +168,22 @@ def map_tensors(function: Callable[[torch.Tensor], Any], data: Any) -> Any:
     mapped = {key: map_tensors(function, item) for key, item in items.items()}
     if all(mapped[key] is items[key] for key in items):
         return data
+    kind: Any = type(data)
     if isinstance(data, Mapping):
         try:
             if isinstance(data, MutableMapping):
                 return _changed(data, mapped)
-            return type(data)(mapped)  # type: ignore[call-arg]
+            return kind(mapped)
         except TypeError:
             return mapped
     values = mapped.values()
     if isinstance(data, tuple):
-        return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
+        return kind(*values) if hasattr(data, "_fields") else kind(values)
     if isinstance(data, Sequence):
         try:
             if isinstance(data, MutableSequence):
                 return _changed(data, mapped)
-            return type(data)(list(values))  # type: ignore[call-arg]
+            return kind(list(values))
         except TypeError:
             return list(values)
     clone = copy.copy(data)

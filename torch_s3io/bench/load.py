@@ -59,6 +59,7 @@ def load(name: str, settings: list[str]) -> BenchConfig:
 def _parse_yaml(text: str, where: str) -> Any:
     yaml = optional_package("yaml", "PyYAML", "bench", "reading a configuration")
 
+    # mypy knows no class of an optional package.
     class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             keys = [key.value for key, _ in node.value]
