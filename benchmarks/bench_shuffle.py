@@ -183,6 +183,19 @@ def touched_epoch(path: Path, make: Callable[[], Iterable[torch.Tensor]]) -> Sam
     return measured(work)
 
 
+def rows_beside(samples: dict[str, list[Sample]], ours: str) -> list[list[str]]:
+    """Every contestant's throughput, how much faster `ours` is, and its processor time."""
+    return [
+        [
+            name,
+            spread(values(runs, "gb_per_s")),
+            spread(ratios(samples[ours], runs, "gb_per_s"), unit="x"),
+            spread(values(runs, "cpu_s_per_gb")),
+        ]
+        for name, runs in samples.items()
+    ]
+
+
 def bench_first_epoch(report: Report, path: Path, args: Namespace) -> None:
     title = "First epoch, fully shuffled, cold page cache, a set that fits in memory"
     if not report.wants(title):
@@ -202,16 +215,7 @@ def bench_first_epoch(report: Report, path: Path, args: Namespace) -> None:
     }
     contestants = {name: partial(touched_epoch, path, make) for name, make in makers.items()}
     samples = in_rounds(contestants, args.rounds, "first epochs")
-    ours = samples["RecordDataset, direct='auto'"]
-    rows = [
-        [
-            name,
-            spread(values(runs, "gb_per_s")),
-            spread(ratios(ours, runs, "gb_per_s"), unit="x"),
-            spread(values(runs, "cpu_s_per_gb")),
-        ]
-        for name, runs in samples.items()
-    ]
+    rows = rows_beside(samples, "RecordDataset, direct='auto'")
     note = (
         f"{path.stat().st_size / 1e9:.2f} GB of 4 KiB records, batches of {BATCH_SIZE}, "
         "num_workers=0 but where stated. Dropped from the page cache before every run; from making "
@@ -242,16 +246,7 @@ def bench_windows(report: Report, path: Path, args: Namespace) -> None:
     # A small file stands for a large one: what fits would be brought in as a whole.
     with mock.patch.object(Runtime, "_fits", return_value=False):
         samples = in_rounds(contestants, args.rounds, "windows")
-    ours = samples["window_blocks=64"]
-    rows = [
-        [
-            name,
-            spread(values(runs, "gb_per_s")),
-            spread(ratios(ours, runs, "gb_per_s"), unit="x"),
-            spread(values(runs, "cpu_s_per_gb")),
-        ]
-        for name, runs in samples.items()
-    ]
+    rows = rows_beside(samples, "window_blocks=64")
     note = (
         f"{path.stat().st_size / 1e9:.2f} GB of 4 KiB records in blocks of 128 KiB, batches of "
         f"{BATCH_SIZE}, num_workers=0 but where stated; told that they do not fit in memory. "

@@ -257,6 +257,19 @@ def together(by_rank: list[list[list[int]]]) -> list[int]:
     return [record for step in zip(*by_rank, strict=True) for part in step for record in part]
 
 
+def check_goes_on_elsewhere(make: Any, read: Any, order: list[int]) -> None:
+    """Two ranks with two workers each, interrupted after three steps, and then three ranks with one
+    have ``order`` together. ``make(rank, world, num_workers)`` is a loader."""
+    ranks = [make(rank, 2, 2) for rank in range(2)]
+    head = together([read(itertools.islice(iter(rank), 3)) for rank in ranks])
+    state, same = [rank.state_dict() for rank in ranks]
+    assert state == same
+    others = [make(rank, 3, 1) for rank in range(3)]
+    for other in others:
+        other.load_state_dict(state)
+    assert head + together([read(other) for other in others]) == order
+
+
 def check_shared_out_and_resumed(make: Any, read: Any) -> None:
     """Ranks ``make(rank, world)``, with workers or without, have together the order of one alone,
     also where other ranks with other workers go on."""

@@ -14,7 +14,11 @@ MOST_PAGES = SIZE // 4096 * 9 // 10  # the kernel may leave some out, or take so
 
 @pytest.fixture
 def path(disk):
-    path = write_file(disk / "x.bin", random_bytes(SIZE))
+    return cold_file(disk / "x.bin")
+
+
+def cold_file(path):
+    write_file(path, random_bytes(SIZE))
     make_cold(path)
     if cached_pages(path):
         pytest.skip("this file system keeps its files in memory")

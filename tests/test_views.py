@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from order_check import (
     Setting,
+    check_goes_on_elsewhere,
     check_read_and_resumed,
     check_shared_out_and_resumed,
     numbers,
@@ -144,11 +145,4 @@ def test_a_view_goes_on_under_other_ranks_with_other_workers(path):
         return s3io.DataLoader(view, num_workers=num_workers)
 
     order = together([numbers(view_of(path, SHUFFLED, "split", 0, 1))])
-    ranks = [make(rank, 2, 2) for rank in range(2)]
-    head = together([numbers(itertools.islice(iter(rank), 3)) for rank in ranks])
-    state, same = [rank.state_dict() for rank in ranks]
-    assert state == same
-    others = [make(rank, 3, 1) for rank in range(3)]
-    for other in others:
-        other.load_state_dict(state)
-    assert head + together([numbers(other) for other in others]) == order
+    check_goes_on_elsewhere(make, numbers, order)

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import cached_pages, make_cold, random_bytes, run_program, write_file
-from test_cache_filling import check_epoch
+from support import make_cold, run_program
+from test_cache_filling import SIZE, check_epoch, cold_file
 
 import torch_s3io as s3io
 from torch_s3io.runtime import Runtime
-
-SIZE = 24 << 20
 
 
 @pytest.fixture
 def path(disk, monkeypatch):
     monkeypatch.setattr(Runtime, "_fits", lambda self: False)
-    path = write_file(disk / "x.bin", random_bytes(SIZE))
-    make_cold(path)
-    if cached_pages(path):
-        pytest.skip("this file system keeps its files in memory")
-    return path
+    return cold_file(disk / "x.bin")
 
 
 def make(path, **options):

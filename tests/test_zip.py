@@ -12,6 +12,7 @@ import pytest
 import torch
 from order_check import (
     Setting,
+    check_goes_on_elsewhere,
     check_read_and_resumed,
     check_shared_out_and_resumed,
     order_options,
@@ -86,15 +87,7 @@ def test_parallel_records_go_on_under_other_ranks_with_other_workers(path):
             make_pairs(path, rank=rank, world_size=world), num_workers=num_workers
         )
 
-    order = together([pairs(make_pairs(path))])
-    ranks = [make(rank, 2, 2) for rank in range(2)]
-    head = together([pairs(itertools.islice(iter(rank), 3)) for rank in ranks])
-    state, same = [rank.state_dict() for rank in ranks]
-    assert state == same
-    others = [make(rank, 3, 1) for rank in range(3)]
-    for other in others:
-        other.load_state_dict(state)
-    assert head + together([pairs(other) for other in others]) == order
+    check_goes_on_elsewhere(make, pairs, together([pairs(make_pairs(path))]))
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
