@@ -333,6 +333,33 @@ def test_with_a_full_dev_shm_new_tensors_of_a_transform_come_through_a_pipe(
     assert run_program(PROGRAM + FULL_DEV_SHM + source, disk, strategy) == "60\n"
 
 
+@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+def test_workers_without_a_dev_shm_hand_over_all_the_same(disk, strategy, needs_root):
+    """Python's queues need one to begin: it goes when a worker has begun."""
+    source = """
+    clone_newns, mount_private = 0x20000, 0x44000
+    libc = ctypes.CDLL(None, use_errno=True)
+    torch.multiprocessing.set_sharing_strategy(sys.argv[2])
+
+    def hide_dev(_):
+        assert libc.unshare(clone_newns) == 0, os.strerror(ctypes.get_errno())
+        assert libc.mount(b"none", b"/", None, mount_private, None) == 0
+        assert libc.mount(b"none", b"/dev", b"tmpfs", 0, None) == 0
+        assert not os.path.exists("/dev/shm")
+
+    def with_copy(rows):
+        return rows.clone(), rows
+
+    path, array = write(Path(sys.argv[1]))
+    dataset = make(path, transform=with_copy)
+    for (new, rows), index in loader(dataset, num_workers=2, worker_init_fn=hide_dev):
+        check((rows, index), array)
+        check((new, index), array)  # torch's, which comes through a pipe
+    print(dataset.stats()["received_tensors"] // 2)
+    """
+    assert run_program(PROGRAM + source, disk, strategy) == "60\n"
+
+
 def test_where_descriptors_may_not_be_passed_our_way_needs_none(disk):
     source = """
     sendmsg = {"x86_64": 46, "aarch64": 211}[os.uname().machine]
