@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import threading
 
 import hypothesis.strategies as st
@@ -46,15 +47,16 @@ def crc32c(data: bytes) -> int:
     direct_io=st.sampled_from(["auto", "require", "off"]),
     pool=st.sampled_from(POOLS),
     known=st.booleans(),
+    copy=st.booleans(),
 )
-def test_chunks_of_any_size_are_the_file(disk, sizes, engine, direct_io, pool, known):
+def test_chunks_of_any_size_are_the_file(disk, sizes, engine, direct_io, pool, known, copy):
     data = random_bytes(sum(sizes))
     config = FileSystemConfig(direct_io=direct_io, buffer_pool=pool, sync_writes=False)
     store = FileStore(config, engine=engine)
     rest = memoryview(data)
     with store.writer(disk / "x", size_bytes=len(data) if known else None) as writer:
         for size in sizes:
-            writer.write(rest[:size])
+            writer.write(rest[:size], copy=copy)
             rest = rest[size:]
         assert writer.size_bytes == len(data)
     assert (disk / "x").read_bytes() == data
@@ -136,6 +138,53 @@ def test_aligned_memory_is_not_copied(disk):
     assert (disk / "x").read_bytes() == buffer.numpy().tobytes()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_buffers_of_a_pool_are_written_without_a_copy_and_go_back(disk, engine):
+    """Nine buffers are enough: eight in flight and one being filled."""
+    pool = BufferPool(BufferPoolConfig(capacity=9, buffer_size=MIB))
+    store = FileStore(FileSystemConfig(direct_io="require"), engine=engine)
+    data = random_bytes(40 * MIB)
+    with store.writer(disk / "x") as writer:
+        for begin in range(0, len(data), MIB):
+            buffer = pool.take(MIB, timeout_s=30).tensor()
+            buffer.numpy()[:] = np.frombuffer(data, np.uint8, MIB, begin)
+            writer.write(buffer, copy=False)
+            del buffer
+        assert 0 < pool.stats()["in_use"] <= 9
+    assert pool.stats()["in_use"] == 0
+    assert pool.stats()["waited"] == 0
+    assert store.stats()["write_copied_bytes"] == 0
+    assert (disk / "x").read_bytes() == data
+
+
+def test_what_need_not_be_copied_is_held_until_the_file_is_finished_or_cancelled(disk):
+    store = FileStore()
+    buffer = BufferPool(BufferPoolConfig(capacity=1, buffer_size=MIB)).take().tensor()
+    unaligned = bytearray(b"abc")
+    with store.writer(disk / "x") as writer:
+        writer.write(unaligned, copy=False)
+        unaligned += b"more"  # it was copied, so it can grow
+    for end in ("finish", "cancel"):
+        writer = store.writer(disk / "y")
+        counted = sys.getrefcount(buffer)
+        array = buffer.numpy()
+        views = sys.getrefcount(array)
+        writer.write(array, copy=False)
+        held = sys.getrefcount(array) - views
+        getattr(writer, end)()
+        assert sys.getrefcount(array) == views
+        assert held <= 1  # none where the write is over already
+        del array
+        assert sys.getrefcount(buffer) == counted
+    writer = store.writer(disk / "z")
+    writer.write(buffer, copy=False)
+    with pytest.raises(ConfigError):
+        writer.write(3, copy=False)
+    with pytest.raises(ConfigError, match="copy"):
+        writer.write(b"abc", copy=None)
+    assert writer.finish().size_bytes == MIB
+
+
 def test_a_writer_takes_what_has_bytes_and_refuses_the_rest(disk):
     store = FileStore()
     with store.writer(disk / "x") as writer:
@@ -167,16 +216,17 @@ def test_the_extension_itself_takes_no_bytes_that_lie_apart(disk):
         for data in apart:
             for take in (
                 _C.crc32c,
-                writer._writer.write,
+                lambda data: writer._writer.write(data, True),
+                lambda data: writer._writer.write(data, False),
                 lambda rows: writer._writer.write_rows(rows, 2, 4),
             ):
                 with pytest.raises(ConfigError, match="lie together"):
                     take(data)
         with pytest.raises(ConfigError, match="no rows of 0 bytes"):
             writer._writer.write_rows(array, 0, 8)
-        writer._writer.write(array)
-        writer._writer.write(np.array(7, np.uint8))
-        writer._writer.write(memoryview(b"")[::-1])
+        writer._writer.write(array, True)
+        writer._writer.write(np.array(7, np.uint8), False)
+        writer._writer.write(memoryview(b"")[::-1], False)
     assert (disk / "x").read_bytes() == array.tobytes() + b"\7"
     assert _C.crc32c(array) == crc32c(array.tobytes())
 

@@ -268,6 +268,6 @@ class PackJob:
     def _write(self, writer: Any, rows: torch.Tensor) -> None:
         size = self.sources.layout.record_bytes
         if self.stride_bytes == size:
-            writer.write(rows.contiguous())
+            writer.write(rows.contiguous(), copy=False)
         else:
             writer.write_rows(rows.contiguous(), size, self.stride_bytes)

@@ -28,7 +28,7 @@ MOST_PADDING = 0.03
 _BLOCKS = (4096, 512)
 _CLEAN_UP_S = 1.0
 
-WRITE_CONFIG = FileSystemConfig(buffer_pool=BufferPoolConfig(capacity=2, buffer_size=8 * MIB))
+WRITE_CONFIG = FileSystemConfig(buffer_pool=BufferPoolConfig(capacity=2, buffer_size=10 * MIB))
 
 
 def stride_for(record_bytes: int, align_records: AlignRecords) -> int:
@@ -88,7 +88,7 @@ class RecordWriter:
             costs under 3 %; None: one record after the other.
         config: How the files are written; checksums are computed in any case. A pool needs two
             buffers: while a shard is synced, the next one is begun. None: directly where possible,
-            from two buffers of 8 MiB.
+            from two buffers of 10 MiB.
         engine: As for FileStore.
 
     Raises:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from . import _C
+from .config import check_bool
 from .errors import ConfigError
 
 # Bytes, a contiguous numpy array, or a contiguous CPU tensor: whatever has bytes that lie together.
@@ -53,8 +54,8 @@ class ObjectWriter:
     to a thread, which removes the temporary file if the call ever comes back.
 
     Writes of 1 MiB, or of one alignment where that is more, go out as soon as they are full, eight
-    at a time. Chunks of 16 MiB and more whose memory and position are aligned for direct writes go
-    out from where they lie.
+    at a time. Chunks of 8 MiB and more whose memory and position are aligned for direct writes go
+    out from where they lie; so do shorter ones that ``write`` need not copy.
 
     Threads may call one after the other. A forked child cannot use its parent's writer.
     """
@@ -67,14 +68,20 @@ class ObjectWriter:
         self.path = path
         self._written: WrittenObject | None = None
 
-    def write(self, chunk: Bytes) -> None:
+    def write(self, chunk: Bytes, *, copy: bool = True) -> None:
         """Appends the bytes of ``chunk``, which may change when the call returns.
+
+        Args:
+            copy: False: the writer may refer to the chunk instead, which must not change before the
+                file is finished. It lets go of it when it is written, so that a tensor of a buffer
+                pool goes back there: the pool needs buffers for the 8 MiB that are in flight.
 
         Raises:
             ConfigError: Not bytes, or the writer was finished or cancelled before.
             NoSpaceError, WriteError, WriteTimeoutError: The writer is cancelled then.
         """
-        self._writer.write(as_bytes(chunk))
+        check_bool("copy", copy)
+        self._writer.write(as_bytes(chunk), copy)
 
     def write_rows(self, rows: Bytes, row_bytes: int, stride_bytes: int) -> None:
         """Appends rows that lie one after the other, each followed by zeros up to the stride."""

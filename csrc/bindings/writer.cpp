@@ -25,9 +25,24 @@ std::span<const std::byte> bytes_of(const py::buffer_info& info) {
 
 }  // namespace
 
+// Note: with the GIL, as whatever it lets go of may belong to Python.
 Writer::~Writer() {
   const NoGil no_gil;  // waits for writes in flight
-  writer_.reset();
+  writer_->cancel();
+}
+
+template <typename Work>
+void Writer::run(Work work) {
+  std::vector<std::shared_ptr<const void>> returned;  // let go of with the GIL, but unlocked
+  const NoGil no_gil;
+  const std::lock_guard lock(mutex_);
+  try {
+    work();
+  } catch (...) {
+    returned = writer_->take_returned();
+    throw;
+  }
+  returned = writer_->take_returned();
 }
 
 void Writer::check_waiting() const {
@@ -37,45 +52,45 @@ void Writer::check_waiting() const {
   }
 }
 
-void Writer::write(const py::buffer& data) {
-  const py::buffer_info info = data.request();
-  const std::span<const std::byte> bytes = bytes_of(info);
-  const NoGil no_gil;
-  const std::lock_guard lock(mutex_);
-  writer_->write(bytes, [this] { check_waiting(); });
+void Writer::write(const py::buffer& data, bool copy) {
+  const auto info = std::make_shared<py::buffer_info>(data.request());
+  const std::span<const std::byte> bytes = bytes_of(*info);
+  run([&] {
+    const auto on_wait = [this] { check_waiting(); };
+    if (copy) {
+      writer_->write(bytes, on_wait);
+    } else {
+      writer_->lend(bytes, info, on_wait);
+    }
+  });
 }
 
 void Writer::write_rows(const py::buffer& rows, int64_t row_bytes, int64_t stride_bytes) {
   const py::buffer_info info = rows.request();
   const std::span<const std::byte> bytes = bytes_of(info);
-  const NoGil no_gil;
-  const std::lock_guard lock(mutex_);
-  writer_->write_rows(bytes, row_bytes, stride_bytes, [this] { check_waiting(); });
+  run([&] { writer_->write_rows(bytes, row_bytes, stride_bytes, [this] { check_waiting(); }); });
 }
 
 std::tuple<int64_t, std::optional<uint32_t>, bool> Writer::finish() {
-  const NoGil no_gil;
-  const std::lock_guard lock(mutex_);
-  const WrittenObject written = writer_->finish([this] { check_waiting(); });
+  WrittenObject written;
+  run([&] { written = writer_->finish([this] { check_waiting(); }); });
   return {written.size_bytes, written.crc32c, written.checksum_kept};
 }
 
 void Writer::cancel() {
-  const NoGil no_gil;
   cancelling_ = true;
-  const std::lock_guard lock(mutex_);
-  writer_->cancel();
+  run([&] { writer_->cancel(); });
 }
 
 int64_t Writer::size() {
-  const NoGil no_gil;
-  const std::lock_guard lock(mutex_);
-  return writer_->size();
+  int64_t size = 0;
+  run([&] { size = writer_->size(); });
+  return size;
 }
 
 void register_writer(py::module_& module) {
   py::class_<Writer>(module, "ObjectWriter")
-      .def("write", &Writer::write, py::arg("data"))
+      .def("write", &Writer::write, py::arg("data"), py::arg("copy"))
       .def("write_rows", &Writer::write_rows, py::arg("rows"), py::arg("row_bytes"),
            py::arg("stride_bytes"))
       .def("finish", &Writer::finish)

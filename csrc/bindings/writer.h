@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,7 +23,8 @@ class Writer {
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
 
-  void write(const pybind11::buffer& data);
+  // Without `copy` the buffer is held until it is written.
+  void write(const pybind11::buffer& data, bool copy);
   void write_rows(const pybind11::buffer& rows, int64_t row_bytes, int64_t stride_bytes);
   // (size in bytes, checksum, whether the file keeps the checksum)
   std::tuple<int64_t, std::optional<uint32_t>, bool> finish();
@@ -30,6 +32,9 @@ class Writer {
   int64_t size();
 
  private:
+  // Calls it without the GIL, with the writer to itself; then lets go of what is written.
+  template <typename Work>
+  void run(Work work);
   void check_waiting() const;  // for calls that wait, as their callback
 
   std::atomic<bool> cancelling_{false};

@@ -17,10 +17,12 @@ namespace s3io {
 namespace {
 
 constexpr milliseconds kAbandonTimeout{1000};
-// A shorter chunk is copied even where it is aligned: writing from the caller's memory means
-// waiting for the device before returning, and then it has nothing to do until the next chunk
-// comes.
-constexpr size_t kMinPassBytes = 2 * WriteEngine::kBlockBytes * WriteEngine::kDepth;
+// A shorter chunk that is not lent is copied even where it is aligned: writing from the caller's
+// memory means waiting for the device before returning, and then it has nothing to do until the
+// next chunk comes.
+constexpr size_t kMinPassBytes = WriteEngine::kBlockBytes * WriteEngine::kDepth;
+constexpr size_t kNoLoan = WriteEngine::kDepth + 1;
+constexpr int kFirstLoanTag = 1 << 16;  // beyond those of the buffer's blocks
 // What is copied is summed in pieces that stay in the first-level cache in between.
 constexpr size_t kCopyBytes = 16 << 10;
 constexpr int64_t kReserveBytes = int64_t{64} << 20;
@@ -31,7 +33,7 @@ int64_t most_block_bytes(int64_t alignment) {
 }
 
 int64_t lease_bytes(const BufferPool* pool, std::optional<int64_t> expected, int64_t alignment) {
-  int64_t bytes = most_block_bytes(alignment) * WriteEngine::kDepth;
+  int64_t bytes = most_block_bytes(alignment) * WriteEngine::kStagedBlocks;
   if (pool != nullptr) bytes = std::min(bytes, align_down(pool->config().buffer_size, alignment));
   if (expected) bytes = std::min(bytes, align_up(*expected, alignment));
   return std::max(bytes, std::max(alignment, kCacheLineBytes));
@@ -62,6 +64,7 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
     can_reserve_ = !expected_ || *expected_ > most_block_bytes(file_->output().alignment);
     if (expected_) reserve(*expected_);
     queue_ = engine_->borrow();
+    loans_.resize(kNoLoan);
   });
 }
 
@@ -123,8 +126,33 @@ void ObjectWriter::guarded(Work work) {
 void ObjectWriter::write(std::span<const std::byte> data, const WaitCallback& on_wait) {
   guarded([&] {
     on_wait_ = &on_wait;
-    append(data);
+    append(data, kNoLoan);
   });
+}
+
+void ObjectWriter::lend(std::span<const std::byte> data, std::shared_ptr<const void> owner,
+                        const WaitCallback& on_wait) {
+  guarded([&] {
+    on_wait_ = &on_wait;
+    const auto free = std::ranges::find(loans_, 0, &Loan::uses);
+    *free = {.owner = std::move(owner), .uses = 1};
+    const auto loan = static_cast<size_t>(free - loans_.begin());
+    append(data, loan);
+    end_use(loan);
+  });
+}
+
+void ObjectWriter::end_use(size_t loan) {
+  if (--loans_[loan].uses == 0) returned_.push_back(std::move(loans_[loan].owner));
+}
+
+std::vector<std::shared_ptr<const void>> ObjectWriter::take_returned() {
+  if (state_ != State::open) {
+    for (Loan& loan : loans_) {
+      if (loan.owner != nullptr) returned_.push_back(std::move(loan.owner));
+    }
+  }
+  return std::exchange(returned_, {});
 }
 
 void ObjectWriter::write_rows(std::span<const std::byte> rows, int64_t row_bytes,
@@ -137,30 +165,31 @@ void ObjectWriter::write_rows(std::span<const std::byte> rows, int64_t row_bytes
     on_wait_ = &on_wait;
     const auto row = static_cast<size_t>(row_bytes);
     for (; !rows.empty(); rows = rows.subspan(row)) {
-      append(rows.first(row));
+      append(rows.first(row), kNoLoan);
       stage_zeros(stride_bytes - row_bytes);
     }
   });
 }
 
-void ObjectWriter::append(std::span<const std::byte> data) {
-  const bool is_long =
-      data.size() >= kMinPassBytes || expected_ == size_ + static_cast<int64_t>(data.size());
+void ObjectWriter::append(std::span<const std::byte> data, size_t loan) {
+  const bool is_lent = loan != kNoLoan;
+  const bool may_pass = is_lent || data.size() >= kMinPassBytes ||
+                        expected_ == size_ + static_cast<int64_t>(data.size());
   bool passed = false;
   while (!data.empty()) {
     size_t count = 0;
-    if (is_long && can_pass(data)) {
+    if (may_pass && can_pass(data)) {
       const int64_t alignment = file_->output().alignment;
       const int64_t most = std::min(std::ssize(data), most_block_bytes(alignment));
       count = static_cast<size_t>(align_down(most, alignment));
-      pass(data.first(count));
+      pass(data.first(count), loan);
       passed = true;
     } else {
       count = stage(data);
     }
     data = data.subspan(count);
   }
-  if (passed) wait_until_below(1);  // the device reads from the caller's memory
+  if (passed && !is_lent) wait_until_below(1);  // the device reads from the caller's memory
 }
 
 bool ObjectWriter::can_pass(std::span<const std::byte> data) const {
@@ -170,8 +199,9 @@ bool ObjectWriter::can_pass(std::span<const std::byte> data) const {
              0;
 }
 
-void ObjectWriter::pass(std::span<const std::byte> data) {
-  push(data, WriteQueue::kNoTag);
+void ObjectWriter::pass(std::span<const std::byte> data, size_t loan) {
+  if (loan != kNoLoan) ++loans_[loan].uses;
+  push(data, loan == kNoLoan ? WriteQueue::kNoTag : kFirstLoanTag + static_cast<int>(loan));
   add_checksum(data);
   size_ += static_cast<int64_t>(data.size());
 }
@@ -256,7 +286,15 @@ void ObjectWriter::wait_until_below(int in_flight) {
 }
 
 void ObjectWriter::collect(milliseconds timeout) {
-  queue_->run(free_blocks_, timeout);
+  finished_.clear();
+  queue_->run(finished_, timeout);
+  for (const int tag : finished_) {
+    if (tag < kFirstLoanTag) {
+      free_blocks_.push_back(tag);
+    } else {
+      end_use(static_cast<size_t>(tag - kFirstLoanTag));
+    }
+  }
   check_failure();
 }
 
@@ -339,6 +377,7 @@ void ObjectWriter::let_go() noexcept {
     if (buffer_.valid()) buffer_.detach();
     if (file_ != nullptr) leave_behind(std::move(file_));
     static_cast<void>(queue_.release());
+    new std::vector<Loan>(std::move(loans_));
     return;
   }
   if (queue_ != nullptr) engine_->give_back(std::move(queue_));

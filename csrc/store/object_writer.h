@@ -4,8 +4,9 @@
 // leaves its permissions to the new one.
 //
 // Several writes of up to 1 MiB, or one alignment where that is more, are in flight. What is
-// aligned in address, length and position goes to the device from where it lies; anything else is
-// copied once, into a pooled buffer. The last block is padded and the file then cut to its length.
+// aligned in address, length and position goes to the device from where it lies, if it is lent or
+// long; anything else is copied once, into a pooled buffer. The last block is padded and the file
+// then cut to its length.
 //
 // Worked example, alignment 512, chunks of 700 and 2000 bytes: both are copied into one block,
 // [0, 2700). `finish` pads it to 3072 bytes, writes those, and cuts the file to 2700.
@@ -55,6 +56,13 @@ class ObjectWriter {
 
   // Appends bytes; they may change when the call returns. After an error the writer is cancelled.
   void write(std::span<const std::byte> data, const WaitCallback& on_wait);
+  // Appends bytes that stay as they are for as long as `owner` lives: those that are aligned are
+  // not copied, and no write is waited for unless all that may be in flight are. A later call lets
+  // go of `owner`: see take_returned.
+  void lend(std::span<const std::byte> data, std::shared_ptr<const void> owner,
+            const WaitCallback& on_wait);
+  // The owners of what was lent and is needed no more: written, copied, or cancelled.
+  std::vector<std::shared_ptr<const void>> take_returned();
   // Appends rows of `row_bytes` that lie one after the other, each followed by zeros up to
   // `stride_bytes`. Throws Error(config), and goes on, where the sizes do not fit each other.
   void write_rows(std::span<const std::byte> rows, int64_t row_bytes, int64_t stride_bytes,
@@ -68,13 +76,19 @@ class ObjectWriter {
 
  private:
   enum class State : uint8_t { open, finished, cancelled };
+  struct Loan {
+    std::shared_ptr<const void> owner;
+    int uses = 0;  // writes in flight, and the call that lends it
+  };
 
   template <typename Work>
   void guarded(Work work);
   void open();
-  void append(std::span<const std::byte> data);
+  // `loan`: what is aligned is not copied, and counts as a use of it; none: kNoLoan.
+  void append(std::span<const std::byte> data, size_t loan);
   bool can_pass(std::span<const std::byte> data) const;
-  void pass(std::span<const std::byte> data);
+  void pass(std::span<const std::byte> data, size_t loan);
+  void end_use(size_t loan);
   size_t stage(std::span<const std::byte> data);
   void stage_zeros(int64_t count);
   void take_block();
@@ -109,6 +123,10 @@ class ObjectWriter {
   std::vector<int> free_blocks_;
   int block_ = WriteQueue::kNoTag;  // being filled
   int64_t staged_ = 0;              // bytes in it
+
+  std::vector<Loan> loans_;  // one per write in flight, and one for the call that lends
+  std::vector<std::shared_ptr<const void>> returned_;
+  std::vector<int> finished_;  // tags: of blocks of the buffer, then of loans
 };
 
 }  // namespace s3io

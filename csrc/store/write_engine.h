@@ -21,6 +21,9 @@ class WriteEngine {
   // Most bytes of one write, but for files with a larger alignment: one alignment then.
   static constexpr int64_t kBlockBytes = int64_t{1} << 20;
   static constexpr int kDepth = 8;  // writes in flight, per writer
+  // Of the buffer that a writer copies into: as many in flight while one is filled, and one that
+  // came back meanwhile.
+  static constexpr int kStagedBlocks = kDepth + 2;
 
   struct Options {
     DirectMode direct = DirectMode::automatic;

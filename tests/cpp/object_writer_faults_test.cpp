@@ -181,6 +181,50 @@ TEST_CASE("a lost write is a timeout, and what it may still touch is never used 
         }) == "");
 }
 
+TEST_CASE("what was lent is held for as long as a write may touch it") {
+  const TemporaryFolder folder;
+  const AlignedBuf memory = AlignedBuf::allocate(4 << 20, 4096);
+  std::weak_ptr<int> owner;
+  const auto lend = [&](ObjectWriter& writer) {
+    const auto lent = std::make_shared<int>();
+    owner = lent;
+    writer.lend(memory.bytes(), lent, kNoCallback);
+    writer.take_returned();
+  };
+  for (const Fault& fault : {Fault{.delay = 5}, Fault{.short_read = true}}) {
+    const auto engine = write_engine({.faults = nth_write(3, fault)});
+    ObjectWriter writer(folder.path("data"), std::nullopt, engine);
+    lend(writer);
+    CHECK_FALSE(owner.expired());
+    writer.finish(kNoCallback);
+    writer.take_returned();
+    CHECK(owner.expired());
+  }
+  const auto engine = write_engine({.faults = nth_write(3, {.error_number = EIO})});
+  ObjectWriter failing(folder.path("data"), std::nullopt, engine);
+  const Caught failure = caught([&] {
+    lend(failing);
+    failing.finish(kNoCallback);
+  });
+  CHECK(failure.kind == ErrorKind::write);
+  failing.take_returned();
+  CHECK(owner.expired());
+  // In a child: what the lost write refers to stays behind on purpose.
+  CHECK(run_in_child([&] {
+          const auto engine = write_engine({.timeout_s = 0.2,
+                                            .engine = EngineKind::threads,
+                                            .faults = nth_write(3, {.lost = true})});
+          {
+            ObjectWriter writer(folder.path("data"), std::nullopt, engine);
+            lend(writer);
+            const Caught error = caught([&] { writer.finish(kNoCallback); });
+            require_in_child(error.kind == ErrorKind::write_timeout, error.text);
+            require_in_child(writer.take_returned().empty(), "the owner was returned");
+          }
+          require_in_child(!owner.expired(), "the owner was let go of");
+        }) == "");
+}
+
 TEST_CASE("a callback that throws cancels the write") {
   OverwrittenFile file;
   const auto engine = write_engine({.faults = nth_write(1, {.delay = 5})});

@@ -119,6 +119,96 @@ TEST_CASE("aligned memory goes to the device without a copy, odd memory with one
         Bytes(contents.begin() + 1, contents.begin() + 20 * kMiB + 1));
 }
 
+// What a test lends, and how much of it the writer has not let go of.
+class Lender {
+ public:
+  void lend(ObjectWriter& writer, std::span<const std::byte> data) {
+    auto owner = std::make_shared<int>();
+    lent_.push_back(owner);
+    writer.lend(data, std::move(owner), kNoCallback);
+  }
+  int64_t held() const {
+    return std::ranges::count_if(lent_, [](const auto& owner) { return !owner.expired(); });
+  }
+
+ private:
+  std::vector<std::weak_ptr<int>> lent_;
+};
+
+TEST_CASE("lent chunks of any size give the file that was meant, and are let go of") {
+  const LeakCheck leaks;
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  write_file(folder.path("probe"), {});
+  std::mt19937_64 random(1);
+  const AlignedBuf memory = AlignedBuf::allocate(6 * kMiB, 4096);
+  const Bytes contents = random_bytes(6 * kMiB, 1);
+  std::memcpy(memory.data(), contents.data(), contents.size());
+  for (const EngineKind kind : engines_here()) {
+    for (const DirectMode mode : modes_for(folder.path("probe"))) {
+      for (const auto& pool : pools()) {
+        for (int round = 0; round < 4; ++round) {
+          const auto engine = write_engine({.direct = mode, .engine = kind}, pool);
+          ObjectWriter writer(path, std::nullopt, engine);
+          Lender lender;
+          std::span<const std::byte> rest = memory.bytes();
+          while (!rest.empty()) {
+            // Whole blocks, or odd bytes: what follows these is copied until a block is full.
+            const size_t unit = random() % 4 == 0 ? 1 : 4096;
+            const auto count = std::min<size_t>(rest.size(), unit * (random() % 300));
+            if (random() % 2 == 0) {
+              lender.lend(writer, rest.first(count));
+            } else {
+              writer.write(rest.first(count), kNoCallback);
+            }
+            rest = rest.subspan(count);
+          }
+          const WrittenObject written = writer.finish(kNoCallback);
+          CHECK(content_of(path) == contents);
+          CHECK(written.crc32c == crc32c_by_tables(0, contents));
+          writer.take_returned();
+          CHECK(lender.held() == 0);
+        }
+        if (pool) CHECK(pool->stats().in_use == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("lent blocks are not copied, however short, and eight of them are held") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  write_file(folder.path("probe"), {});
+  if (!direct_reads_work(folder.path("probe"))) return;
+  const AlignedBuf memory = AlignedBuf::allocate(4 * kMiB, 4096);
+  const Bytes contents = random_bytes(4 * kMiB, 1);
+  std::memcpy(memory.data(), contents.data(), contents.size());
+  for (const EngineKind kind : engines_here()) {
+    const auto engine = write_engine({.direct = DirectMode::require, .engine = kind});
+    ObjectWriter writer(path, std::nullopt, engine);
+    Lender lender;
+    for (size_t begin = 0; begin < contents.size(); begin += 64 << 10) {
+      lender.lend(writer, memory.bytes().subspan(begin, 64 << 10));
+      writer.take_returned();
+      CHECK(lender.held() <= WriteEngine::kDepth);
+    }
+    CHECK(engine->counters().copied_bytes == 0);
+    writer.finish(kNoCallback);
+    writer.take_returned();
+    CHECK(lender.held() == 0);
+    CHECK(content_of(path) == contents);
+
+    ObjectWriter cancelled(path, std::nullopt, engine);
+    lender.lend(cancelled, memory.bytes());
+    CHECK(cancelled.take_returned().empty());  // at least its last block is on its way
+    CHECK(lender.held() == 1);
+    cancelled.cancel();
+    CHECK(cancelled.take_returned().size() == 1);
+    CHECK(lender.held() == 0);
+    CHECK(content_of(path) == contents);
+  }
+}
+
 TEST_CASE("rows are spread to their stride, with zeros in between") {
   const TemporaryFolder folder;
   const auto engine = write_engine({});
