@@ -1,8 +1,10 @@
 """Writing a new file, its fsync included, against fio's sequential direct writes; and packing.
 
-Blocks of 1 MiB, eight in flight, on both sides. Ours also creates a temporary file, renames it and
-syncs its folder, and computes the checksum where a row says so. Packing reads a file from the
-device as well, as dd and cp do. Contestants take turns; ratios are taken within each round.
+Blocks of 1 MiB, eight in flight, on both sides: fio writes from 8 MiB of memory then. What is
+written from 64 MiB is also compared with fio writing from as much. Ours also creates a temporary
+file, renames it and syncs its folder, and computes the checksum where a row says so. Packing reads
+a file from the device as well, as dd and cp do. Contestants take turns; ratios are taken within
+each round.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ from torch_s3io import (
 BLOCK_BYTES, DEPTH = MIB, 8
 SOURCE_BYTES = 64 * MIB
 RECORD_BYTES, PACKED_RECORD_BYTES = 114_660, 4096
-POOL = BufferPoolConfig(capacity=2, buffer_size=8 * MIB)
+BATCH_RECORDS = 64
+POOL = BufferPoolConfig(capacity=2, buffer_size=10 * MIB)
+FIO, FIO_FROM_64_MIB = "fio, blocks of 1 MiB", "fio, blocks of 8 MiB"
 
 
 def source() -> torch.Tensor:
@@ -77,6 +81,30 @@ def write_file(path: Path, chunks: list[torch.Tensor], size_bytes: int, checksum
     return sample
 
 
+def write_from_pool(path: Path, size_bytes: int, checksum: bool) -> Sample:
+    """Writes buffers of a pool as they are, as fio does its own: eight in flight, one at hand."""
+    buffers = BufferPool(BufferPoolConfig(capacity=DEPTH + 1, buffer_size=BLOCK_BYTES))
+    held = [buffers.take().tensor() for _ in range(DEPTH + 1)]
+    for buffer in held:
+        buffer.numpy()[:] = np.frombuffer(np.random.default_rng(0).bytes(BLOCK_BYTES), np.uint8)
+    del held, buffer
+    store = FileStore(FileSystemConfig(checksum_writes=checksum, buffer_pool=POOL))
+    path.unlink(missing_ok=True)
+
+    def work() -> tuple[int, float]:
+        start = time.perf_counter()
+        with store.writer(path, size_bytes=size_bytes) as writer:
+            while writer.size_bytes < size_bytes:
+                writer.write(buffers.take().tensor(), copy=False)
+        return writer.size_bytes, time.perf_counter() - start
+
+    sample = measured(work)
+    path.unlink()
+    if store.stats()["write_copied_bytes"] > 0:
+        raise RuntimeError("aligned buffers were copied")
+    return sample
+
+
 def write_records(folder: Path, rows: torch.Tensor, size_bytes: int) -> Sample:
     """A data set of padded records, in shards of 256 MiB."""
 
@@ -94,22 +122,34 @@ def write_records(folder: Path, rows: torch.Tensor, size_bytes: int) -> Sample:
     return sample
 
 
-def contestants(folder: Path, size_bytes: int) -> dict[str, Callable[[], Sample]]:
-    buffer = source()
-    small = list(buffer[64 : 64 + 32 * MIB].split(MIB))  # not aligned: copied
-    rows = buffer[: SOURCE_BYTES // RECORD_BYTES * RECORD_BYTES].view(-1, RECORD_BYTES)
+Contestants = dict[str, Callable[[], Sample]]
+
+
+def contestants(folder: Path, size_bytes: int) -> tuple[Contestants, Contestants]:
+    """Those that write from as much memory as fio does, and those that write from more."""
+    memory = source()
     path = folder / "written.bin"
-    as_fio = buffer[: DEPTH * BLOCK_BYTES]  # as much memory as fio writes from
-    return {
-        "aligned memory, 8 MiB": partial(write_file, path, [as_fio], size_bytes, False),
-        "aligned memory, 64 MiB": partial(write_file, path, [buffer], size_bytes, False),
-        "aligned memory, 64 MiB, checksum": partial(write_file, path, [buffer], size_bytes, True),
-        "chunks of 1 MiB, copied": partial(write_file, path, small, size_bytes, False),
-        "chunks of 1 MiB, copied, checksum": partial(write_file, path, small, size_bytes, True),
-        "RecordWriter, 114,660 B records": partial(
-            write_records, folder / "records", rows, size_bytes
+    as_fio = memory[: DEPTH * BLOCK_BYTES]
+    odd = list(memory[64 : 64 + (DEPTH - 1) * MIB].split(MIB))  # not aligned: copied
+    rows = memory[: SOURCE_BYTES // RECORD_BYTES * RECORD_BYTES].view(-1, RECORD_BYTES)
+    write = partial(write_file, path, size_bytes=size_bytes)
+    write_rows = partial(write_records, folder / "records", size_bytes=size_bytes)
+    from_8_mib = {
+        "buffers of a pool, 1 MiB, copy=False": partial(
+            write_from_pool, path, size_bytes, checksum=False
         ),
+        "buffers of a pool, checksum": partial(write_from_pool, path, size_bytes, checksum=True),
+        "aligned memory, 8 MiB": partial(write, [as_fio], checksum=False),
+        "aligned memory, 8 MiB, checksum": partial(write, [as_fio], checksum=True),
+        "chunks of 1 MiB, copied": partial(write, odd, checksum=False),
+        "chunks of 1 MiB, copied, checksum": partial(write, odd, checksum=True),
+        f"RecordWriter, {BATCH_RECORDS} x 114,660 B": partial(write_rows, rows[:BATCH_RECORDS]),
     }
+    from_64_mib = {
+        "aligned memory, 64 MiB": partial(write, [memory], checksum=False),
+        f"RecordWriter, {len(rows)} x 114,660 B": partial(write_rows, rows),
+    }
+    return from_8_mib, from_64_mib
 
 
 def bench_against_fio(report: Report, args: Namespace) -> None:
@@ -119,31 +159,39 @@ def bench_against_fio(report: Report, args: Namespace) -> None:
     if not fio.version():
         print("\nfio is not installed (Debian, Ubuntu: apt install fio): its table is left out")
         return
-    args.data.mkdir(parents=True, exist_ok=True)
     size_bytes = int(args.size_gib * GIB) // 4 // SOURCE_BYTES * SOURCE_BYTES
-    ours = contestants(args.data, size_bytes)
+    from_8_mib, from_64_mib = contestants(args.data, size_bytes)
     with fio.huge_page_options(args.reserve_hugepages) as (huge, about_pages):
-        rival = partial(
-            fio.sequential_writes, args.data / "fio.bin", BLOCK_BYTES, DEPTH, size_bytes, huge
-        )
-        samples = in_rounds({**ours, "fio": rival}, args.rounds, "writing")
+
+        def by_fio(block_bytes: int) -> Sample:
+            path = args.data / "fio.bin"
+            return fio.sequential_writes(path, block_bytes, DEPTH, size_bytes, huge)
+
+        rivals = {
+            FIO: partial(by_fio, BLOCK_BYTES),
+            FIO_FROM_64_MIB: partial(by_fio, SOURCE_BYTES // DEPTH),
+        }
+        samples = in_rounds({**from_8_mib, **from_64_mib, **rivals}, args.rounds, "writing")
+    pairs = [(name, FIO) for name in from_8_mib]
+    pairs += [(name, rival) for name in from_64_mib for rival in rivals]
     rows = [
         [
-            name,
-            *(spread(values(samples[one], "gb_per_s")) for one in (name, "fio")),
-            spread(ratios(samples[name], samples["fio"], "gb_per_s"), unit="x"),
-            *(spread(values(samples[one], "cpu_s_per_gb"), ".3f") for one in (name, "fio")),
+            *pair,
+            *(spread(values(samples[one], "gb_per_s")) for one in pair),
+            spread(ratios(*(samples[one] for one in pair), "gb_per_s"), unit="x"),
+            *(spread(values(samples[one], "cpu_s_per_gb"), ".3f") for one in pair),
         ]
-        for name in ours
+        for pair in pairs
     ]
     note = (
         f"{fio.version()} --rw=write --ioengine=io_uring --direct=1 --bs=1M --iodepth=8 "
-        f"--fallocate=native --end_fsync=1. {about_pages}. Files of {size_bytes / 1e9:.2f} GB. CPU "
-        "seconds are of the whole process, the kernel's io_uring workers included; fio's without "
-        f"those of starting. Checksums by {torch_s3io._C.crc32c_method()}."
+        f"--fallocate=native --end_fsync=1: from 8 MiB of memory; with --bs=8M from 64 MiB. "
+        f"{about_pages}. Files of {size_bytes / 1e9:.2f} GB. CPU seconds are of the whole process, "
+        "the kernel's io_uring workers included; fio's without those of starting. Checksums by "
+        f"{torch_s3io._C.crc32c_method()}; RecordWriter computes them always."
     )
-    columns = ["ours", "GB/s", "fio GB/s", "throughput ratio", "CPU s/GB", "fio CPU s/GB"]
-    report.table(title, note, columns, rows, samples)
+    columns = ["ours", "rival", "GB/s", "rival GB/s", "throughput ratio"]
+    report.table(title, note, [*columns, "CPU s/GB", "rival CPU s/GB"], rows, samples)
 
 
 def write_npy(path: Path, size_bytes: int) -> None:
@@ -192,7 +240,6 @@ def bench_pack(report: Report, args: Namespace) -> None:
     title = "pack against dd: a .npy file, from the device to the device"
     if not report.wants(title):
         return
-    args.data.mkdir(parents=True, exist_ok=True)
     path, file, folder = (args.data / name for name in ("pack.npy", "copy.npy", "packed"))
     write_npy(path, int(args.size_gib * GIB) // 4)
     dd = ["dd", f"if={path}", f"of={file}", "bs=8M", "iflag=direct", "oflag=direct", "conv=fsync"]
@@ -227,7 +274,8 @@ def bench_pack(report: Report, args: Namespace) -> None:
 
 def main() -> None:
     args = parse(argument_parser(__doc__), min_gib=0.25)
-    report = Report(args, machine(args.data.parent))
+    args.data.mkdir(parents=True, exist_ok=True)
+    report = Report(args, machine(args.data))
     bench_against_fio(report, args)
     bench_pack(report, args)
     report.save()

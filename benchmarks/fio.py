@@ -19,7 +19,7 @@ from storage import MIB
 AT_ITS_BEST = ("--fixedbufs", "--registerfiles", "--gtod_reduce=1")
 
 _NR_HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")
-_MOST_BYTES = 32 * MIB  # more than the buffers of any job here
+_MOST_BYTES = 80 * MIB  # more than the buffers of any job here
 
 
 def version() -> str:
