@@ -47,7 +47,8 @@ def test_workers_share_the_work(path):
     dataset = make(path)
     check_epoch(DataLoader(dataset, num_workers=2), path)
     assert holds_soon(lambda: cached_pages(path) >= MOST_PAGES)
-    assert 0 < dataset.stats()["filled_bytes"] <= SIZE
+    # What both miss at the same time, both ask for; it is read once.
+    assert SIZE * 8 // 10 < dataset.stats()["filled_bytes"] <= SIZE * 12 // 10
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'CacheFiller', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'measure_reads', 'pending_releases', 'receive_tensor', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'measure_reads', 'pending_releases', 'receive_tensor', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -185,9 +185,9 @@ class RecordSource:
     def stats(self) -> dict[str, typing.Any]:
         ...
 class BatchIterator:
-    def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False, window_positions: typing.SupportsInt | typing.SupportsIndex = 0, share: typing.SupportsInt | typing.SupportsIndex = 0, count: typing.SupportsInt | typing.SupportsIndex = 1, board: EpochBoard | None = None) -> None:
+    def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False, fill_block_bytes: typing.SupportsInt | typing.SupportsIndex = 0, window_positions: typing.SupportsInt | typing.SupportsIndex = 0, share: typing.SupportsInt | typing.SupportsIndex = 0, count: typing.SupportsInt | typing.SupportsIndex = 1, board: EpochBoard | None = None) -> None:
         """
-        window_positions, share, count: of a WindowReadahead. board: to publish counters on.
+        fill_block_bytes: of ReadQueueOptions. window_positions, share, count: of a WindowReadahead. board: to publish counters on.
         """
     def __iter__(self) -> typing.Any:
         ...
@@ -201,17 +201,6 @@ class BatchIterator:
         ...
     @property
     def engine(self) -> str:
-        ...
-class CacheFiller:
-    """
-    Brings files into the page cache, in a thread of its own.
-    """
-    def __init__(self, *, source: RecordSource, share: typing.SupportsInt | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    def stop(self) -> None:
-        ...
-    @property
-    def is_done(self) -> bool:
         ...
 class BatchFetcher:
     def __init__(self, *, source: RecordSource, pool: BufferPool | None) -> None:

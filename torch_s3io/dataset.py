@@ -346,12 +346,13 @@ class RecordDataset(ViewedDataset):
 
         ``batches``, ``batch_bytes``: delivered. ``direct_bytes``, ``cached_bytes``,
         ``buffered_bytes``: read from the device, found in the page cache, read through the page
-        cache unasked, as after many ranges that were all there (over-read included).
+        cache wherever they were: unasked, as after many ranges that were all there, or because
+        it is being filled (over-read included).
         ``requests``: reads submitted; ``retries``, ``short_reads``: of those, repeated or
         continued. ``direct_refused``: fell back because O_DIRECT failed.
         ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
         order or alignment. ``spilled_batches``: copied out of the pool. ``filled_bytes``:
-        brought into the page cache ahead of the order. ``quarantined_buffers``: lost to reads that
+        brought into the page cache before they were read. ``quarantined_buffers``: lost to reads that
         never came back. ``reader_wait_s``: the reader waited for a free buffer,
         because the consumer is slower. ``consumer_wait_s``: the consumer waited for data.
         ``engine``: in use, "uring" or "threads". ``page_size``: behind the buffers, "2 MiB" or

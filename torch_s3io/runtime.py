@@ -27,6 +27,9 @@ _SAMPLES_PER_READ = 256  # with batch_size=None
 _SAMPLE_READ_BYTES = 1 * MIB
 # Direct reads of less, in random order, are slower than bringing a file into the page cache.
 _SCATTERED_BYTES = 16 << 10
+# What comes into the page cache with a record. A device reads larger blocks hardly faster, and a
+# batch of scattered records waits for one for each of its records.
+_FILL_BLOCK_BYTES = 128 << 10
 _MOST_IN_WINDOW = 1 << 20  # records, whose numbers are listed in memory
 
 
@@ -65,7 +68,6 @@ class Runtime:
         self._all_pools: list[_C.BufferPool] = []
         self._readers: list[_C.BatchIterator] = []
         self._ahead: tuple[_C.BatchIterator, _C.BufferPool | None] | None = None
-        self._filler: _C.CacheFiller | None = None
         self._engine = "none yet"
         self._fetcher: _C.BatchFetcher | None = None
 
@@ -134,22 +136,13 @@ class Runtime:
             self._source = self._make_source()
             self._fetcher = None
 
-    def _fill_cache(self, share: int, count: int) -> None:
-        """Brings a set that fits in memory into the page cache, with large reads beside the reader:
-        one that is to stay there, and from the first epoch on small records in random order, which
-        the device would otherwise read one by one."""
+    def _fills_cache(self) -> bool:
+        """Whether this epoch brings a set that fits in memory into the page cache: the first one
+        where it is small records in random order, which the device would otherwise read one by
+        one; else the first one after which it is to stay there."""
         is_scattered = self._neighbours * self._layout.stride_bytes < _SCATTERED_BYTES
-        is_to_stay = bool(self._past_sources)
-        if self._options.direct != "auto" or not (is_scattered or is_to_stay) or not self._fits():
-            return
-        if self._filler is None:
-            self._filler = _C.CacheFiller(source=self._source, share=share, count=count)
-
-    def _stop_filling(self) -> None:
-        """Where an epoch is broken off nobody may want the rest of it."""
-        if self._filler is not None and not self._filler.is_done:
-            self._filler.stop()
-            self._filler = None
+        is_first = self._epochs_done == (0 if is_scattered else 1)
+        return self._options.direct == "auto" and is_first and self._fits()
 
     def _fits(self) -> bool:
         total_bytes = sum(shard.size_bytes for shard in self._shards)
@@ -236,7 +229,6 @@ class Runtime:
         share, count = local_rank * num_workers + worker, local_world_size * num_workers
         self._begin_epoch()
         self._check_engine()
-        self._fill_cache(share, count)
         # A program that reads a second epoch will read a third one: its first batches are read
         # while this one's last ones are in use.
         reads_on = self._epochs_done > 0
@@ -255,8 +247,6 @@ class Runtime:
                 self._ahead = reader, pool
             else:
                 self._close(reader, pool)
-            if not finished:
-                self._stop_filling()
 
     def _continue_with(
         self, plan: _C.EpochPlan
@@ -276,13 +266,15 @@ class Runtime:
         self, plan: _C.EpochPlan, num_workers: int, reads_on: bool, share: int, count: int
     ) -> tuple[_C.BatchIterator, _C.BufferPool | None]:
         pool = self._borrow_pool(num_workers)
+        fills = self._fills_cache()
         reader = _C.BatchIterator(
             source=self._source,
             plan=plan,
             pool=pool,
             board=self._board,
             reads_on=reads_on,
-            window_positions=self._window_to_read_ahead(),
+            fill_block_bytes=_FILL_BLOCK_BYTES if fills else 0,
+            window_positions=0 if fills else self._window_to_read_ahead(),
             share=share,
             count=count,
         )
@@ -290,10 +282,10 @@ class Runtime:
 
     def _window_to_read_ahead(self) -> int:
         """Records that are brought into the page cache block by block, before the order asks for
-        them one by one; 0 where the device reads them as fast by themselves, something brings in
-        all of the set, or there is no room for two windows."""
+        them one by one; 0 where the device reads them as fast by themselves, or there is no room
+        for two windows."""
         window, layout = self._window, self._layout
-        if window is None or self._options.direct == "require" or self._filler is not None:
+        if window is None or self._options.direct == "require":
             return 0
         is_scattered = layout.record_bytes < _SCATTERED_BYTES
         is_block = window.block_records * layout.stride_bytes >= _SCATTERED_BYTES

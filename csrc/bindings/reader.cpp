@@ -17,7 +17,6 @@
 #include "bindings/tensors.h"
 #include "reader/batch_fetcher.h"
 #include "reader/batch_reader.h"
-#include "reader/cache_filler.h"
 
 namespace py = pybind11;
 
@@ -101,7 +100,7 @@ std::array<NamedCounter, kReaderCounters> named_counters(const ReaderCounters& c
            {"converted_bytes", counters.converted_bytes.load()},
            {"spilled_batches", counters.spilled_batches.load()},
            {"quarantined_buffers", counters.quarantined_buffers.load()},
-           {"filled_bytes", counters.filled_bytes.load()},
+           {"filled_bytes", counters.reads.filled_bytes.load()},
            {"reader_wait_s", counters.reader_wait_ns.load()},
            {"consumer_wait_s", counters.consumer_wait_ns.load()}}};
 }
@@ -144,11 +143,11 @@ uint32_t marks_of(std::string_view engine, const BufferPool* pool) {
 class BatchIterator {
  public:
   BatchIterator(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on,
-                const WindowReadahead::Config& readahead,
+                std::optional<std::shared_ptr<BufferPool>> pool,
+                const BatchReader::Options& options,
                 std::optional<std::shared_ptr<EpochBoard>> board)
       : source_(std::move(source)),
-        reader_(source_, plan, pool.value_or(nullptr), reads_on, readahead),
+        reader_(source_, plan, pool.value_or(nullptr), options),
         pool_(pool.value_or(nullptr)),
         board_(board.value_or(nullptr)) {
     if (board_ == nullptr) return;
@@ -208,13 +207,6 @@ class BatchIterator {
   const int64_t spilled_before_ = source_->counters().spilled_batches;
   bool warned_ = false;
   const std::function<void()> on_wait_ = check_signals;
-};
-
-struct DeleteWithoutGil {
-  void operator()(CacheFiller* filler) const {
-    const NoGil no_gil;
-    delete filler;
-  }
 };
 
 py::object fetch(BatchFetcher& fetcher, RecordSource& source, std::vector<int64_t> records,
@@ -287,36 +279,26 @@ void register_reader(py::module_& module) {
   py::class_<BatchIterator>(module, "BatchIterator")
       .def(py::init([](std::shared_ptr<RecordSource> source, const EpochPlan& plan,
                        std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on,
-                       int64_t window_positions, int64_t share, int64_t count,
-                       std::optional<std::shared_ptr<EpochBoard>> board) {
+                       int64_t fill_block_bytes, int64_t window_positions, int64_t share,
+                       int64_t count, std::optional<std::shared_ptr<EpochBoard>> board) {
              return std::make_unique<BatchIterator>(
-                 std::move(source), plan, std::move(pool), reads_on,
-                 WindowReadahead::Config{window_positions, share, count}, std::move(board));
+                 std::move(source), plan, std::move(pool),
+                 BatchReader::Options{.reads_on = reads_on,
+                                      .fill_block_bytes = fill_block_bytes,
+                                      .windows = {window_positions, share, count}},
+                 std::move(board));
            }),
            py::kw_only(), py::arg("source"), py::arg("plan"), py::arg("pool"),
-           py::arg("reads_on") = false, py::arg("window_positions") = 0, py::arg("share") = 0,
-           py::arg("count") = 1, py::arg("board") = py::none(),
-           "window_positions, share, count: of a WindowReadahead. board: to publish counters on.")
+           py::arg("reads_on") = false, py::arg("fill_block_bytes") = 0,
+           py::arg("window_positions") = 0, py::arg("share") = 0, py::arg("count") = 1,
+           py::arg("board") = py::none(),
+           "fill_block_bytes: of ReadQueueOptions. window_positions, share, count: of a WindowReadahead. board: to publish counters on.")
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &BatchIterator::next)
       .def("begin_next_epoch", &BatchIterator::begin_next_epoch, py::arg("plan"),
            "Goes on after StopIteration, if `plan` is what it has read ahead.")
       .def("close", &BatchIterator::close)
       .def_property_readonly("engine", &BatchIterator::engine_name);
-
-  py::class_<CacheFiller, std::unique_ptr<CacheFiller, DeleteWithoutGil>>(
-      module, "CacheFiller", "Brings files into the page cache, in a thread of its own.")
-      .def(
-          py::init([](const std::shared_ptr<RecordSource>& source, int64_t share, int64_t count) {
-            std::vector<std::string> paths;
-            for (const Shard& shard : source->shards().shards()) paths.push_back(shard.path);
-            using Counter = std::shared_ptr<std::atomic<int64_t>>;
-            return std::unique_ptr<CacheFiller, DeleteWithoutGil>(new CacheFiller(
-                std::move(paths), share, count, Counter(source, &source->counters().filled_bytes)));
-          }),
-          py::kw_only(), py::arg("source"), py::arg("share"), py::arg("count"))
-      .def("stop", &CacheFiller::stop, py::call_guard<NoGil>())
-      .def_property_readonly("is_done", &CacheFiller::is_done);
 
   py::class_<BatchFetcher>(module, "BatchFetcher")
       .def(py::init([](std::shared_ptr<RecordSource> source,

@@ -5,7 +5,6 @@
 #include <cstddef>
 
 #include "base/align.h"
-#include "io/page_cache.h"
 
 namespace s3io {
 namespace {
@@ -82,29 +81,48 @@ ReadQueue::Route ReadQueue::uncached_route(const RangeRead& range) const {
 }
 
 ReadQueue::Route ReadQueue::route_of(const Chunk& chunk) {
-  DirectFile& file = *chunk.range->file;
+  const DirectFile& file = *chunk.range->file;
+  if (options_.fill_block_bytes > 0 && file.can_read_buffered()) return route_that_fills(chunk);
   const Route uncached = uncached_route(*chunk.range);
   const bool may_ask = file.mode() == DirectMode::automatic && file.can_probe_cache();
   if (uncached == Route::buffered || !may_ask) return uncached;
   const bool guess_cached = consecutive_hits_ >= kHitsBeforeSampling;
   const bool guess_missing = consecutive_misses_ >= kMissesBeforeSampling;
-  if ((guess_cached || guess_missing) && ++unprobed_ % kProbeEvery != 0) {
+  if ((guess_cached || guess_missing) && may_guess()) {
     return guess_cached ? Route::buffered : uncached;
   }
-  switch (cache_state(file.buffered_fd(), chunk.position, chunk.end - chunk.position)) {
-    case CacheState::cached:
-      consecutive_misses_ = 0;
-      consecutive_hits_ = std::min(consecutive_hits_ + 1, kHitsBeforeSampling);
-      return Route::cached;
-    case CacheState::missing:
-      consecutive_hits_ = 0;
-      consecutive_misses_ = std::min(consecutive_misses_ + 1, kMissesBeforeSampling);
-      return uncached;
-    case CacheState::unknown:
-      file.refuse_cache_probes();
-      return uncached;
+  return ask(chunk) == CacheState::cached ? Route::cached : uncached;
+}
+
+// Neighbours come along that other batches will ask for: read one by one, small records would take
+// the device several times as long.
+ReadQueue::Route ReadQueue::route_that_fills(const Chunk& chunk) {
+  const DirectFile& file = *chunk.range->file;
+  if (consecutive_hits_ >= kHitsBeforeSampling && may_guess()) return Route::buffered;
+  if (file.can_probe_cache() && ask(chunk) == CacheState::cached) return Route::cached;
+  const int64_t begin = align_down(chunk.position, options_.fill_block_bytes);
+  const int64_t end = std::min(align_up(chunk.end, options_.fill_block_bytes), file.size());
+  const int64_t missing = bring_into_cache(file.buffered_fd(), begin, end - begin);
+  if (file.can_probe_cache()) add(counters_->filled_bytes, missing);
+  return Route::buffered;
+}
+
+bool ReadQueue::may_guess() { return ++unprobed_ % kProbeEvery != 0; }
+
+CacheState ReadQueue::ask(const Chunk& chunk) {
+  DirectFile& file = *chunk.range->file;
+  const CacheState state =
+      cache_state(file.buffered_fd(), chunk.position, chunk.end - chunk.position);
+  if (state == CacheState::unknown) {
+    file.refuse_cache_probes();
+  } else if (state == CacheState::cached) {
+    consecutive_misses_ = 0;
+    consecutive_hits_ = std::min(consecutive_hits_ + 1, kHitsBeforeSampling);
+  } else {
+    consecutive_hits_ = 0;
+    consecutive_misses_ = std::min(consecutive_misses_ + 1, kMissesBeforeSampling);
   }
-  return uncached;
+  return state;
 }
 
 void ReadQueue::prepare(Chunk& chunk) {

@@ -1,7 +1,8 @@
 // Reads whole byte ranges through an IoEngine: splits them into chunks, keeps the engine full,
 // resumes short reads, retries what may be retried, and chooses between the device and the page
 // cache: a file opened with DirectMode::automatic is read from the page cache where it is there,
-// directly where not.
+// directly where not. Where the page cache is to be filled, what is missing is read through it, with
+// what lies around it.
 //
 // Worked example, alignment 512: bytes [700, 2100) into `data` (congruent to 700 modulo 512). A
 // direct read asks for [512, 2560). It comes back with 1024 bytes, so [512, 1536) is there; the
@@ -20,6 +21,7 @@
 #include "base/error.h"
 #include "io/direct_file.h"
 #include "io/io_engine.h"
+#include "io/page_cache.h"
 
 namespace s3io {
 
@@ -54,6 +56,8 @@ Error error_of(const RangeRead& range);
 struct ReadQueueOptions {
   int64_t chunk_bytes = int64_t{1} << 20;  // most bytes of one read; a multiple of every alignment
   int64_t min_direct_bytes = 0;  // shorter ranges go through the page cache where they may
+  // What is missing is brought into the page cache in blocks of this size, a power of two; 0: not.
+  int64_t fill_block_bytes = 0;
 };
 
 // Read by other threads at any time; each number is exact, the set of them is not a snapshot.
@@ -61,7 +65,8 @@ struct ReadCounters {
   std::atomic<int64_t> requests{0};        // reads submitted to the engine
   std::atomic<int64_t> direct_bytes{0};    // read from the device, over-read included
   std::atomic<int64_t> cached_bytes{0};    // found in the page cache
-  std::atomic<int64_t> buffered_bytes{0};  // read through the page cache without asking first
+  std::atomic<int64_t> buffered_bytes{0};  // read through the page cache, where it may be or not
+  std::atomic<int64_t> filled_bytes{0};    // brought into the page cache before they were read
   std::atomic<int64_t> retries{0};         // repeated after EINTR or EAGAIN, or directly after all
   std::atomic<int64_t> short_reads{0};     // reads that were continued
   std::atomic<int64_t> direct_refused{0};  // reads that fell back because O_DIRECT failed
@@ -115,6 +120,9 @@ class ReadQueue {
   void begin_chunks();
   Route uncached_route(const RangeRead& range) const;
   Route route_of(const Chunk& chunk);
+  Route route_that_fills(const Chunk& chunk);
+  CacheState ask(const Chunk& chunk);
+  bool may_guess();
   void prepare(Chunk& chunk);
   void handle(Chunk& chunk, std::vector<RangeRead*>& finished);
   bool handle_data(Chunk& chunk, int64_t count);

@@ -26,7 +26,7 @@ constexpr milliseconds kExitTimeout{5000};
 class BatchReader::Worker {
  public:
   Worker(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-         std::shared_ptr<BufferPool> pool, bool reads_on, const WindowReadahead::Config& readahead);
+         std::shared_ptr<BufferPool> pool, const Options& options);
 
   // The thread.
   void run() noexcept;
@@ -76,6 +76,7 @@ class BatchReader::Worker {
   const pid_t parent_ = ::getppid();
   std::deque<Entry> entries_;  // batch i lives in entry i modulo their number
 
+  const int64_t fill_block_bytes_;
   WindowReadahead readahead_;  // the thread's own
 
   // Batches are numbered through all plans.
@@ -98,13 +99,13 @@ class BatchReader::Worker {
 };
 
 BatchReader::Worker::Worker(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                            std::shared_ptr<BufferPool> pool, bool reads_on,
-                            const WindowReadahead::Config& readahead)
+                            std::shared_ptr<BufferPool> pool, const Options& options)
     : source_(std::move(source)),
       pool_(std::move(pool)),
-      readahead_(*source_, readahead),
+      fill_block_bytes_(options.fill_block_bytes),
+      readahead_(*source_, options.windows),
       plan_(plan),
-      reads_on_(reads_on),
+      reads_on_(options.reads_on),
       epochs_{{plan, plan.num_groups()}} {
   const int64_t buffers = pool_ != nullptr ? pool_->config().capacity : kBatchesWithoutPool;
   const int64_t wanted = reads_on_ ? buffers : plan_.num_groups();
@@ -116,7 +117,9 @@ void BatchReader::Worker::run() noexcept {
   std::unique_ptr<ReadQueue> queue;
   std::optional<Error> failure;
   try {
-    queue = std::make_unique<ReadQueue>(source_->make_engine(false), source_->queue_options(),
+    ReadQueueOptions options = source_->queue_options();
+    options.fill_block_bytes = fill_block_bytes_;
+    queue = std::make_unique<ReadQueue>(source_->make_engine(false), options,
                                         &source_->counters().reads);
     {
       const std::lock_guard lock(mutex_);
@@ -333,8 +336,7 @@ std::string BatchReader::Worker::engine_name() {
 }
 
 BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                         std::shared_ptr<BufferPool> pool, bool reads_on,
-                         const WindowReadahead::Config& readahead)
+                         std::shared_ptr<BufferPool> pool, const Options& options)
     : owner_(fork_count()) {
   if (plan.num_records() > source->shards().num_records()) {
     throw Error(ErrorKind::config,
@@ -342,7 +344,7 @@ BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& 
                         source->shards().num_records()));
   }
   if (pool != nullptr) source->check_buffers(pool->config(), plan.max_group_records());
-  worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool), reads_on, readahead);
+  worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool), options);
   try {
     thread_ = std::thread([worker = worker_] { worker->run(); });
   } catch (const std::system_error& error) {

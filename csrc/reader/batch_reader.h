@@ -22,6 +22,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "memory/buffer_pool.h"
 #include "order/epoch_plan.h"
@@ -33,12 +34,20 @@ namespace s3io {
 
 class BatchReader {
  public:
+  struct Options {
+    bool reads_on = false;
+    int64_t fill_block_bytes = 0;  // of ReadQueueOptions
+    WindowReadahead::Config windows = {};
+  };
+
   // Without a pool every batch gets an allocation of its own. The thread begins to read at once.
   // Throws Error(config) when a buffer of the pool cannot hold a group of the plan. What the plan
   // calls a group is a batch here.
   BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-              std::shared_ptr<BufferPool> pool, bool reads_on = false,
-              const WindowReadahead::Config& readahead = {});
+              std::shared_ptr<BufferPool> pool, const Options& options);
+  BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
+              std::shared_ptr<BufferPool> pool)
+      : BatchReader(std::move(source), plan, std::move(pool), Options{}) {}
   BatchReader(const BatchReader&) = delete;
   BatchReader& operator=(const BatchReader&) = delete;
   ~BatchReader();

@@ -39,7 +39,6 @@ struct ReaderCounters {
   std::atomic<int64_t> reader_wait_ns{0};       // the reader waited for a free buffer
   std::atomic<int64_t> consumer_wait_ns{0};     // the training loop waited for data
   std::atomic<int64_t> quarantined_buffers{0};  // lost to reads that never came back
-  std::atomic<int64_t> filled_bytes{0};         // brought into the page cache ahead of the order
   // What other processes were told of each of these (bindings/reader.cpp).
   std::array<std::atomic<int64_t>, 16> published{};
 };

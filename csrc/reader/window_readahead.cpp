@@ -1,7 +1,5 @@
 #include "reader/window_readahead.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
 
 #include "io/page_cache.h"
@@ -9,7 +7,6 @@
 namespace s3io {
 namespace {
 
-// The kernel cuts what it is asked for at once to the readahead of the device: this is its default.
 constexpr int64_t kMostRunBytes = int64_t{128} << 10;
 constexpr int64_t kBytesPerCall = int64_t{16} << 20;
 
@@ -97,13 +94,11 @@ void WindowReadahead::ask(const Run& run) {
     const std::shared_ptr<DirectFile> file = source_.open(run.shard);
     if (!file->can_read_buffered()) return;
     const auto [offset, length] = run.bytes;
-    const int64_t cached = cached_bytes(file->buffered_fd(), offset, length);
-    if (cached >= length) return;
     // Where the kernel does not say what is there, it is read directly all the same.
-    if (cached < 0 && file->mode() == DirectMode::automatic) return;
-    if (::posix_fadvise(file->buffered_fd(), offset, length, POSIX_FADV_WILLNEED) != 0) return;
-    source_.counters().filled_bytes.fetch_add(length - std::max<int64_t>(cached, 0),
-                                              std::memory_order_relaxed);
+    const bool is_asked = file->mode() == DirectMode::automatic;
+    if (is_asked && cached_bytes(file->buffered_fd(), offset, length) < 0) return;
+    source_.counters().reads.filled_bytes.fetch_add(
+        bring_into_cache(file->buffered_fd(), offset, length), std::memory_order_relaxed);
   } catch (const Error&) {  // the reader meets it again, and reports it
   }
 }

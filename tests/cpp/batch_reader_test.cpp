@@ -18,8 +18,8 @@ namespace {
 // Reads the whole plan and checks every batch. Returns how many there were.
 int64_t read_all(const DataSet& data, const std::shared_ptr<RecordSource>& source,
                  const EpochPlan& plan, const std::shared_ptr<BufferPool>& pool,
-                 const WindowReadahead::Config& readahead = {}) {
-  BatchReader reader(source, plan, pool, false, readahead);
+                 const BatchReader::Options& options = {}) {
+  BatchReader reader(source, plan, pool, options);
   Batch batch;
   int64_t number = 0;
   std::vector<int64_t> records;
@@ -66,7 +66,9 @@ TEST_CASE("all batches are right for random layouts, engines, modes, pools and p
     const auto pool =
         capacity > 0 ? make_pool(*source, plan.max_group_records(), capacity) : nullptr;
     const int64_t batches =
-        read_all(data, source, plan, pool, {.window_positions = window, .share = 0, .count = 1});
+        read_all(data, source, plan, pool,
+                 {.fill_block_bytes = random() % 2 == 0 ? 4096 : 0,
+                  .windows = {.window_positions = window, .share = 0, .count = 1}});
     CHECK(source->counters().batches == batches);
     if (pool != nullptr) {
       CHECK(pool->stats().taken == batches);
@@ -125,7 +127,7 @@ TEST_CASE(
       const auto pool = capacity > 0
                             ? make_pool(*source, first.following().max_group_records(), capacity)
                             : nullptr;
-      BatchReader reader(source, first, pool, /*reads_on=*/true);
+      BatchReader reader(source, first, pool, {.reads_on = true});
       Batch batch;
       std::vector<int64_t> records;
       EpochPlan plan = first;
@@ -155,7 +157,7 @@ TEST_CASE("before the next epoch begins its first batches are there already") {
   const EpochPlan plan(sequential_order(40), 0, {.batch_size = 4});
   for (const bool reads_on : {false, true}) {
     const int64_t before = source->counters().finished_batches;
-    BatchReader reader(source, plan, pool, reads_on);
+    BatchReader reader(source, plan, pool, {.reads_on = reads_on});
     Batch batch;
     while (reader.next(batch)) {
     }

@@ -6,6 +6,7 @@
 
 #include "base/align.h"
 #include "base/unique_fd.h"
+#include "leak_check.h"
 #include "testing.h"
 
 namespace s3io::testing {
@@ -52,8 +53,26 @@ TEST_CASE("a range that is cached in part counts as missing") {
   CHECK(cache_state(fd.get(), 0, 64 * kPageBytes) == CacheState::missing);
 }
 
-TEST_CASE("what is no open file is unknown") {
+TEST_CASE("a range is brought in as a whole, however long, and what was there is not counted") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  write_file(path, random_bytes(100 * kPageBytes, 3));
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  REQUIRE(fd.valid());
+  make_cold(path);
+  if (cached_pages(path) != 0 || cache_state(fd.get(), 0, 1) == CacheState::unknown) {
+    MESSAGE("skipped: files are kept in memory here, or this kernel has no cachestat");
+    return;
+  }
+  CHECK(bring_into_cache(fd.get(), 10 * kPageBytes, 80 * kPageBytes) == 80 * kPageBytes);
+  CHECK(holds_soon([&] { return cached_pages(path) == 80; }));
+  CHECK(bring_into_cache(fd.get(), 20 * kPageBytes, 75 * kPageBytes) == 5 * kPageBytes);
+  CHECK(holds_soon([&] { return cached_pages(path) == 85; }));
+}
+
+TEST_CASE("what is no open file is unknown, and nothing is brought in from it") {
   CHECK(cache_state(-1, 0, 4096) == CacheState::unknown);
+  CHECK(bring_into_cache(-1, 0, 4096) == 0);
 }
 
 }  // namespace s3io::testing

@@ -18,6 +18,11 @@ namespace {
 
 constexpr int64_t kFileBytes = 500'123;
 
+bool has_cachestat(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  return cached_bytes(fd.get(), 0, 1) >= 0;
+}
+
 std::unique_ptr<IoEngine> lossy_engine(int64_t lost_read) {
   FaultPlan plan;
   plan.by_number[lost_read] = {.lost = true};
@@ -34,10 +39,12 @@ TEST_CASE("ranges come back whole for any engine, mode, chunk size and state of 
   for (const EngineKind kind : engines_here()) {
     for (const DirectMode mode : modes_for(path)) {
       for (const int64_t chunk_bytes : {4096, 65536, 1 << 20}) {
-        for (const bool cold : {true, false}) {
+        for (const auto& [cold, fill_block_bytes] :
+             {std::pair{true, 0}, {false, 0}, {true, 65536}, {true, 4096}, {false, 65536}}) {
           DirectFile file(path, mode, 0);
           ReadCounters counters;
-          ReadQueue queue(make_engine({.kind = kind, .depth = 8}), {.chunk_bytes = chunk_bytes},
+          ReadQueue queue(make_engine({.kind = kind, .depth = 8}),
+                          {.chunk_bytes = chunk_bytes, .fill_block_bytes = fill_block_bytes},
                           &counters);
           ReadSet reads(file, random_ranges(random, 40, kFileBytes, 100'000));
           if (cold) make_cold(path);
@@ -118,7 +125,7 @@ TEST_CASE("after many hits in a row only some ranges are looked up, and read rig
   const Bytes contents = random_bytes(4 << 20, 11);
   write_file(path, contents);
   DirectFile file(path, DirectMode::automatic, 0);
-  if (!file.can_read_direct() || cached_bytes(file.buffered_fd(), 0, 1) < 0) {
+  if (!file.can_read_direct() || !has_cachestat(path)) {
     MESSAGE("NOT TESTED: no direct reads here, or a kernel without cachestat(2)");
     return;
   }
@@ -145,6 +152,52 @@ TEST_CASE("after many hits in a row only some ranges are looked up, and read rig
   CHECK(reads.check(contents).empty());
   CHECK(counters.buffered_bytes - before < 17 * 4096);  // until the first sample
   CHECK(counters.direct_bytes > 48 * 4096);
+}
+
+TEST_CASE("what is missing comes into the page cache with its neighbours, and is counted once") {
+  constexpr int64_t kBlock = 65536;
+  constexpr int64_t kPage = 4096;
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  const Bytes contents = random_bytes(10 * kBlock + 100, 12);
+  write_file(path, contents);
+  make_cold(path);
+  if (cached_pages(path) > 0 || !direct_reads_work(path) || !has_cachestat(path)) {
+    MESSAGE("NOT TESTED: files are kept in memory here, or no direct reads, or no cachestat(2)");
+    return;
+  }
+  for (const EngineKind kind : engines_here()) {
+    for (const DirectMode mode : modes_for(path)) {
+      make_cold(path);
+      DirectFile file(path, mode, 0);
+      ReadCounters counters;
+      ReadQueue queue(make_engine({.kind = kind, .depth = 4}), {.fill_block_bytes = kBlock},
+                      &counters);
+      const auto read = [&](const std::vector<ByteRange>& ranges) {
+        ReadSet reads(file, ranges);
+        reads.run(queue);
+        CHECK(reads.check(contents).empty());
+      };
+      // Of the second block; over the border of the fourth and fifth; the file's last bytes.
+      read({{kBlock + 5000, 100}, {5 * kBlock - 1, 2}, {10 * kBlock + 99, 1}});
+      if (mode == DirectMode::require) {
+        CHECK(counters.filled_bytes == 0);
+        CHECK(counters.direct_bytes > 0);
+        CHECK(cached_pages(path) == 0);
+        continue;
+      }
+      CHECK(counters.filled_bytes == 3 * kBlock + 100);
+      CHECK(counters.direct_bytes == 0);
+      CHECK(cached_pages(path) == 3 * kBlock / kPage + 1);
+
+      read({{kBlock, kBlock}, {4 * kBlock, 2 * kBlock}});
+      CHECK(counters.filled_bytes == 3 * kBlock + 100);
+      CHECK(counters.cached_bytes == 3 * kBlock);
+      read({{0, 10 * kBlock}});
+      CHECK(counters.filled_bytes == 10 * kBlock + 100);
+      CHECK(counters.direct_bytes == 0);
+    }
+  }
 }
 
 TEST_CASE("registered buffers are used and bring the same bytes") {

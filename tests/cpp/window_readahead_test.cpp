@@ -19,7 +19,7 @@ constexpr int64_t kWindow = 1024;
 
 using Config = WindowReadahead::Config;
 
-int64_t asked_bytes(RecordSource& source) { return source.counters().filled_bytes; }
+int64_t asked_bytes(RecordSource& source) { return source.counters().reads.filled_bytes; }
 
 bool is_cached(const DataSet& data, int64_t record) {
   const DirectFile file(data.path(0), DirectMode::off, 0);
