@@ -1,10 +1,10 @@
-"""Small records in random order, of a set that fits in memory: large reads fill the page cache."""
+"""Sets that fit in memory: what is missing comes into the page cache in large blocks."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import cached_pages, holds_soon, make_cold, random_bytes, thread_ids, write_file
+from support import cached_pages, holds_soon, make_cold, random_bytes, run_program, write_file
 
 from torch_s3io import DataLoader, RecordDataset
 
@@ -69,11 +69,40 @@ def test_records_that_are_read_fast_one_by_one_are_not_filled_in(path):
     assert dataset.stats()["filled_bytes"] == 0
 
 
-def test_an_epoch_that_is_broken_off_leaves_no_thread_and_the_next_one_goes_on(path):
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_larger_records_are_filled_in_by_the_epoch_after_which_they_stay(path, shuffle):
+    dataset = RecordDataset(path, dtype="u1", shape=1 << 16, batch_size=8, shuffle=shuffle)
+    for filled in (0, SIZE, SIZE):
+        assert sum(len(batch) for batch in dataset) == SIZE >> 16
+        assert dataset.stats()["filled_bytes"] == filled
+    assert cached_pages(path) >= MOST_PAGES
+    assert dataset.stats()["direct_bytes"] == SIZE
+
+
+def test_where_the_kernel_does_not_say_what_is_cached_it_is_filled_all_the_same(path):
+    source = """
+    import sys
+    from support import forbid_system_call
+    from test_cache_filling import make
+
+    cachestat, not_implemented = 451, 38
+    forbid_system_call(cachestat, not_implemented)
+    dataset = make(sys.argv[1])
+    for _ in range(2):
+        assert sum(batch.nbytes for batch in dataset) == 24 << 20
+    stats = dataset.stats()
+    print(stats["filled_bytes"], stats["direct_bytes"], stats["buffered_bytes"])
+    """
+    filled, direct, buffered = map(int, run_program(source, path).split())
+    assert (filled, direct) == (0, 0)
+    assert buffered >= 2 * SIZE  # and the first batches of a third epoch
+    assert cached_pages(path) >= MOST_PAGES
+
+
+def test_an_epoch_that_is_broken_off_is_begun_again_and_fills_the_rest(path):
     dataset = make(path)
-    before = len(thread_ids())
     for _ in dataset:
         break
-    assert holds_soon(lambda: len(thread_ids()) <= before)
+    assert dataset.stats()["filled_bytes"] < SIZE
     check_epoch(dataset, path)
     assert holds_soon(lambda: cached_pages(path) >= MOST_PAGES)

@@ -351,10 +351,10 @@ class RecordDataset(ViewedDataset):
         ``requests``: reads submitted; ``retries``, ``short_reads``: of those, repeated or
         continued. ``direct_refused``: fell back because O_DIRECT failed.
         ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
-        order or alignment. ``spilled_batches``: copied out of the pool. ``filled_bytes``:
-        brought into the page cache before they were read. ``quarantined_buffers``: lost to reads that
-        never came back. ``reader_wait_s``: the reader waited for a free buffer,
-        because the consumer is slower. ``consumer_wait_s``: the consumer waited for data.
+        order or alignment. ``spilled_batches``: copied out of the pool. ``filled_bytes``: brought
+        into the page cache before they were read. ``quarantined_buffers``: lost to reads that
+        never came back. ``reader_wait_s``: the reader waited for a free buffer, because the
+        consumer is slower. ``consumer_wait_s``: the consumer waited for data.
         ``engine``: in use, "uring" or "threads". ``page_size``: behind the buffers, "2 MiB" or
         "4 KiB". Both may be "mixed" or "none yet". ``direct``: in use; ``huge_pages``,
         ``small_pages``, ``pool_*``: of the pools (see BufferPool.stats); all these of this process

@@ -292,7 +292,8 @@ void register_reader(py::module_& module) {
            py::arg("reads_on") = false, py::arg("fill_block_bytes") = 0,
            py::arg("window_positions") = 0, py::arg("share") = 0, py::arg("count") = 1,
            py::arg("board") = py::none(),
-           "fill_block_bytes: of ReadQueueOptions. window_positions, share, count: of a WindowReadahead. board: to publish counters on.")
+           "fill_block_bytes: of ReadQueueOptions. window_positions, share, count: of a "
+           "WindowReadahead. board: to publish counters on.")
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &BatchIterator::next)
       .def("begin_next_epoch", &BatchIterator::begin_next_epoch, py::arg("plan"),

@@ -14,9 +14,9 @@ enum class CacheState : uint8_t {
 // Bytes of the pages of a range that are in the page cache; -1: unknown. `length` is above 0.
 int64_t cached_bytes(int fd, int64_t offset, int64_t length);
 
-// Has the kernel read into the page cache what is missing of a range, and returns before it is there:
-// how many bytes that are, all of them where the kernel does not say. Help, not duty: what cannot be
-// read is left to whoever reads it. `length` is above 0.
+// Has the kernel read into the page cache what is missing of a range, and returns before it is
+// there: how many bytes that are, all of them where the kernel does not say. Help, not duty: what
+// cannot be read is left to whoever reads it. `length` is above 0.
 int64_t bring_into_cache(int fd, int64_t offset, int64_t length);
 
 // Asks with cachestat(2), which reads nothing and starts no readahead (a read with RWF_NOWAIT

@@ -1,8 +1,8 @@
 // Reads whole byte ranges through an IoEngine: splits them into chunks, keeps the engine full,
 // resumes short reads, retries what may be retried, and chooses between the device and the page
 // cache: a file opened with DirectMode::automatic is read from the page cache where it is there,
-// directly where not. Where the page cache is to be filled, what is missing is read through it, with
-// what lies around it.
+// directly where not. Where the page cache is to be filled, what is missing is read through it,
+// with what lies around it.
 //
 // Worked example, alignment 512: bytes [700, 2100) into `data` (congruent to 700 modulo 512). A
 // direct read asks for [512, 2560). It comes back with 1024 bytes, so [512, 1536) is there; the
