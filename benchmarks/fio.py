@@ -77,6 +77,7 @@ def sequential_writes(
     command = ["fio", "--name=bench", f"--filename={path}", "--rw=write", "--unlink=1"]
     command += ["--ioengine=io_uring", "--direct=1", f"--bs={block_bytes}", f"--iodepth={depth}"]
     command += ["--fallocate=native", "--end_fsync=1", "--thread", "--output-format=json", *options]
+    command += ["--scramble_buffers=0"]  # else it changes its buffers before every write
 
     def run(size: int) -> tuple[dict[str, Any], float]:
         path.unlink(missing_ok=True)  # else fio would overwrite blocks that are there already

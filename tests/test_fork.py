@@ -1,4 +1,4 @@
-"""What a forked child inherits and lets go: readers and fillers of its parent, in mid-epoch."""
+"""What a forked child inherits and lets go: readers of its parent, in mid-epoch."""
 
 from __future__ import annotations
 

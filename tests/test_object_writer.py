@@ -150,14 +150,14 @@ def test_buffers_of_a_pool_are_written_without_a_copy_and_go_back(disk, engine):
             buffer.numpy()[:] = np.frombuffer(data, np.uint8, MIB, begin)
             writer.write(buffer, copy=False)
             del buffer
-        assert 0 < pool.stats()["in_use"] <= 9
+        assert pool.stats()["in_use"] <= 8
     assert pool.stats()["in_use"] == 0
     assert pool.stats()["waited"] == 0
     assert store.stats()["write_copied_bytes"] == 0
     assert (disk / "x").read_bytes() == data
 
 
-def test_what_need_not_be_copied_is_held_until_the_file_is_finished_or_cancelled(disk):
+def test_what_was_not_copied_is_let_go_of_once_the_file_is_finished_or_cancelled(disk):
     store = FileStore()
     buffer = BufferPool(BufferPoolConfig(capacity=1, buffer_size=MIB)).take().tensor()
     unaligned = bytearray(b"abc")
@@ -170,10 +170,8 @@ def test_what_need_not_be_copied_is_held_until_the_file_is_finished_or_cancelled
         array = buffer.numpy()
         views = sys.getrefcount(array)
         writer.write(array, copy=False)
-        held = sys.getrefcount(array) - views
         getattr(writer, end)()
         assert sys.getrefcount(array) == views
-        assert held <= 1  # none where the write is over already
         del array
         assert sys.getrefcount(buffer) == counted
     writer = store.writer(disk / "z")

@@ -32,6 +32,8 @@ def test_every_block_is_asked_for_once_and_few_records_are_read_by_themselves(
     check_epoch(loader, path)
     stats = dataset.stats()
     assert SIZE * 9 // 10 <= stats["filled_bytes"] <= SIZE
+    # What the first of the workers reads before the last one has begun depends on the machine: half
+    # of so small a set has been seen.
     assert stats["direct_bytes"] <= SIZE * 3 // 4  # before both workers have begun
     if num_workers == 0:
         assert stats["direct_bytes"] <= SIZE // 20
@@ -98,7 +100,7 @@ def test_workers_that_jump_over_windows_find_their_records(path, window_blocks, 
     assert sum(batch.nbytes for batch in loader) == SIZE
     stats = dataset.stats()
     assert SIZE * 8 // 10 <= stats["filled_bytes"] <= SIZE
-    assert stats["direct_bytes"] <= SIZE * 3 // 4  # before all workers have begun
+    assert stats["direct_bytes"] <= SIZE * 3 // 4
 
 
 def test_a_rank_that_reads_alone_asks_for_everything(path, monkeypatch):

@@ -137,12 +137,12 @@ class Runtime:
             self._fetcher = None
 
     def _fills_cache(self) -> bool:
-        """Whether this epoch brings a set that fits in memory into the page cache: the first one
-        where it is small records in random order, which the device would otherwise read one by
-        one; else the first one after which it is to stay there."""
+        """Whether this epoch brings a set that fits in memory into the page cache, or what is
+        missing of it there: from the first one on where it is small records in random order, which
+        the device would otherwise read one by one; else from that on after which it stays."""
         is_scattered = self._neighbours * self._layout.stride_bytes < _SCATTERED_BYTES
-        is_first = self._epochs_done == (0 if is_scattered else 1)
-        return self._options.direct == "auto" and is_first and self._fits()
+        is_time = self._epochs_done >= (0 if is_scattered else 1)
+        return self._options.direct == "auto" and is_time and self._fits()
 
     def _fits(self) -> bool:
         total_bytes = sum(shard.size_bytes for shard in self._shards)

@@ -73,8 +73,10 @@ class ObjectWriter:
 
         Args:
             copy: False: the writer may refer to the chunk instead, which must not change before the
-                file is finished. It lets go of it when it is written, so that a tensor of a buffer
-                pool goes back there: the pool needs buffers for the 8 MiB that are in flight.
+                file is finished. The first call that finds it written lets go of it, so that a
+                tensor of a buffer pool goes back there. At most eight chunks are held: take
+                them from a pool of nine buffers or more, since a ``take`` that waits is no call of
+                the writer. Chunks below 64 KiB, or not aligned, are copied all the same.
 
         Raises:
             ConfigError: Not bytes, or the writer was finished or cancelled before.

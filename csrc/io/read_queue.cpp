@@ -88,7 +88,7 @@ ReadQueue::Route ReadQueue::route_of(const Chunk& chunk) {
   if (uncached == Route::buffered || !may_ask) return uncached;
   const bool guess_cached = consecutive_hits_ >= kHitsBeforeSampling;
   const bool guess_missing = consecutive_misses_ >= kMissesBeforeSampling;
-  if ((guess_cached || guess_missing) && may_guess()) {
+  if ((guess_cached || guess_missing) && guess_again()) {
     return guess_cached ? Route::buffered : uncached;
   }
   return ask(chunk) == CacheState::cached ? Route::cached : uncached;
@@ -98,7 +98,7 @@ ReadQueue::Route ReadQueue::route_of(const Chunk& chunk) {
 // the device several times as long.
 ReadQueue::Route ReadQueue::route_that_fills(const Chunk& chunk) {
   const DirectFile& file = *chunk.range->file;
-  if (consecutive_hits_ >= kHitsBeforeSampling && may_guess()) return Route::buffered;
+  if (consecutive_hits_ >= kHitsBeforeSampling && guess_again()) return Route::buffered;
   if (file.can_probe_cache() && ask(chunk) == CacheState::cached) return Route::cached;
   const int64_t begin = align_down(chunk.position, options_.fill_block_bytes);
   const int64_t end = std::min(align_up(chunk.end, options_.fill_block_bytes), file.size());
@@ -107,7 +107,7 @@ ReadQueue::Route ReadQueue::route_that_fills(const Chunk& chunk) {
   return Route::buffered;
 }
 
-bool ReadQueue::may_guess() { return ++unprobed_ % kProbeEvery != 0; }
+bool ReadQueue::guess_again() { return ++unprobed_ % kProbeEvery != 0; }
 
 CacheState ReadQueue::ask(const Chunk& chunk) {
   DirectFile& file = *chunk.range->file;
@@ -245,7 +245,7 @@ bool ReadQueue::handle_error(Chunk& chunk, int error_number) {
     add(counters_->retries, 1);
     return !retry(chunk, error_number);
   }
-  if (chunk.route == Route::cached && file.can_read_direct()) {
+  if (chunk.route != Route::direct && uncached_route(*chunk.range) == Route::direct) {
     // The page is gone again, or there was no memory for another one: ask the device itself.
     add(counters_->retries, 1);
     chunk.route = Route::direct;

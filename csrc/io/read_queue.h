@@ -122,7 +122,7 @@ class ReadQueue {
   Route route_of(const Chunk& chunk);
   Route route_that_fills(const Chunk& chunk);
   CacheState ask(const Chunk& chunk);
-  bool may_guess();
+  bool guess_again();  // counts
   void prepare(Chunk& chunk);
   void handle(Chunk& chunk, std::vector<RangeRead*>& finished);
   bool handle_data(Chunk& chunk, int64_t count);

@@ -7,6 +7,7 @@
 namespace s3io {
 namespace {
 
+// So that several readers can share the runs of a block.
 constexpr int64_t kMostRunBytes = int64_t{128} << 10;
 constexpr int64_t kBytesPerCall = int64_t{16} << 20;
 

@@ -21,7 +21,10 @@ constexpr milliseconds kAbandonTimeout{1000};
 // memory means waiting for the device before returning, and then it has nothing to do until the
 // next chunk comes.
 constexpr size_t kMinPassBytes = WriteEngine::kBlockBytes * WriteEngine::kDepth;
-constexpr size_t kNoLoan = WriteEngine::kDepth + 1;
+// What is lent in less is gathered to larger writes.
+constexpr size_t kMinLentBytes = 64 << 10;
+constexpr size_t kLoans = WriteEngine::kDepth + 1;  // those in flight, and of the call that lends
+constexpr size_t kNoLoan = kLoans;
 constexpr int kFirstLoanTag = 1 << 16;  // beyond those of the buffer's blocks
 // What is copied is summed in pieces that stay in the first-level cache in between.
 constexpr size_t kCopyBytes = 16 << 10;
@@ -64,7 +67,7 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
     can_reserve_ = !expected_ || *expected_ > most_block_bytes(file_->output().alignment);
     if (expected_) reserve(*expected_);
     queue_ = engine_->borrow();
-    loans_.resize(kNoLoan);
+    loans_.resize(kLoans);
   });
 }
 
@@ -173,7 +176,7 @@ void ObjectWriter::write_rows(std::span<const std::byte> rows, int64_t row_bytes
 
 void ObjectWriter::append(std::span<const std::byte> data, size_t loan) {
   const bool is_lent = loan != kNoLoan;
-  const bool may_pass = is_lent || data.size() >= kMinPassBytes ||
+  const bool may_pass = data.size() >= (is_lent ? kMinLentBytes : kMinPassBytes) ||
                         expected_ == size_ + static_cast<int64_t>(data.size());
   bool passed = false;
   while (!data.empty()) {

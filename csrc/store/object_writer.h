@@ -56,9 +56,9 @@ class ObjectWriter {
 
   // Appends bytes; they may change when the call returns. After an error the writer is cancelled.
   void write(std::span<const std::byte> data, const WaitCallback& on_wait);
-  // Appends bytes that stay as they are for as long as `owner` lives: those that are aligned are
-  // not copied, and no write is waited for unless all that may be in flight are. A later call lets
-  // go of `owner`: see take_returned.
+  // Appends bytes that stay as they are for as long as `owner` lives: those that are aligned, and
+  // not few, are not copied, and no write is waited for unless all that may be in flight are. A
+  // later call lets go of `owner`: see take_returned.
   void lend(std::span<const std::byte> data, std::shared_ptr<const void> owner,
             const WaitCallback& on_wait);
   // The owners of what was lent and is needed no more: written, copied, or cancelled.
@@ -124,7 +124,7 @@ class ObjectWriter {
   int block_ = WriteQueue::kNoTag;  // being filled
   int64_t staged_ = 0;              // bytes in it
 
-  std::vector<Loan> loans_;  // one per write in flight, and one for the call that lends
+  std::vector<Loan> loans_;
   std::vector<std::shared_ptr<const void>> returned_;
   std::vector<int> finished_;  // tags: of blocks of the buffer, then of loans
 };

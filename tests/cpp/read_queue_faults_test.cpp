@@ -21,6 +21,7 @@ struct Case {
   DirectMode mode;
   bool cold;
   bool probes_cache = true;
+  bool fills_cache = false;
 };
 
 struct Outcome {
@@ -45,6 +46,8 @@ class Scene {
         for (const bool cold : {false, true}) {
           if (cold && mode == DirectMode::require) continue;  // the page cache does not matter
           all.push_back({engine, mode, cold});
+          if (mode == DirectMode::require) continue;
+          all.push_back({.engine = engine, .mode = mode, .cold = cold, .fills_cache = true});
         }
       }
     }
@@ -60,7 +63,7 @@ class Scene {
     {
       ReadQueue queue(
           std::make_unique<FaultEngine>(make_engine({.kind = that.engine, .depth = depth}), plan),
-          {.chunk_bytes = 8192}, &counters);
+          {.chunk_bytes = 8192, .fill_block_bytes = that.fills_cache ? 16'384 : 0}, &counters);
       ReadSet reads(file, {{0, 20'000}, {700, 1}, {30'001, 9'000}, {kFileBytes - 900, 900}});
       reads.run(queue);
       outcome.errors = reads.check(contents_);
@@ -86,7 +89,7 @@ void check_single_fault(const Case& that, int error_number, const Outcome& outco
   const bool retried = error_number == EINTR || error_number == EAGAIN;
   const bool refused_once = outcome.direct_refused > 0;
   if (refused_once) CHECK((that.mode == DirectMode::automatic && error_number == EINVAL));
-  const bool cache_failed = that.mode == DirectMode::automatic && !that.cold;
+  const bool cache_failed = that.mode == DirectMode::automatic && (!that.cold || that.fills_cache);
   if (cache_failed) CHECK(outcome.retries == 1);
   const bool replaced = refused_once || (cache_failed && outcome.direct_bytes > 0);
   CHECK(outcome.errors.size() == (retried || replaced ? 0 : 1));
@@ -105,6 +108,7 @@ TEST_CASE("the Nth read fails, for every N and errno: right bytes or a typed err
     CAPTURE(name_of(that.engine));
     CAPTURE(name_of(that.mode));
     CAPTURE(that.cold);
+    CAPTURE(that.fills_cache);
     const Outcome calm = scene.run(that, {});
     REQUIRE(calm.errors.empty());
     for (const int error_number : kErrors) {
