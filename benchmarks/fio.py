@@ -67,9 +67,16 @@ def _children_cpu_s() -> float:
 
 
 def sequential_writes(
-    path: Path, block_bytes: int, depth: int, size_bytes: int, options: tuple[str, ...]
+    path: Path,
+    block_bytes: int,
+    depth: int,
+    size_bytes: int,
+    options: tuple[str, ...],
+    changing: bool,
 ) -> Sample:
     """GB/s and CPU seconds per GB of writing a new file directly, its fsync included.
+
+    `changing`: fio changes some bytes of a buffer before every write, as it does by default.
 
     The time is fio's own, of its write phase. The CPU seconds are those of the whole program, which
     includes the kernel's io_uring workers, less those of a run that writes a single block.
@@ -77,7 +84,7 @@ def sequential_writes(
     command = ["fio", "--name=bench", f"--filename={path}", "--rw=write", "--unlink=1"]
     command += ["--ioengine=io_uring", "--direct=1", f"--bs={block_bytes}", f"--iodepth={depth}"]
     command += ["--fallocate=native", "--end_fsync=1", "--thread", "--output-format=json", *options]
-    command += ["--scramble_buffers=0"]  # else it changes its buffers before every write
+    command += [f"--scramble_buffers={int(changing)}"]
 
     def run(size: int) -> tuple[dict[str, Any], float]:
         path.unlink(missing_ok=True)  # else fio would overwrite blocks that are there already
