@@ -200,8 +200,8 @@ TEST_CASE("what was lent is held for as long as a write may touch it") {
     writer.take_returned();
     CHECK(owner.expired());
   }
-  const auto engine = write_engine({.faults = nth_write(3, {.error_number = EIO})});
-  ObjectWriter failing(folder.path("data"), std::nullopt, engine);
+  ObjectWriter failing(folder.path("data"), std::nullopt,
+                       write_engine({.faults = nth_write(3, {.error_number = EIO})}));
   const Caught failure = caught([&] {
     lend(failing);
     failing.finish(kNoCallback);
