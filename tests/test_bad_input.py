@@ -208,8 +208,9 @@ def test_a_file_system_without_direct_reads_is_read_through_the_cache_under_auto
         assert len(caught) == 1 and "x.bin" in str(caught[0].message), caught
         assert "refuses O_DIRECT" in str(caught[0].message)
         stats = dataset.stats()
-        assert stats["buffered_bytes"] >= 200_000, stats  # and what was read ahead of the third
-        assert stats["direct_bytes"] == stats["cached_bytes"] == 0, stats
+        # The second epoch is to stay there, and asks what is; some of a third one was read ahead.
+        assert stats["buffered_bytes"] + stats["cached_bytes"] >= 200_000, stats
+        assert stats["direct_bytes"] == 0, stats
 
         try:
             RecordDataset(path, dtype="u1", direct="require")

@@ -67,7 +67,7 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
     can_reserve_ = !expected_ || *expected_ > most_block_bytes(file_->output().alignment);
     if (expected_) reserve(*expected_);
     queue_ = engine_->borrow();
-    loans_.resize(kLoans);
+    loans_ = std::make_unique<std::vector<Loan>>(kLoans);
   });
 }
 
@@ -137,21 +137,22 @@ void ObjectWriter::lend(std::span<const std::byte> data, std::shared_ptr<const v
                         const WaitCallback& on_wait) {
   guarded([&] {
     on_wait_ = &on_wait;
-    const auto free = std::ranges::find(loans_, 0, &Loan::uses);
+    const auto free = std::ranges::find(*loans_, 0, &Loan::uses);
     *free = {.owner = std::move(owner), .uses = 1};
-    const auto loan = static_cast<size_t>(free - loans_.begin());
+    const auto loan = static_cast<size_t>(free - loans_->begin());
     append(data, loan);
     end_use(loan);
   });
 }
 
 void ObjectWriter::end_use(size_t loan) {
-  if (--loans_[loan].uses == 0) returned_.push_back(std::move(loans_[loan].owner));
+  Loan& ended = (*loans_)[loan];
+  if (--ended.uses == 0) returned_.push_back(std::move(ended.owner));
 }
 
 std::vector<std::shared_ptr<const void>> ObjectWriter::take_returned() {
-  if (state_ != State::open) {
-    for (Loan& loan : loans_) {
+  if (state_ != State::open && loans_ != nullptr) {
+    for (Loan& loan : *loans_) {
       if (loan.owner != nullptr) returned_.push_back(std::move(loan.owner));
     }
   }
@@ -203,7 +204,7 @@ bool ObjectWriter::can_pass(std::span<const std::byte> data) const {
 }
 
 void ObjectWriter::pass(std::span<const std::byte> data, size_t loan) {
-  if (loan != kNoLoan) ++loans_[loan].uses;
+  if (loan != kNoLoan) ++(*loans_)[loan].uses;
   push(data, loan == kNoLoan ? WriteQueue::kNoTag : kFirstLoanTag + static_cast<int>(loan));
   add_checksum(data);
   size_ += static_cast<int64_t>(data.size());
@@ -380,7 +381,7 @@ void ObjectWriter::let_go() noexcept {
     if (buffer_.valid()) buffer_.detach();
     if (file_ != nullptr) leave_behind(std::move(file_));
     static_cast<void>(queue_.release());
-    new std::vector<Loan>(std::move(loans_));
+    static_cast<void>(loans_.release());
     return;
   }
   if (queue_ != nullptr) engine_->give_back(std::move(queue_));

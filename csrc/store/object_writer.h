@@ -124,7 +124,7 @@ class ObjectWriter {
   int block_ = WriteQueue::kNoTag;  // being filled
   int64_t staged_ = 0;              // bytes in it
 
-  std::vector<Loan> loans_;
+  std::unique_ptr<std::vector<Loan>> loans_;
   std::vector<std::shared_ptr<const void>> returned_;
   std::vector<int> finished_;  // tags: of blocks of the buffer, then of loans
 };
