@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import shutil
 import subprocess
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -67,8 +68,10 @@ def source() -> torch.Tensor:
     return buffer
 
 
-def write_file(path: Path, chunks: list[torch.Tensor], size_bytes: int, checksum: bool) -> Sample:
-    """Writes the chunks again and again, until the file has its size."""
+def write_file(
+    path: Path, chunks: Iterator[torch.Tensor], size_bytes: int, checksum: bool, copy: bool = True
+) -> Sample:
+    """Writes chunk after chunk, until the file has its size."""
     store = FileStore(FileSystemConfig(checksum_writes=checksum, buffer_pool=POOL))
     path.unlink(missing_ok=True)
 
@@ -76,37 +79,24 @@ def write_file(path: Path, chunks: list[torch.Tensor], size_bytes: int, checksum
         start = time.perf_counter()
         with store.writer(path, size_bytes=size_bytes) as writer:
             while writer.size_bytes < size_bytes:
-                for chunk in chunks:
-                    writer.write(chunk)
+                writer.write(next(chunks), copy=copy)
         return writer.size_bytes, time.perf_counter() - start
 
     sample = measured(work)
     path.unlink()
+    if not copy and store.stats()["write_copied_bytes"] > 0:
+        raise RuntimeError("aligned buffers were copied")
     return sample
 
 
-def write_from_pool(path: Path, size_bytes: int, checksum: bool) -> Sample:
-    """Writes buffers of a pool as they are, as fio does its own: eight in flight, one at hand."""
-    buffers = BufferPool(BufferPoolConfig(capacity=DEPTH + 1, buffer_size=BLOCK_BYTES))
-    held = [buffers.take().tensor() for _ in range(DEPTH + 1)]
+def buffers_of_a_pool() -> Iterator[torch.Tensor]:
+    """Endless, of as many as fio has, and one at hand while those are in flight."""
+    pool = BufferPool(BufferPoolConfig(capacity=DEPTH + 1, buffer_size=BLOCK_BYTES))
+    held = [pool.take().tensor() for _ in range(DEPTH + 1)]
     for buffer in held:
         buffer.numpy()[:] = np.frombuffer(np.random.default_rng(0).bytes(BLOCK_BYTES), np.uint8)
     del held, buffer
-    store = FileStore(FileSystemConfig(checksum_writes=checksum, buffer_pool=POOL))
-    path.unlink(missing_ok=True)
-
-    def work() -> tuple[int, float]:
-        start = time.perf_counter()
-        with store.writer(path, size_bytes=size_bytes) as writer:
-            while writer.size_bytes < size_bytes:
-                writer.write(buffers.take().tensor(), copy=False)
-        return writer.size_bytes, time.perf_counter() - start
-
-    sample = measured(work)
-    path.unlink()
-    if store.stats()["write_copied_bytes"] > 0:
-        raise RuntimeError("aligned buffers were copied")
-    return sample
+    return (pool.take().tensor() for _ in itertools.count())
 
 
 def write_records(folder: Path, rows: torch.Tensor, size_bytes: int) -> Sample:
@@ -140,16 +130,18 @@ def contestants(folder: Path, size_bytes: int) -> tuple[Contestants, Contestants
     write_rows = partial(write_records, folder / "records", size_bytes=size_bytes)
     in_place = {
         "buffers of a pool, 1 MiB, copy=False": partial(
-            write_from_pool, path, size_bytes, checksum=False
+            write, buffers_of_a_pool(), checksum=False, copy=False
         ),
-        "buffers of a pool, checksum": partial(write_from_pool, path, size_bytes, checksum=True),
-        "aligned memory, 8 MiB": partial(write, [as_fio], checksum=False),
-        "aligned memory, 8 MiB, checksum": partial(write, [as_fio], checksum=True),
-        FROM_64_MIB: partial(write, [memory], checksum=False),
+        "buffers of a pool, checksum": partial(
+            write, buffers_of_a_pool(), checksum=True, copy=False
+        ),
+        "aligned memory, 8 MiB": partial(write, itertools.repeat(as_fio), checksum=False),
+        "aligned memory, 8 MiB, checksum": partial(write, itertools.repeat(as_fio), checksum=True),
+        FROM_64_MIB: partial(write, itertools.repeat(memory), checksum=False),
     }
     copied = {
-        "chunks of 1 MiB, copied": partial(write, odd, checksum=False),
-        "chunks of 1 MiB, copied, checksum": partial(write, odd, checksum=True),
+        "chunks of 1 MiB, copied": partial(write, itertools.cycle(odd), checksum=False),
+        "chunks of 1 MiB, copied, checksum": partial(write, itertools.cycle(odd), checksum=True),
         f"RecordWriter, {BATCH_RECORDS} x 114,660 B": partial(write_rows, rows[:BATCH_RECORDS]),
         f"RecordWriter, {len(rows)} x 114,660 B": partial(write_rows, rows),
     }

@@ -98,7 +98,7 @@ def dev_shm() -> Iterator[tuple[Path, Callable[[], None] | None]]:
     def enter() -> None:
         assert libc.setns(namespace, 0) == 0
 
-    yield Path(f"/proc/{keeper.pid}/root/dev/shm"), enter
+    yield Path("/proc", str(keeper.pid), "root", "dev", "shm"), enter
     os.close(namespace)
     keeper.stdin.close()
     keeper.stdout.close()

@@ -95,12 +95,16 @@ def test_where_the_kernel_does_not_say_what_is_cached_nothing_is_read_twice(path
 @pytest.mark.parametrize("window_blocks", [2, 4, 64])
 @pytest.mark.parametrize("batch_size", [None, 64])
 def test_workers_that_jump_over_windows_find_their_records(path, window_blocks, batch_size):
-    dataset = make(path, window_blocks=window_blocks).with_options(batch_size=batch_size)
-    loader = s3io.DataLoader(dataset, num_workers=4)
-    assert sum(batch.nbytes for batch in loader) == SIZE
-    stats = dataset.stats()
-    assert SIZE * 8 // 10 <= stats["filled_bytes"] <= SIZE
-    assert stats["direct_bytes"] <= SIZE * 3 // 4
+    for _ in range(3):  # what is read before all workers have begun depends on the machine
+        make_cold(path)
+        dataset = make(path, window_blocks=window_blocks).with_options(batch_size=batch_size)
+        loader = s3io.DataLoader(dataset, num_workers=4)
+        assert sum(batch.nbytes for batch in loader) == SIZE
+        stats = dataset.stats()
+        assert SIZE * 8 // 10 <= stats["filled_bytes"] <= SIZE
+        if stats["direct_bytes"] <= SIZE // 2:
+            return
+    pytest.fail(f"{stats['direct_bytes']} bytes read directly, three times in a row")
 
 
 def test_a_rank_that_reads_alone_asks_for_everything(path, monkeypatch):
