@@ -45,13 +45,16 @@ bench: setup build/stamps/packages-bench ## against fio, malloc, and plain PyTor
 	@$(PY) benchmarks/bench_handoff.py $(ARGS)
 	@$(PY) benchmarks/bench_order.py $(ARGS)
 
-# What litdata depends on would replace the installed PyTorch, but for these.
+# What litdata and mosaicml-streaming depend on would replace the installed PyTorch, but for these.
 .PHONY: peers
 peers: setup ## install other loaders and compare with them (never in CI)
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev,peers]'
-	@$(PY) -m pip install -q --disable-pip-version-check --no-deps litdata
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps litdata \
+		mosaicml-streaming
+	@$(PY) -c 'import torchvision' 2>/dev/null || \
+		$(PY) -m pip install -q --disable-pip-version-check --no-deps 'torchvision==0.28.*'
 	@$(PY) -m pip install -q --disable-pip-version-check lightning-utilities obstore tifffile boto3 \
-		requests filelock
+		requests filelock 'transformers<5' brotli python-snappy zstd 'xxhash<4' catalogue
 	@$(PY) benchmarks/bench_peers.py $(ARGS)
 
 ## Test --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import shutil
@@ -45,6 +46,16 @@ def _records(workload: Workload) -> Iterator[bytes]:
     reader = Preads(workload)
     for number in range(workload.count):
         yield reader.batch([number]).numpy().tobytes()
+
+
+def one_file(workload: Workload, folder: Path) -> Path:
+    """All records in a file."""
+    target = folder / f"one-file-{workload.name()}"
+    with _converted(target) as new:
+        if new is not None:
+            with open(new / "records.bin", "wb") as out:
+                out.writelines(_records(workload))
+    return target / "records.bin"
 
 
 def webdataset(workload: Workload, folder: Path) -> Contestant:
@@ -108,6 +119,7 @@ def litdata(workload: Workload, folder: Path) -> Contestant:
 
 def mosaicml_streaming(workload: Workload, folder: Path) -> Contestant:
     """MDS shards, by DataLoader with workers."""
+    _let_torchvision_be_imported()
     import streaming
 
     target = folder / f"mds-{workload.name()}"
@@ -133,6 +145,16 @@ def mosaicml_streaming(workload: Workload, folder: Path) -> Contestant:
         collate_fn=_stack_bytes,
     )
     return Contestant(loader, _files_in(target))
+
+
+def _let_torchvision_be_imported() -> None:
+    """Streaming imports torchvision for data sets of pictures. PyPI's is built for CUDA: beside
+    another PyTorch its operators are missing, two of which it describes as it is imported."""
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor a, Tensor b, float c) -> Tensor")
 
 
 def _stack_bytes(samples: list[dict[str, bytes]]) -> torch.Tensor:
