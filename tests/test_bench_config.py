@@ -32,20 +32,21 @@ def test_the_shipped_configurations_are_there_and_load(capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "record_bytes", "batch_size", "compute_s"),
+    ("name", "record_bytes", "batch_size", "compute_s", "shuffle"),
     [
-        ("unet3d", 146_600_628, 7, 0.323),
-        ("resnet50", 114_660, 400, 0.224),
-        ("cosmoflow", 2_828_486, 1, 0.0035),
+        ("unet3d", 146_600_628, 7, 0.323, True),
+        ("resnet50", 114_660, 400, 0.224, False),
+        ("cosmoflow", 2_828_486, 1, 0.0035, True),
     ],
 )
 def test_the_workloads_of_mlperf_storage_have_its_numbers(
-    name, record_bytes, batch_size, compute_s
+    name, record_bytes, batch_size, compute_s, shuffle
 ):
     config = load(name, [])
     assert config.data.record_bytes == record_bytes
     assert config.loader.batch_size == batch_size
     assert config.compute_s_per_step == compute_s
+    assert config.loader.shuffle == shuffle
 
 
 def test_what_show_prints_is_a_configuration_that_loads(tmp_path, capsys):
