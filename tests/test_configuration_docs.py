@@ -6,7 +6,9 @@ import dataclasses
 import importlib.metadata
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ from torch_s3io import (
 )
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
 from torch_s3io.bench.result import METRICS
+from torch_s3io.zipped import _OWN, _SHARED
 
 ROOT = Path(__file__).parents[1]
 WITH_WORKERS = {"held_out_tensors", "refused_workers"}  # statistics that only then exist
@@ -31,7 +34,8 @@ REQUIRED, BELOW = "required", "see below"
 
 CLASSES = {
     "RecordDataset": RecordDataset,
-    "Mix, Zip": Mix,
+    "RecordDataset.from_tokens": RecordDataset.from_tokens,
+    "Mix": Mix,
     "DataLoader": DataLoader,
     "DevicePrefetcher": DevicePrefetcher,
     "FileStore": FileStore,
@@ -67,11 +71,10 @@ def _one_each(cells: list[str]) -> list[list[str]]:
     return [[name, default, *cells[2:]] for name, default in zip(names, defaults, strict=True)]
 
 
-def options_of(kind: type) -> dict[str, str]:
+def options_of(kind: Callable[..., Any]) -> dict[str, str]:
     """Name and default of every option, as the page writes them."""
-    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
     found = {}
-    for parameter in parameters:
+    for parameter in inspect.signature(kind).parameters.values():
         if parameter.name.startswith("_") or parameter.kind is parameter.VAR_KEYWORD:
             continue
         required = parameter.default is parameter.empty
@@ -119,6 +122,11 @@ def test_the_ready_made_file_systems_are_on_the_page():
             field.name: written(getattr(config, field.name)) for field in dataclasses.fields(config)
         }
         assert documented == found
+
+
+def test_every_option_of_a_zip_is_on_the_page():
+    documented = [name for row in tables()["Zip"] for name in re.findall(r"`(\w+)`", row[0])]
+    assert documented == [*_SHARED, *_OWN]
 
 
 def test_the_docstrings_name_every_option():

@@ -75,9 +75,10 @@ class RecordDataset(ViewedDataset):
         shape: Shape of one record of a plain dtype.
         batch_size: Records per batch. None: single samples, without the batch dimension; neighbours
             then share a buffer, which is reused when all of them are gone.
-        shuffle: False: in the order of the files. True: every order of records is equally likely.
-            ``"block"``: blocks of neighbouring records in random order, for devices that want large
-            reads; inside a block the records keep the order of the file, unless ``window_blocks``.
+        shuffle: False: in the order of the files. True: all records in random order,
+            uniformly (from a key of 64 bits). ``"block"``: blocks of neighbouring records in random
+            order, for devices that want large reads; inside a block the records keep the order of
+            the file, unless ``window_blocks``.
         seed: Of the order, from 0 to 2**64 - 1; each epoch has an order of its own.
         block_records: Records per block; None: as many as make 128 KiB.
         window_blocks: Mix the records of so many blocks that come one after the other; 1: do not.
