@@ -5,15 +5,27 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
+import resource
+import subprocess
 from pathlib import Path
 
 import pytest
-from support import IO_URING_ENTER, IO_URING_SETUP, random_bytes, run_program
+from support import (
+    IO_URING_ENTER,
+    IO_URING_SETUP,
+    open_files,
+    random_bytes,
+    run_program,
+    write_file,
+)
 
 import torch_s3io
-from torch_s3io import _C, cli
+from torch_s3io import _C, FileStore, FileSystemConfig, cli
 from torch_s3io.doctor import devices, examine, storage, system
-from torch_s3io.doctor.finding import in_bytes
+from torch_s3io.doctor.finding import in_bytes, process_status
+
+CAP_SYS_RESOURCE = 24
 
 TOPICS = ["kernel", "build", "io_uring", "huge pages", "locked memory", "open files", "memory",
           "CUDA"]  # fmt: skip
@@ -115,21 +127,66 @@ def test_a_low_limit_of_locked_memory_is_named(needs_root):
     assert run_program(source) == "costs\n"
 
 
-def test_a_low_limit_of_open_files_is_named_where_the_folder_has_more(tmp_path):
-    for number in range(40):
+def doctor_with_limits(monkeypatch, soft: int, hard: int, files_at_path: int):
+    with monkeypatch.context() as patch:
+        patch.setattr(resource, "getrlimit", lambda which: (soft, hard))
+        return system.open_files(files_at_path)
+
+
+@pytest.mark.parametrize("hard", [64, 2000])
+def test_what_is_advised_for_more_open_files_keeps_them_open(hard, tmp_path, monkeypatch):
+    for number in range(93):
         (tmp_path / f"{number}.bin").touch()
-    source = (
-        EXAMINE
-        + """
-    from torch_s3io.doctor import storage, system
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))
-    count = storage.count_files(__import__("pathlib").Path(sys.argv[1]))
-    few, many = system.open_files(count), system.open_files(10 * count)
-    print(count, few.status, many.status, many.fix)
-    """
-    )
-    assert run_program(source, tmp_path) == "40 costs costs ulimit -n 3200\n"
-    assert system.open_files(0).status == "ok"
+    finding = doctor_with_limits(monkeypatch, 64, hard, storage.count_files(tmp_path))
+    assert finding.status == "costs"
+    assert finding.found.endswith("8 files stay open, but PATH has 93")
+    assert "opened again" in finding.cost
+    assert ("LimitNOFILE=744" in finding.fix) == ("ulimit -Hn" in finding.fix) == (hard == 64)
+    advice = re.split("[,;]", finding.fix)[0]
+    may_raise = int(process_status("CapEff"), 16) >> CAP_SYS_RESOURCE & 1
+    limits = f"ulimit -Hn {hard if may_raise else max(hard, 744)}; ulimit -Sn 64"
+    script = f'sudo() {{ "$@"; }}; {limits}; {advice}; ulimit -n'
+    limit = int(subprocess.run(["bash", "-c", script], check=True, capture_output=True).stdout)
+    assert limit == 93 * 8
+    assert doctor_with_limits(monkeypatch, limit, limit, 93).status == "ok"
+    assert doctor_with_limits(monkeypatch, limit - 1, limit, 93).status == "costs"
+
+
+@pytest.mark.parametrize("limit", [400, 8192 + 800])
+def test_as_many_files_stay_open_as_it_says(limit, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < limit:
+        pytest.skip(f"ONLY {hard} FILES MAY BE OPEN: not tested")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        store = FileStore(FileSystemConfig(direct_io="off"), engine="threads")
+        for number in range(1200):
+            store.get(write_file(tmp_path / f"{number}.bin", b"x"))
+        kept = {target for target in open_files().values() if target.startswith(str(tmp_path))}
+        finding = system.open_files(1200)
+        del store
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert finding.data["kept_open"] == len(kept)
+    assert f"{len(kept)} files stay open, but PATH has 1200" in finding.found
+    assert finding.status == "costs"
+    assert "torch_s3io pack" in finding.fix  # no limit keeps so many open
+
+
+def test_a_count_that_was_not_finished_is_not_given_for_the_number(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "MOST_FILES_COUNTED", 5)
+    monkeypatch.setattr(system, "MOST_FILES_COUNTED", 5)
+    for number in range(5):
+        (tmp_path / f"{number}.bin").touch()
+    all_counted = doctor_with_limits(monkeypatch, 8, 8, storage.count_files(tmp_path))
+    assert all_counted.found.endswith("PATH has 5")
+    (tmp_path / "folder").mkdir()
+    for number in range(4):
+        (tmp_path / f"folder/{number}.bin").touch()
+    more = doctor_with_limits(monkeypatch, 8, 8, storage.count_files(tmp_path))
+    assert more.found.endswith("PATH has more than 5")
+    assert (all_counted.data["counted_all"], more.data["counted_all"]) == (True, False)
+    assert all_counted.data["files_at_path"] == more.data["files_at_path"] == 5
 
 
 def test_a_folder_is_read_and_left_as_it_was(disk, capsys):

@@ -24,6 +24,7 @@ DEPTHS = (1, 8, 32, 128)
 QUICK_BLOCKS = (4 << 10, 256 << 10, MIB)
 QUICK_DEPTHS = (8, 32)
 DATASET_BLOCK, DATASET_DEPTH = MIB, 32  # how RecordDataset reads
+MOST_FILES_COUNTED = 10_000
 
 _MOST_BUFFER_BYTES = 128 * MIB
 # What is read into in turn, whatever the depth, as a data set does with its pool: few buffers stay
@@ -36,7 +37,6 @@ _LARGE_FILE_BYTES = 1 << 30
 _FILE_BYTES, _QUICK_FILE_BYTES = 1 << 30, 128 * MIB
 _SMALLEST_FILE_BYTES = 16 * MIB
 _WRITE_BYTES = 16 * MIB
-_MOST_FILES_LOOKED_AT = 10_000
 _NEAR_BEST = 0.97  # the smallest requests that come this near to the fastest are recommended
 _WORTH_SAYING = 1.15
 
@@ -62,14 +62,14 @@ class ReadSpeed:
 
 
 def count_files(path: Path) -> int:
-    """Files below the folder, at most 10,000 of them; 1 for a file."""
+    """Files below the folder; MOST_FILES_COUNTED + 1 stands for all above. 1 for a file."""
     if path.is_file():
         return 1
     count = 0
     for _, _, names in os.walk(path):
         count += len(names)
-        if count >= _MOST_FILES_LOOKED_AT:
-            return _MOST_FILES_LOOKED_AT
+        if count > MOST_FILES_COUNTED:
+            return MOST_FILES_COUNTED + 1
     return count
 
 

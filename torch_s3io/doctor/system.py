@@ -12,11 +12,15 @@ from pathlib import Path
 from .. import _C
 from ..config import MIB
 from .finding import Finding, chosen, in_bytes, process_status, read_text
+from .storage import MOST_FILES_COUNTED
 
 _IO_URING_SETUP = 425  # the same number on all architectures
 _CAP_IPC_LOCK = 14
 _SLAB_BYTES = 8 * MIB
 _PLENTY_OF_MEMORY = 1 << 30
+# How many files a data set or store keeps open (csrc/store/file_cache.cpp).
+_DESCRIPTORS_A_FILE = 8
+_MOST_FILES_KEPT_OPEN = 1024
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _IO_URING_DISABLED = Path("/proc/sys/kernel/io_uring_disabled")
 
@@ -193,24 +197,44 @@ def locked_memory() -> Finding:
 
 
 def open_files(files_at_path: int = 0) -> Finding:
-    """A data set keeps an eighth of the limit open; more files than that are opened again."""
+    """Whether all files stay open; if not, they are opened again. ``files_at_path``: as
+    storage.count_files counts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    kept = soft // 8
-    data = {"limit": soft, "kept_open": kept, "files_at_path": files_at_path}
+    kept = max(1, min(soft // _DESCRIPTORS_A_FILE, _MOST_FILES_KEPT_OPEN))
+    counted_all = files_at_path <= MOST_FILES_COUNTED
+    data = {
+        "limit": soft,
+        "kept_open": kept,
+        "files_at_path": min(files_at_path, MOST_FILES_COUNTED),
+        "counted_all": counted_all,
+    }
+    found = f"{soft} descriptors (ulimit -n): {kept} files stay open"
     if files_at_path <= kept:
-        return Finding(
-            topic="open files",
-            found=f"{soft} descriptors (ulimit -n): {kept} files stay open",
-            data=data,
-        )
+        return Finding(topic="open files", found=found, data=data)
+    count = f"{files_at_path}" if counted_all else f"more than {MOST_FILES_COUNTED:,}"
     return Finding(
         topic="open files",
         status="costs",
-        found=f"{soft} descriptors (ulimit -n): {kept} files stay open, but PATH has "
-        f"{files_at_path}",
+        found=f"{found}, but PATH has {count}",
         cost="files are closed and opened again during an epoch",
-        fix=f"ulimit -n {min(hard, max(1024, 8 * files_at_path)) if hard > 0 else 65536}",
+        fix=_how_more_stay_open(files_at_path, hard),
         data=data,
+    )
+
+
+def _how_more_stay_open(files_at_path: int, hard: int) -> str:
+    if files_at_path > _MOST_FILES_KEPT_OPEN:
+        return (
+            f"no limit keeps more than {_MOST_FILES_KEPT_OPEN} open: pack them into fewer, larger "
+            "files, as python -m torch_s3io pack does"
+        )
+    wanted = _DESCRIPTORS_A_FILE * files_at_path
+    if hard == resource.RLIM_INFINITY or wanted <= hard:
+        return f"ulimit -n {wanted}"
+    return (
+        f"sudo prlimit --pid $$ --nofile={wanted}:{wanted}, as the hard limit (ulimit -Hn) is "
+        f"{hard}; docker run --ulimit nofile={wanted}; LimitNOFILE={wanted} for systemd; a nofile "
+        "line in /etc/security/limits.conf for logins"
     )
 
 
