@@ -160,15 +160,15 @@ def _who_forbids_huge_pages() -> tuple[str, str]:
     shared = chosen(read_text(_THP / "shmem_enabled"))
     if not _THP.exists():
         return "this kernel has no transparent huge pages", "boot a kernel with them"
+    if shared in ("never", "deny") and _kernel_version(platform.release()) < (6, 1):
+        return (
+            "before Linux 6.1 shared memory gets them only where the system says so",
+            f"echo advise | sudo tee {_THP}/shmem_enabled",
+        )
     if shared == "deny":
         return (
             "transparent_hugepage/shmem_enabled is deny",
             f"echo never | sudo tee {_THP}/shmem_enabled",
-        )
-    if _kernel_version(platform.release()) < (6, 1):
-        return (
-            "before Linux 6.1 shared memory gets them only where the system says so",
-            f"echo advise | sudo tee {_THP}/shmem_enabled",
         )
     return (
         "free memory is too fragmented, or a cgroup limit is too tight",
