@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import os
+import platform
 import re
 import resource
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from support import (
     IO_URING_ENTER,
     IO_URING_SETUP,
+    MIB,
     open_files,
     random_bytes,
     run_program,
@@ -21,8 +26,8 @@ from support import (
 )
 
 import torch_s3io
-from torch_s3io import _C, FileStore, FileSystemConfig, cli
-from torch_s3io.doctor import devices, examine, storage, system
+from torch_s3io import _C, DataError, FileStore, FileSystemConfig, cli
+from torch_s3io.doctor import Examination, Finding, devices, examine, storage, system
 from torch_s3io.doctor.finding import in_bytes, process_status
 
 CAP_SYS_RESOURCE = 24
@@ -67,13 +72,212 @@ def test_a_path_that_is_neither_file_nor_folder_is_refused(tmp_path, capsys):
         assert capsys.readouterr().err.endswith("name a folder or file that lies on it\n")
 
 
-def test_every_finding_that_costs_says_what_and_how_to_change_it(capsys):
-    cli.main(["doctor"])
+@pytest.fixture
+def poor_machine(tmp_path, monkeypatch):
+    """A machine that lacks everything that is looked for."""
+    monkeypatch.setattr(platform, "release", lambda: "5.0.0-7-generic")
+    monkeypatch.setattr(_C, "built_with_uring", False)
+    monkeypatch.setattr(_C, "uring_unavailable_reason", lambda: "this build has none")
+    monkeypatch.setattr(_C, "available_memory_bytes", lambda: 100 << 20)
+    monkeypatch.setattr(_C, "BufferPool", lambda **options: PoolOnSmallPages())
+    monkeypatch.setattr(system, "_THP", tmp_path / "no_huge_pages")
+    monkeypatch.setattr(system, "process_status", lambda key: "0")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (64 << 10, 64 << 10))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(devices, "_NVIDIA_CONTROL", tmp_path / "nvidiactl")
+
+
+class PoolOnSmallPages:
+    def take(self):
+        return None
+
+    def give(self, buffer):
+        pass
+
+    def stats(self):
+        return {"huge_pages": 1, "small_pages": 2048 - 512}
+
+
+def test_every_finding_that_costs_says_what_and_how_to_change_it(poor_machine, capsys):
+    assert cli.main(["doctor"]) == 3
     text = capsys.readouterr().out
-    for finding in examine().findings:
+    examination = examine()
+    costly = [topic for topic in TOPICS if topic != "open files"]
+    assert [f.topic for f in examination.costs if f.topic != "NUMA"] == costly
+    for finding in examination.findings:
         assert finding.found
         assert (finding.status == "costs") == bool(finding.cost) == bool(finding.fix)
-        assert finding.topic in text
+        words = " ".join(text.split())
+        for part in (finding.topic, finding.found, finding.cost, finding.fix):
+            assert part in words
+    assert text.count("COSTS ") == len(examination.costs)
+    assert text.endswith(f": {', '.join(f.topic for f in examination.costs)}.\n")
+
+
+def test_a_machine_where_nothing_costs_is_told_so():
+    rich = Examination(path=None, findings=[Finding(topic="kernel", found="x")])
+    assert rich.as_text().endswith("\nNothing here costs performance.")
+
+
+URING = "io_uring (Linux 5.1)"
+RINGS = "rings for one thread, which cost the least (Linux 6.0)"
+SHARED = "huge pages in shared memory, and the alignment of direct reads (Linux 6.1)"
+CACHE = "asking what is in the page cache (Linux 6.5)"
+
+
+@pytest.mark.parametrize(
+    ("release", "missing"),
+    [
+        ("4.18.0-553.el8", [URING, RINGS, SHARED, CACHE]),
+        ("5.1.0", [RINGS, SHARED, CACHE]),
+        ("5.15.167.4-microsoft", [RINGS, SHARED, CACHE]),
+        ("6.0", [SHARED, CACHE]),
+        ("6.4.16", [CACHE]),
+        ("6.5.0-rc1", []),
+        ("6.18.44", []),
+        ("10.0.1", []),
+    ],
+)
+def test_what_an_old_kernel_lacks_is_named(release, missing, monkeypatch):
+    monkeypatch.setattr(platform, "release", lambda: release)
+    finding = system.kernel()
+    assert release in finding.found
+    assert [part for part in (URING, RINGS, SHARED, CACHE) if part in finding.found] == missing
+    assert finding.status == ("costs" if missing else "ok")
+    assert bool(finding.cost) == bool(missing)
+    assert finding.fix == ("boot a newer kernel" if missing else "")
+
+
+def test_a_build_without_io_uring_is_named(monkeypatch):
+    monkeypatch.setattr(_C, "uring_unavailable_reason", lambda: "this build has none")
+    for built_with_uring, status in ((True, "ok"), (False, "costs")):
+        monkeypatch.setattr(_C, "built_with_uring", built_with_uring)
+        finding = system.build()
+        assert (finding.status, _C.__version__ in finding.found) == (status, True)
+    assert "threads read instead" in finding.cost
+    assert "liburing-dev" in finding.fix
+    assert "TORCH_S3IO_NO_URING" in finding.fix
+    assert system.io_uring().fix == "see build"
+
+
+@pytest.mark.parametrize("cgroup", [None, 512 << 20])
+def test_little_memory_is_named(cgroup, monkeypatch):
+    monkeypatch.setattr(system, "cgroup_limit_bytes", lambda: cgroup)
+    text = "no cgroup limit" if cgroup is None else "within a cgroup of 512 MiB"
+    for mib, shown, status in ((1024, "1 GiB", "ok"), (1023, "1023 MiB", "costs")):
+        monkeypatch.setattr(_C, "available_memory_bytes", lambda mib=mib: mib * MIB)
+        finding = system.memory()
+        assert finding.status == status
+        assert finding.found == f"{shown} available, {text}"
+        assert finding.data == {"available_bytes": mib * MIB, "cgroup_limit_bytes": cgroup}
+    assert "page cache" in finding.cost
+    assert "--memory=" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("release", "shared", "found", "fix"),
+    [
+        ("6.8.0", None, "has no transparent huge pages", "boot a kernel with them"),
+        ("6.8.0", "deny", "shmem_enabled is deny", "echo never | sudo tee {}/shmem_enabled"),
+        ("6.8.0", "never", "fragmented", "echo 1 | sudo tee /proc/sys/vm/compact_memory"),
+        ("5.15.0", "deny", "before Linux 6.1", "echo advise | sudo tee {}/shmem_enabled"),
+        ("5.15.0", "never", "before Linux 6.1", "echo advise | sudo tee {}/shmem_enabled"),
+        ("5.15.0", "advise", "fragmented", "echo 1 | sudo tee /proc/sys/vm/compact_memory"),
+    ],
+)
+def test_who_forbids_huge_pages_is_named(release, shared, found, fix, tmp_path, monkeypatch):
+    folder = tmp_path / "transparent_hugepage"
+    if shared is not None:
+        folder.mkdir()
+        choices = "always within_size advise never deny force"
+        (folder / "shmem_enabled").write_text(choices.replace(shared, f"[{shared}]") + "\n")
+    monkeypatch.setattr(system, "_THP", folder)
+    monkeypatch.setattr(platform, "release", lambda: release)
+    monkeypatch.setattr(_C, "BufferPool", lambda **options: PoolOnSmallPages())
+    finding = system.huge_pages()
+    assert finding.status == "costs"
+    assert "a buffer of 8 MiB lies on 1536 small pages" in finding.found
+    assert found in finding.found
+    assert "pins 512 times more pages" in finding.cost
+    assert finding.fix == fix.format(folder)
+    assert finding.data == {"huge_pages": 1, "small_pages": 1536}
+
+
+@pytest.mark.parametrize(
+    ("error_number", "found", "fix"),
+    [
+        (errno.ENOMEM, "locked memory", "ulimit -l unlimited"),
+        (errno.ENOSYS, "built without it", "boot a kernel with CONFIG_IO_URING"),
+        (errno.EPERM, "security module", "allow io_uring in its policy"),
+        (errno.EACCES, "security module", "allow io_uring in its policy"),
+        (errno.EINVAL, "not available: EINVAL", "see the reason"),
+    ],
+)
+def test_what_else_forbids_io_uring_is_named(error_number, found, fix, tmp_path, monkeypatch):
+    monkeypatch.setattr(system, "_IO_URING_DISABLED", tmp_path / "none")
+    monkeypatch.setattr(system, "_try_io_uring_setup", lambda: error_number)
+    monkeypatch.setattr(system, "process_status", lambda key: "0")
+    reason = f"not available: {errno.errorcode[error_number]}"
+    monkeypatch.setattr(_C, "built_with_uring", True)
+    monkeypatch.setattr(_C, "uring_unavailable_reason", lambda: reason)
+    finding = system.io_uring()
+    assert (finding.status, finding.fix) == ("costs", fix)
+    assert found in finding.found
+    assert "threads read instead" in finding.cost
+    assert finding.data == {"reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("limit", "capabilities", "status"),
+    [
+        (256 * MIB, 0, "ok"),
+        (256 * MIB - 1, 0, "costs"),
+        (0, 1 << 14, "ok"),  # CAP_IPC_LOCK
+        (0, ~(1 << 14) & (1 << 41) - 1, "costs"),
+        (resource.RLIM_INFINITY, 0, "ok"),
+    ],
+)
+def test_locked_memory_is_scarce_with_a_low_limit_and_no_exemption(
+    limit, capabilities, status, monkeypatch
+):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    monkeypatch.setattr(system, "process_status", lambda key: f"{capabilities:016x}")
+    finding = system.locked_memory()
+    assert finding.status == status
+    assert ("pins its own pages" in finding.cost) == (status == "costs")
+    assert ("LimitMEMLOCK=infinity" in finding.fix) == (status == "costs")
+
+
+def test_a_gpu_that_torch_cannot_use_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(devices, "_NVIDIA_CONTROL", tmp_path / "nvidiactl")
+    assert devices.cuda().status == "ok"
+    (tmp_path / "nvidiactl").touch()
+    finding = devices.cuda()
+    assert finding.status == "costs"
+    assert "built without CUDA" in finding.found
+    assert "https://pytorch.org/get-started" in finding.fix
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_buffer_that_cuda_refuses_to_page_lock_is_named(code, monkeypatch):
+    runtime = SimpleNamespace(
+        cudaHostRegister=lambda address, size, flags: code, cudaHostUnregister=lambda address: 0
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "H100")
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda tensor: True)
+    finding = devices.cuda()
+    assert finding.data == {"devices": ["H100"], "pins_in_place": code == 0}
+    assert finding.status == ("ok" if code == 0 else "costs")
+    assert (f"failed with error {code}" in finding.found) == (code != 0)
+    assert ("copied into page-locked memory" in finding.cost) == (code != 0)
+    assert ("ulimit -l unlimited" in finding.fix) == (code != 0)
 
 
 @pytest.mark.parametrize("call", [IO_URING_SETUP, IO_URING_ENTER])
@@ -224,7 +428,23 @@ def test_a_file_system_without_direct_reads_is_said_to_cost(tmp_path, capsys, mo
     findings = {f["topic"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
     assert status == 3
     assert findings["direct reads"]["status"] == "costs"
+    assert "refuses O_DIRECT" in findings["direct reads"]["found"]
+    assert "page cache" in findings["direct reads"]["cost"]
+    assert "ext4, XFS" in findings["direct reads"]["fix"]
     assert findings["reads"]["data"]["direct"] is False
+
+
+def test_storage_that_cannot_be_read_is_said_to_cost(tmp_path, monkeypatch):
+    def measure(*arguments, **options):
+        raise DataError("x.bin: Input/output error")
+
+    monkeypatch.setattr(storage, "measure", measure)
+    file = write_file(tmp_path / "x.bin", bytes(MIB))
+    (finding,) = storage.read_speed(file, "the file", True, lambda text: None)
+    assert (finding.topic, finding.status) == ("reads", "costs")
+    assert finding.found == "reading failed: x.bin: Input/output error"
+    assert "a data set there fails" in finding.cost
+    assert "dmesg" in finding.fix
 
 
 @pytest.mark.parametrize("name", ["missing", "tiny"])

@@ -12,13 +12,14 @@ from ..config import MIB
 from .finding import Finding, read_text
 
 _PINNED_BYTES = 4 * MIB
+_NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
 
 def cuda() -> Finding:
     """Whether there is a GPU, and whether CUDA can page-lock a pool's buffer in place."""
     if torch.cuda.is_available():
         return _pinning()
-    if torch.version.cuda is None and Path("/dev/nvidiactl").exists():
+    if torch.version.cuda is None and _NVIDIA_CONTROL.exists():
         return Finding(
             topic="CUDA",
             status="costs",
