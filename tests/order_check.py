@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -156,16 +157,40 @@ def in_worker(dataset: Any, worker: int, workers: int) -> Iterator[None]:
         _utils.worker._worker_info = None
 
 
-def read_through_workers(dataset: Any, workers: int, read: Any = numbers) -> list[list[int]]:
+def batches_in_turn(dataset: Any, workers: int) -> Iterator[Any]:
     """What a DataLoader makes of the workers' batches: one of each in turn."""
-    if workers == 0:
-        return read(dataset)
-    by_worker = []
-    for worker in range(workers):
+
+    def batches_of_worker(worker: int) -> Iterator[Any]:
         with in_worker(dataset, worker, workers):
-            by_worker.append(read(dataset))
-    turns = itertools.zip_longest(*by_worker)
-    return [batch for turn in turns for batch in turn if batch is not None]
+            batches = iter(dataset)
+        while True:
+            with in_worker(dataset, worker, workers):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    turns = itertools.zip_longest(*map(batches_of_worker, range(workers)))
+    return (batch for turn in turns for batch in turn if batch is not None)
+
+
+def read_through_workers(dataset: Any, workers: int, read: Any = numbers) -> list[list[int]]:
+    """Of a DataLoader that does not count for its workers."""
+    return read(batches_in_turn(dataset, workers) if workers else dataset)
+
+
+class LoaderInTurn(s3io.DataLoader):
+    """The loader that counts for its workers, which are simulated."""
+
+    def __init__(self, dataset: Any, workers: int) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            super().__init__(dataset, num_workers=workers)
+
+    def _start(self, epoch: Any) -> Iterator[Any]:
+        if self.num_workers == 0:
+            return super()._start(epoch)
+        return batches_in_turn(self.dataset, self.num_workers)
 
 
 def check_once(steps: Steps, expected: Counter[int], setting: Setting) -> None:
@@ -206,12 +231,14 @@ def check_resumed(
     consumed = min(len(head) * before.world * before.batch, before.records)
     states = []
     for rank in range(before.world):
-        dataset = before.dataset(path, rank)
-        dataset.set_epoch(epoch)
-        batches = iter(dataset)
+        source: Any = before.dataset(path, rank)
+        if before.workers:
+            source = LoaderInTurn(source, before.workers)
+        source.set_epoch(epoch)
+        batches = iter(source)
         read = numbers(itertools.islice(batches, interrupt_step))
         assert read == [step[rank] for step in head]
-        states.append(dataset.state_dict())
+        states.append(source.state_dict())
         del batches
     assert all(state == states[0] for state in states), "the ranks' states differ"
     assert (states[0]["epoch"], states[0]["consumed"]) == (epoch, consumed)
@@ -278,7 +305,7 @@ def check_shared_out_and_resumed(make: Any, read: Any) -> None:
     for (world, workers), (next_world, next_workers) in itertools.product(shares, shares):
         whole = [read_through_workers(make(rank, world), workers, read) for rank in range(world)]
         check_order(together(whole), order, world)
-        ranks = [make(rank, world) for rank in range(world)]
+        ranks = [LoaderInTurn(make(rank, world), workers) for rank in range(world)]
         head = together([read(itertools.islice(iter(rank), 2)) for rank in ranks])
         states = [rank.state_dict() for rank in ranks]
         assert all(state == states[0] for state in states), "the ranks' states differ"

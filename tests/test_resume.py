@@ -21,6 +21,7 @@ from order_check import (
 import torch_s3io as s3io
 
 SHUFFLES = (False, True, "block", "windows")
+ENDINGS = ({}, {"drop_last": True}, {"pad_last": True})
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
@@ -28,7 +29,7 @@ SHUFFLES = (False, True, "block", "windows")
 def test_every_rank_and_worker_reads_its_share_of_every_epoch(tmp_path, records, shuffle):
     path = write_numbers(tmp_path / "numbers.bin", records)
     for batch, world, workers in itertools.product((1, 2, 5), (1, 2, 3, 5), (0, 1, 2, 4)):
-        for ending in ({}, {"drop_last": True}, {"pad_last": True}):
+        for ending in ENDINGS:
             setting = Setting(records, batch, world, workers, 7, shuffle, **ending)
             check_epoch(path, setting, epoch=workers)
 
@@ -37,16 +38,15 @@ def test_every_rank_and_worker_reads_its_share_of_every_epoch(tmp_path, records,
 def test_a_set_is_resumed_at_every_step_under_another_world(tmp_path, shuffle):
     records = 11
     path = write_numbers(tmp_path / "numbers.bin", records)
-    pairs = [((2, 2, 0), (2, 2, 2)), ((1, 3, 0), (3, 1, 2)), ((3, 1, 0), (2, 2, 3))]
-    for (batch, world, _), (batch_after, world_after, workers_after) in pairs:
-        before = Setting(records, batch, world, 0, 5, shuffle)
-        after = Setting(records, batch_after, world_after, workers_after, 5, shuffle)
+    pairs = [((2, 2, 0), (2, 2, 2)), ((1, 3, 2), (3, 1, 0)), ((2, 1, 3), (2, 3, 3))]
+    for ((batch, world, workers), others), ending in itertools.product(pairs, ENDINGS):
+        before = Setting(records, batch, world, workers, 5, shuffle)
+        after = Setting(records, *others, 5, shuffle, **ending)
         for interrupt_step in range(records // (batch * world) + 2):
             check_resumed(path, before, after, epoch=1, interrupt_step=interrupt_step)
 
 
 def settings_of(records: int, seed: int, shuffle: object) -> st.SearchStrategy[Setting]:
-    endings = ({}, {}, {"drop_last": True}, {"pad_last": True})
     return st.builds(
         lambda batch, world, workers, ending: Setting(
             records, batch, world, workers, seed, shuffle, **ending
@@ -54,7 +54,7 @@ def settings_of(records: int, seed: int, shuffle: object) -> st.SearchStrategy[S
         st.integers(1, 9),
         st.integers(1, 5),
         st.integers(0, 5),
-        st.sampled_from(endings),
+        st.sampled_from(({}, *ENDINGS)),
     )
 
 
