@@ -207,6 +207,15 @@ def check_once(steps: Steps, expected: Counter[int], setting: Setting) -> None:
     assert len({len(step) for step in steps}) <= 1  # as many ranks everywhere
 
 
+def check_declared(dataset: Any, steps: Steps, due: Iterable[int]) -> None:
+    """The data set declares what these steps leave out of what is due, and what they add to it."""
+    got = Counter(record for step in steps for batch in step for record in batch)
+    dropped, padded = (Counter(due) - got).total(), (got - Counter(due)).total()
+    stats = dataset.stats()
+    assert (dataset.dropped_records, dataset.padded_records) == (dropped, padded)
+    assert (stats["dropped_records"], stats["padded_records"]) == (dropped, padded)
+
+
 def check_epoch(path: Path, setting: Setting, epoch: int) -> None:
     """All ranks together read the order of this epoch as the rules cut it."""
     order = order_of_epoch(path, setting, epoch)
@@ -216,8 +225,7 @@ def check_epoch(path: Path, setting: Setting, epoch: int) -> None:
         dataset.set_epoch(epoch)
         assert len(dataset) == len(expected)
         assert read_through_workers(dataset, setting.workers) == [step[rank] for step in expected]
-        delivered = sum(len(batch) for step in expected for batch in step)
-        assert delivered == setting.records - dataset.dropped_records + dataset.padded_records
+        check_declared(dataset, expected, order)
     check_once(expected, Counter(order), setting)
 
 
@@ -245,20 +253,25 @@ def check_resumed(
     state = json.loads(json.dumps(states[0]))
 
     tail = steps_of(order, consumed, after)
-    following = steps_of(order_of_epoch(path, after, epoch + 1), 0, after)
+    next_order = order_of_epoch(path, after, epoch + 1)
+    following = steps_of(next_order, 0, after)
     for rank in range(after.world):
         dataset = after.dataset(path, rank)
         dataset.load_state_dict(state)
         if tail or consumed == 0:
             assert dataset.state_dict() == state
+            check_declared(dataset, tail, order[consumed:])
             assert numbers(dataset) == [step[rank] for step in tail]
+            check_declared(dataset, tail, order[consumed:])
         assert numbers(dataset) == [step[rank] for step in following]
+        check_declared(dataset, following, next_order)
 
         # Through workers, which do not count: the epoch is set, and keeps the place.
         dataset = after.dataset(path, rank)
         dataset.load_state_dict(state)
         dataset.set_epoch(epoch)
         assert read_through_workers(dataset, after.workers) == [step[rank] for step in tail]
+        check_declared(dataset, tail, order[consumed:])
         dataset.set_epoch(epoch + 1)
         assert read_through_workers(dataset, after.workers) == [step[rank] for step in following]
     if not before.pad_last and not before.drop_last:

@@ -11,7 +11,7 @@ from typing import Any
 import order_check
 import pytest
 import torch
-from order_check import Setting, Wrapped, numbers, order_of_epoch, write_numbers
+from order_check import Setting, Wrapped, in_worker, numbers, order_of_epoch, write_numbers
 from support import CONTEXTS
 from torch.utils.data import DataLoader
 
@@ -149,6 +149,44 @@ def test_the_progress_of_a_resumed_epoch_begins_where_it_was_left(
     shown = capsys.readouterr().err
     assert "5/12" in shown
     assert "12/12" in shown
+
+
+@pytest.mark.parametrize("kind", ["records", "mix", "zip"])
+@pytest.mark.parametrize("loader", ["none", "torch's", "ours"])
+def test_a_resumed_epoch_declares_what_it_pads_and_drops(path, loader, kind):
+    def make(records: int, **ending: bool) -> Any:
+        setting = replace(SETTING, records=records, batch=2, world=3, **ending)
+        dataset = setting.dataset(path).subset(0, records)
+        if kind == "mix":
+            return s3io.Mix([dataset])
+        return s3io.Zip(one=dataset, other=dataset) if kind == "zip" else dataset
+
+    def declared(dataset: Any) -> tuple[int, int]:
+        stats = dataset.stats()
+        result = dataset.dropped_records, dataset.padded_records
+        assert result == (stats["dropped_records"], stats["padded_records"])
+        return result
+
+    for ending, consumed, resumed, whole in (
+        ({}, 10, (0, 2), (0, 0)),
+        ({"drop_last": True}, 2, (3, 0), (5, 0)),
+    ):
+        dataset = make(11, **ending)
+        assert declared(dataset) == whole
+        dataset.load_state_dict({**dataset.state_dict(), "consumed": consumed})
+        assert declared(dataset) == resumed
+        with in_worker(dataset, 1, 2):
+            assert declared(dataset) == resumed
+        source = dataset
+        if loader != "none":
+            kind_of_loader = s3io.DataLoader if loader == "ours" else DataLoader
+            source = kind_of_loader(dataset, batch_size=None, num_workers=2)
+        for _ in source:
+            assert declared(dataset) == resumed
+        assert declared(dataset) == resumed
+        dataset.set_epoch(1)
+        assert declared(dataset) == whole
+        assert len(dataset) == (1 if ending else 2)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -361,7 +361,8 @@ class RecordDataset(ViewedDataset):
         ``small_pages``, ``pool_*``: of the pools (see BufferPool.stats); all these of this process
         alone.
 
-        ``dropped_records``, ``padded_records``: of a whole epoch, over all ranks.
+        ``dropped_records``, ``padded_records``: of the epoch that began last, over all ranks, as
+        the properties say.
 
         Once there were workers: ``received_tensors``, ``received_bytes``: from them, without a
         copy but for ``held_out_tensors``, ``held_out_bytes`` (copied, because the batches held here
@@ -370,9 +371,8 @@ class RecordDataset(ViewedDataset):
         ``refused_workers``: found no room in the shared memory; torch copies their batches.
         """
         stats = self._own_runtime().stats()
-        plan = self._whole_epoch()
-        stats["dropped_records"] = plan.dropped_records
-        stats["padded_records"] = plan.padded_records
+        stats["dropped_records"] = self.dropped_records
+        stats["padded_records"] = self.padded_records
         board = self._clock.board
         if board is not None and self._clock.owner == os.getpid():
             for key, value in board.worker_stats().items():

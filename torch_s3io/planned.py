@@ -88,15 +88,22 @@ class PlannedDataset(IterableDataset[Any]):
 
     @property
     def dropped_records(self) -> int:
-        """Records of a whole epoch that no rank gets: of a last step that ``drop_last`` leaves
-        out."""
-        return self._whole_epoch().dropped_records
+        """Records that no rank gets, of a last step that ``drop_last`` leaves out.
+
+        Of the epoch that began last, from where it was resumed; before the first batch, of the one
+        that comes. Workers that torchdata's StatefulDataLoader resumes tell nobody: this process
+        then speaks of a whole epoch.
+        """
+        return self._epoch_at_hand().dropped_records
 
     @property
     def padded_records(self) -> int:
-        """Records that are delivered once more in a whole epoch, over all ranks, so that all ranks
-        have equally many batches (or, with ``pad_last``, full ones)."""
-        return self._whole_epoch().padded_records
+        """Records that are delivered beyond those that were due, over all ranks, so that all ranks
+        have equally many batches (or, with ``pad_last``, full ones).
+
+        Of the same epoch as ``dropped_records``.
+        """
+        return self._epoch_at_hand().padded_records
 
     def __len__(self) -> int:
         """Batches (samples with ``batch_size=None``) of this rank in a whole epoch."""
@@ -104,6 +111,11 @@ class PlannedDataset(IterableDataset[Any]):
 
     def _whole_epoch(self) -> _C.EpochPlan:
         return self._plan(Position(0, 0), self._ranks())
+
+    def _epoch_at_hand(self) -> _C.EpochPlan:
+        """As long as the one at the current position; its number, which may be beyond the last one
+        there is, does not matter."""
+        return self._plan(Position(0, self._current_position().start), self._ranks())
 
     def _steps_to_come(self) -> int:
         """Of the epoch that begins next."""
@@ -120,10 +132,14 @@ class PlannedDataset(IterableDataset[Any]):
     def epoch(self) -> int:
         """The epoch that is being read; before its first batch, the one that comes next. In a
         worker, that of the batches it makes: for a ``transform``, for instance."""
+        return self._current_position().epoch
+
+    def _current_position(self) -> Position:
+        """Where the epoch began that is being read; before its first batch, the one that comes."""
         if get_worker_info() is None:
-            return self._own_clock().position.epoch
+            return self._own_clock().position
         place = self._worker_place
-        return self._clock.look().epoch if place is None else place.position.epoch
+        return self._clock.look() if place is None else place.position
 
     def _next_epoch(self) -> int:
         return self._own_clock().next_position().epoch
