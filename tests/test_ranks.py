@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from support import DEADLINE_S, end_workers, program_command, program_env
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
-from torch_s3io.ranks import find_ranks
+from torch_s3io.ranks import Ranks, compare_ranks, find_ranks
 
 SETTING = Setting(records=45, batch=4, seed=3, shuffle=True)
 
@@ -283,13 +285,13 @@ if rank == 0:
         (
             "loader = make(batch_size=4 + rank)",
             "next(iter(loader))",
-            "data and settings",
+            "batch_size 4 on rank 0, 5 on rank 1",
         ),
         (
             "part = make(num_workers=0).dataset; loader = s3io.DataLoader("
             "s3io.Mix([part], num_records=16 * (1 + rank)), num_workers=int(num_workers))",
             "next(iter(loader))",
-            "data and settings",
+            "num_records 16 on rank 0, 32 on rank 1",
         ),
     ],
     ids=["epoch", "set_epoch", "record", "settings", "mixture"],
@@ -304,6 +306,90 @@ def test_ranks_that_would_read_different_things_fail_loudly(
     for lines in results:
         assert text in lines[0]["error"], lines
     assert results[0][1] == {"count": 12}
+
+
+# What the ranks make, and all that they are told differs.
+DIFFERENT = {
+    "numbers(drop_last=rank == 1)": "drop_last False on rank 0, True on rank 1",
+    "numbers(pad_last=rank == 0)": "pad_last True on rank 0, False on rank 1",
+    "numbers(seed=2**64 - 1 - rank)": f"seed {2**64 - 1} on rank 0, {2**64 - 2} on rank 1",
+    "numbers(shuffle=[True, 'block'][rank], block_records=[None, 7][rank])": (
+        "shuffle True on rank 0, 'block' on rank 1; block_records not set on rank 0, 7 on rank 1; "
+        "window_blocks not set on rank 0, 1 on rank 1"
+    ),
+    "s3io.Mix([numbers(), numbers()], weights=[1, 1 + 2 * rank])": (
+        "weights [1, 1] on rank 0, [1, 3] on rank 1"
+    ),
+    "s3io.Mix([numbers(shuffle='block', block_records=8 + rank)])": (
+        "mixture: one on rank 0, another on rank 1"
+    ),
+    "numbers().subset(rank, 40 + rank)": (
+        "the subset, split or mixture: one on rank 0, another on rank 1"
+    ),
+    "files(['ab', 'ba'][rank])": "names or order of the files: one on rank 0, another on rank 1",
+    "s3io.Zip(x=files('a'), y=files('ac'[rank]))": (
+        "names or order of the files in y: one on rank 0, another on rank 1"
+    ),
+    "files(['a', 'ab'][rank])": (
+        "num_records 5 on rank 0, 10 on rank 1; "
+        "the number of files 1 on rank 0, 2 on rank 1; "
+        "their total size 80 on rank 0, 160 on rank 1; "
+        "names or order of the files: one on rank 0, another on rank 1; "
+        "sizes of files: one on rank 0, another on rank 1; "
+        "the layout of the records (dtype, shape, header_bytes, window): "
+        "one on rank 0, another on rank 1"
+    ),
+}
+
+DIFFER = """
+    rank = int(rank)
+
+    def numbers(**options):
+        return make(**options).dataset
+
+    def files(names):
+        paths = [Path(path).parent / name for name in names]
+        return s3io.RecordDataset(paths, dtype="i8", shape=2)
+
+    for expression in {expressions}:
+        try:
+            eval(expression).set_epoch(0)
+        except s3io.DataError as error:
+            say(error=str(error))
+"""
+
+
+def test_ranks_are_told_which_setting_or_part_of_the_data_differs(tmp_path):
+    path = write_numbers(tmp_path / "numbers.bin", SETTING.records)
+    for name in "abc":
+        write_numbers(tmp_path / name, 5)
+    for rank in range(2):  # a copy for each, of another time
+        (tmp_path / f"{rank}").mkdir()
+        os.utime(write_numbers(tmp_path / f"{rank}" / "a", 5), (rank, rank))
+    equal = "files([f'{rank}/a'])"
+    job = textwrap.dedent(DIFFER.format(expressions=[*DIFFERENT, equal]))
+    for lines in run_ranks(path, 2, job):
+        told = [line["error"].split(". Make the")[0] for line in lines]
+        start = "the ranks would not read the same epoch: "
+        assert told == [start + text for text in DIFFERENT.values()]
+
+
+def test_what_ranks_exchange_is_small_and_the_many_that_agree_are_told_at_once(
+    tmp_path, monkeypatch
+):
+    def gather(everyone: list[Any], one: dict[str, Any]) -> None:
+        sizes.append(len(pickle.dumps(one)))
+        everyone[:] = [{**one, "seed": seed} for seed in ("1", "2", "1", "1", "2", "3")]
+
+    sizes: list[int] = []
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    paths = [write_numbers(tmp_path / f"{number}.bin", 1) for number in range(200)]
+    for count in (1, 200):
+        dataset = s3io.RecordDataset(paths[:count], dtype="i8", shape=2)
+        text = "seed 1 on rank 0 and 2 more, 2 on rank 1 and 1 more, 3 on rank 5"
+        with pytest.raises(s3io.DataError, match=f"same epoch: {text}. Make"):
+            compare_ranks(Ranks(0, 6, "torch.distributed"), 0, 0, dataset._data_summary())
+    assert max(sizes) < 1024
 
 
 def test_nothing_of_this_needs_a_process_group(monkeypatch):

@@ -44,7 +44,7 @@ class PlannedDataset(IterableDataset[Any]):
         self._num_records = order.num_records
         self._clock = EpochClock(Position(0, 0))
         self._carried_ranks: Ranks | None = None
-        self._summary: str | None = None
+        self._summary: dict[str, str | bytes] | None = None
         self._fingerprint: State | None = None
         self._forget_progress()
         _datasets.add(self)
@@ -176,7 +176,7 @@ class PlannedDataset(IterableDataset[Any]):
         if ranks.source == "torch.distributed":
             compare_ranks(ranks, *position, self._data_summary())
 
-    def _data_summary(self) -> str:
+    def _data_summary(self) -> dict[str, str | bytes]:
         if self._summary is None:
             names = ("batch_size", "drop_last", "pad_last")
             settings = {name: getattr(self._options, name) for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,28 +90,41 @@ def find_local_ranks(world_size: int) -> tuple[int, int]:
     return (rank, local) if 0 <= rank < local <= world_size else (0, 1)
 
 
-def compare_ranks(ranks: Ranks, epoch: int, start: int, data: str) -> None:
+def compare_ranks(ranks: Ranks, epoch: int, start: int, summary: Mapping[str, str | bytes]) -> None:
     """With ranks of torch.distributed: raises where not all are about to begin the same thing.
 
     A collective operation: every rank must come here. Waits as long as the process group does.
 
+    Args:
+        summary: Of the settings and the data: texts, and digests of what is too long to say.
+
     Raises:
-        DataError: On every rank, with who is where.
+        DataError: On every rank, with who is where and what differs.
     """
     if ranks.source != "torch.distributed" or ranks.world_size == 1:
         return
     everyone: list[Any] = [None] * ranks.world_size
-    dist.all_gather_object(everyone, (epoch, start, data))
+    dist.all_gather_object(everyone, {"epoch": str(epoch), "record": str(start), **summary})
     if all(one == everyone[0] for one in everyone):
         return
-    names = ("epoch", "record", "data and settings")
-    differing = [
-        f"{name} {', '.join(f'{one[part]} on rank {rank}' for rank, one in enumerate(everyone))}"
-        for part, name in enumerate(names)
-        if len({one[part] for one in everyone}) > 1
-    ]
+    names = dict.fromkeys(name for one in everyone for name in one)
+    differing = [_by_value(name, [one.get(name, "not set") for one in everyone]) for name in names]
     raise DataError(
-        f"the ranks would not read the same epoch: {'; '.join(differing)}. Call set_epoch() and "
-        "load_state_dict() with the same values on every rank, over the same files; a data set "
-        "that one rank alone reads needs rank=0, world_size=1"
+        f"the ranks would not read the same epoch: {'; '.join(filter(None, differing))}. Make the "
+        "data set with the same settings over the same files, and call set_epoch() and "
+        "load_state_dict() with the same values, on every rank; a data set that one rank alone "
+        "reads needs rank=0, world_size=1"
     )
+
+
+def _by_value(name: str, values: list[Any]) -> str:
+    """Which ranks have which value; nothing where it is the same on all."""
+    on: dict[Any, str] = {}
+    for value in dict.fromkeys(values):
+        first, others = values.index(value), values.count(value) - 1
+        on[value] = f"rank {first}" + (f" and {others} more" if others else "")
+    if len(on) == 1:
+        return ""
+    if any(isinstance(value, bytes) for value in on):
+        return f"{name}: one on {', another on '.join(on.values())}"
+    return f"{name} {', '.join(f'{value} on {where}' for value, where in on.items())}"

@@ -15,6 +15,7 @@ from .layout import RecordLayout
 
 VERSION = 1
 _LARGEST = 1 << 62
+_LONGEST_TEXT = 60
 
 State = dict[str, Any]
 
@@ -58,15 +59,30 @@ def _digest(items: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
-def summary(order: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """A short text that is equal for equal orders over equal data, whatever their files' times."""
-    return _digest([order, _without_times(data)])
+def summary(settings: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, str | bytes]:
+    """What equal epochs over equal data agree on, whatever their files' times, by names for people.
+
+    Each is a text where a short one says it, else a digest: small, whatever the number of files.
+    """
+    said: dict[str, str | bytes] = {}
+    for name, value in settings.items():
+        text = repr(value)
+        said[name] = text if len(text) <= _LONGEST_TEXT else _digest([value]).encode()
+    for name, value in _in_words(data).items():  # where texts are digests
+        said[name] = repr(value) if isinstance(value, int) else value.encode()
+    return said
 
 
-def _without_times(data: Any) -> Any:
-    if not isinstance(data, Mapping):
-        return data
-    return {key: _without_times(value) for key, value in data.items() if key != "times"}
+def _in_words(data: Mapping[str, Any], part: str = "") -> State:
+    """A fingerprint without times, by what its entries are about; of data sets of several parts
+    all in one."""
+    described: State = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            described |= _in_words(value, f" in {key}")
+        elif key != "times":
+            described[_DESCRIPTIONS[key] + part] = value
+    return described
 
 
 def make_state(epoch: int, consumed: int, records: int, order: State, data: State) -> State:
@@ -199,4 +215,4 @@ def _short(value: Any) -> str:
         text = repr(value)
     except Exception:  # integers of thousands of digits, for instance
         text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."
