@@ -38,12 +38,25 @@ def progress(items: Iterable[Item], total: int, text: str, unit: str = "it") -> 
     """The items, with a progress bar where stderr is a terminal and tqdm is installed."""
     if not sys.stderr.isatty():
         return iter(items)
+    bar = progress_bar()
+    if bar is None:
+        print(f"{text} ...", file=sys.stderr, flush=True)
+        return iter(items)
+    return iter(bar(items, total=total, desc=text, unit=unit, leave=False, miniters=1))
+
+
+def progress_bar() -> Any:
+    """The class tqdm, or None where it is not installed. Its bars start no thread, since commands
+    fork; so they need ``miniters=1`` to keep up when progress becomes slow."""
     try:
         from tqdm import tqdm  # type: ignore[import-untyped]
     except ImportError:
-        print(f"{text} ...", file=sys.stderr, flush=True)
-        return iter(items)
-    return iter(tqdm(items, total=total, desc=text, unit=unit, leave=False))
+        return None
+
+    class Bar(tqdm):  # type: ignore[misc]
+        monitor_interval = 0
+
+    return Bar
 
 
 def show_progress(text: str) -> None:

@@ -14,6 +14,7 @@ from ..config import MIB
 from ..errors import ConfigError
 from ..pack_run import run_pack
 from ..packing import PackFormat, PackJob, find_sources
+from .console import progress_bar
 
 _MOST_SHARD_MB = 1 << 40
 
@@ -98,16 +99,13 @@ def run(args: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _bar(total_bytes: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on a terminal, where tqdm is installed."""
-    if not sys.stderr.isatty():
+    bar = progress_bar() if sys.stderr.isatty() else None
+    if bar is None:
         yield lambda count: None
         return
-    try:
-        from tqdm import tqdm  # type: ignore[import-untyped]
-    except ImportError:
-        yield lambda count: None
-        return
-    with tqdm(total=total_bytes, desc="packing", unit="B", unit_scale=True, leave=False) as bar:
-        yield lambda count: None if count == 0 else bar.update(count)
+    options = {"unit": "B", "unit_scale": True, "leave": False, "miniters": 1}
+    with bar(total=total_bytes, desc="packing", **options) as shown:
+        yield lambda count: None if count == 0 else shown.update(count)
 
 
 def _shape(text: str) -> tuple[int, ...]:
