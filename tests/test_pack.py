@@ -44,7 +44,7 @@ def test_arrays_come_back_whatever_the_shards(disk, processes, capsys):
     ]
     for number, array in enumerate(arrays):
         np.save(disk / f"{number}.npy", array)
-    pack(disk / "*.npy", "-o", disk / "out", "--shard-mb", 0.1, "--processes", processes)
+    pack(disk / "*.npy", "-o", disk / "out", "--shard-mib", 0.1, "--processes", processes)
     assert "308 records of 3000 bytes" in capsys.readouterr().out
     np.testing.assert_array_equal(everything(disk / "out"), np.concatenate(arrays))
     manifest = json.loads((disk / "out" / "manifest.json").read_text())
@@ -139,8 +139,8 @@ def test_what_cannot_be_packed_is_one_line_and_status_1(disk, capsys):
         [disk / "x.bin", "--format", "records", "--dtype", "f4", "--shape", 7],
         [disk / "x.bin", "--format", "files", "--processes", 0],
         [disk / "x.bin", "--format", "files", "--align", 3],
-        [disk / "x.bin", "--format", "files", "--shard-mb", "inf"],
-        [disk / "x.bin", "--format", "files", "--shard-mb", "1e308"],
+        [disk / "x.bin", "--format", "files", "--shard-mib", "inf"],
+        [disk / "x.bin", "--format", "files", "--shard-mib", "1e308"],
         [disk / "x.bin", "--format", "files", "--window", 3],
         [disk / "x.bin", "--format", "files", "--shape", 1000],
         [disk / "x.bin", "--format", "files", "--header-bytes", 1],
@@ -165,7 +165,7 @@ def test_what_cannot_be_packed_is_one_line_and_status_1(disk, capsys):
 def test_a_killed_pack_goes_on_where_it_was(disk, capsys):
     array = np.frombuffer(random_bytes(40_000_000), np.uint8).reshape(-1, 10_000)
     np.save(disk / "x.npy", array)
-    arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mb", 1, "--processes", 2]
+    arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mib", 1, "--processes", 2]
     process = subprocess.Popen(command(*arguments), env=program_env(), stdout=subprocess.PIPE)
     finished = lambda: sum(  # noqa: E731
         name.startswith("records-") for name in os.listdir(disk / "out")
@@ -200,7 +200,7 @@ def test_a_killed_pack_goes_on_where_it_was(disk, capsys):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_the_error_of_one_process_comes_through_while_another_one_hangs(disk, monkeypatch, capsys):
     np.save(disk / "x.npy", np.zeros((100, 1000), "u1"))
-    arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mb", 0.01]
+    arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mib", 0.01]
 
     def pack_shard(job, number, on_bytes):
         if number == 1:
@@ -227,7 +227,7 @@ def test_sources_that_changed_are_packed_anew(disk):
 
 def test_verify_finds_damage_and_says_where(disk, capsys):
     np.save(disk / "x.npy", np.arange(10_000, dtype="i4").reshape(100, 100))
-    pack(disk / "x.npy", "-o", disk / "out", "--shard-mb", 0.01)
+    pack(disk / "x.npy", "-o", disk / "out", "--shard-mib", 0.01)
     capsys.readouterr()
     assert main(["verify", str(disk / "out")]) == 0
     assert "all as they were written" in capsys.readouterr().out

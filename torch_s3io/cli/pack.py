@@ -16,7 +16,7 @@ from ..pack_run import run_pack
 from ..packing import PackFormat, PackJob, find_sources
 from .console import progress_bar
 
-_MOST_SHARD_MB = 1 << 40
+_MOST_SHARD_MIB = 1 << 40
 
 _EPILOG = """\
 examples:
@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
     add("--window", type=int, metavar="N", help="tokens of a record")
     add("--stride", type=int, metavar="N",
         help="tokens from one window's start to the next one's (default: the window)")  # fmt: skip
-    add("--shard-mb", type=float, default=256, metavar="MB",
+    add("--shard-mib", type=float, default=256, metavar="MIB",
         help="size of a shard, in MiB (default: %(default)s)")  # fmt: skip
     add("--align", type=_align, default="auto", metavar="auto|none|BYTES",
         help="where records begin: 'auto' pads to blocks where that costs under 3 %%")  # fmt: skip
@@ -65,8 +65,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.processes < 1 or args.header_bytes < 0:
         raise ConfigError("--processes must be above 0, --header-bytes at least 0")
-    if not 0 < args.shard_mb <= _MOST_SHARD_MB:
-        raise ConfigError(f"--shard-mb must be above 0, at most {_MOST_SHARD_MB}")
+    if not 0 < args.shard_mib <= _MOST_SHARD_MIB:
+        raise ConfigError(f"--shard-mib must be above 0, at most {_MOST_SHARD_MIB}")
     sources = find_sources(
         args.sources,
         args.output,
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         stride=args.stride,
     )
     folder = os.path.abspath(args.output)
-    job = PackJob.of(sources, folder, max(1, int(args.shard_mb * MIB)), args.align)
+    job = PackJob.of(sources, folder, max(1, int(args.shard_mib * MIB)), args.align)
     start = time.monotonic()
     with _bar(job.total_bytes) as on_bytes:
         packed = run_pack(job, args.processes, on_bytes)
