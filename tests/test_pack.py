@@ -253,7 +253,7 @@ def test_verify_finds_damage_and_says_where(disk, capsys):
 def test_verify_of_a_single_file_uses_what_it_keeps(disk, capsys):
     np.save(disk / "x.npy", np.zeros((4, 4), "u1"))
     assert main(["verify", str(disk / "x.npy")]) == 1
-    assert "keeps no checksum" in capsys.readouterr().err
+    assert capsys.readouterr().out.startswith(f"NOT VERIFIED: {disk / 'x.npy'}: keeps no checksum")
     pack(disk / "x.npy", "-o", disk / "out")
     assert main(["verify", str(disk / "out" / "manifest.json")]) == 0
     text = (disk / "out" / "manifest.json").read_text()
@@ -261,6 +261,27 @@ def test_verify_of_a_single_file_uses_what_it_keeps(disk, capsys):
     capsys.readouterr()
     assert main(["verify", str(disk / "out" / "manifest.json")]) == 1
     assert "DAMAGED" in capsys.readouterr().out
+
+
+def test_verify_goes_on_after_what_it_cannot_verify_and_counts_it(disk, capsys):
+    np.save(disk / "x.npy", np.zeros((4, 4), "u1"))
+    for name in ("damaged", "whole"):
+        pack(disk / "x.npy", "-o", disk / name)
+    (disk / "damaged" / "manifest.json").write_text("{")
+    (disk / "empty").mkdir()
+    bad = [disk / name for name in ("damaged", "missing", "x.npy", "empty")]
+    capsys.readouterr()
+    assert main([*map(str, ["verify", *bad, disk / "whole", *bad])]) == 1
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert output.err == ""
+    for line, path in zip(lines[:4], bad, strict=True):
+        assert line.startswith(f"NOT VERIFIED: {path}")
+    assert lines[4].startswith(f"{disk / 'whole'}: 2 file(s)")
+    assert lines[5:9] == lines[:4]
+    assert lines[9:] == ["damaged, missing or not verified: 8 of 9 paths"]
+    assert main([*map(str, ["verify", disk / "whole", disk / "whole"])]) == 0
+    assert capsys.readouterr().out.endswith(": 0 of 2 paths\n")
 
 
 def test_info_prints_layout_and_counts(disk, capsys):
