@@ -155,6 +155,31 @@ def test_the_version_is_the_same_everywhere():
     newest = re.search(r"^## \[(.+?)\]", changes, re.M)
     assert newest
     assert newest[1] == ("Unreleased" if "dev" in version else version)
+    if "dev" not in version:
+        notes = ROOT / "docs" / f"release-{version}.md"
+        assert notes.read_text().startswith(f"# torch_s3io {version}\n")
+        assert f"({notes.relative_to(ROOT)})" in changes
+    results = (ROOT / "benchmarks" / "README.md").read_text()
+    measured = set(re.findall(r"\btorch[_-]s3io (\d[\w.]*\d)", results))
+    assert measured == {version.partition(".dev")[0]}
+
+
+def test_the_pinned_torch_is_the_same_everywhere():
+    pins = {
+        "README.md": r"torch==([\d.]+\d)",
+        "CONTRIBUTING.md": r"torch==([\d.]+\d)",
+        "setup.py": r"torch==([\d.]+\d)",
+        "scripts/setup.sh": r"^TORCH_VERSION=([\d.]+)$",
+        f"docs/release-{torch_s3io.__version__}.md": r"PyTorch (\d+\.\d+\.\d+)",
+        # of the main machine; that with the GPU came with another one
+        "benchmarks/README.md": r"(?:^|torch-s3io [\d.]+, )torch (\d+\.\d+\.\d+)",
+    }
+    found = {
+        name: re.findall(pattern, (ROOT / name).read_text(), re.M) for name, pattern in pins.items()
+    }
+    assert len(found["README.md"]) == 2
+    assert all(found.values()), found
+    assert len({version for versions in found.values() for version in versions}) == 1, found
 
 
 def test_the_tuning_page_names_statistics_that_exist(tmp_path):
