@@ -1,6 +1,10 @@
 #include "io/fault_engine.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <thread>
 #include <utility>
 
@@ -20,6 +24,11 @@ uint32_t shortened(uint32_t length) {
 
 }  // namespace
 
+void kill_this_process() {
+  ::kill(::getpid(), SIGKILL);
+  std::abort();  // never reached
+}
+
 FaultEngine::FaultEngine(std::unique_ptr<IoEngine> engine, FaultPlan plan)
     : engine_(std::move(engine)), plan_(std::move(plan)), random_(plan_.seed) {}
 
@@ -36,6 +45,7 @@ void FaultEngine::submit(std::span<IoRequest* const> requests) {
   for (IoRequest* request : requests) {
     const Fault fault = fault_for(submitted_++);
     if (fault.lost) continue;
+    if (fault.error_number == kFaultKill) kill_this_process();
     if (fault.error_number != 0) {
       request->result = -fault.error_number;
       completed_.push_back(request);

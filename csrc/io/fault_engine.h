@@ -15,9 +15,16 @@
 
 namespace s3io {
 
+// In place of an errno: the process ends itself with SIGKILL instead of making the call or request.
+inline constexpr int kFaultKill = -1;
+// Of calls: hangs until FaultPlan::hang lets it go; then the call is made.
+inline constexpr int kFaultHang = -2;
+
+[[noreturn]] void kill_this_process();
+
 // What happens to one request.
 struct Fault {
-  int error_number = 0;     // fail with this errno; 0: do not
+  int error_number = 0;     // fail with this errno, or kFaultKill; 0: do not
   bool short_read = false;  // do about half of it, and at least one byte; a write: whole blocks
   bool lost = false;        // never complete it
   int delay = 0;            // hold its completion back over so many calls of `wait`
@@ -48,8 +55,8 @@ struct FaultPlan {
   std::vector<Fault> random_faults = {};
   bool reorder = false;       // completions come in random order
   int64_t failing_wait = -1;  // from this call of `wait` on, counted from 0, all of them throw
-  // The n-th system call of a FileCalls, from 0: fails with this errno, or kFaultKill or kFaultHang
-  // (file_calls.h).
+  // The n-th system call of a FileCalls, from 0: fails with this errno, or kFaultKill or
+  // kFaultHang.
   std::map<int64_t, int> by_call = {};
   std::shared_ptr<Hang> hang = std::make_shared<Hang>();
 };

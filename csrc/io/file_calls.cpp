@@ -1,11 +1,11 @@
 #include "io/file_calls.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 
 #include "base/unique_fd.h"
@@ -16,7 +16,7 @@ int FileCalls::fault() {
   if (faults_ == nullptr) return 0;
   const auto planned = faults_->by_call.find(made_++);
   if (planned == faults_->by_call.end()) return 0;
-  if (planned->second == kFaultKill) ::kill(::getpid(), SIGKILL);
+  if (planned->second == kFaultKill) kill_this_process();
   if (planned->second == kFaultHang) {
     faults_->hang->wait();
     return 0;

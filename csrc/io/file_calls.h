@@ -7,7 +7,6 @@
 #include <sys/types.h>
 
 #include <atomic>
-#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -16,11 +15,6 @@
 #include "io/fault_engine.h"
 
 namespace s3io {
-
-// In FaultPlan::by_call: the process ends itself with SIGKILL instead of making the call.
-inline constexpr int kFaultKill = -1;
-// The call hangs until FaultPlan::hang lets it go; then it is made.
-inline constexpr int kFaultHang = -2;
 
 class FileCalls {
  public:

@@ -75,7 +75,8 @@ TEST_CASE("whichever write fails, the file is the old one and the error is typed
         const bool is_full = kind_of_errno(error_number) == ErrorKind::no_space;
         if (is_full) CHECK(error->kind() == ErrorKind::no_space);
         if (error_number == EIO) CHECK(error->kind() == ErrorKind::write);
-        CHECK(std::string(error->what()).find("at byte") != std::string::npos);
+        const std::string where = message("at byte ", number * WriteEngine::kBlockBytes, ":");
+        CHECK(std::string(error->what()).find(where) != std::string::npos);
       }
       CHECK(failed >= 3);  // blocks of 1 MiB
       CHECK(file.entries() == std::vector<std::string>{"data"});
@@ -136,29 +137,40 @@ TEST_CASE("whichever system call fails, the file is the old one and the error is
   }
 }
 
-TEST_CASE("a process that is killed at whichever step leaves the old file or the new one") {
-  OverwrittenFile file;
-  int64_t killed = 0;
+// Kills a writer at one step after the other, until there is none any more. Whether the new file
+// was in place, after each.
+std::vector<bool> kill_at_each(const OverwrittenFile& file,
+                               const std::function<std::shared_ptr<const FaultPlan>(int64_t)>& at) {
+  std::vector<bool> is_fresh;
   for (int64_t number = 0; number < 12; ++number) {
+    write_file(file.path, file.old);
     const std::string death = run_in_child([&] {
-      ObjectWriter writer(file.path, std::nullopt,
-                          std::make_shared<WriteEngine>(
-                              WriteEngine::Options{.engine = EngineKind::threads,
-                                                   .faults = nth_call(number, kFaultKill)},
-                              nullptr));
+      ObjectWriter writer(
+          file.path, std::nullopt,
+          std::make_shared<WriteEngine>(
+              WriteEngine::Options{.engine = EngineKind::threads, .faults = at(number)}, nullptr));
       writer.write(file.fresh, kNoCallback);
       writer.finish(kNoCallback);
     });
     if (death.empty()) break;
     CHECK(death.find("signal 9") != std::string::npos);
-    ++killed;
     const std::optional<Bytes> now = content_of(file.path);
     CHECK((now == file.old || now == file.fresh));
-    write_file(file.path, file.old);
+    is_fresh.push_back(now == file.fresh);
     remove_abandoned(file.folder.path(""));
     CHECK(file.entries() == std::vector<std::string>{"data"});
   }
-  CHECK(killed >= 6);
+  return is_fresh;
+}
+
+TEST_CASE("a process that is killed at whichever step leaves the old file or the new one") {
+  const OverwrittenFile file;
+  CHECK(kill_at_each(file, [](int64_t number) { return nth_call(number, kFaultKill); }).size() >=
+        6);
+  const auto at_write = [](int64_t number) {
+    return nth_write(number, {.error_number = kFaultKill});
+  };
+  CHECK(kill_at_each(file, at_write) == std::vector<bool>(3, false));  // blocks of 1 MiB
 }
 
 TEST_CASE("a lost write is a timeout, and what it may still touch is never used again") {
