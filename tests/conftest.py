@@ -132,6 +132,18 @@ def needs_root() -> None:
         pytest.skip("NEEDS ROOT to become another user: not tested")
 
 
+@pytest.fixture
+def small_disk(disk: Path, needs_root: None) -> Iterator[Path]:
+    """A file system with room for 2 MB."""
+    folder = disk / "small"
+    folder.mkdir()
+    reason = support.mount_in_memory(folder, "size=2m")
+    if reason:
+        pytest.skip(f"NO MOUNTS HERE: {reason}")
+    yield folder
+    support.unmount(folder)
+
+
 @pytest.fixture(params=["uring", "threads"])
 def engine(request: pytest.FixtureRequest) -> str:
     reason = _C.uring_unavailable_reason()

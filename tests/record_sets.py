@@ -1,4 +1,4 @@
-"""Small data sets, each of records of one value, and what a folder holds of them."""
+"""Small data sets, of records of one value or of random ones, and what a folder holds of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import os
 
 import numpy as np
+from support import random_bytes
 
-from torch_s3io import RecordDataset, RecordWriter
+from torch_s3io import _C, RecordDataset, RecordWriter
 
 
 def all_records(folder, **options) -> list:
@@ -24,10 +25,46 @@ def check_set(folder, value: int) -> None:
     """The folder holds this data set and nothing else."""
     for batch in all_records(folder):
         assert (batch == value).all()
+    check_clean(folder)
+
+
+def check_clean(folder) -> None:
+    """The folder holds a manifest, the shards that it names, and nothing else."""
     manifest = json.loads((folder / "manifest.json").read_text())
     names = {"manifest.json", *(shard["name"] for shard in manifest["shards"])}
     assert set(os.listdir(folder)) == names
 
 
+def is_clean_after_a_start(folder) -> bool:
+    """The same, once the next writer has removed what a killed one has left."""
+    RecordWriter(folder, dtype="u1").cancel()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return len(os.listdir(folder)) == len(manifest["shards"]) + 1
+
+
 def values_in(folder) -> set[int]:
     return {int(value) for batch in all_records(folder) for value in batch.unique()}
+
+
+def random_array(dtype, count: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    dtype = np.dtype(dtype)
+    size = count * int(np.prod(shape, dtype=int)) * dtype.itemsize
+    raw = np.frombuffer(bytearray(random_bytes(size, seed)), np.uint8)
+    if dtype.kind == "b":
+        raw &= 1
+    return raw.view(dtype).reshape(count, *shape)
+
+
+def bytes_of(folder, count: int, record_bytes: int) -> bytes:
+    """The records by the manifest, read with nothing but json and open."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    records = []
+    for shard in manifest["shards"]:
+        data = (folder / shard["name"]).read_bytes()
+        assert len(data) == shard["size_bytes"] == shard["num_records"] * manifest["stride_bytes"]
+        assert f"{_C.crc32c(data):08x}" == shard["crc32c"]
+        rows = np.frombuffer(data, np.uint8).reshape(shard["num_records"], -1)
+        assert not rows[:, record_bytes:].any()
+        records.append(rows[:, :record_bytes].tobytes())
+    assert manifest["num_records"] == count
+    return b"".join(records)

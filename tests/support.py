@@ -10,12 +10,13 @@ import gc
 import mmap
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,17 @@ def cached_pages(path: Path) -> int:
     return sum(byte & 1 for byte in resident)
 
 
+def mount_in_memory(folder: Path, options: str, *, again: bool = False) -> str:
+    """Mounts a tmpfs, or changes the options of one; why that is not to be had, or nothing."""
+    remount = 32  # MS_REMOUNT
+    arguments = (b"none", os.fsencode(folder), b"tmpfs", remount if again else 0, options.encode())
+    return "" if _libc.mount(*arguments) == 0 else os.strerror(ctypes.get_errno())
+
+
+def unmount(folder: Path) -> None:
+    assert _libc.umount2(os.fsencode(folder), 0) == 0, "files are left open there"
+
+
 # What is tested ---------------------------------------------------------------------------------
 
 
@@ -114,6 +126,7 @@ def raise_warnings(_worker: int) -> None:
 # Faults, as `_C.FaultPlan` takes them: (errno, short, lost)
 SHORT = (0, True, False)
 LOST = (0, False, True)
+KILLED = -1  # in place of an errno: the process kills itself there
 HANGING_CALL = -2  # in by_call; FaultPlan.release() lets go of it
 RETRIED = {errno.EINTR, errno.EAGAIN}
 ERRNOS = [
@@ -295,6 +308,20 @@ def program_command(source: str, *arguments: object) -> list[str]:
 def program_env(env: dict[str, str] | None = None) -> dict[str, str]:
     paths = os.pathsep.join([IMPORT_PATH, str(Path(__file__).parent)])
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **(env or {})}
+
+
+def is_killed_in(call: Callable[[], object]) -> bool:
+    """Whether the call, made in a forked child, kills it; else it must come to its end there."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            call()
+            status = 0
+        os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
 
 
 def become_nobody() -> None:

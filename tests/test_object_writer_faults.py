@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import random
@@ -124,19 +123,6 @@ def test_random_faults_never_give_a_wrong_file(disk, seed, probability, faults, 
     assert path.read_bytes() == (b"old" if error else data)
     assert error is None or (errno.EIO, False, False) in faults
     assert os.listdir(disk) == ["x"]
-
-
-@pytest.fixture
-def small_disk(disk, needs_root):
-    """A file system with room for 2 MB."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = disk / "small"
-    folder.mkdir()
-    arguments = (b"none", os.fsencode(folder), b"tmpfs", 0, b"size=2m")
-    if libc.mount(*arguments) != 0:
-        pytest.skip(f"NO MOUNTS HERE: {os.strerror(ctypes.get_errno())}")
-    yield folder
-    assert libc.umount2(os.fsencode(folder), 0) == 0, "files are left open there"
 
 
 def test_a_full_disk_is_an_error_that_says_so_and_leaves_the_old_file(small_disk, engine):

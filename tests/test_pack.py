@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from record_sets import check_clean
 from support import holds_soon, program_env, random_bytes
 
 from torch_s3io import RecordDataset, WriteError
@@ -29,12 +30,6 @@ def pack(*arguments: object) -> None:
 def everything(folder, name: str | None = None) -> np.ndarray:
     dataset = RecordDataset(folder, batch_size=100, pool=None)
     return torch.cat([batch if name is None else batch[name] for batch in dataset]).numpy()
-
-
-def check_clean(folder) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    names = {"manifest.json", *(shard["name"] for shard in manifest["shards"])}
-    assert set(os.listdir(folder)) == names
 
 
 @pytest.mark.parametrize("processes", [1, 3])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -15,13 +14,22 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from record_sets import all_records, check_set, values_in, write_set
+from record_sets import (
+    all_records,
+    bytes_of,
+    check_set,
+    is_clean_after_a_start,
+    random_array,
+    values_in,
+    write_set,
+)
 from support import (
     HANGING_CALL,
+    KILLED,
     holds_soon,
+    is_killed_in,
     program_command,
     program_env,
-    random_bytes,
 )
 
 from torch_s3io import (
@@ -43,30 +51,6 @@ STRUCTURES = [
     [("label", "u1"), ("image", "u1", (3, 4))],
     [("x", "<f4", 5), ("y", ">i8"), ("z", [("a", "u1"), ("b", "<u2", (2, 2))])],
 ]
-
-
-def random_array(dtype, count: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    dtype = np.dtype(dtype)
-    size = count * int(np.prod(shape, dtype=int)) * dtype.itemsize
-    raw = np.frombuffer(bytearray(random_bytes(size, seed)), np.uint8)
-    if dtype.kind == "b":
-        raw &= 1
-    return raw.view(dtype).reshape(count, *shape)
-
-
-def bytes_of(folder, count: int, record_bytes: int) -> bytes:
-    """The records by the manifest, read with nothing but json and open."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    records = []
-    for shard in manifest["shards"]:
-        data = (folder / shard["name"]).read_bytes()
-        assert len(data) == shard["size_bytes"] == shard["num_records"] * manifest["stride_bytes"]
-        assert f"{_C.crc32c(data):08x}" == shard["crc32c"]
-        rows = np.frombuffer(data, np.uint8).reshape(shard["num_records"], -1)
-        assert not rows[:, record_bytes:].any()
-        records.append(rows[:, :record_bytes].tobytes())
-    assert manifest["num_records"] == count
-    return b"".join(records)
 
 
 @settings(max_examples=60)
@@ -315,6 +299,32 @@ def test_shards_stay_while_their_manifest_may_yet_come_into_its_place(disk):
     check_set(disk / "set", 2)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("of_manifest", [False, True])
+def test_killed_at_each_block_and_call_a_writer_leaves_the_old_data_set_or_the_new_one(
+    disk, of_manifest
+):
+    def write(plan) -> None:
+        writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=1_500_000)
+        writer.write(np.full((1500, 1000), 2, "u1"))
+        name = "_manifest_store" if of_manifest else "_store"
+        setattr(writer, name, FileStore(writer._store.config, _faults=plan))
+        write_and_finish(writer, np.full((1500, 1000), 2, "u1"))
+
+    blocks = [_C.FaultPlan(by_number={number: (KILLED, False, False)}) for number in range(2)]
+    calls = [_C.FaultPlan(by_call={number: KILLED}) for number in range(8)]
+    killed = 0
+    for plan in [*blocks, *calls]:
+        write_set(disk / "set", 1)
+        is_killed = is_killed_in(lambda plan=plan: write(plan))
+        killed += is_killed
+        left = values_in(disk / "set")
+        assert left == {2} if not is_killed else left == {1} or (left == {2} and of_manifest)
+        assert holds_soon(lambda: is_clean_after_a_start(disk / "set"))
+        assert values_in(disk / "set") == left
+    assert killed >= (6 if of_manifest else 8)
+
+
 WRITE_SETS_FOR_EVER = """
     import sys
     import numpy as np
@@ -345,10 +355,4 @@ def test_a_killed_writer_leaves_one_whole_data_set(disk):
         assert sum(len(batch) for batch in batches) == 1000
         assert len(values_in(disk / "set")) == 1
         # The next start removes what is left; the kernel may still be busy with its writes.
-        assert holds_soon(lambda: only_a_data_set_after_a_start(disk / "set"))
-
-
-def only_a_data_set_after_a_start(folder) -> bool:
-    RecordWriter(folder, dtype="u1").cancel()
-    manifest = json.loads((folder / "manifest.json").read_text())
-    return len(os.listdir(folder)) == len(manifest["shards"]) + 1
+        assert holds_soon(lambda: is_clean_after_a_start(disk / "set"))

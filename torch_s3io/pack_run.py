@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
-from .errors import DataError, Error, WriteError
+from .errors import DataError, Error, NoSpaceError, WriteError
 from .manifest import MANIFEST_NAME, Manifest, ShardEntry, parse_shard_line, shard_line
 from .packing import PackJob
 from .record_folder import JOURNAL_PREFIX, RecordFolder
@@ -108,7 +109,8 @@ class _Journal:
         except Error:  # of the packing: some are OSErrors, too
             raise
         except OSError as error:
-            raise WriteError(f"{self._path}: cannot write: {error.strerror}") from None
+            kind = NoSpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else WriteError
+            raise kind(f"{self._path}: cannot write: {error.strerror}") from None
 
     def add(self, entry: ShardEntry) -> None:
         self._file.write(shard_line(entry))
