@@ -39,6 +39,18 @@ SMALL = {
                "compute_s_per_step=0.001"],
 }  # fmt: skip
 
+SHOWN = {
+    "GB/s": lambda epoch: epoch["bytes"] / epoch["wall_s"] / 1e9,
+    "samples/s": lambda epoch: epoch["samples"] / epoch["wall_s"],
+    "p50 ms": lambda epoch: 1000 * epoch["latency_p50_s"],
+    "p99 ms": lambda epoch: 1000 * epoch["latency_p99_s"],
+    "p99.9 ms": lambda epoch: 1000 * epoch["latency_p999_s"],
+    "CPU %": lambda epoch: epoch["cpu_percent"],
+    "CPU s/GB": lambda epoch: epoch["cpu_s_per_gb"],
+    "copied MB": lambda epoch: epoch["copied_bytes"] / 1e6,
+    "peak RSS MiB": lambda epoch: epoch["peak_rss_bytes"] / (1 << 20),
+}
+
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="NEEDS A C COMPILER (cc)")
 
 
@@ -79,7 +91,15 @@ def test_a_shipped_configuration_runs_in_a_reduced_size(disk, name, capsys):
     assert result["stats"]["direct_bytes"] >= 2 * result["epochs"][0]["bytes"]  # page cache: cold
     table = (disk / "out" / "table.md").read_text()
     assert table in capsys.readouterr().out
-    assert "| median |" in table
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[-5:]]
+    for title, figure in SHOWN.items():
+        first, second = (figure(epoch) for epoch in result["epochs"])
+        column = rows[0].index(title)
+        for row, wanted in zip(rows[2:], (first, second, (first + second) / 2), strict=True):
+            decimals = len(row[column].partition(".")[2])
+            shown = float(row[column].replace(",", ""))
+            assert shown == pytest.approx(wanted, abs=0.51 * 10**-decimals)
+    assert rows[4][0] == "median"
     assert f"bench {name} --set" in table
 
 
