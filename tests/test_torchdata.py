@@ -93,7 +93,7 @@ def test_a_loader_goes_on_at_every_step(path, num_workers, make_dataset):
         head += read([batch])
         states.append(json.loads(json.dumps(loader.state_dict())))
     assert head == uninterrupted
-    for step, state in list(enumerate(states))[::3]:
+    for step, state in enumerate(states[:-1]):  # the end of an epoch begins the next one
         resumed = make()
         resumed.load_state_dict(state)
         assert head[: step + 1] + read(resumed) == uninterrupted
