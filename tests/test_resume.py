@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import resource
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -85,6 +86,52 @@ def test_orders_differ_by_seed_and_epoch_and_repeat_for_the_same(tmp_path):
             orders[seed, epoch] = tuple(order_of_epoch(path, setting, epoch))
             assert list(orders[seed, epoch]) == order_of_epoch(path, setting, epoch)
         assert len(set(orders.values())) == len(orders)
+
+
+@pytest.mark.parametrize(
+    ("record_bytes", "block_records"),
+    [(3, 43690), (16, 8192), (3000, 43), (1 << 16, 2), (1 << 17, 1), ((1 << 17) + 1, 1)],
+)
+def test_blocks_have_as_many_records_as_make_128_kib_but_at_least_one(
+    tmp_path, record_bytes, block_records
+):
+    records = 4 * block_records + 1
+    path = tmp_path / "zeros.bin"
+    path.write_bytes(bytes(records * record_bytes))
+
+    def order_of(**options: int) -> list[int]:
+        dataset = s3io.RecordDataset(
+            path,
+            dtype="u1",
+            shape=record_bytes,
+            batch_size=records,
+            shuffle="block",
+            return_index=True,
+            pool=None,
+            **options,
+        )
+        [(_, index)] = dataset
+        return index.tolist()
+
+    order = order_of()
+    assert order == order_of(block_records=block_records)
+    assert order != order_of(block_records=block_records + 1)
+
+
+def test_what_lies_between_records_and_all_parts_of_a_zip_count_for_a_block(tmp_path):
+    path = write_numbers(tmp_path / "numbers.bin", 100)
+
+    def block_of(dataset: Any) -> int:
+        return dataset.state_dict()["order"]["block_records"]
+
+    for stride in (2, 40):  # tokens of two bytes, in windows of four
+        tokens = s3io.RecordDataset.from_tokens(path, window=4, stride=stride, shuffle="block")
+        assert block_of(tokens) == (1 << 17) // (2 * stride)
+    parts = {
+        name: s3io.RecordDataset(path, dtype="u1", shape=shape)
+        for name, shape in (("a", 8), ("b", (2, 4)))
+    }
+    assert block_of(s3io.Zip(**parts, shuffle="block")) == (1 << 17) // 16
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
