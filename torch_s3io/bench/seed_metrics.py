@@ -176,7 +176,7 @@ def as_markdown(measured: dict[str, Any], config: BenchConfig, command: str) -> 
         "",
         f"Medians of {len(before)} rounds in turns (smallest-largest); the second epoch of a "
         "fresh process each. Without a pool: an allocation for every read, and a copy of every "
-        "batch.",
+        "batch. Changes and the gap are those of each round; a gap below 0 %: faster than fio.",
         "",
         markdown_table(["", "without a pool", "with a pool", "change", "expected"], rows),
     ]
