@@ -51,7 +51,7 @@ def _eager_bars(monkeypatch):
 def pack_array(disk, processes: int = 1) -> None:
     array = np.zeros((300, 1000), "u1")
     np.save(disk / "x.npy", array)
-    arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mb", 0.03]
+    arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mib", 0.03]
     assert cli.main([*map(str, [*arguments, "--processes", processes])]) == 0
     assert (disk / "out" / "manifest.json").exists()
 
