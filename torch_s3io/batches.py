@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -28,11 +28,19 @@ def transformed(options: DatasetOptions, epoch: int, batch: Any) -> Any:
     if options.transform is None:
         return batch
     if not options.with_record_numbers:
-        return options.transform(batch)
+        return _call(options.transform, batch)
     records, index = batch
     position = (index, epoch) if options.pass_position else ()
-    result = options.transform(records, *position)
+    result = _call(options.transform, records, *position)
     return (result, index) if options.return_index else result
+
+
+def _call(transform: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls it. A StopIteration out of it must not pass for the end of the epoch."""
+    try:
+        return transform(*arguments)
+    except StopIteration as error:
+        raise RuntimeError("transform raised StopIteration") from error
 
 
 def _samples(batches: Iterator[Any], with_index: bool) -> Iterator[Any]:
@@ -59,7 +67,7 @@ def as_numbers(indices: Any) -> list[int]:
     """Record numbers as a list; raises ConfigError for what is not a sequence of integers."""
     try:
         array = np.asarray(indices)
-    except ValueError:  # rows of different lengths
+    except (TypeError, ValueError):  # rows of different lengths, a tensor without data
         raise ConfigError("indices must be a one-dimensional sequence of integers") from None
     if array.size == 0:
         return []

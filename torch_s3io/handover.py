@@ -195,6 +195,8 @@ def _reduce(tensor: torch.Tensor) -> Any:
 
 def _reduced(tensor: torch.Tensor) -> Any:
     """A handle for a tensor in the worker's pool, else torch's own way."""
+    if tensor.is_conj() or tensor.is_neg():  # neither way carries what is still to be done
+        tensor = tensor.resolve_conj().resolve_neg()
     sent = _C.send_tensor(tensor)
     if sent is not None:
         return _receive, (sent,)

@@ -162,7 +162,7 @@ class Runtime:
         records = wanted
         if self._most_records is not None:
             records = min(wanted, self._most_records)
-        batch_bytes = self._source.batch_bytes(records)
+        batch_bytes = self._buffer_bytes(records)
         if setting is None:
             return None
         available = _C.available_memory_bytes()
@@ -176,6 +176,12 @@ class Runtime:
                 "included); raise it or lower batch_size"
             )
         return setting
+
+    def _buffer_bytes(self, records: int) -> int:
+        """What a buffer must have for so many records, however they are read: this process may read
+        through the page cache by now, and workers that start begin with direct reads."""
+        sources = [*self._past_sources, self._source]
+        return max(source.batch_bytes(records) for source in sources)
 
     def check_pool(self, num_workers: int) -> None:
         self._pool_config(num_workers)
