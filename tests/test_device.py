@@ -161,6 +161,11 @@ def test_a_device_that_cannot_be_is_refused(device: Any) -> None:
         s3io.DevicePrefetcher([], device)
 
 
+def test_what_is_no_loader_is_refused_at_once() -> None:
+    with pytest.raises(s3io.ConfigError, match="loader must be an iterable of batches, not 5"):
+        s3io.DevicePrefetcher(5, "cpu")  # type: ignore[arg-type]
+
+
 class FakeCopier:
     """Notes what is started and handed out, in order."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import CONTEXTS
+from support import CONTEXTS, end_workers
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
@@ -205,6 +205,20 @@ def test_a_data_set_made_in_the_worker_goes_torchs_own_way(disk):
         check(batch, array)
 
 
+@pytest.mark.parametrize("name", ["batch_size", "shuffle", "drop_last", "sampler", "batch_sampler"])
+def test_what_the_data_set_does_is_refused_in_our_loader_with_where_to_set_it(disk, name):
+    value = {"batch_size": 4, "shuffle": True, "drop_last": True}.get(name, [[0]])
+    where = "RecordMapDataset" if name.endswith("sampler") else f"set {name} there"
+    with pytest.raises(s3io.ConfigError, match=rf"^{name}=.*{where}"):
+        s3io.DataLoader(make(write(disk)[0]), **{name: value})
+
+
+def test_a_loader_says_what_it_reads_and_its_iterator_how_much(disk):
+    loader = s3io.DataLoader(make(write(disk)[0]), num_workers=2)
+    assert repr(loader) == f"DataLoader({loader.dataset!r}, num_workers=2)"
+    assert len(iter(loader)) == len(loader) == ROWS // BATCH
+
+
 def test_our_loader_has_the_right_defaults_and_counts(disk):
     path, array = write(disk)
     dataset = make(path)
@@ -226,6 +240,64 @@ def test_our_loader_has_the_right_defaults_and_counts(disk):
     in_process = s3io.DataLoader(dataset)
     for batch in in_process:
         check(batch, array)
+
+
+def test_workers_read_what_this_process_read_through_the_page_cache_before(disk):
+    """Its third pass is one, and asks less of a buffer than the direct reads of workers."""
+    path, array = write(disk, 4800)
+    plain = make(path, batch_size=100)
+    mixed = s3io.Mix([make(path, batch_size=100)])
+    zipped = s3io.Zip(a=make(path, batch_size=100), return_index=True)
+    for dataset, records_of in ((plain, None), (mixed, None), (zipped, "a")):
+        for _ in range(2):
+            for batch in dataset:
+                del batch
+        numbers: list[int] = []
+        for records, index in s3io.DataLoader(dataset, num_workers=2):
+            check((records if records_of is None else records[records_of], index), array)
+            numbers += index.tolist()
+        assert sorted(numbers) == list(range(4800))
+
+
+def conjugated(batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"lazily": batch.conj(), "negated": batch.conj().imag, "new": (batch + 1).conj()}
+
+
+def test_what_torch_has_yet_to_conjugate_is_not_forgotten_on_the_way(disk):
+    values = np.arange(64, dtype=np.float32).view(np.complex64)
+    values.tofile(disk / "x.bin")
+    dataset = s3io.RecordDataset(
+        disk / "x.bin", dtype=np.complex64, batch_size=8, transform=conjugated
+    )
+    for num_workers in (0, 1):
+        batches = list(s3io.DataLoader(dataset, num_workers=num_workers))
+        expected = {"lazily": values.conj(), "negated": -values.imag, "new": (values + 1).conj()}
+        for name, array in expected.items():
+            got = torch.cat([batch[name] for batch in batches]).resolve_conj().resolve_neg()
+            np.testing.assert_array_equal(got.numpy(), array)
+
+
+def stops(batch: torch.Tensor) -> torch.Tensor:
+    if int(batch[0, 0]) > 3 * BATCH * COLUMNS:
+        raise StopIteration
+    return batch
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_transform_that_stops_is_an_error_and_no_end(disk, num_workers):
+    path, _ = write(disk)
+    dataset = make(path, return_index=False, transform=stops)
+    batches = iter(s3io.DataLoader(dataset, num_workers=num_workers))
+    for _ in range(4):
+        next(batches)
+    with pytest.raises(RuntimeError, match="transform raised StopIteration"):
+        next(batches)
+    end_workers(batches)
+    pair = s3io.Zip(a=make(path, return_index=False), transform=lambda batch: stops(batch["a"]))
+    with pytest.raises(RuntimeError, match="transform raised StopIteration"):
+        list(pair)
+    with pytest.raises(RuntimeError, match="transform raised StopIteration"):
+        dataset.get_batch([100])
 
 
 def in_main_process(path: Path, **options: Any) -> dict[str, Any]:

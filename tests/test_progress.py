@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import re
 import sys
 from contextlib import redirect_stderr
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import tqdm
 
-from torch_s3io import cli
+from torch_s3io import ConfigError, DataLoader, RecordDataset, cli
 from torch_s3io.bench import child, progress, runner
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig
 from torch_s3io.doctor import storage
@@ -135,6 +137,18 @@ def test_without_a_terminal_or_where_it_shall_not_a_benchmark_shows_nothing(conf
     with redirect_stderr(Terminal()) as terminal:
         child.run(config, disk, show=False)
     assert terminal.getvalue() == ""
+
+
+def test_without_tqdm_a_loader_with_progress_says_so_and_nothing_else(disk, monkeypatch):
+    (disk / "x.bin").write_bytes(bytes(100))
+    loader = DataLoader(RecordDataset(disk / "x.bin", dtype="u1"), progress=True)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    ignored: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    with pytest.raises(ConfigError, match="needs tqdm: pip install tqdm"):
+        iter(loader)
+    gc.collect()
+    assert ignored == []
 
 
 def test_without_tqdm_a_terminal_shows_what_is_being_made(config, monkeypatch):

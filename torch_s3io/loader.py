@@ -77,11 +77,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         num_workers = check_int("num_workers", num_workers, 0)
         if prefetch_factor is not None:
             prefetch_factor = check_int("prefetch_factor", prefetch_factor, 1)
-        if isinstance(dataset, PlannedDataset) and batch_size is not None:
-            raise ConfigError(
-                f"batch_size={batch_size} in the DataLoader: the data set makes the batches "
-                "itself; set batch_size there"
-            )
+        if isinstance(dataset, PlannedDataset):
+            _refuse_what_the_data_set_does({"batch_size": batch_size, **options})
         self._shows_progress = progress
         self._epoch: weakref.ref[_Epoch] | None = None  # that has the persistent workers
         self._worker_ranks: Ranks | None = None  # of the persistent workers
@@ -106,6 +103,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             **workers,
             **options,
         )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.dataset!r}, num_workers={self.num_workers})"
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: without the workers and the loop of this one."""
@@ -267,6 +267,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 class _Epoch:
     """One pass over the loader: counts what it delivers, and how long it waited."""
 
+    _bar: Any = None
+
     def __init__(self, loader: DataLoader) -> None:
         self.finished = False
         self._has_failed = False
@@ -276,10 +278,14 @@ class _Epoch:
         self._loader = loader
         self._batches: Iterator[Any] | None = None
         self._seen = time.perf_counter()
-        self._bar = _progress_bar(loader) if loader._shows_progress else None
+        if loader._shows_progress:
+            self._bar = _progress_bar(loader)
 
     def __iter__(self) -> _Epoch:
         return self
+
+    def __len__(self) -> int:
+        return len(self._loader)
 
     def begin(self) -> None:
         try:
@@ -382,6 +388,22 @@ class _Epoch:
 
     def __del__(self) -> None:
         self._finish()
+
+
+def _refuse_what_the_data_set_does(options: dict[str, Any]) -> None:
+    for name in ("batch_size", "shuffle", "drop_last", "sampler", "batch_sampler"):
+        value = options.get(name)
+        if value is None or value is False:
+            continue
+        what = "makes the batches and their order itself"
+        if name.endswith("sampler"):
+            raise ConfigError(
+                f"{name}= in the DataLoader: the data set {what}; a RecordMapDataset of it takes "
+                "samplers"
+            )
+        raise ConfigError(
+            f"{name}={value} in the DataLoader: the data set {what}; set {name} there"
+        )
 
 
 def _pass_of(batches: Any) -> Pass | None:

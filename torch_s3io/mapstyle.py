@@ -47,11 +47,14 @@ class RecordMapDataset(Dataset[Any]):
     def __len__(self) -> int:
         return self.dataset._num_numbers
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.dataset!r})"
+
     def __getitem__(self, index: int | Sequence[int]) -> Any:
         """A record, or for a sequence of numbers a batch of them.
 
         Raises:
-            RangeError: A number that does not exist.
+            RangeError: A number that does not exist; there are no negative ones.
         """
         if np.ndim(index) == 0:
             return self.__getitems__([operator.index(index)])[0]  # type: ignore[arg-type]
