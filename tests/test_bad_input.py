@@ -64,10 +64,28 @@ def test_no_paths_at_all_are_not_found():
         dataset_of_100_bytes([])
 
 
-@pytest.mark.parametrize("paths", [3, None, [3], [None], [""], "", ["a\0b"], [b"a\0b"], [["a"]]])
+@pytest.mark.parametrize(
+    "paths", [3, None, [3], [None], [""], "", ["a\0b"], [b"a\0b"], [["a"]], {"a"}]
+)
 def test_what_is_no_path_is_refused(paths):
     with pytest.raises(ConfigError, match="path"):
         dataset_of_100_bytes(paths)
+
+
+@pytest.mark.parametrize("path", ["x.bin", "*.bin"])
+def test_a_path_below_a_folder_that_was_removed_is_not_found(disk, path):
+    source = """
+        import os, sys
+        import torch_s3io as s3io
+        os.chdir(sys.argv[1])
+        os.rmdir(sys.argv[1])
+        try:
+            s3io.RecordDataset(sys.argv[2], dtype="u1")
+        except s3io.NotFoundError as error:
+            print(error)
+    """
+    (disk / "gone").mkdir()
+    assert path in run_program(source, disk / "gone", path)
 
 
 def test_a_folder_is_refused_with_a_pattern_to_use_instead(disk):

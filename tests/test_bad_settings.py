@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from support import dataset_of_100_bytes, random_bytes, write_file
 
 from torch_s3io import (
@@ -49,6 +50,10 @@ def path(disk):
         ("read_timeout_s", -1),
         ("read_timeout_s", float("nan")),
         ("read_timeout_s", None),
+        ("read_timeout_s", b"1"),
+        ("read_timeout_s", np.True_),
+        ("shape", torch.tensor(2.0)),
+        ("shape", {100}),
         ("drop_last", "no"),
         ("return_index", "yes"),
     ],

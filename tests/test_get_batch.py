@@ -111,8 +111,12 @@ def test_a_number_beyond_64_bits_is_a_typed_error_too(disk, numbers):
         dataset.get_batch(numbers)
 
 
+META_TENSOR = torch.ones(1, device="meta")
+
+
 @pytest.mark.parametrize(
-    "numbers", [3, None, "3", [1.0], [True], [[1], [2]], np.zeros((2, 2), int), [[1], [2, 3]]]
+    "numbers",
+    [3, None, "3", [1.0], [True], [[1], [2]], np.zeros((2, 2), int), [[1], [2, 3]], META_TENSOR],
 )
 def test_what_is_no_sequence_of_numbers_is_refused(disk, numbers):
     dataset, _ = make(disk)

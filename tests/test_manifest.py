@@ -77,6 +77,7 @@ def test_a_folder_with_a_manifest_is_not_read_as_something_else(folder):
         lambda: RecordDataset.from_tokens([folder], window=3),
         lambda: RecordDataset([folder, folder.parent / "x.bin"], dtype="u1"),
         lambda: RecordDataset([folder.parent / "x.bin", folder], dtype="u1"),
+        lambda: RecordDataset([folder, folder.parent / "x.bin"]),
     ):
         with pytest.raises(ConfigError, match=r"set: is a folder with a manifest, .* reads it"):
             make()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from . import _C
@@ -24,9 +25,12 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
 
 def check_int(name: str, value: Any, at_least: int) -> int:
     """The value as a plain int, also where it is one of numpy's."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name} must be an integer, not {value!r}") from None
+    if isinstance(value, bool):
         raise ConfigError(f"{name} must be an integer, not {value!r}")
-    number = operator.index(value)
     if number < at_least:
         raise ConfigError(f"{name} must be at least {at_least}, not {number}")
     if number >= 1 << 62:
@@ -41,7 +45,7 @@ def check_bool(name: str, value: Any) -> None:
 
 def check_seconds(name: str, value: Any) -> None:
     try:
-        seconds = float(value) if not isinstance(value, (bool, str)) else 0.0
+        seconds = 0.0 if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     except (TypeError, ValueError, OverflowError):
         seconds = 0.0
     if not seconds > 0:

@@ -21,6 +21,7 @@ from .files import (
     count_npy,
     count_records,
     count_windows,
+    expand_paths,
     manifest_folders,
 )
 from .handover import Arena
@@ -177,6 +178,8 @@ class RecordDataset(ViewedDataset):
                 raise ConfigError(f"{folders[0]}: files with a manifest have no header_bytes")
             shards, layout = count_manifests(folders, dtype, shape, as_dtype)
         else:
+            if dtype is None:
+                expand_paths(paths)  # says what is wrong with them, if they were to have manifests
             layout = make_layout(dtype, shape, as_dtype)
             shards = count_records(paths, layout, header_bytes)
         self._set_up(shards, layout, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def expand_paths(paths: Paths) -> list[str]:
         ConfigError: Something that is not a path.
     """
     items = [paths] if isinstance(paths, _PATH) else paths
-    if not isinstance(items, Iterable):
+    if not isinstance(items, Iterable) or isinstance(items, Set):  # whose order changes
         raise ConfigError(f"paths must be a path, a pattern or a sequence of them, not {paths!r}")
     expanded: list[str] = []
     for item in items:
@@ -82,11 +82,20 @@ def _expand(path: str) -> list[str]:
             f"{path}: is a directory without a manifest; name its files, or a pattern: {path}/*.bin"
         )
     if not glob.has_magic(path) or os.path.lexists(path):
-        return [os.path.abspath(path)]
+        return [_absolute(path)]
     matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
     if not matches:
         raise NotFoundError(f"{path}: no file matches this pattern")
-    return [os.path.abspath(match) for match in matches]
+    return [_absolute(match) for match in matches]
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"{path}: the current directory, which it is relative to, was removed"
+        ) from None
 
 
 def count_records(paths: Paths, layout: RecordLayout, header_bytes: int) -> list[Shard]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -162,15 +162,10 @@ def make_stored_layout(
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:
-    items = (shape,) if isinstance(shape, (int, np.integer)) else shape
-    if isinstance(items, str) or not isinstance(items, Iterable):
+    items = (shape,) if hasattr(shape, "__index__") and not np.ndim(shape) else shape
+    if isinstance(items, (str, Set)) or not isinstance(items, Iterable):
         raise ConfigError(f"shape must be an integer or a tuple of integers, not {shape!r}")
-    extents = []
-    for item in items:
-        extent = int(item) if isinstance(item, np.integer) else item
-        check_int("every entry of shape", extent, 1)
-        extents.append(extent)
-    return tuple(extents)
+    return tuple(check_int("every entry of shape", item, 1) for item in items)
 
 
 def _as_numpy(dtype: Any) -> np.dtype[Any]:
