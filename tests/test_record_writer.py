@@ -7,7 +7,9 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.strategies as st
 import numpy as np
@@ -176,6 +178,76 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
     for options in ({"shard_bytes": 0}, {"align_records": 3}, {"align_records": "yes"}):
         with pytest.raises(ConfigError):
             RecordWriter(disk / "set", dtype="u1", **options)
+
+
+# Threads ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty_threads():
+    """Threads take turns as often as they can."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval_s)
+
+
+@pytest.mark.parametrize("align", [None, 64])
+def test_batches_of_several_threads_stay_whole_and_in_the_order_of_their_thread(
+    disk, hasty_threads, align
+):
+    num_threads, num_batches, size = 4, 50, 10
+    options = {"shard_bytes": 5_000, "align_records": align}
+    with RecordWriter(disk / "set", dtype="<i4", shape=2, **options) as writer:
+
+        def write(thread: int) -> None:
+            for number in range(num_batches):
+                writer.write(np.full((size, 2), (thread, number), "<i4"))
+
+        with ThreadPoolExecutor(num_threads) as threads:
+            list(threads.map(write, range(num_threads)))  # raises what a thread raised
+        assert writer.num_records == num_threads * num_batches * size
+    data = bytes_of(disk / "set", num_threads * num_batches * size, 8)
+    batches = np.frombuffer(data, "<i4").reshape(-1, size, 2)
+    assert (batches == batches[:, :1]).all()
+    for thread in range(num_threads):
+        of_thread = batches[batches[:, 0, 0] == thread, 0, 1]
+        assert of_thread.tolist() == list(range(num_batches))
+
+
+def test_of_threads_that_finish_one_does(disk, hasty_threads):
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+    writer.write(np.ones((500, 1000), "u1"))
+    with ThreadPoolExecutor(4) as threads:
+        texts = list(threads.map(lambda _: error_text(writer.finish), range(4)))
+    assert sorted("finished" in text for text in texts) == [False, True, True, True]
+    check_set(disk / "set", 1)
+
+
+def test_cancel_ends_the_call_that_another_thread_is_in(disk):
+    write_set(disk / "set", 1)
+    ranges = RangeEngineConfig(range_timeout=60)
+    config = FileSystemConfig(direct_io="off", range_engine=ranges)
+    plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the first shard
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024)
+    writer._store = FileStore(config, _faults=plan)
+    with ThreadPoolExecutor(1) as threads:
+        written = threads.submit(error_text, lambda: writer.write(np.ones((900, 1024), "u1")))
+        assert holds_soon(lambda: writer.num_records == 600)  # which are two shards
+        writer.cancel()
+        assert "cancelled" in written.result()
+    plan.release()
+    check_set(disk / "set", 1)
+
+
+def test_a_shard_that_is_not_of_its_size_gets_no_manifest(disk):
+    write_set(disk / "set", 1)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, align_records=None)
+    writer.write(np.ones((10, 1000), "u1"))
+    writer._shard.write(b"not a record")
+    with pytest.raises(WriteError, match="has 10012 bytes, but its 10 records take 10000"):
+        writer.finish()
+    check_set(disk / "set", 1)
 
 
 # Old and new ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from .config import MIB, BufferPoolConfig, EngineKind, FileSystemConfig, check_alignment, check_int
-from .errors import ConfigError
+from .errors import ConfigError, WriteError
 from .layout import make_layout
 from .manifest import MANIFEST_NAME, Manifest, ShardEntry
 from .record_folder import RecordFolder
@@ -78,6 +78,9 @@ class RecordWriter:
     holds the old data set, or none. The new one then takes its place; other files in the folder are
     left alone. One process writes into a folder at a time. ``docs/format.md`` has the format.
 
+    Thread-safe: the batches of several threads come one after the other, each of them whole, in the
+    order in which the calls got their turn.
+
     Args:
         folder: Made if it is not there.
         dtype: Of the records: a numpy dtype, plain or structured, or a torch dtype.
@@ -119,12 +122,16 @@ class RecordWriter:
         self._shards: list[ShardEntry] = []
         self._shard: ObjectWriter | None = None
         self._in_shard = 0  # records
+        self._num_records = 0
         self._num_begun = 0  # shards that are full
         self._finishing: tuple[ObjectWriter, int, Future[WrittenObject]] | None = None
         self._thread = ThreadPoolExecutor(1, "torch_s3io-finish")  # starts with the first shard
         self._has_begun_manifest = False
         self._is_open = False
         self._owner = os.getpid()
+        # Reentrant, as a failed call cancels. Never taken in a forked child, where it may be locked
+        # for ever.
+        self._lock = threading.RLock()
         self._folder = RecordFolder(as_path(folder))
         try:
             self._folder.start()
@@ -136,8 +143,7 @@ class RecordWriter:
     @property
     def num_records(self) -> int:
         """Records written so far."""
-        finishing = 0 if self._finishing is None else self._finishing[1]
-        return sum(shard.num_records for shard in self._shards) + finishing + self._in_shard
+        return self._num_records
 
     @property
     def stride_bytes(self) -> int:
@@ -162,11 +168,13 @@ class RecordWriter:
     def write_rows(self, rows: memoryview, count: int) -> None:
         """Appends ``count`` records as their bytes, one after the other."""
         self._check_open()
-        try:
-            self._append(rows, count)
-        except BaseException:
-            self.cancel()
-            raise
+        with self._lock:
+            self._check_open()
+            try:
+                self._append(rows, count)
+            except BaseException:
+                self.cancel()
+                raise
 
     def _append(self, rows: memoryview, count: int) -> None:
         size = self._layout.record_bytes
@@ -182,6 +190,7 @@ class RecordWriter:
             else:
                 self._shard.write_rows(part, size, self._stride)
             self._in_shard += end - begin
+            self._num_records += end - begin
             begin = end
             if self._in_shard == self._per_shard:
                 self._finish_shard()
@@ -200,6 +209,11 @@ class RecordWriter:
         shard, count, finishing = self._finishing
         written = finishing.result()
         assert written.crc32c is not None
+        if written.size_bytes != count * self._stride:
+            raise WriteError(
+                f"{shard.path}: has {written.size_bytes} bytes, but its {count} records take "
+                f"{count * self._stride}; the data set is not put in place"
+            )
         name = os.path.basename(shard.path)
         self._shards.append(ShardEntry(name, count, written.size_bytes, written.crc32c))
         self._finishing = None
@@ -213,6 +227,11 @@ class RecordWriter:
                 the text says that the new one is in place, or that this is unknown.
         """
         self._check_open()
+        with self._lock:
+            self._check_open()
+            return self._finish()
+
+    def _finish(self) -> Manifest:
         if self.num_records == 0:
             self.cancel()
             raise ConfigError(f"{self._folder.path}: no records were written")
@@ -239,22 +258,38 @@ class RecordWriter:
         return Manifest(layout.fields, layout.record_bytes, self._stride, tuple(self._shards))
 
     def cancel(self) -> None:
-        """Removes what was written; the old data set stays. Does nothing after ``finish``."""
+        """Removes what was written; the old data set stays. Does nothing after ``finish``.
+
+        Another thread's call that waits for a write or a sync is ended, and fails.
+        """
         if not self._is_open or self._owner != os.getpid():
+            return
+        try:
+            self._end_waits()  # that of the thread whose turn it is, if any
+        finally:
+            with self._lock:
+                self._cancel()
+
+    def _end_waits(self) -> None:
+        shard, finishing = self._shard, self._finishing
+        try:
+            if shard is not None:
+                shard.cancel()
+        finally:
+            if finishing is not None:
+                finishing[0].cancel()
+
+    def _cancel(self) -> None:
+        if not self._is_open:
             return
         self._is_open = False
         try:  # each part runs, though Ctrl-C may end any other one
-            if self._shard is not None:
-                self._shard.cancel()
+            self._end_waits()
         finally:
             try:
-                if self._finishing is not None:
-                    self._finishing[0].cancel()  # ends the wait of the thread
+                self._thread.shutdown()
             finally:
-                try:
-                    self._thread.shutdown()
-                finally:
-                    _do_within(_CLEAN_UP_S, self._clean_up)
+                _do_within(_CLEAN_UP_S, self._clean_up)
 
     def _clean_up(self) -> None:
         try:
