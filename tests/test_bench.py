@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import zlib
 from array import array
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from support import cached_pages, run_program
+from support import DEADLINE_S, cached_pages, holds_soon, program_env, run_program
 
 from torch_s3io import ConfigError, DataError, NotFoundError, cli
 from torch_s3io.bench import data, fio, loop, runner, seed_metrics
@@ -413,6 +416,35 @@ def test_plots_and_a_profile_are_made_on_request(disk):
     names = [event.get("name") for event in events]
     assert names.count("compute") == 3
     assert names.count("torch_s3io.next") == 4  # the last one finds the end
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_the_measured_process_ends_with_a_bench_that_is_told_to_end(disk, number, status):
+    (disk / "tmp").mkdir()
+    parts = settings("epochs=1000000", f"data.folder={disk}", "data.files=1")
+    command = ["-m", "torch_s3io", "bench", "files-8mib", *parts, "--output", str(disk / "out")]
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        env=program_env({"TMPDIR": str(disk / "tmp")}),
+        stdout=subprocess.PIPE,  # which its children share: it is at its end when all are gone
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    try:
+        assert holds_soon(lambda: any(map(is_measuring, children.read_text().split())))
+        process.send_signal(number)
+        process.communicate(timeout=DEADLINE_S)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == status
+    if number == signal.SIGTERM:
+        assert os.listdir(disk / "tmp") == []
+
+
+def is_measuring(process: str) -> bool:
+    return b"torch_s3io.bench.child" in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
 def result_of(*speeds: float, **settings) -> dict:

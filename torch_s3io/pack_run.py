@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 from .errors import DataError, Error, NoSpaceError, WriteError
+from .lifetime import end_with
 from .manifest import MANIFEST_NAME, Manifest, ShardEntry, parse_shard_line, shard_line
 from .packing import PackJob
 from .record_folder import JOURNAL_PREFIX, RecordFolder
@@ -191,10 +190,7 @@ _counts: _ByteCounts
 def _start_process(job: PackJob, counts: _ByteCounts, parent: int) -> None:
     global _job, _counts
     _job, _counts = job, counts
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
+    end_with(parent)
 
 
 def _pack_in_process(number: int) -> ShardEntry:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from .. import errors
+from ..lifetime import end_with
 from . import data
 from .config import BenchConfig
 from .counters import counts_allocations
@@ -70,6 +71,7 @@ def _is_plain(value: Any) -> bool:
 def main() -> int:
     request_path, result_path = Path(sys.argv[1]), Path(sys.argv[2])
     request = json.loads(request_path.read_text())
+    end_with(request["parent"])
     config = from_mapping(BenchConfig, request["config"])
     try:
         result = run(config, result_path.parent, request["show"])

@@ -72,7 +72,9 @@ def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) ->
     with tempfile.TemporaryDirectory(prefix="torch-s3io-") as folder, allocation_counter() as more:
         environment, note = more
         request, answer = Path(folder) / "request.json", Path(folder) / "result.json"
-        request.write_text(json.dumps({"config": to_mapping(config), "show": show}))
+        request.write_text(
+            json.dumps({"config": to_mapping(config), "show": show, "parent": os.getpid()})
+        )
         package = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
         status = subprocess.run(

@@ -3,7 +3,7 @@
 A command is a module of this package with ``add_parser(subparsers)``, which ends in
 ``parser.set_defaults(run=run)``, and ``run(args) -> int``, the exit status. It is named in
 ``COMMANDS``. Errors of the package become one line on stderr and exit status 1; wrong usage is
-exit status 2; an interrupt is 130.
+exit status 2; an interrupt is 130, SIGTERM 143.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import Error
+from ..lifetime import cleaning_up_on_sigterm
 
 COMMANDS = ("doctor", "bench", "pack", "verify", "info")
 
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(arguments)
     try:
-        status: int = args.run(args)
+        with cleaning_up_on_sigterm():
+            status: int = args.run(args)
         sys.stdout.flush()
         return status
     except Error as error:
