@@ -36,6 +36,7 @@ from support import (
 
 from torch_s3io import (
     _C,
+    BufferPoolConfig,
     ConfigError,
     Error,
     FileStore,
@@ -175,6 +176,9 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
             with pytest.raises(ConfigError):
                 writer.write(wrong)
         writer.write(np.zeros(3, structured))
+    for config in (5, {}, 0, "", BufferPoolConfig()):
+        with pytest.raises(ConfigError, match="config must be a FileSystemConfig"):
+            RecordWriter(disk / "set", dtype="u1", config=config)
     for options in ({"shard_bytes": 0}, {"align_records": 3}, {"align_records": "yes"}):
         with pytest.raises(ConfigError):
             RecordWriter(disk / "set", dtype="u1", **options)

@@ -18,7 +18,7 @@ from .layout import make_layout
 from .manifest import MANIFEST_NAME, Manifest, ShardEntry
 from .record_folder import RecordFolder
 from .record_rows import rows_of
-from .store import FileStore, as_path
+from .store import FileStore, as_path, check_store_config
 from .writer import ObjectWriter, WrittenObject
 
 AlignRecords = Literal["auto"] | int | None
@@ -115,7 +115,8 @@ class RecordWriter:
         self._layout = make_layout(dtype, shape)
         self._stride = stride_for(self._layout.record_bytes, align_records)
         self._per_shard = max(1, shard_bytes // self._stride)
-        config = replace(config or WRITE_CONFIG, checksum_writes=True)
+        config = check_store_config(WRITE_CONFIG if config is None else config)
+        config = replace(config, checksum_writes=True)
         self._store = FileStore(config, engine=engine)
         self._manifest_store = self._store
         self._generation = secrets.token_hex(4)

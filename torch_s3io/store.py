@@ -27,6 +27,13 @@ def as_path(path: str | bytes | os.PathLike[str]) -> str:
     return text
 
 
+def check_store_config(config: Any) -> FileSystemConfig:
+    """The configuration, or ConfigError for anything else."""
+    if not isinstance(config, FileSystemConfig):
+        raise ConfigError(f"config must be a FileSystemConfig, not {config!r}")
+    return config
+
+
 class FileStore:
     """Reads the files of a mounted file system as tensors, and writes them whole or not at all.
 
@@ -50,9 +57,7 @@ class FileStore:
         engine: EngineKind = "auto",
         _faults: Any = None,  # tests only: a _C.FaultPlan
     ) -> None:
-        config = FileSystemConfig() if config is None else config
-        if not isinstance(config, FileSystemConfig):
-            raise ConfigError(f"config must be a FileSystemConfig, not {config!r}")
+        config = check_store_config(FileSystemConfig() if config is None else config)
         check_choice("engine", engine, EngineKind)
         self.config = config
         self.engine = engine
