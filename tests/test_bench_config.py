@@ -115,6 +115,7 @@ def test_a_setting_that_the_reader_does_not_have_is_refused(text, name):
 
 
 def test_sizes_may_be_written_with_units():
+    assert parse("data: {record_bytes: 1TiB}").data.record_bytes == 1 << 40
     config = parse("data: {record_bytes: 256 KiB}\nstorage: {pool: {buffer_size: 1.5 MB}}")
     assert config.data.record_bytes == 256 * 1024
     assert config.storage.pool == BufferPoolConfig(buffer_size=1_500_000)
