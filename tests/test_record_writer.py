@@ -145,6 +145,7 @@ def test_padding_is_no_unused_tail(disk, align):
     assert RecordDataset(disk / "set", batch_size=2).unused_tail_bytes == 0
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
     with RecordWriter(disk / "set", dtype="f4", shape=(2, 3)) as writer:
         for wrong in (
@@ -154,12 +155,18 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
             np.float32(3),
             torch.zeros(4, 2, 3, dtype=torch.float16),
             torch.zeros(4, 2, 3, device="meta"),
+            torch.zeros(4, 2, 3).to_sparse(),
+            torch.nested.nested_tensor([torch.zeros(2, 3)] * 4),
             {"x": np.zeros((4, 2, 3), "f4")},
             [[1, 2, 3], [4, 5, 6]],
             None,
         ):
             with pytest.raises(ConfigError):
                 writer.write(wrong)
+        with pytest.raises(ConfigError):
+            FileStore().put(disk / "x", torch.zeros(3).to_sparse())
+        with pytest.raises(ConfigError):
+            FileStore().put(disk / "x", torch.nested.nested_tensor([torch.zeros(3)]))
         writer.write(torch.ones(3, 4, 2).permute(1, 2, 0))
     assert torch.equal(torch.cat(all_records(disk / "set")), torch.ones(4, 2, 3))
     with pytest.raises(ConfigError, match="finished"):

@@ -71,6 +71,8 @@ def _field_array(values: Any, field: Field, what: str) -> np.ndarray[Any, Any]:
     shape = f"[B{''.join(f', {extent}' for extent in field.shape)}]"
     expected = f"{what}: {field.stored} {shape} is expected, not {_describe(values)}"
     if isinstance(values, torch.Tensor):
+        if values.is_nested or values.layout != torch.strided:
+            raise ConfigError(expected)
         if values.dtype != field.output_dtype or tuple(values.shape[1:]) != field.shape:
             raise ConfigError(expected)
         if values.device.type != "cpu" or values.ndim == 0:
@@ -106,6 +108,8 @@ def _bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
 
 
 def _describe(values: Any) -> str:
+    if isinstance(values, torch.Tensor) and (values.is_nested or values.layout != torch.strided):
+        return "a nested tensor" if values.is_nested else "a sparse tensor"
     if isinstance(values, (torch.Tensor, np.ndarray)):
         return f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}"
     return type(values).__name__

@@ -140,8 +140,11 @@ def as_bytes(data: Bytes) -> memoryview:
         ConfigError: There are none, or they do not lie together.
     """
     if isinstance(data, torch.Tensor):
-        if data.device.type != "cpu" or not data.is_contiguous():
-            raise ConfigError("only contiguous CPU tensors are written; call .cpu().contiguous()")
+        is_dense = not data.is_nested and data.layout == torch.strided
+        if not is_dense or data.device.type != "cpu" or not data.is_contiguous():
+            raise ConfigError(
+                "only dense, contiguous CPU tensors are written; call .cpu().contiguous()"
+            )
         data = data.detach().resolve_conj().resolve_neg().reshape(-1).view(torch.uint8).numpy()
     elif isinstance(data, np.ndarray):
         if not data.flags.c_contiguous or data.dtype.hasobject:
