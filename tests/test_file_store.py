@@ -105,6 +105,12 @@ def test_a_missing_file_is_not_found_by_every_call(disk):
         store.list(disk / "no" / "x")
 
 
+@pytest.mark.parametrize("name", ["get", "stat", "checksum", "kept_checksum", "writer"])
+def test_an_empty_path_is_none(name):
+    with pytest.raises(ConfigError, match=r"^'' is not a path"):
+        getattr(FileStore(), name)("")
+
+
 def test_a_folder_is_no_object(disk):
     for attempt in (FileStore().get, FileStore().stat):
         with pytest.raises(ConfigError, match="directory"):

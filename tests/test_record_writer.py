@@ -157,6 +157,7 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
             torch.zeros(4, 2, 3, device="meta"),
             torch.zeros(4, 2, 3).to_sparse(),
             torch.nested.nested_tensor([torch.zeros(2, 3)] * 4),
+            np.ma.masked_equal(np.zeros((4, 2, 3), "f4"), 0),
             {"x": np.zeros((4, 2, 3), "f4")},
             [[1, 2, 3], [4, 5, 6]],
             None,
@@ -167,6 +168,8 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
             FileStore().put(disk / "x", torch.zeros(3).to_sparse())
         with pytest.raises(ConfigError):
             FileStore().put(disk / "x", torch.nested.nested_tensor([torch.zeros(3)]))
+        with pytest.raises(ConfigError, match="masked"):
+            FileStore().put(disk / "x", np.ma.masked_equal(np.zeros(3), 0))
         writer.write(torch.ones(3, 4, 2).permute(1, 2, 0))
     assert torch.equal(torch.cat(all_records(disk / "set")), torch.ones(4, 2, 3))
     with pytest.raises(ConfigError, match="finished"):
@@ -179,6 +182,8 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
             {"x": np.zeros(3, "u1")},
             {"x": np.zeros(3, "u1"), "y": np.zeros(4, "u1")},
             {"x": np.zeros(3, "u1"), "y": np.zeros(3, "i1")},
+            {"x": np.zeros(3, "u1"), "y": np.ma.masked_equal(np.zeros(3, "u1"), 0)},
+            np.ma.array(np.zeros(3, structured), mask=[False, True, False]),
         ):
             with pytest.raises(ConfigError):
                 writer.write(wrong)

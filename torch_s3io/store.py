@@ -22,6 +22,8 @@ def as_path(path: str | bytes | os.PathLike[str]) -> str:
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise ConfigError(f"{path!r} is not a path")
     text = os.fsdecode(path)
+    if not text:
+        raise ConfigError("'' is not a path")
     if "\0" in text:
         raise ConfigError(f"{text!r} is not a path: it contains a NUL character")
     return text
@@ -179,7 +181,7 @@ class FileStore:
 
     def list(self, prefix: str | os.PathLike[str]) -> list[str]:
         """Every file whose path begins with ``prefix``, also in folders below it, sorted."""
-        return self._store.list(as_path(prefix))
+        return self._store.list(as_path(prefix) if prefix else "")
 
     def stats(self) -> dict[str, Any]:
         """What was read and written in this process, and how: bytes, requests, the pool's counts.

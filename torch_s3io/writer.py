@@ -132,6 +132,13 @@ class ObjectWriter:
         return f"ObjectWriter({self.path!r})"
 
 
+def refuse_masked(array: np.ndarray[Any, Any]) -> None:
+    """Raises ConfigError where values are masked, which bytes cannot say."""
+    mask = np.ma.getmask(array)  # of a structured array: a bool for every value of a record
+    if np.ascontiguousarray(mask).view(np.bool_).any():
+        raise ConfigError("an array with masked values is not written: fill them first (.filled())")
+
+
 def as_bytes(data: Bytes) -> memoryview:
     """The bytes of a tensor, an array, or anything with a contiguous buffer, without a copy (but
     of tensors that torch has still to conjugate or negate).
@@ -149,6 +156,7 @@ def as_bytes(data: Bytes) -> memoryview:
     elif isinstance(data, np.ndarray):
         if not data.flags.c_contiguous or data.dtype.hasobject:
             raise ConfigError("only contiguous arrays without Python objects are written")
+        refuse_masked(data)
         data = data.reshape(-1).view(np.uint8)
     try:
         view = memoryview(data)
