@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from support import holds_soon, program_env, random_bytes
 
 from torch_s3io import RecordDataset, WriteError
 from torch_s3io.cli import main
+from torch_s3io.cli.console import size_text
 from torch_s3io.packing import PackJob
 
 
@@ -184,7 +186,9 @@ def test_a_killed_pack_goes_on_where_it_was(disk, capsys):
     damaged.write_bytes(content)
     # The dead processes' lock is gone when the kernel is done with their writes.
     assert holds_soon(lambda: main([*map(str, arguments)]) == 0)
-    assert f"{len(kept) - 1} shard(s) were there" in capsys.readouterr().out or len(kept) == 1
+    there = len(kept) - 1
+    said = f"; {there} shard{'' if there == 1 else 's'} there before"
+    assert (said in capsys.readouterr().out) == (there > 0)
     for name in kept[1:]:
         assert (disk / "out" / name).stat().st_mtime_ns == times[name]
     np.testing.assert_array_equal(everything(disk / "out"), array)
@@ -272,7 +276,7 @@ def test_verify_goes_on_after_what_it_cannot_verify_and_counts_it(disk, capsys):
     assert output.err == ""
     for line, path in zip(lines[:4], bad, strict=True):
         assert line.startswith(f"NOT VERIFIED: {path}")
-    assert lines[4].startswith(f"{disk / 'whole'}: 2 file(s)")
+    assert lines[4].startswith(f"{disk / 'whole'}: 2 files, ")
     assert lines[5:9] == lines[:4]
     assert lines[9:] == ["damaged, missing or not verified: 8 of 9 paths"]
     assert main([*map(str, ["verify", disk / "whole", disk / "whole"])]) == 0
@@ -291,3 +295,25 @@ def test_info_prints_layout_and_counts(disk, capsys):
     assert json.loads(capsys.readouterr().out)["num_records"] == 10
     assert main(["info", str(disk)]) == 1
     assert "no manifest" in capsys.readouterr().err
+
+
+def test_sizes_and_counts_are_told_as_people_say_them(disk, capsys):
+    np.save(disk / "x.npy", np.zeros((4, 600), "u1"))
+    pack(disk / "x.npy", "-o", disk / "one", "--align", "none")
+    assert main(["info", str(disk / "one")]) == 0
+    assert main(["verify", str(disk / "one")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{disk / 'one'}: 4 records of 600 bytes in 1 shard, packed as npy"
+    assert re.fullmatch(r"2\.40 kB in [\d.]+ s, [\d.]+ (bytes|kB|MB)/s", lines[1])
+    assert "  shards       1, 2.40 kB" in lines
+    assert re.search(r"one: 2 files, [\d.]+ kB: all as they were written", lines[-1])
+    assert [size_text(number) for number in (0, 999, 1000, 2_345_678, 10**9, 7 * 10**15)] == [
+        "0 bytes", "999 bytes", "1.00 kB", "2.35 MB", "1.00 GB", "7000.00 TB",
+    ]  # fmt: skip
+
+
+def test_what_is_no_file_is_called_what_it_is(disk, capsys):
+    (disk / "x").mkdir()
+    os.mkfifo(disk / "x" / "p")
+    assert main(["pack", str(disk / "x"), "-o", str(disk / "out")]) == 1
+    assert "x/p: is a FIFO" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from . import _C
 from .config import MIB
 from .dataset import RecordDataset
 from .errors import ConfigError, DataError, NotFoundError
@@ -184,11 +185,12 @@ def _guess(paths: Sequence[str], files: list[str]) -> PackFormat:
 def _file_layout(files: list[str], dtype: Any, shape: Sequence[int]) -> RecordLayout:
     if dtype is not None:
         return make_layout(dtype, tuple(shape))
-    size = os.stat(files[0]).st_size
-    for file in files:
-        if os.stat(file).st_size != size:
+    sizes = [identity[2] for identity, _ in _C.inspect_files(files)]
+    size = sizes[0]
+    for file, other in zip(files, sizes, strict=True):
+        if other != size:
             raise DataError(
-                f"{file}: has {os.stat(file).st_size} bytes, but {files[0]} has {size}; "
+                f"{file}: has {other} bytes, but {files[0]} has {size}; "
                 "files of one record each are all of the same size"
             )
     if size == 0:

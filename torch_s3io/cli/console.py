@@ -34,6 +34,20 @@ def optional_package(module: str, package: str, extra: str, purpose: str) -> Any
         ) from None
 
 
+def count_of(number: int, what: str) -> str:
+    """``1 shard``, ``2 shards``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def size_text(number: float) -> str:
+    """Bytes in the decimal unit that leaves the fewest digits before the point."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} bytes" if unit == "bytes" else f"{number:.2f} {unit}"
+        number /= 1000
+    return f"{number:.2f} TB"
+
+
 def progress(items: Iterable[Item], total: int, text: str, unit: str = "it") -> Iterator[Item]:
     """The items, with a progress bar where stderr is a terminal and tqdm is installed."""
     if not sys.stderr.isatty():

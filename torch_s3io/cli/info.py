@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from ..manifest import Manifest, read_manifest
+from .console import size_text
 
 
 def add_parser(subparsers: Any) -> None:
@@ -38,7 +39,7 @@ def _as_text(folder: str, manifest: Manifest) -> str:
         os.path.abspath(folder),
         f"  records      {manifest.num_records}",
         f"  record       {manifest.record_bytes} bytes, and {padding} of padding",
-        f"  shards       {len(manifest.shards)}, {total / 1e9:.3f} GB",
+        f"  shards       {len(manifest.shards)}, {size_text(total)}",
         "  fields",
     ]
     for field in manifest.fields:

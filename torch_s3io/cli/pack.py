@@ -14,7 +14,7 @@ from ..config import MIB
 from ..errors import ConfigError
 from ..pack_run import run_pack
 from ..packing import PackFormat, PackJob, find_sources
-from .console import progress_bar
+from .console import count_of, progress_bar, size_text
 
 _MOST_SHARD_MIB = 1 << 40
 
@@ -85,14 +85,18 @@ def run(args: argparse.Namespace) -> int:
     elapsed_s = time.monotonic() - start
     manifest = packed.manifest
     padding = job.stride_bytes - manifest.record_bytes
+    records = count_of(manifest.num_records, "record")
     print(
-        f"{args.output}: {manifest.num_records} records of {manifest.record_bytes} bytes"
-        f"{f' (and {padding} of padding)' if padding else ''} in {len(manifest.shards)} shard(s), "
-        f"packed as {sources.format}"
+        f"{args.output}: {records} of {manifest.record_bytes} bytes"
+        f"{f' (and {padding} of padding)' if padding else ''} in "
+        f"{count_of(len(manifest.shards), 'shard')}, packed as {sources.format}"
     )
-    resumed = f", {packed.resumed_shards} shard(s) were there" if packed.resumed_shards else ""
-    rate = job.total_bytes / 1e9 / max(elapsed_s, 1e-9)
-    print(f"{job.total_bytes / 1e9:.3f} GB in {elapsed_s:.1f} s, {rate:.2f} GB/s{resumed}")
+    resumed = f"; {count_of(packed.resumed_shards, 'shard')} there before"
+    print(
+        f"{size_text(job.total_bytes)} in {elapsed_s:.2f} s, "
+        f"{size_text(job.total_bytes / max(elapsed_s, 1e-9))}/s"
+        f"{resumed if packed.resumed_shards else ''}"
+    )
     return 0
 
 

@@ -13,7 +13,7 @@ from ..files import shard_path
 from ..manifest import MANIFEST_NAME, read_manifest
 from ..record_writer import WRITE_CONFIG
 from ..store import FileStore
-from .console import progress
+from .console import count_of, progress, size_text
 
 
 def add_parser(subparsers: Any) -> None:
@@ -77,7 +77,7 @@ def _verify_files(what: str, wanted: list[tuple[str, tuple[int, int]]]) -> int:
             wrong += 1
         total += size_bytes
     verdict = f"{wrong} of them damaged or missing" if wrong else "all as they were written"
-    print(f"{what}: {len(wanted)} file(s), {total / 1e9:.3f} GB: {verdict}")
+    print(f"{what}: {count_of(len(wanted), 'file')}, {size_text(total)}: {verdict}")
     return wrong
 
 
