@@ -53,6 +53,7 @@ def test_a_second_ctrl_c_while_the_first_one_cancels_leaves_the_folder_free(
 
 def test_cancelling_when_the_folder_is_gone_is_silent(disk, monkeypatch):
     writer = begun_writer(disk / "set")
+    writer._finishing[2].result()  # a thread names the second shard
     failed = []
     monkeypatch.setattr(threading, "excepthook", failed.append)
     shutil.rmtree(disk / "set")
