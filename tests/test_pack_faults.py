@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,18 @@ def test_the_death_of_one_of_several_processes_is_an_error_that_says_how_to_go_o
     assert not (disk / "out" / "manifest.json").exists()
     pack(job, 2)
     check_packed(disk / "out")
+
+
+def test_a_process_that_is_told_to_end_is_an_error_of_pack(source, disk, monkeypatch, capsys):
+    main_process = os.getpid()
+
+    class Ended(FileStore):
+        def writer(self, path, **options):
+            assert os.getpid() != main_process
+            signal.raise_signal(signal.SIGTERM)
+            return super().writer(path, **options)
+
+    monkeypatch.setattr(packing, "FileStore", Ended)
+    arguments = ["pack", source, "-o", disk / "out", "--processes", 2, "--shard-mib", 1]
+    assert main([*map(str, arguments)]) == 1
+    assert "was killed; run the same command to go on" in capsys.readouterr().err

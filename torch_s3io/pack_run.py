@@ -6,6 +6,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -190,6 +191,7 @@ _counts: _ByteCounts
 def _start_process(job: PackJob, counts: _ByteCounts, parent: int) -> None:
     global _job, _counts
     _job, _counts = job, counts
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the command's handler, which unwinds
     end_with(parent)
 
 

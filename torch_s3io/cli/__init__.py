@@ -2,7 +2,8 @@
 
 A command is a module of this package with ``add_parser(subparsers)``, which ends in
 ``parser.set_defaults(run=run)``, and ``run(args) -> int``, the exit status. It is named in
-``COMMANDS``. Errors of the package become one line on stderr and exit status 1; wrong usage is
+``COMMANDS``. Errors of the package become one line on stderr and exit status 1 (verify prints them
+as its findings, and goes on); wrong usage is
 exit status 2; an interrupt is 130, SIGTERM 143.
 """
 
