@@ -256,6 +256,21 @@ def test_cancel_ends_the_call_that_another_thread_is_in(disk):
     check_set(disk / "set", 1)
 
 
+def test_a_block_in_which_another_thread_failed_to_write_does_not_end_as_if_all_were_well(disk):
+    write_set(disk / "set", 1)
+    plan = _C.FaultPlan(by_number={0: (errno.EIO, False, False)})
+
+    def write_in_a_thread() -> None:
+        with RecordWriter(disk / "set", dtype="u1", shape=1 << 20, shard_bytes=1 << 20) as writer:
+            writer._store = FileStore(writer._store.config, _faults=plan)
+            with ThreadPoolExecutor(1) as threads:
+                threads.submit(writer.write, np.ones((20, 1 << 20), "u1")).exception()
+
+    with pytest.raises(WriteError, match=r"a write failed, so .* WriteError: .*at byte 0"):
+        write_in_a_thread()
+    check_set(disk / "set", 1)
+
+
 def test_a_shard_that_is_not_of_its_size_gets_no_manifest(disk):
     write_set(disk / "set", 1)
     writer = RecordWriter(disk / "set", dtype="u1", shape=1000, align_records=None)

@@ -129,6 +129,8 @@ class RecordWriter:
         self._thread = ThreadPoolExecutor(1, "torch_s3io-finish")  # starts with the first shard
         self._has_begun_manifest = False
         self._is_open = False
+        self._is_cancelling = False
+        self._failure = ""  # of a write
         self._owner = os.getpid()
         # Reentrant, as a failed call cancels. Never taken in a forked child, where it may be locked
         # for ever.
@@ -173,7 +175,8 @@ class RecordWriter:
             self._check_open()
             try:
                 self._append(rows, count)
-            except BaseException:
+            except BaseException as error:
+                self._failure = f"{type(error).__name__}: {error}"
                 self.cancel()
                 raise
 
@@ -181,6 +184,7 @@ class RecordWriter:
         size = self._layout.record_bytes
         begin = 0
         while begin < count:
+            self._check_open()
             if self._shard is None:
                 name = shard_name(self._generation, self._num_begun)
                 self._shard = self._store.writer(self._folder.file(name))
@@ -240,6 +244,7 @@ class RecordWriter:
             if self._shard is not None:
                 self._finish_shard()
             self._wait_for_shard()
+            self._check_open()
             manifest = self._manifest()
             self._has_begun_manifest = True
             self._manifest_store.put(self._folder.file(MANIFEST_NAME), manifest.to_json())
@@ -261,10 +266,11 @@ class RecordWriter:
     def cancel(self) -> None:
         """Removes what was written; the old data set stays. Does nothing after ``finish``.
 
-        Another thread's call that waits for a write or a sync is ended, and fails.
+        Another thread's call fails then, at once where it waits for a shard's write or sync.
         """
         if not self._is_open or self._owner != os.getpid():
             return
+        self._is_cancelling = True
         try:
             self._end_waits()  # that of the thread whose turn it is, if any
         finally:
@@ -314,7 +320,7 @@ class RecordWriter:
     def _check_open(self) -> None:
         if self._owner != os.getpid():
             raise ConfigError(f"{self._folder.path}: this writer belongs to the parent process")
-        if not self._is_open:
+        if not self._is_open or self._is_cancelling:
             raise ConfigError(f"{self._folder.path}: this writer is finished or cancelled")
 
     def __enter__(self) -> RecordWriter:
@@ -325,6 +331,11 @@ class RecordWriter:
             self.cancel()
         elif self._is_open:
             self.finish()
+        elif self._failure:  # in another thread, or caught
+            raise WriteError(
+                f"{self._folder.path}: a write failed, so the data set is not put in place: "
+                f"{self._failure}"
+            )
 
     def __del__(self) -> None:
         if getattr(self, "_folder", None) is not None:
