@@ -195,6 +195,8 @@ def _reduce(tensor: torch.Tensor) -> Any:
 
 def _reduced(tensor: torch.Tensor) -> Any:
     """A handle for a tensor in the worker's pool, else torch's own way."""
+    if tensor.is_nested:
+        return _torchs_way(tensor)
     if tensor.is_conj() or tensor.is_neg():  # neither way carries what is still to be done
         tensor = tensor.resolve_conj().resolve_neg()
     sent = _C.send_tensor(tensor)
@@ -202,11 +204,15 @@ def _reduced(tensor: torch.Tensor) -> Any:
         return _receive, (sent,)
     reason = _why_not_shared(tensor)
     if reason is None:
-        # As bytes, so that what torch does in the main process, which may fail, is not done before
-        # a function of ours is called.
-        return _receive_torchs, (bytes(ForkingPickler.dumps(reduce_tensor(tensor))),)
+        return _torchs_way(tensor)
     _say_not_shared(reason)
     return pickle.loads, (pickle.dumps(tensor),)
+
+
+def _torchs_way(tensor: torch.Tensor) -> Any:
+    """As bytes, so that what torch does in the main process, which may fail, is not done before a
+    function of ours is called."""
+    return _receive_torchs, (bytes(ForkingPickler.dumps(reduce_tensor(tensor))),)
 
 
 def _say_not_shared(reason: str) -> None:

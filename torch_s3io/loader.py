@@ -284,9 +284,6 @@ class _Epoch:
     def __iter__(self) -> _Epoch:
         return self
 
-    def __len__(self) -> int:
-        return len(self._loader)
-
     def begin(self) -> None:
         try:
             self._batches = self._loader._begin(self)
@@ -393,7 +390,8 @@ class _Epoch:
 def _refuse_what_the_data_set_does(options: dict[str, Any]) -> None:
     for name in ("batch_size", "shuffle", "drop_last", "sampler", "batch_sampler"):
         value = options.get(name)
-        if value is None or value is False:
+        is_flag = name in ("shuffle", "drop_last")
+        if value is None or (is_flag and not value):
             continue
         what = "makes the batches and their order itself"
         if name.endswith("sampler"):
