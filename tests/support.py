@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -315,13 +316,25 @@ def is_killed_in(call: Callable[[], object]) -> bool:
     child = os.fork()
     if child == 0:
         status = 1
-        with contextlib.suppress(BaseException):
+        try:
             call()
             status = 0
+        except BaseException:
+            traceback.print_exc()
         os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
+    ended: list[int] = []
+
+    def has_ended() -> bool:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        ended.extend([os.waitstatus_to_exitcode(status)] if pid else [])
+        return bool(ended)
+
+    if not holds_soon(has_ended):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise AssertionError("the child hangs")
+    assert ended[0] in (0, -signal.SIGKILL), "the child failed: see above"
+    return ended[0] != 0
 
 
 def become_nobody() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,8 @@ def expand_paths(paths: Paths) -> list[str]:
         ConfigError: Something that is not a path.
     """
     items = [paths] if isinstance(paths, _PATH) else paths
-    if not isinstance(items, Iterable) or isinstance(items, Set):  # whose order changes
+    has_no_order = isinstance(items, (set, frozenset))
+    if not isinstance(items, Iterable) or has_no_order:
         raise ConfigError(f"paths must be a path, a pattern or a sequence of them, not {paths!r}")
     expanded: list[str] = []
     for item in items:
