@@ -162,8 +162,9 @@ def test_a_device_that_cannot_be_is_refused(device: Any) -> None:
 
 
 def test_what_is_no_loader_is_refused_at_once() -> None:
+    number: Any = 5
     with pytest.raises(s3io.ConfigError, match="loader must be an iterable of batches, not 5"):
-        s3io.DevicePrefetcher(5, "cpu")  # type: ignore[arg-type]
+        s3io.DevicePrefetcher(number, "cpu")
 
 
 class FakeCopier:

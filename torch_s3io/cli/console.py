@@ -66,11 +66,7 @@ def progress_bar() -> Any:
         from tqdm import tqdm  # type: ignore[import-untyped]
     except ImportError:
         return None
-
-    class Bar(tqdm):  # type: ignore[misc]
-        monitor_interval = 0
-
-    return Bar
+    return type("Bar", (tqdm,), {"monitor_interval": 0})
 
 
 def show_progress(text: str) -> None:
