@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import math
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import zlib
-from array import array
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
 from support import DEADLINE_S, cached_pages, holds_soon, program_env, run_program
+from test_bench_loop import bytes_until
 
-from torch_s3io import ConfigError, DataError, NotFoundError, cli
-from torch_s3io.bench import data, fio, loop, runner, seed_metrics
-from torch_s3io.bench.compare import compare, differences
+from torch_s3io import ConfigError, cli
+from torch_s3io.bench import data, runner
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
 from torch_s3io.bench.load import load
-from torch_s3io.bench.loop import Copies, Trace, accelerator_utilisation, measure_epoch, run_loop
-from torch_s3io.bench.parse import to_mapping
-from torch_s3io.bench.result import read
 from torch_s3io.bench.sources import Source
 
 SMALL = {
@@ -198,154 +188,6 @@ def test_the_page_cache_is_emptied_and_filled_as_asked(disk):
     assert [cached_pages(path) for path in paths] == [0, 0]
 
 
-def bytes_until(epoch: dict, end_s: float) -> float:
-    """What the throughput over time adds up to until then, one of the begins or the end."""
-    timeline = epoch["timeline"]
-    ends_s = [*timeline["begin_s"][1:], epoch["wall_s"]]
-    pieces = zip(timeline["begin_s"], ends_s, timeline["gb_per_s"], strict=True)
-    return sum((end - begin) * speed * 1e9 for begin, end, speed in pieces if end <= end_s)
-
-
-def trace(arrivals: list[float], wall_s: float) -> Trace:
-    return Trace(arrival_s=array("d", arrivals), wall_s=wall_s)
-
-
-def test_accelerator_utilisation_leaves_the_reads_of_the_first_step_out():
-    # The first batch comes after 10 s; each of 4 steps computes 1 s; the third waits 2 s for data.
-    utilisation = accelerator_utilisation(trace([10, 11, 14, 15], wall_s=16), 1.0)
-    assert utilisation == pytest.approx(100 * 3 / 5)
-    assert accelerator_utilisation(trace([10, 11, 12], wall_s=13), 1.0) == pytest.approx(100)
-    assert accelerator_utilisation(trace([10], wall_s=11), 1.0) is None
-    assert accelerator_utilisation(trace([10, 11], wall_s=12), 0.0) is None
-
-
-def test_the_loop_counts_what_it_gets_and_sleeps_for_every_batch():
-    empty = run_loop([], 0.0)
-    assert (empty.samples, len(empty.arrival_s)) == (0, 0)
-    result = run_loop(
-        [torch.zeros(4, 8, dtype=torch.uint8), [torch.zeros(3), torch.zeros(2)]], 0.01
-    )
-    assert result.samples == 4 + 2
-    assert list(result.batch_bytes) == [32, 20]
-    assert result.wall_s >= 0.02
-    assert result.arrival_s[1] - result.arrival_s[0] >= 0.01
-
-
-def test_the_loop_times_what_it_waits_for_and_not_what_is_computed(monkeypatch):
-    """By a clock that only the source and the computing move."""
-    clock = SimpleNamespace(now_s=100.0)
-
-    def sleep(seconds: float) -> None:
-        clock.now_s += seconds
-
-    def batches():
-        for wait_s in (4.0, 1.0, 2.5):
-            sleep(wait_s)
-            yield torch.zeros(2, 5, dtype=torch.uint8)
-        sleep(0.5)  # until the end is found
-
-    monkeypatch.setattr(
-        loop, "time", SimpleNamespace(perf_counter=lambda: clock.now_s, sleep=sleep)
-    )
-    seen = []
-    result = run_loop(batches(), 8.0, watch=lambda *figures: seen.append(figures))
-    assert list(result.wait_s) == [4.0, 1.0, 2.5]
-    assert list(result.arrival_s) == [4.0, 13.0, 23.5]
-    assert result.wall_s == 3 * 8.0 + 4.0 + 1.0 + 2.5 + 0.5
-    assert seen == [(10, 4.0), (10, 13.0), (10, 23.5)]
-
-
-def figures_of(batches, **options) -> dict:
-    options = {
-        "copies": lambda: Copies(copied=0, handed_over=0), "workers": 0, "copy_batches": False,
-        **options,
-    }  # fmt: skip
-    return measure_epoch(batches, 0.0, **options)
-
-
-def test_the_figures_of_an_epoch_are_those_of_its_batches(monkeypatch):
-    """Waits of 0 to 1000 ms in any order: of all, 50, 99 and 99.9 % are below 500, 990, 999 ms."""
-    random = np.random.default_rng(0)
-    arrivals = np.sort(random.random(1001) * 8).tolist()
-    sizes = random.integers(1, 1 << 20, 1001).tolist()
-    known = Trace(
-        wait_s=array("d", random.permutation(1001) / 1000), arrival_s=array("d", arrivals),
-        batch_bytes=array("q", sizes), samples=4004, wall_s=8.0,
-    )  # fmt: skip
-    monkeypatch.setattr(loop, "run_loop", lambda batches, compute_s: known)
-    epoch = figures_of([])
-    assert epoch["latency_p50_s"] == pytest.approx(0.500)
-    assert epoch["latency_p99_s"] == pytest.approx(0.990)
-    assert epoch["latency_p999_s"] == pytest.approx(0.999)
-    assert (epoch["bytes"], epoch["samples"], epoch["steps"]) == (sum(sizes), 4004, 1001)
-    assert epoch["gb_per_s"] == pytest.approx(sum(sizes) / 8e9)
-    assert epoch["samples_per_s"] == pytest.approx(500.5)
-
-    begins_s = epoch["timeline"]["begin_s"]
-    assert len(begins_s) == 200
-    for end_s in (*begins_s, 8.0):
-        arrived = sum(size for size, at in zip(sizes, arrivals, strict=True) if at < end_s)
-        assert bytes_until(epoch, end_s) == pytest.approx(arrived)
-
-    edges_s, counts = (epoch["latency_histogram"][key] for key in ("edges_s", "counts"))
-    assert len(edges_s) == len(counts) + 1
-    for (low, high), count in zip(itertools.pairwise(edges_s), counts, strict=True):
-        assert high / low == pytest.approx(10 ** (1 / 20))
-        if low > 1e-7:  # the first holds all that is shorter
-            assert count == sum(low <= wait < high for wait in known.wait_s)
-    assert sum(counts) == 1001
-
-
-BURN = """
-import resource, sys
-used_s = lambda: sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-while used_s() < 0.1:
-    pass
-print(used_s(), flush=True)
-sys.stdin.read()
-"""
-
-
-def processor_time_s() -> float:
-    """Of this process and those it has waited for."""
-    return sum(
-        sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-
-
-@pytest.mark.parametrize("where", ["here", "in a worker that lives", "in a worker that ended"])
-def test_processor_time_is_what_the_epoch_used_here_and_in_its_workers(where):
-    used_s = []
-    process = None
-
-    def batches():
-        nonlocal process
-        begin_s = processor_time_s()
-        if where == "here":
-            while processor_time_s() < begin_s + 0.1:
-                pass
-            used_s.append(processor_time_s() - begin_s)
-        else:
-            process = subprocess.Popen(
-                [sys.executable, "-S", "-c", BURN],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
-            used_s.append(float(process.stdout.readline()))
-            if where == "in a worker that ended":
-                process.communicate()
-        yield torch.zeros(1000, 100, dtype=torch.uint8)
-
-    before_s = processor_time_s()
-    epoch = figures_of(batches())
-    if process is not None:
-        process.communicate()
-    at_most_s = processor_time_s() - before_s
-    cpu_s = epoch["cpu_percent"] / 100 * epoch["wall_s"]
-    ticks_s = 2 / os.sysconf("SC_CLK_TCK")  # what /proc leaves out of a process that lives
-    assert used_s[0] - ticks_s <= cpu_s <= at_most_s + 1e-6
-    assert epoch["cpu_s_per_gb"] == pytest.approx(cpu_s / 1e-4)
-
-
 @needs_compiler
 def test_copies_and_allocations_without_a_pool_show_in_the_counts(disk):
     parts = ["data.files=2", "data.record_bytes=4 MiB", f"data.folder={disk}/data",
@@ -447,95 +289,6 @@ def is_measuring(process: str) -> bool:
     with contextlib.suppress(OSError):  # a compiler, for instance, that has ended meanwhile
         return b"torch_s3io.bench.child" in Path(f"/proc/{process}/cmdline").read_bytes()
     return False
-
-
-def result_of(*speeds: float, **settings) -> dict:
-    config = {"epochs": len(speeds), "storage": {"depth": settings.get("depth", 32)}}
-    return {"config": config, "epochs": [{"gb_per_s": speed} for speed in speeds]}
-
-
-def test_results_are_compared_as_ratios_with_spread():
-    text = compare(result_of(1.0, 2.0, 3.0), result_of(4.0, 4.0, 5.0, depth=64), ("a", "b"))
-    row = next(line for line in text.splitlines() if line.startswith("| GB/s"))
-    assert "2.00 (1.00-3.00)" in row
-    assert "4.00 (4.00-5.00)" in row
-    assert "2.00x (1.33-5.00)" in row
-    assert "storage.depth: 32, 64" in text
-    assert math.isclose(4.0 / 3.0, 1.33, rel_tol=0.01)
-
-
-def test_settings_that_differ_are_found():
-    one, other = {"a": {"b": 1, "c": None}, "d": 2}, {"a": {"b": 1, "c": {"e": 3}}, "d": 4}
-    assert differences(one, other) == [("a.c", None, {"e": 3}), ("d", 2, 4)]
-    assert differences(one, one) == []
-
-
-def test_compare_reads_files_and_folders_and_refuses_what_is_no_result(tmp_path, capsys):
-    for name, speed in (("one", 1.0), ("two", 3.0)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_text(json.dumps(result_of(speed)))
-    command = ["bench", "compare", str(tmp_path / "one"), str(tmp_path / "two" / "result.json")]
-    assert cli.main(command) == 0
-    assert "3.00x (3.00-3.00)" in capsys.readouterr().out
-    with pytest.raises(NotFoundError):
-        read(tmp_path / "three")
-    for text in (
-        "{",
-        "[]",
-        "{}",
-        '{"epochs": [], "config": {}}',
-        '{"epochs": [1], "config": {}}',
-        '{"epochs": [{"gb_per_s": 1}], "config": 3}',
-        '{"epochs": [{"gb_per_s": "x"}], "config": {}}',
-    ):
-        (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(DataError, match=r"bad\.json: is no result"):
-            read(tmp_path / "bad.json")
-
-
-def test_seed_metrics_measures_both_sides_and_the_counts_differ_as_they_must(disk, capsys):
-    path = disk / "x.yaml"
-    path.write_text(
-        f"data: {{files: 4, record_bytes: 2 MiB, folder: {disk}/data}}\n"
-        "loader: {batch_size: 2}\ncompute_s_per_step: 100\n"
-    )
-    command = ["bench", "seed-metrics", str(path), "--rounds", "2", "--json", str(disk / "x.json")]
-    assert cli.main(command) == 0
-    text = capsys.readouterr().out
-    measured = json.loads((disk / "x.json").read_text())
-    samples = measured["x"]["samples"]
-    assert {len(runs) for runs in samples.values()} == {2}
-    assert ("fio" in samples) == bool(fio.version())
-    for without, pooled in zip(samples["without a pool"], samples["with a pool"], strict=True):
-        assert pooled["minor_faults_per_gb"] < without["minor_faults_per_gb"]
-        if "allocated_mb_per_gb" in without:
-            # A buffer and its copy, each of the size of the data, are what the pool saves.
-            assert without["allocated_mb_per_gb"] > 1900
-            assert pooled["allocated_mb_per_gb"] < 200
-    assert all(time_ns > 0 for times in measured["take_give_ns"].values() for time_ns in times)
-    for title in ("GB/s", "CPU s/GB", "minor faults/GB", "allocator calls/GB", "8 MiB buffer"):
-        assert f"| {title}" in text
-
-
-def test_seed_metrics_differ_in_the_pool_and_the_copy_alone():
-    config = load("resnet50", [])
-    found = seed_metrics.variants(config)
-    parts = differences(*(to_mapping(found[name]) for name in ("without a pool", "with a pool")))
-    assert parts == [
-        ("storage.pool", None, "auto"), ("loader.copy_batches", True, False)
-    ]  # fmt: skip
-    assert found["with a pool"].compute_s_per_step == 0
-
-
-def test_changes_are_taken_round_by_round():
-    assert seed_metrics.change_percent([1.0, 4.0], [2.0, 3.0]) == [100.0, -25.0]
-
-
-def test_fio_makes_the_requests_that_the_configuration_makes():
-    files = load("files-8mib", ["loader.concurrent_files=3"])
-    assert (seed_metrics.fio_block(files), seed_metrics.fio_depth(files)) == (256 << 10, 96)
-    records = load("resnet50", ["storage.depth=16"])
-    assert (seed_metrics.fio_block(records), seed_metrics.fio_depth(records)) == (1 << 20, 16)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

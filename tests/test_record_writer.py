@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import signal
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.strategies as st
 import numpy as np
@@ -20,32 +14,17 @@ from record_sets import (
     all_records,
     bytes_of,
     check_set,
-    is_clean_after_a_start,
     random_array,
-    values_in,
     write_set,
-)
-from support import (
-    HANGING_CALL,
-    KILLED,
-    holds_soon,
-    is_killed_in,
-    program_command,
-    program_env,
 )
 
 from torch_s3io import (
-    _C,
     BufferPoolConfig,
     ConfigError,
-    Error,
     FileStore,
-    FileSystemConfig,
-    RangeEngineConfig,
     RecordDataset,
     RecordWriter,
     WriteError,
-    WriteTimeoutError,
 )
 from torch_s3io.record_writer import stride_for
 
@@ -199,78 +178,6 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
 # Threads ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hasty_threads():
-    """Threads take turns as often as they can."""
-    interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval_s)
-
-
-@pytest.mark.parametrize("align", [None, 64])
-def test_batches_of_several_threads_stay_whole_and_in_the_order_of_their_thread(
-    disk, hasty_threads, align
-):
-    num_threads, num_batches, size = 4, 50, 10
-    options = {"shard_bytes": 5_000, "align_records": align}
-    with RecordWriter(disk / "set", dtype="<i4", shape=2, **options) as writer:
-
-        def write(thread: int) -> None:
-            for number in range(num_batches):
-                writer.write(np.full((size, 2), (thread, number), "<i4"))
-
-        with ThreadPoolExecutor(num_threads) as threads:
-            list(threads.map(write, range(num_threads)))  # raises what a thread raised
-        assert writer.num_records == num_threads * num_batches * size
-    data = bytes_of(disk / "set", num_threads * num_batches * size, 8)
-    batches = np.frombuffer(data, "<i4").reshape(-1, size, 2)
-    assert (batches == batches[:, :1]).all()
-    for thread in range(num_threads):
-        of_thread = batches[batches[:, 0, 0] == thread, 0, 1]
-        assert of_thread.tolist() == list(range(num_batches))
-
-
-def test_of_threads_that_finish_one_does(disk, hasty_threads):
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
-    writer.write(np.ones((500, 1000), "u1"))
-    with ThreadPoolExecutor(4) as threads:
-        texts = list(threads.map(lambda _: error_text(writer.finish), range(4)))
-    assert sorted("finished" in text for text in texts) == [False, True, True, True]
-    check_set(disk / "set", 1)
-
-
-def test_cancel_ends_the_call_that_another_thread_is_in(disk):
-    write_set(disk / "set", 1)
-    ranges = RangeEngineConfig(range_timeout=60)
-    config = FileSystemConfig(direct_io="off", range_engine=ranges)
-    plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the first shard
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024)
-    writer._store = FileStore(config, _faults=plan)
-    with ThreadPoolExecutor(1) as threads:
-        written = threads.submit(error_text, lambda: writer.write(np.ones((900, 1024), "u1")))
-        assert holds_soon(lambda: writer.num_records == 600)  # which are two shards
-        writer.cancel()
-        assert "cancelled" in written.result()
-    plan.release()
-    check_set(disk / "set", 1)
-
-
-def test_a_block_in_which_another_thread_failed_to_write_does_not_end_as_if_all_were_well(disk):
-    write_set(disk / "set", 1)
-    plan = _C.FaultPlan(by_number={0: (errno.EIO, False, False)})
-
-    def write_in_a_thread() -> None:
-        with RecordWriter(disk / "set", dtype="u1", shape=1 << 20, shard_bytes=1 << 20) as writer:
-            writer._store = FileStore(writer._store.config, _faults=plan)
-            with ThreadPoolExecutor(1) as threads:
-                threads.submit(writer.write, np.ones((20, 1 << 20), "u1")).exception()
-
-    with pytest.raises(WriteError, match=r"a write failed, so .* WriteError: .*at byte 0"):
-        write_in_a_thread()
-    check_set(disk / "set", 1)
-
-
 def test_a_shard_that_is_not_of_its_size_gets_no_manifest(disk):
     write_set(disk / "set", 1)
     writer = RecordWriter(disk / "set", dtype="u1", shape=1000, align_records=None)
@@ -333,129 +240,3 @@ def test_a_forked_child_leaves_its_parents_writer_alone(disk):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     writer.finish()
     check_set(disk / "set", 1)
-
-
-def error_text(call) -> str:
-    """What the error says; nothing if there is none."""
-    try:
-        call()
-    except Error as error:
-        return str(error)
-    return ""
-
-
-@pytest.mark.parametrize("error_number", [errno.ENOSPC, errno.EIO, errno.EACCES])
-def test_a_manifest_that_cannot_be_written_leaves_the_old_data_set(disk, error_number):
-    failed = 0
-    for number in range(6):
-        write_set(disk / "set", 1)
-        writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
-        writer.write(np.full((1000, 1000), 2, "u1"))
-        plan = _C.FaultPlan(by_call={number: error_number})
-        writer._manifest_store = FileStore(_faults=plan)
-        text = error_text(writer.finish)
-        failed += bool(text)
-        assert not text or "manifest.json" in text
-        check_set(disk / "set", 1 if text and "in place" not in text else 2)
-        write_set(disk / "set", 1)  # the folder is free again
-        check_set(disk / "set", 1)
-    assert failed >= 4
-
-
-def write_and_finish(writer: RecordWriter, records: np.ndarray) -> None:
-    writer.write(records)
-    writer.finish()
-
-
-def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
-    for number in range(2):
-        write_set(disk / "set", 1)
-        writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
-        full = {0: (errno.ENOSPC, False, False)}
-        plan = _C.FaultPlan(by_number=full, by_call={number: errno.EIO})
-        writer.write(np.full((600, 1000), 2, "u1"))
-        writer._store = FileStore(_faults=plan)
-        with pytest.raises(WriteError, match="records-"):
-            write_and_finish(writer, np.full((600, 1000), 2, "u1"))
-        RecordWriter(disk / "set", dtype="u1").cancel()  # where removing a file failed, too
-        check_set(disk / "set", 1)
-        with pytest.raises(ConfigError, match="cancelled"):
-            writer.finish()
-
-
-def test_shards_stay_while_their_manifest_may_yet_come_into_its_place(disk):
-    write_set(disk / "set", 1)
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
-    writer.write(np.full((1000, 1000), 2, "u1"))
-    plan = _C.FaultPlan(by_call={2: HANGING_CALL})  # of the manifest: the rename
-    ranges = RangeEngineConfig(range_timeout=0.2)
-    config = FileSystemConfig(direct_io="off", checksum_writes=False, range_engine=ranges)
-    writer._manifest_store = FileStore(config, _faults=plan)
-    with pytest.raises(WriteTimeoutError, match=r"manifest\.json.*is unknown"):
-        writer.finish()
-    assert values_in(disk / "set") == {1}
-    with pytest.raises(ConfigError, match="may yet put its manifest in place"):
-        RecordWriter(disk / "set", dtype="u1")
-    plan.release()
-    assert holds_soon(lambda: values_in(disk / "set") == {2})
-    RecordWriter(disk / "set", dtype="u1").cancel()  # removes the old shards
-    check_set(disk / "set", 2)
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-@pytest.mark.parametrize("of_manifest", [False, True])
-def test_killed_at_each_block_and_call_a_writer_leaves_the_old_data_set_or_the_new_one(
-    disk, of_manifest
-):
-    def write(plan) -> None:
-        writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=1_500_000)
-        writer.write(np.full((1500, 1000), 2, "u1"))
-        name = "_manifest_store" if of_manifest else "_store"
-        setattr(writer, name, FileStore(writer._store.config, _faults=plan))
-        write_and_finish(writer, np.full((1500, 1000), 2, "u1"))
-
-    blocks = [_C.FaultPlan(by_number={number: (KILLED, False, False)}) for number in range(2)]
-    calls = [_C.FaultPlan(by_call={number: KILLED}) for number in range(8)]
-    killed = 0
-    for plan in [*blocks, *calls]:
-        write_set(disk / "set", 1)
-        is_killed = is_killed_in(lambda plan=plan: write(plan))
-        killed += is_killed
-        left = values_in(disk / "set")
-        assert left == {2} if not is_killed else left == {1} or (left == {2} and of_manifest)
-        assert holds_soon(lambda: is_clean_after_a_start(disk / "set"))
-        assert values_in(disk / "set") == left
-    assert killed >= (6 if of_manifest else 8)
-
-
-WRITE_SETS_FOR_EVER = """
-    import sys
-    import numpy as np
-    from torch_s3io import RecordWriter
-
-    number = 1
-    while True:
-        with RecordWriter(sys.argv[1], dtype="u1", shape=1000, shard_bytes=300_000) as writer:
-            for _ in range(5):
-                writer.write(np.full((200, 1000), number % 200, "u1"))
-        if number == 1:
-            print("ready", flush=True)
-        number += 1
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_writer_leaves_one_whole_data_set(disk):
-    random = np.random.default_rng(5)
-    for _ in range(5):
-        command = program_command(WRITE_SETS_FOR_EVER, disk / "set")
-        process = subprocess.Popen(command, env=program_env(), stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
-        threading.Event().wait(random.uniform(0, 0.3))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        batches = all_records(disk / "set")
-        assert sum(len(batch) for batch in batches) == 1000
-        assert len(values_in(disk / "set")) == 1
-        # The next start removes what is left; the kernel may still be busy with its writes.
-        assert holds_soon(lambda: is_clean_after_a_start(disk / "set"))
