@@ -45,7 +45,8 @@ from common import (
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 import torch_s3io as s3io
-from torch_s3io.runtime import Runtime
+from torch_s3io.datasets.runtime import Runtime
+from torch_s3io.order.record_order import default_block_records
 
 RECORD_BYTES, BATCH_SIZE = 4096, 256
 WARM_UP_BATCHES = 64
@@ -109,7 +110,7 @@ def bench_against_fio(report: Report, path: Path, args: Namespace) -> None:
     note = (
         f"Batches of {BATCH_SIZE}, num_workers=0, direct='require', no byte touched. "
         f"{fio.version()} --ioengine=io_uring --direct=1. {about_pages}. {state}. "
-        f"The default block is {s3io.order.default_block_records(RECORD_BYTES)} records."
+        f"The default block is {default_block_records(RECORD_BYTES)} records."
     )
     columns = ["order", "fio", "GB/s", "fio GB/s", "throughput ratio", "CPU s/GB", "fio CPU s/GB"]
     report.table(title, note, columns, rows, all_samples)

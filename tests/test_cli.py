@@ -10,8 +10,7 @@ import pytest
 from support import program_env
 
 import torch_s3io
-from torch_s3io import cli
-from torch_s3io.cli import console
+from torch_s3io import cli, console
 
 
 def run_command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:

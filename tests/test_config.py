@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 from torch_s3io import BufferPoolConfig, ConfigError, FileSystemConfig, RangeEngineConfig
-from torch_s3io.sizing import auto_pool, check_pool
+from torch_s3io.datasets.sizing import auto_pool, check_pool
 
 MIB = 1 << 20
 CONFIGS = [BufferPoolConfig, RangeEngineConfig, FileSystemConfig]

@@ -26,7 +26,7 @@ from torch_s3io import (
 )
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
 from torch_s3io.bench.result import METRICS
-from torch_s3io.zipped import _OWN, _SHARED
+from torch_s3io.datasets.zipped import _OWN, _SHARED
 
 ROOT = Path(__file__).parents[1]
 WITH_WORKERS = {"held_out_tensors", "refused_workers"}  # statistics that only then exist

@@ -14,7 +14,7 @@ from support import raise_warnings
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
-from torch_s3io.epochs import EpochClock, Position
+from torch_s3io.order.epochs import EpochClock, Position
 
 SETTING = Setting(records=60, batch=4, seed=3, shuffle=True)
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -264,7 +264,7 @@ def test_a_clock_waits_for_the_workers_of_an_iterator_in_use_and_for_no_others(m
 
     clock.expect(2, lambda: True)
     clock.pick_up(0)
-    monkeypatch.setattr("torch_s3io.epochs._LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("torch_s3io.order.epochs._LONGEST_WAIT_S", 0.01)
     with pytest.raises(s3io.ReadTimeoutError, match="1 of 2 workers of the running iterator"):
         clock.set_epoch(5)
 
@@ -281,7 +281,7 @@ def test_a_loader_that_cannot_start_its_workers_leaves_the_epoch_to_the_next_try
 
 @pytest.mark.parametrize("persistent", [True, False])
 def test_workers_that_never_began_are_not_waited_for_after_an_error(path, monkeypatch, persistent):
-    monkeypatch.setattr("torch_s3io.epochs._LONGEST_WAIT_S", 0.0)
+    monkeypatch.setattr("torch_s3io.order.epochs._LONGEST_WAIT_S", 0.0)
     failing = True
 
     def fail(_: int) -> None:

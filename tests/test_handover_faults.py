@@ -17,7 +17,8 @@ from test_handover import BATCH, COLUMNS, Wrapped, check, make, write
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
-from torch_s3io import _C, handover
+from torch_s3io import _C
+from torch_s3io.processes import handover
 
 
 def sent_by_a_worker(batch: Any) -> bytes:

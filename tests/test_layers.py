@@ -1,13 +1,15 @@
-"""The layers of csrc: a file includes only what lies below it."""
+"""The layers of csrc and of the Python package: a file uses only what lies below it."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
 CSRC = Path(__file__).parents[1] / "csrc"
+PACKAGE = Path(__file__).parents[1] / "torch_s3io"
 SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in {".h", ".cpp"})
 
 # What a layer may include, besides itself.
@@ -104,3 +106,79 @@ def test_liburing_is_included_in_one_place():
 
 def test_no_folder_is_named_torch():
     assert not [path for path in CSRC.rglob("torch") if path.is_dir()]
+
+
+# ---- The Python package.
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+# What every folder may import, and what may import everything.
+SHARED = {"_C", "_version", "config", "console", "errors", "memory"}
+TOP = {"__init__", "__main__"}
+# What a folder may import, besides itself and the shared modules.
+ALLOWED_IMPORTS = {
+    "format": set(),
+    "store": set(),
+    "processes": set(),
+    "order": {"format"},
+    "datasets": {"format", "processes", "order"},
+    "loading": {"processes", "order", "datasets"},
+    "writing": {"format", "store", "processes", "datasets"},
+    "bench": {"store", "processes", "datasets", "loading"},
+    "doctor": set(),
+    "cli": {"format", "store", "processes", "writing", "bench", "doctor"},
+}
+
+
+def part_of(module: Path) -> str:
+    """The folder of a module, or its own name where it lies in none."""
+    return module.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_parts(module: Path, source: str) -> set[str]:
+    """The folders and shared modules of the package that a module imports."""
+    here = ("torch_s3io", *module.relative_to(PACKAGE).parts[:-1])
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = here[: len(here) - node.level + 1] if node.level else ()
+            path = [*start, *(node.module or "").split(".")] if node.module else [*start]
+            names += [[*path, alias.name] for alias in node.names]
+    return {name[1] for name in names if name[0] == "torch_s3io" and len(name) > 1}
+
+
+def upward_imports(module: Path, source: str) -> set[str]:
+    part = part_of(module)
+    if part in TOP:
+        return set()
+    return imported_parts(module, source) - SHARED - {part} - ALLOWED_IMPORTS.get(part, set())
+
+
+def test_the_check_sees_an_upward_import():
+    module = PACKAGE / "order" / "state.py"
+    lines = "from .. import _C\nfrom ..config import MIB\nfrom ..format.files import Shard\n"
+    assert upward_imports(module, lines + "from .epochs import Position\nimport os.path\n") == set()
+    assert upward_imports(module, "from ..loading.loader_pass import x\n") == {"loading"}
+    assert upward_imports(module, "def f():\n    from .. import datasets\n") == {"datasets"}
+    assert upward_imports(module, "import torch_s3io.cli.pack\n") == {"cli"}
+    assert upward_imports(PACKAGE / "errors.py", "from .order import state\n") == {"order"}
+
+
+def test_every_part_of_the_package_is_known():
+    assert {part_of(module) for module in MODULES} == (SHARED - {"_C"}) | TOP | set(ALLOWED_IMPORTS)
+
+
+@pytest.mark.parametrize("part", sorted(ALLOWED_IMPORTS | dict.fromkeys(SHARED - {"_C"})))
+def test_a_part_imports_only_what_lies_below_it(part):
+    modules = [module for module in MODULES if part_of(module) == part]
+    assert modules
+    wrong = {str(module): upward_imports(module, module.read_text()) for module in modules}
+    assert {module: parts for module, parts in wrong.items() if parts} == {}
+
+
+def test_the_folders_of_the_package_are_in_an_order():
+    placed: set[str] = set()
+    for part, below in ALLOWED_IMPORTS.items():
+        assert below <= placed, part
+        placed.add(part)

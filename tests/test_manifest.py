@@ -23,7 +23,7 @@ from torch_s3io import (
     RecordDataset,
     RecordWriter,
 )
-from torch_s3io.manifest import parse_manifest, read_manifest
+from torch_s3io.format.manifest import parse_manifest, read_manifest
 
 RECORD = [("label", "u1"), ("image", ">u2", (2, 3))]
 COUNT = 50

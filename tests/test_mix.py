@@ -21,7 +21,7 @@ from order_check import (
 )
 
 import torch_s3io as s3io
-from torch_s3io.mix import whole_weights
+from torch_s3io.datasets.mix import whole_weights
 
 RECORDS = 90
 SETTING = Setting(records=RECORDS, batch=4, seed=3)

@@ -17,8 +17,8 @@ from support import holds_soon, program_env, random_bytes
 
 from torch_s3io import RecordDataset, WriteError
 from torch_s3io.cli import main
-from torch_s3io.cli.console import size_text
-from torch_s3io.packing import PackJob
+from torch_s3io.console import size_text
+from torch_s3io.writing.packing import PackJob
 
 
 def command(*arguments: object) -> list[str]:

@@ -12,10 +12,11 @@ import pytest
 from record_sets import all_records, check_clean, is_clean_after_a_start, random_array
 from support import KILLED, holds_soon, is_killed_in, mount_in_memory
 
-from torch_s3io import _C, Error, FileStore, NoSpaceError, WriteError, pack_run, packing
+from torch_s3io import _C, Error, FileStore, NoSpaceError, WriteError
 from torch_s3io.cli import main
-from torch_s3io.pack_run import Packed, run_pack
-from torch_s3io.packing import PackJob, find_sources
+from torch_s3io.writing import pack_run, packing
+from torch_s3io.writing.pack_run import Packed, run_pack
+from torch_s3io.writing.packing import PackJob, find_sources
 
 RECORDS = random_array("u1", 45, (100_000,), 1)
 SHARDS = 3

@@ -18,7 +18,7 @@ from support import DEADLINE_S, end_workers, program_command, program_env
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
-from torch_s3io.ranks import Ranks, compare_ranks, find_ranks
+from torch_s3io.processes.ranks import Ranks, compare_ranks, find_ranks
 
 SETTING = Setting(records=45, batch=4, seed=3, shuffle=True)
 

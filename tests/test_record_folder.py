@@ -17,7 +17,7 @@ import pytest
 from record_sets import check_set, values_in, write_set
 
 from torch_s3io import _C, ConfigError, FileStore, RecordWriter, WriteError
-from torch_s3io.writer import ObjectWriter
+from torch_s3io.store.object_writer import ObjectWriter
 
 
 def begun_writer(folder) -> RecordWriter:

@@ -26,7 +26,7 @@ from torch_s3io import (
     RecordWriter,
     WriteError,
 )
-from torch_s3io.record_writer import stride_for
+from torch_s3io.writing.record_writer import stride_for
 
 DTYPES = ["u1", "?", "<i2", ">u2", "<f4", ">f8", "<c8", "f2"]
 STRUCTURES = [

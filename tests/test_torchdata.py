@@ -17,7 +17,7 @@ from support import CONTEXTS
 from torch.utils.data import default_collate
 
 import torch_s3io as s3io
-from torch_s3io import handover
+from torch_s3io.processes import handover
 
 stateful_dataloader = pytest.importorskip(
     "torchdata.stateful_dataloader", reason="NEEDS TORCHDATA: its loader is not tested"

@@ -22,7 +22,7 @@ from order_check import (
 )
 
 import torch_s3io as s3io
-from torch_s3io.views import split_sizes
+from torch_s3io.datasets.views import split_sizes
 
 RECORDS = 90
 SETTING = Setting(records=RECORDS, batch=4, seed=3)

@@ -8,7 +8,7 @@ from support import make_cold, run_program
 from test_cache_filling import SIZE, check_epoch, cold_file
 
 import torch_s3io as s3io
-from torch_s3io.runtime import Runtime
+from torch_s3io.datasets.runtime import Runtime
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_windows_without_room_in_memory_are_read_by_themselves(path, monkeypatch
     whole = make(path, window_blocks=10**12)
     check_epoch(whole, path)
     assert whole.stats()["filled_bytes"] == SIZE  # one window, of the whole set
-    monkeypatch.setattr("torch_s3io.runtime._MOST_IN_WINDOW", 1000)
+    monkeypatch.setattr("torch_s3io.datasets.runtime._MOST_IN_WINDOW", 1000)
     make_cold(path)
     large = make(path, window_blocks=10**12)
     check_epoch(large, path)

@@ -18,9 +18,11 @@ if _util.find_spec("torch_s3io._C") is None:
     )
 
 from ._version import __version__
-from .augment import record_generator
 from .config import BufferPoolConfig, FileSystemConfig, RangeEngineConfig
-from .dataset import RecordDataset
+from .datasets.mapstyle import RecordMapDataset
+from .datasets.mix import Mix
+from .datasets.record_dataset import RecordDataset
+from .datasets.zipped import Zip
 from .errors import (
     AccessError,
     ConfigError,
@@ -39,15 +41,13 @@ from .errors import (
     WriteError,
     WriteTimeoutError,
 )
-from .loader import DataLoader
-from .mapstyle import RecordMapDataset
+from .loading.data_loader import DataLoader
+from .loading.device_prefetcher import DevicePrefetcher
 from .memory import AlignedBuf, BufferPool
-from .mix import Mix
-from .prefetch import DevicePrefetcher
-from .record_writer import RecordWriter
-from .store import FileStore, ObjectInfo
-from .writer import ObjectWriter, WrittenObject
-from .zipped import Zip
+from .order.augment import record_generator
+from .store.file_store import FileStore, ObjectInfo
+from .store.object_writer import ObjectWriter, WrittenObject
+from .writing.record_writer import RecordWriter
 
 __all__ = [
     "AccessError",

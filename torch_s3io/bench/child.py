@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import errors
-from ..lifetime import end_with
+from ..processes.lifetime import end_with
 from . import data
 from .config import BenchConfig
 from .counters import counts_allocations

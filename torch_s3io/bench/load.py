@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..cli.console import optional_package
+from ..console import optional_package
 from ..errors import ConfigError, NotFoundError
 from .config import BenchConfig
 from .parse import from_mapping, with_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..cli.console import optional_package
+from ..console import optional_package
 
 
 def plot(result: dict[str, Any], folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ import torch
 
 from .. import errors
 from .._version import __version__
-from ..cli.console import CommandError, progress
+from ..console import CommandError, progress
 from . import child, data
 from .config import BenchConfig
 from .parse import to_mapping

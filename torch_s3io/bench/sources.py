@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..dataset import RecordDataset
-from ..loader import DataLoader
-from ..store import FileStore
+from ..datasets.record_dataset import RecordDataset
+from ..loading.data_loader import DataLoader
+from ..store.file_store import FileStore
 from .config import BenchConfig
 from .data import paths_of
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import Error
-from ..lifetime import cleaning_up_on_sigterm
+from ..processes.lifetime import cleaning_up_on_sigterm
 
 COMMANDS = ("doctor", "bench", "pack", "verify", "info")
 

@@ -17,7 +17,7 @@ from ..bench.parse import to_mapping
 from ..bench.plot import plot
 from ..bench.result import as_markdown, read, save
 from ..bench.runner import make_data, run
-from .console import CommandError, show_progress
+from ..console import CommandError, show_progress
 
 _PROGRAM = "python -m torch_s3io"
 _COMMANDS = ("run", "compare", "seed-metrics", "-h", "--help")

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..console import show_progress
 from ..doctor import examine
-from .console import show_progress
 
 STATUS_COSTS = 3
 

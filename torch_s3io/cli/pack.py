@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from ..config import MIB
+from ..console import count_of, progress_bar, size_text
 from ..errors import ConfigError
-from ..pack_run import run_pack
-from ..packing import PackFormat, PackJob, find_sources
-from .console import count_of, progress_bar, size_text
+from ..writing.pack_run import run_pack
+from ..writing.packing import PackFormat, PackJob, find_sources
 
 _MOST_SHARD_MIB = 1 << 40
 

@@ -8,12 +8,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from ..console import count_of, progress, size_text
 from ..errors import DataError, Error
-from ..files import shard_path
-from ..manifest import MANIFEST_NAME, read_manifest
-from ..record_writer import WRITE_CONFIG
-from ..store import FileStore
-from .console import count_of, progress, size_text
+from ..format.files import shard_path
+from ..format.manifest import MANIFEST_NAME, read_manifest
+from ..store.file_store import FileStore
+from ..writing.record_writer import WRITE_CONFIG
 
 
 def add_parser(subparsers: Any) -> None:

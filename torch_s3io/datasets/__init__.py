@@ -1,0 +1,1 @@
+"""The data sets: records of files, views of them, several as one."""

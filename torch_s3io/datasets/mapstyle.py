@@ -1,0 +1,72 @@
+"""A map-style data set, for people who bring their own sampler."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from ..errors import ConfigError
+from .batches import rows, transformed
+from .record_dataset import RecordDataset
+
+
+class RecordMapDataset(Dataset[Any]):
+    """The records of a RecordDataset by their numbers.
+
+    ::
+
+        records = s3io.RecordMapDataset(dataset)
+        records[7]         # one record
+        records[[7, 3]]    # a batch, as views of one buffer
+
+        sampler = torch.utils.data.BatchSampler(my_sampler, batch_size=64, drop_last=False)
+        loader = torch.utils.data.DataLoader(records, sampler=sampler, batch_size=None)
+
+    So the loader hands whole lists to ``[]``, the records are read together, and there is nothing
+    to collate. With ``DataLoader(records, batch_size=64)`` they are read together too, and torch
+    stacks them, which copies.
+
+    The data set's order, shares of ranks and state do not matter here: they are the sampler's.
+    ``transform`` is called with what ``[]`` returns (with ``pass_position``, in the data set's
+    epoch: ``records.dataset.set_epoch(epoch)`` before each one, since nobody counts them here; it
+    reaches workers that are alive already). The data set's ``batch_size`` does not matter either.
+
+    Args:
+        dataset: A RecordDataset or a view of one.
+    """
+
+    def __init__(self, dataset: RecordDataset) -> None:
+        if not isinstance(dataset, RecordDataset):
+            raise ConfigError(f"RecordMapDataset needs a RecordDataset, not {dataset!r}")
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return self.dataset._num_numbers
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.dataset!r})"
+
+    def __getitem__(self, index: int | Sequence[int]) -> Any:
+        """A record, or for a sequence of numbers a batch of them.
+
+        Raises:
+            RangeError: A number that does not exist; there are no negative ones.
+        """
+        if np.ndim(index) == 0:
+            return self.__getitems__([operator.index(index)])[0]  # type: ignore[arg-type]
+        return self.dataset.get_batch(index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The records of these numbers, read together."""
+        options, epoch = self.dataset._options, self.dataset.epoch
+        batch = self.dataset._fetch(indices)
+        if options.with_record_numbers:
+            records, numbers = batch
+            samples: Any = zip(rows(records), numbers.unbind(0), strict=True)
+        else:
+            samples = rows(batch)
+        return [transformed(options, epoch, sample) for sample in samples]

@@ -1,0 +1,90 @@
+"""The options that all ways to make a data set share."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from ..config import (
+    BufferPoolConfig,
+    DirectMode,
+    EngineKind,
+    check_bool,
+    check_choice,
+    check_int,
+    check_seconds,
+)
+from ..errors import ConfigError
+from ..order.record_order import Shuffle, check_order
+from ..processes.ranks import check_ranks
+
+PoolSetting = Literal["auto"] | BufferPoolConfig | None
+
+_MOST_DEPTH = 4096
+_INTEGERS = ("batch_size", "seed", "block_records", "window_blocks", "rank", "world_size", "depth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """What the constructors of RecordDataset share; documented there."""
+
+    batch_size: int | None = 64
+    drop_last: bool = False
+    pad_last: bool = False
+    shuffle: Shuffle = False
+    seed: int = 0
+    block_records: int | None = None
+    window_blocks: int = 1
+    rank: int | None = None
+    world_size: int | None = None
+    direct: DirectMode = "auto"
+    engine: EngineKind = "auto"
+    pool: PoolSetting = "auto"
+    transform: Callable[[Any], Any] | None = None
+    pass_position: bool = False
+    return_index: bool = False
+    depth: int = 32
+    read_timeout_s: float = 60.0
+    faults: Any = field(default=None, repr=False)  # tests only: a _C.FaultPlan
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            check_int("batch_size", self.batch_size, 1)
+        for name in ("drop_last", "pad_last", "pass_position", "return_index"):
+            check_bool(name, getattr(self, name))
+        if self.drop_last and self.pad_last:
+            raise ConfigError("drop_last and pad_last: a last step is left out, or filled up")
+        if self.pass_position and self.transform is None:
+            raise ConfigError("pass_position=True needs a transform to pass it to")
+        check_order(self.shuffle, self.seed, self.block_records, self.window_blocks)
+        check_ranks(self.rank, self.world_size)
+        check_choice("direct", self.direct, DirectMode)
+        check_choice("engine", self.engine, EngineKind)
+        check_int("depth", self.depth, 1)
+        if self.depth > _MOST_DEPTH:
+            raise ConfigError(f"depth must be at most {_MOST_DEPTH}, not {self.depth}")
+        check_seconds("read_timeout_s", self.read_timeout_s)
+        if self.pool is not None and not isinstance(self.pool, BufferPoolConfig | str):
+            raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
+        if isinstance(self.pool, str) and self.pool != "auto":
+            raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
+        if self.transform is not None and not callable(self.transform):
+            raise ConfigError(f"transform must be callable, not {self.transform!r}")
+        # Those of numpy become plain ones, which states and digests are made of.
+        for name in _INTEGERS:
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, operator.index(value))
+
+    @property
+    def with_record_numbers(self) -> bool:
+        """Whether batches are read together with the numbers of their records."""
+        return self.return_index or self.pass_position
+
+    def changed(self, caller: str, changes: dict[str, Any]) -> DatasetOptions:
+        """The same but for ``changes``, which are the keyword arguments of ``caller``."""
+        unknown = set(changes) - {field.name for field in fields(DatasetOptions)}
+        if unknown:
+            raise TypeError(f"{caller}() got an unexpected keyword argument {min(unknown)!r}")
+        return replace(self, **changes)

@@ -1,0 +1,434 @@
+"""Fixed-size records of local files as an iterable data set of batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.context import get_spawning_popen
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import get_worker_info
+
+from .. import _C
+from ..config import DirectMode, EngineKind, check_int
+from ..errors import ConfigError, DataError
+from ..format.files import (
+    Paths,
+    Shard,
+    count_manifests,
+    count_npy,
+    count_records,
+    count_windows,
+    expand_paths,
+    manifest_folders,
+)
+from ..format.layout import RecordLayout, make_layout, make_window_layout
+from ..order.epochs import Position
+from ..order.record_order import (
+    MixedOrder,
+    Order,
+    Shuffle,
+    Stage,
+    default_block_records,
+)
+from ..order.state import State, fingerprint
+from ..processes.handover import Arena
+from ..processes.ranks import Ranks
+from .batches import as_numbers, as_wanted, transformed
+from .options import DatasetOptions, PoolSetting
+from .runtime import Runtime
+from .views import ViewedDataset, stored_numbers
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Batch = Any  # a tensor, a dict of tensors, or what `transform` makes of them
+
+
+class RecordDataset(ViewedDataset):
+    """Batches of fixed-size records, read with O_DIRECT and io_uring into pooled buffers.
+
+    Iterating yields the batches of an epoch, every record once over all ranks and workers, in an
+    order that is a function of seed and epoch alone::
+
+        dataset = RecordDataset(
+            "train/*.bin", dtype=np.float32, shape=(3, 32, 32), batch_size=64, shuffle=True
+        )
+        loader = s3io.DataLoader(dataset, num_workers=2)
+        for epoch in range(10):
+            for images in loader:  # float32 [64, 3, 32, 32]
+                ...
+
+    A batch is one tensor ``[B, *shape]`` for a plain dtype, and a dict of tensors ``[B, ...]`` for
+    a structured one; fields of nested structures get dotted names. Tensors view the buffer that the
+    device wrote into, wherever torch can express it; what it cannot (a field at an odd offset, the
+    other byte order, another ``as_dtype``) is copied once, and counted in ``stats()``. The buffer
+    is reused when the last view of it dies. Writing into a batch is allowed. Keeping more batches
+    than the pool has buffers is allowed, too: they are then copied out, counted, and warned of
+    once.
+
+    Args:
+        paths: A file, a glob pattern, or a sequence of these. Matches of a pattern are sorted,
+            and folders among them left out. Or a folder that a RecordWriter wrote, whose manifest
+            says dtype and shape; or several with the same layout.
+        dtype: Of the records: a numpy dtype, plain or structured, or a torch dtype such as
+            ``torch.bfloat16``.
+        shape: Shape of one record of a plain dtype.
+        batch_size: Records per batch. None: single samples, without the batch dimension; neighbours
+            then share a buffer, which is reused when all of them are gone.
+        shuffle: False: in the order of the files. True: all records in random order,
+            uniformly (from a key of 64 bits). ``"block"``: blocks of neighbouring records in random
+            order, for devices that want large reads; inside a block the records keep the order of
+            the file, unless ``window_blocks``.
+        seed: Of the order, from 0 to 2**64 - 1; each epoch has an order of its own.
+        block_records: Records per block; None: as many as make 128 KiB.
+        window_blocks: Mix the records of so many blocks that come one after the other; 1: do not.
+            Blocks of small records (below 16 KiB) then come through the page cache, a window
+            ahead, unless ``direct="require"``; but not in a split or a Mix, where they are read one
+            by one, nor where a window has more than 2^20 records or a quarter of the free memory.
+        rank, world_size: Which share of every step this process reads. None: as torch.distributed
+            says where it is initialised, else torchrun's environment (RANK, WORLD_SIZE), else all.
+            All ranks get equally many batches. With torch.distributed they compare where they are
+            when an epoch begins: all must begin it. With ``rank=0, world_size=1`` one rank alone
+            may read the data set, for an evaluation for instance.
+        drop_last: Leave out a last step in which not every rank's batch is full. Otherwise the
+            ranks share what is left, evenly; where fewer records than ranks are left, the ranks
+            without one get a record from the start of the epoch (``padded_records``).
+        pad_last: Fill up the last step with records from the start of the epoch.
+        header_bytes: Bytes to skip at the start of each file.
+        direct: ``"require"``: O_DIRECT, or DirectIOError. ``"off"``: through the page cache.
+            ``"auto"``: from the page cache what is there, with O_DIRECT what is not; a set that
+            fits in half of the free memory is brought into the page cache, which then keeps it:
+            after the first whole epoch of a process, and small records (below 16 KiB) in random
+            order from the first one on.
+        engine: ``"uring"``, ``"threads"``, or ``"auto"``: io_uring where the kernel allows it.
+        pool: ``"auto"``: sized from the batch within the available memory; a BufferPoolConfig; or
+            None: an allocation per batch. Every process that iterates has its own pool, and so has
+            every iterator that is alive at the same time. Batches from workers stay in the
+            worker's pool; with None torch copies them on their way.
+        transform: Called with every batch (every sample with ``batch_size=None``), where it is
+            read.
+        pass_position: Call ``transform(batch, index, epoch)``: with the numbers of the records,
+            int64 [B], and the epoch; see ``record_generator``.
+        as_dtype: Convert to this dtype while reading, where that keeps values; to float16,
+            bfloat16, float32 and float64 from all real numbers, which are rounded, and infinite
+            where they are too large. A dict by field name for a structured dtype.
+        return_index: Yield ``(batch, index)``, index int64 [B]: the numbers of the records,
+            counted through all files; in a view, those of the data set it is a view of.
+        depth: Reads in flight, of at most 1 MiB each, in every process that iterates.
+        read_timeout_s: Longest wait for one batch, in seconds; then ReadTimeoutError.
+
+    Raises:
+        NotFoundError, AccessError: A file is missing or may not be read; a pattern matches nothing.
+        DataError: A file is not a whole number of records, or there are no records at all.
+        ConfigError: Arguments that cannot work.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        *,
+        dtype: Any = None,
+        shape: int | Sequence[int] = (),
+        batch_size: int | None = 64,
+        shuffle: Shuffle = False,
+        seed: int = 0,
+        block_records: int | None = None,
+        window_blocks: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
+        drop_last: bool = False,
+        pad_last: bool = False,
+        header_bytes: int = 0,
+        direct: DirectMode = "auto",
+        engine: EngineKind = "auto",
+        pool: PoolSetting = "auto",
+        transform: Callable[..., Any] | None = None,
+        pass_position: bool = False,
+        as_dtype: Any = None,
+        return_index: bool = False,
+        depth: int = 32,
+        read_timeout_s: float = 60.0,
+        _faults: Any = None,
+    ) -> None:
+        options = DatasetOptions(
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            block_records=block_records,
+            window_blocks=window_blocks,
+            rank=rank,
+            world_size=world_size,
+            drop_last=drop_last,
+            pad_last=pad_last,
+            direct=direct,
+            engine=engine,
+            pool=pool,
+            transform=transform,
+            pass_position=pass_position,
+            return_index=return_index,
+            depth=depth,
+            read_timeout_s=read_timeout_s,
+            faults=_faults,
+        )
+        header_bytes = check_int("header_bytes", header_bytes, 0)
+        folders = manifest_folders(paths)
+        if folders:
+            if header_bytes:
+                raise ConfigError(f"{folders[0]}: files with a manifest have no header_bytes")
+            shards, layout = count_manifests(folders, dtype, shape, as_dtype)
+        else:
+            if dtype is None:
+                expand_paths(paths)  # says what is wrong with them, if they were to have manifests
+            layout = make_layout(dtype, shape, as_dtype)
+            shards = count_records(paths, layout, header_bytes)
+        self._set_up(shards, layout, options)
+
+    @classmethod
+    def from_npy(cls, paths: Paths, *, as_dtype: Any = None, **options: Any) -> Self:
+        """Records along the first axis of ``.npy`` arrays (format versions 1 to 3).
+
+        Args:
+            paths: As for RecordDataset. All arrays have the same dtype and record shape.
+            as_dtype: As for RecordDataset.
+            **options: As for RecordDataset, from ``batch_size`` to ``read_timeout_s``; no
+                ``header_bytes``.
+
+        Raises:
+            DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
+        """
+        checked = DatasetOptions().changed("from_npy", options)
+        shards, layout = count_npy(paths, as_dtype)
+        return cls._of(shards, layout, checked)
+
+    @classmethod
+    def from_tokens(
+        cls,
+        paths: Paths,
+        *,
+        window: int,
+        stride: int | None = None,
+        dtype: Any = "uint16",
+        as_dtype: Any = None,
+        **options: Any,
+    ) -> Self:
+        """Windows of token streams: ``window`` tokens every ``stride`` tokens, within each file.
+
+        A batch is a tensor ``[B, window]``. With ``stride < window`` the rows overlap in memory
+        where they were read in place: clone a batch before writing into it. Tokens at the end of a
+        file that fill no window are left out; ``unused_tail_bytes`` counts them.
+
+        Args:
+            paths: As for RecordDataset: files that hold nothing but tokens.
+            window: Tokens per record; for next-token prediction, context length + 1.
+            stride: Tokens from one window's start to the next one's; None: ``window``.
+            dtype: Of the tokens, a plain numpy or torch dtype.
+            as_dtype: For instance torch.int64, which embeddings want.
+            **options: As for ``from_npy``.
+        """
+        checked = DatasetOptions().changed("from_tokens", options)
+        layout, token_bytes = make_window_layout(dtype, window, stride, as_dtype)
+        return cls._of(count_windows(paths, layout, token_bytes), layout, checked)
+
+    @classmethod
+    def _of(
+        cls,
+        shards: list[Shard],
+        layout: RecordLayout,
+        options: DatasetOptions,
+        view: tuple[Stage, ...] = (),
+    ) -> Self:
+        dataset = cls.__new__(cls)
+        dataset._set_up(shards, layout, options, view)
+        return dataset
+
+    def _sibling(self, options: DatasetOptions, view: tuple[Stage, ...]) -> Self:
+        return self._of(self._shards, self._layout, options, view)
+
+    def _set_up(
+        self,
+        shards: list[Shard],
+        layout: RecordLayout,
+        options: DatasetOptions,
+        view: tuple[Stage, ...] = (),
+        order: Order | MixedOrder | None = None,
+    ) -> None:
+        self._shards = shards
+        self._layout = layout
+        self._view = view
+        self._stored_records = sum(shard.num_records for shard in shards)
+        if self._stored_records == 0:
+            raise DataError(
+                f"there are no records in {len(shards)} file(s), the first being {shards[0].path}"
+            )
+        # Records that have a number here; a mixture's epochs may be longer or shorter.
+        self._num_numbers = view[0][1] if view else self._stored_records
+        self._order = order or Order(
+            self._num_numbers,
+            options.shuffle,
+            options.seed,
+            options.block_records or default_block_records(layout.stride_bytes),
+            options.window_blocks,
+            view,
+        )
+        self._made_order: _C.RecordOrder | None = None
+        self._set_up_epochs(options, self._order)
+        self._runtime: Runtime | None = None
+        self._arena: Arena | None = None
+        # Finds settings that cannot work now rather than in a worker: it reads nothing.
+        self._own_runtime().check_pool(num_workers=1)
+
+    @property
+    def unused_tail_bytes(self) -> int:
+        """Bytes at the ends of files that are too few for a record, in all files together.
+
+        Padding, or tokens left out, between records and after the last one do not count.
+        """
+        return sum(shard.unused_bytes(self._layout) for shard in self._shards)
+
+    def buffers_per_worker(self, num_workers: int) -> int:
+        """Buffers that the pool of each of so many workers has; 0 without pools."""
+        return self._own_runtime().pool_capacity(num_workers)
+
+    # ---- The plan, for PlannedDataset.
+
+    def _plan(self, position: Position, ranks: Ranks) -> _C.EpochPlan:
+        return self._plan_of_worker(position, ranks, 0, 1, group_size=1)
+
+    def _plan_of_worker(
+        self, position: Position, ranks: Ranks, worker: int, workers: int, group_size: int
+    ) -> _C.EpochPlan:
+        if self._made_order is None:
+            self._made_order = self._order.make()
+        return _C.EpochPlan(
+            order=self._made_order,
+            epoch=position.epoch,
+            start=position.start,
+            batch_size=self._options.batch_size or 1,
+            drop_last=self._options.drop_last,
+            pad_last=self._options.pad_last,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            worker=worker,
+            num_workers=workers,
+            group_size=group_size,
+        )
+
+    def _describe_data(self) -> State:
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self._shards, self._layout, self._order.records())
+        return self._fingerprint
+
+    def _read(self, position: Position, ranks: Ranks, worker: int, workers: int) -> Iterator[Batch]:
+        runtime = self._own_runtime()
+        plan = self._plan_of_worker(position, ranks, worker, workers, runtime.group_size)
+        batches = runtime.iterate(plan, worker, workers, ranks.world_size)
+        return as_wanted(batches, self._options, position.epoch)
+
+    # ---- Any records, in any order.
+
+    def get_batch(self, indices: Any) -> Batch:
+        """The records of these numbers as one batch, in this order; repeats are allowed.
+
+        Args:
+            indices: int [B]: a sequence, array or tensor of numbers from 0 to ``num_records - 1``,
+                in the order of the files; shuffling does not change them.
+
+        Raises:
+            RangeError: A number that does not exist.
+        """
+        return transformed(self._options, self.epoch, self._fetch(indices))
+
+    def _fetch(self, indices: Any) -> Batch:
+        numbers = as_numbers(indices)
+        if self._view:
+            numbers = stored_numbers(self._view, self._num_numbers, numbers)
+        return self._own_runtime().fetch(numbers)
+
+    def stats(self) -> dict[str, Any]:
+        """What this process and its workers read so far, and how.
+
+        ``batches``, ``batch_bytes``: delivered. ``direct_bytes``, ``cached_bytes``,
+        ``buffered_bytes``: read from the device, found in the page cache, read through the page
+        cache wherever they were: unasked, as after many ranges that were all there, or because
+        it is being filled (over-read included).
+        ``requests``: reads submitted; ``retries``, ``short_reads``: of those, repeated or
+        continued. ``direct_refused``: fell back because O_DIRECT failed.
+        ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
+        order or alignment. ``spilled_batches``: copied out of the pool. ``filled_bytes``: brought
+        into the page cache before they were read. ``quarantined_buffers``: lost to reads that
+        never came back. ``reader_wait_s``: the reader waited for a free buffer, because the
+        consumer is slower. ``consumer_wait_s``: the consumer waited for data.
+        ``engine``: in use, "uring" or "threads". ``page_size``: behind the buffers, "2 MiB" or
+        "4 KiB". Both may be "mixed" or "none yet". ``direct``: in use; ``huge_pages``,
+        ``small_pages``, ``pool_*``: of the pools (see BufferPool.stats); all these of this process
+        alone.
+
+        ``dropped_records``, ``padded_records``: of the epoch that began last, over all ranks, as
+        the properties say.
+
+        Once there were workers: ``received_tensors``, ``received_bytes``: from them, without a
+        copy but for ``held_out_tensors``, ``held_out_bytes`` (copied, because the batches held here
+        left the worker too few buffers) and ``unmapped_tensors`` (read, because their memory could
+        not be mapped). ``stale_tensors``: refused. ``held_buffers``: now held by tensors here.
+        ``refused_workers``: found no room in the shared memory; torch copies their batches.
+        """
+        stats = self._own_runtime().stats()
+        stats["dropped_records"] = self.dropped_records
+        stats["padded_records"] = self.padded_records
+        board = self._clock.board
+        if board is not None and self._clock.owner == os.getpid():
+            for key, value in board.worker_stats().items():
+                stats[key] += value
+            kinds = set(board.worker_kinds())
+            stats["engine"] = _in_use(stats["engine"], kinds & {"uring", "threads"})
+            stats["page_size"] = _in_use(stats["page_size"], kinds & {"2 MiB", "4 KiB"})
+        if self._arena is not None and self._arena.owner == os.getpid():
+            stats.update(self._arena.stats())
+        return stats
+
+    def _own_runtime(self) -> Runtime:
+        """The files, buffers and counters of this process; never those of a parent."""
+        if self._runtime is None or self._runtime.owner != os.getpid():
+            # So many records at most are in a batch, however large batch_size is.
+            most = None if self._options.pad_last else self._num_records
+            self._runtime = Runtime(
+                self._shards,
+                self._layout,
+                self._options,
+                self._arena,
+                self._clock.board if get_worker_info() is not None else None,
+                most_records=most,
+                neighbours=self._order.neighbours,
+                window=self._order.window,
+            )
+        return self._runtime
+
+    def _share_with_workers(self) -> None:
+        """The shared memory that workers put batches into."""
+        if self._arena is None or self._arena.owner != os.getpid():
+            self._arena = self._own_runtime().make_arena()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        arena = self._arena if get_spawning_popen() is not None else None
+        return {**state, "_runtime": None, "_made_order": None, "_arena": arena}
+
+    def __repr__(self) -> str:
+        described = ", ".join(
+            f"{field.name or 'record'}: {field.output}{list(field.shape)}"
+            for field in self._layout.fields
+        )
+        return (
+            f"{type(self).__name__}({self._num_records} records of {self._layout.record_bytes} "
+            f"bytes in {len(self._shards)} file(s), {{{described}}}, "
+            f"batch_size={self._options.batch_size}, shuffle={self._options.shuffle!r})"
+        )
+
+
+def _in_use(here: str, in_workers: set[str]) -> str:
+    """One of the kinds in use, where there is one."""
+    kinds = in_workers | ({here} - {"none yet"})
+    if not kinds:
+        return here
+    return kinds.pop() if len(kinds) == 1 else "mixed"

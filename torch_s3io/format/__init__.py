@@ -1,0 +1,1 @@
+"""What lies on disk: record layouts, ``.npy`` headers, manifests, which files a data set has."""

@@ -1,0 +1,1 @@
+"""From data sets to the training loop, and on to the device."""

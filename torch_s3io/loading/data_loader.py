@@ -1,0 +1,289 @@
+"""torch's DataLoader with the defaults that our data sets want, progress and statistics."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.utils.data
+from torch.utils.data import Dataset, get_worker_info
+
+from ..config import check_bool, check_int
+from ..datasets.planned import PlannedDataset
+from ..datasets.record_dataset import RecordDataset
+from ..datasets.zipped import Zip
+from ..errors import ConfigError
+from ..order.progress import Progress
+from ..order.state import State
+from ..processes.interrupts import free_locks
+from ..processes.ranks import Ranks, refuse_other_ranks
+from .loader_pass import LoaderPass, pass_of
+
+_MOST_PREFETCHED = 8
+
+
+class DataLoader(torch.utils.data.DataLoader[Any]):
+    """``torch.utils.data.DataLoader`` with other defaults, and ``stats()``.
+
+    ::
+
+        loader = s3io.DataLoader(dataset, num_workers=2, progress=True)
+        for batch in loader: ...
+        print(loader.stats()["wait_share"])  # near 0: the loader keeps up; near 1: it does not
+
+    Args:
+        dataset: A RecordDataset (also a Mix), a Zip, or any other data set.
+        num_workers: Worker processes; 0 reads in a thread of this one.
+        batch_size: None, the default: the data set yields batches.
+        persistent_workers: Default: True where there are workers.
+        prefetch_factor: Batches ready per worker. Default: what leaves the data set's pool room to
+            read into, at most 8.
+        pin_memory: Default: True where CUDA is there. Batches from workers are then page-locked
+            where they lie, without a copy; without workers torch copies them.
+        progress: Show a progress bar (tqdm) for every epoch.
+        **options: As for torch's class.
+
+    A worker that was killed is an error of that pass; the next one starts new workers.
+
+    Several iterators at a time: all but the first get workers of their own. (torch's class would
+    take the workers away from the first when they are persistent.)
+
+    Epochs count up: every iteration whose first batch was taken is followed by the next epoch,
+    also after a ``break``. ``state_dict()`` says where the loop is, ``load_state_dict()`` goes on
+    there, under any number of workers and ranks::
+
+        for epoch in range(loader.epoch, 10):
+            for batch in loader:
+                step(batch)
+                if it_is_time:
+                    torch.save({"model": model.state_dict(), "loader": loader.state_dict()}, path)
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        *,
+        num_workers: int = 0,
+        batch_size: int | None = None,
+        persistent_workers: bool | None = None,
+        prefetch_factor: int | None = None,
+        pin_memory: bool | None = None,
+        progress: bool = False,
+        **options: Any,
+    ) -> None:
+        check_bool("progress", progress)
+        num_workers = check_int("num_workers", num_workers, 0)
+        if prefetch_factor is not None:
+            prefetch_factor = check_int("prefetch_factor", prefetch_factor, 1)
+        if isinstance(dataset, PlannedDataset):
+            _refuse_what_the_data_set_does({"batch_size": batch_size, **options})
+        self._shows_progress = progress
+        self._epoch: weakref.ref[LoaderPass] | None = None  # that has the persistent workers
+        self._worker_ranks: Ranks | None = None  # of the persistent workers
+        self._progress: Progress | None = None  # of the latest pass
+        self._batches = 0
+        self._wait_s = 0.0
+        self._wall_s = 0.0
+        workers: dict[str, Any] = {}
+        if num_workers > 0:
+            workers = {
+                "persistent_workers": True if persistent_workers is None else persistent_workers,
+                "prefetch_factor": prefetch_factor or _prefetched(dataset, num_workers),
+            }
+        elif persistent_workers or prefetch_factor is not None:
+            raise ConfigError("persistent_workers and prefetch_factor need num_workers > 0")
+        pin = torch.cuda.is_available() if pin_memory is None else pin_memory
+        super().__init__(
+            dataset,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            pin_memory=pin,
+            **workers,
+            **options,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.dataset!r}, num_workers={self.num_workers})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: without the workers and the loop of this one."""
+        nothing = dict.fromkeys(("_iterator", "_epoch", "_worker_ranks", "_progress"))
+        return {**self.__dict__, **nothing}
+
+    def __iter__(self) -> Any:
+        epoch = LoaderPass(self)
+        # An epoch of ours begins with its first batch, and so do the workers that read it.
+        if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
+            epoch.begin()
+        return epoch
+
+    def _begin(self, epoch: LoaderPass) -> Iterator[Any]:
+        """torch's iterator over the next epoch."""
+        if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
+            batches = self._start(epoch)
+            pass_ = pass_of(batches)
+            if pass_ is not None:
+                pass_.on_begin = self._follow
+            return batches
+        # Workers cannot count epochs, so it is counted here, before they begin.
+        epoch.progress = self._progress = self.dataset._begin_for_workers()
+        clock = self.dataset._own_clock()
+        try:
+            batches = self._start(epoch)
+        except BaseException:
+            clock.cancel()
+            raise
+        is_alive = weakref.ref(epoch)
+        clock.expect(
+            self.num_workers, lambda: (used := is_alive()) is not None and used.awaits_workers()
+        )
+        return batches
+
+    def _follow(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def _start(self, epoch: LoaderPass) -> Iterator[Any]:
+        current = self._epoch() if self._epoch is not None else None
+        if current is not None and not current.finished:
+            return self._get_iterator()
+        self._bury_workers()
+        self._refuse_other_ranks()
+        self._epoch = weakref.ref(epoch)
+        return super().__iter__()
+
+    def _refuse_other_ranks(self) -> None:
+        """Persistent workers keep the rank that they were started with."""
+        if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
+            return
+        if self._iterator is None:
+            self._worker_ranks = self.dataset._ranks()
+        elif self._worker_ranks is not None:
+            refuse_other_ranks(self._worker_ranks, self.dataset._ranks())
+
+    def _bury_workers(self) -> None:
+        """Persistent workers of which one was killed: this pass starts others."""
+        workers = getattr(self._iterator, "_workers", ())
+        if not all(worker.is_alive() for worker in workers):
+            self._dismiss(self._iterator)
+
+    def _has_workers_of(self, epoch: LoaderPass) -> bool:
+        """Whether the persistent workers, if there are any, are this epoch's."""
+        return self._epoch is not None and self._epoch() is epoch
+
+    def _dismiss(self, batches: Any) -> None:
+        """Ends the workers of torch's iterator; the next epoch starts others."""
+        if self._iterator is batches:
+            self._iterator = None
+        free_locks(batches)
+        shut_down = getattr(batches, "_shutdown_workers", None)
+        if shut_down is not None:
+            shut_down()
+
+    # ---- Where the loop is.
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is being read; before its first batch, the one that comes next."""
+        dataset = self._planned("epoch")
+        progress = self._current()
+        return dataset._next_epoch() if progress is None else progress.position.epoch
+
+    def state_dict(self) -> State:
+        """Where the loop is: after the batch that it received last; see RecordDataset.state_dict.
+
+        Other loops over the same data set, also those of other loaders, change nothing about it.
+        Equal on all ranks after equally many batches. With a DevicePrefetcher around the loader,
+        the batch that the prefetcher handed out last counts.
+
+        Raises:
+            ConfigError: Not a data set of torch_s3io; or ``in_order=False``, with which nobody
+                knows which batches are still to come.
+            DataError: An error lost a batch of this epoch.
+        """
+        dataset = self._planned("state_dict()")
+        if not getattr(self, "in_order", True):
+            raise ConfigError(
+                "state_dict() needs in_order=True: batches that overtake others leave no place to "
+                "go on from"
+            )
+        if get_worker_info() is not None:
+            return dataset.state_dict()
+        return dataset._state_of(self._current())
+
+    def _current(self) -> Progress | None:
+        """Of the latest pass, unless the data set was sent elsewhere since, by set_epoch() or
+        load_state_dict()."""
+        was_sent = self._planned("state_dict()")._progress is None
+        return None if was_sent else self._progress
+
+    def load_state_dict(self, state: State, *, strict: bool = True) -> None:
+        """The next iteration goes on where the state was taken; see RecordDataset.load_state_dict.
+
+        A state of another number of workers or ranks is fine, and so is one of the data set. It can
+        be loaded with ``in_order=False``, too, which itself has none to give.
+        """
+        self._planned("load_state_dict()").load_state_dict(state, strict=strict)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration reads this epoch; for loops that count themselves."""
+        self._planned("set_epoch()").set_epoch(epoch)
+
+    def _planned(self, wanted: str) -> PlannedDataset:
+        if isinstance(self.dataset, PlannedDataset):
+            return self.dataset
+        raise ConfigError(
+            f"{wanted} needs a data set of torch_s3io in the DataLoader, not "
+            f"{type(self.dataset).__name__}; a data set that wraps one keeps its state itself"
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """What was read, as ``dataset.stats()`` says (all workers added up), and how it went.
+
+        ``loop_batches``: received by the loop. ``loop_s``: time from the start of each epoch to its
+        end (or to the last batch so far). ``loop_wait_s``: of that, inside ``next()``.
+        ``wait_share``: their ratio: the share of time that the loop waited for data. ``gb_per_s``:
+        ``batch_bytes``, 10^9 per second of ``loop_s``, where the data set counts them: one that
+        wraps ours has no ``stats()``, and what ours counted is in its own.
+        """
+        read = getattr(self.dataset, "stats", None)
+        stats: dict[str, Any] = dict(read()) if callable(read) else {}
+        wall = max(self._wall_s, 1e-9)
+        stats["loop_batches"] = self._batches
+        stats["loop_s"] = self._wall_s
+        stats["loop_wait_s"] = self._wait_s
+        stats["wait_share"] = self._wait_s / wall
+        if "batch_bytes" in stats:
+            stats["gb_per_s"] = stats["batch_bytes"] / 1e9 / wall
+        return stats
+
+    def _count(self, wait_s: float, wall_s: float, batches: int) -> None:
+        self._wait_s += wait_s
+        self._wall_s += wall_s
+        self._batches += batches
+
+
+def _refuse_what_the_data_set_does(options: dict[str, Any]) -> None:
+    for name in ("batch_size", "shuffle", "drop_last", "sampler", "batch_sampler"):
+        value = options.get(name)
+        is_flag = name in ("shuffle", "drop_last")
+        if value is None or (is_flag and not value):
+            continue
+        what = "makes the batches and their order itself"
+        if name.endswith("sampler"):
+            raise ConfigError(
+                f"{name}= in the DataLoader: the data set {what}; a RecordMapDataset of it takes "
+                "samplers"
+            )
+        raise ConfigError(
+            f"{name}={value} in the DataLoader: the data set {what}; set {name} there"
+        )
+
+
+def _prefetched(dataset: Dataset[Any], num_workers: int) -> int:
+    """Batches in flight per worker that leave half of its pool to read into."""
+    if not isinstance(dataset, (RecordDataset, Zip)):
+        return 2
+    capacity = dataset.buffers_per_worker(num_workers)
+    return max(2, min(_MOST_PREFETCHED, capacity // 2 - 1))

@@ -1,0 +1,218 @@
+"""What a checkpoint says about the place in an epoch, and about the data that it was taken over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from ..errors import ConfigError, DataError
+from ..format.files import Shard
+from ..format.layout import RecordLayout
+
+VERSION = 1
+_LARGEST = 1 << 62
+_LONGEST_TEXT = 60
+
+State = dict[str, Any]
+
+_DESCRIPTIONS = {
+    "files": "the number of files",
+    "bytes": "their total size",
+    "names": "names or order of the files",
+    "sizes": "sizes of files",
+    "times": "times of change of files",
+    "layout": "the layout of the records (dtype, shape, header_bytes, window)",
+    "view": "the subset, split or mixture",
+}
+
+
+def fingerprint(shards: Sequence[Shard], layout: RecordLayout, view: Any) -> State:
+    """Tells data sets apart: how many files and bytes, and digests of what they are.
+
+    Names are relative to the folder that holds all files, so a data set may be moved as a whole.
+    ``times`` is what a copy changes; the rest is equal for equal data sets on any machine.
+    """
+    folder = os.path.commonpath([os.path.dirname(shard.path) for shard in shards])
+    # `as_dtype` does not matter: which record is which does not depend on it.
+    fields = [asdict(replace(field, output=field.stored)) for field in layout.fields]
+    counts = [(shard.header_bytes, shard.num_records) for shard in shards]
+    return {
+        "files": len(shards),
+        "bytes": sum(shard.size_bytes for shard in shards),
+        "names": _digest(os.path.relpath(shard.path, folder) for shard in shards),
+        "sizes": _digest(shard.size_bytes for shard in shards),
+        "times": _digest(shard.identity[3] for shard in shards),
+        "layout": _digest([fields, layout.record_bytes, layout.stride_bytes, counts]),
+        "view": _digest([view]),
+    }
+
+
+def _digest(items: Iterable[Any]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for item in items:
+        text = json.dumps(item, sort_keys=True, default=str)
+        digest.update(text.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
+def summary(settings: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, str | bytes]:
+    """What equal epochs over equal data agree on, whatever their files' times, by names for people.
+
+    Each is a text where a short one says it, else a digest: small, whatever the number of files.
+    """
+    said: dict[str, str | bytes] = {}
+    for name, value in settings.items():
+        text = repr(value)
+        said[name] = text if len(text) <= _LONGEST_TEXT else _digest([value]).encode()
+    for name, value in _in_words(data).items():  # where texts are digests
+        said[name] = repr(value) if isinstance(value, int) else value.encode()
+    return said
+
+
+def _in_words(data: Mapping[str, Any], part: str = "") -> State:
+    """A fingerprint without times, by what its entries are about; of data sets of several parts
+    all in one."""
+    described: State = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            described |= _in_words(value, f" in {key}")
+        elif key != "times":
+            described[_DESCRIPTIONS[key] + part] = value
+    return described
+
+
+def make_state(epoch: int, consumed: int, records: int, order: State, data: State) -> State:
+    return {
+        "version": VERSION,
+        "epoch": epoch,
+        "consumed": consumed,
+        "records": records,
+        "order": order,
+        "data": data,
+    }
+
+
+def read_state(
+    state: Any, records: int, order: Mapping[str, Any], data: Mapping[str, Any], strict: bool
+) -> tuple[int, int]:
+    """(epoch, consumed) of a state that fits this data set.
+
+    Args:
+        strict: Whether files that merely have other times of change do not fit.
+
+    Raises:
+        DataError: Not a state, a damaged one, or one of other data.
+        ConfigError: One of another version, or under other settings of the order.
+    """
+    version = integer(state, "version")
+    if version != VERSION:
+        raise ConfigError(
+            f"this state has version {version}; this torch_s3io reads version {VERSION}: load it "
+            "with the one that saved it"
+        )
+    epoch, consumed = integer(state, "epoch"), integer(state, "consumed")
+    _refuse_other_data(_mapping(state, "data"), data, strict)
+    _refuse_other_order(_mapping(state, "order"), order)
+    if integer(state, "records") != records or consumed > records:
+        raise DataError(
+            f"the state says {consumed} of {state['records']} records were consumed, but this data "
+            f"set has {records} per epoch"
+        )
+    return epoch, consumed
+
+
+def refuse_far_epoch(epoch: int, last: int) -> None:
+    """Raises DataError for an epoch that no data set of these settings comes to."""
+    if epoch > last:
+        raise DataError(f"damaged state: epoch {epoch}, and {last} is the last one there is")
+
+
+def _refuse_other_data(saved: Mapping[str, Any], here: Mapping[str, Any], strict: bool) -> None:
+    changed = [
+        text for text in _differences(saved, here) if strict or text != _DESCRIPTIONS["times"]
+    ]
+    if not changed:
+        return
+    advice = "the records that are left cannot be told"
+    if changed == [_DESCRIPTIONS["times"]]:
+        advice = (
+            "if this is a copy with the same content, load_state_dict(state, strict=False) takes it"
+        )
+    raise DataError(
+        f"the state was saved over other data: what differs is {', '.join(changed)}; {advice}"
+    )
+
+
+def _differences(saved: Any, here: Any, part: str = "") -> list[str]:
+    """What differs, in words; nested for data sets of several parts."""
+    texts = []
+    for key in [*here, *(key for key in saved if key not in here)]:
+        ours, theirs = here.get(key), saved.get(key)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            texts += _differences(theirs, ours, f" in {key}")
+        elif not _equal(ours, theirs):
+            text = _DESCRIPTIONS.get(key, f"{key!r}") + part
+            if isinstance(ours, int) and isinstance(theirs, int):
+                text += f" ({_short(theirs)} then, {_short(ours)} now)"
+            texts.append(text)
+    return texts
+
+
+def _refuse_other_order(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    differing = [
+        f"{key}={_short(saved.get(key))} in the state and {key}={_short(here.get(key))} here"
+        for key in dict.fromkeys([*here, *saved])
+        if not _equal(saved.get(key), here.get(key))
+    ]
+    if differing:
+        raise ConfigError(
+            f"another order: {'; '.join(differing)}; the records that are left would be others. "
+            "Make the data set with the settings of the state"
+        )
+
+
+def integer(state: Any, key: str) -> int:
+    """Raises DataError where there is no count of that name."""
+    value = _value(state, key)
+    if type(value) is not int or not 0 <= value < _LARGEST:
+        raise DataError(f"damaged state: {key!r} is {_short(value)}, no count")
+    return value
+
+
+def _mapping(state: Any, key: str) -> Mapping[str, Any]:
+    value = _value(state, key)
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise DataError(f"damaged state: {key!r} is {_short(value)}, no dict of settings")
+    return value
+
+
+def _value(state: Any, key: str) -> Any:
+    if not isinstance(state, Mapping):
+        raise DataError(f"this is no state of a data set, but {_short(state)}")
+    if key not in state:
+        raise DataError(f"damaged state, or none of a data set: {key!r} is missing")
+    return state[key]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Of the same types and equal: True is not 1. Whatever cannot be compared is not equal."""
+    try:
+        if isinstance(one, list) and isinstance(other, list):
+            return len(one) == len(other) and all(map(_equal, one, other))
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+        return type(one) is type(other) and bool(one == other)
+    except Exception:
+        return False
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # integers of thousands of digits, for instance
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."

@@ -1,0 +1,1 @@
+"""What goes on between processes: ranks, batches from workers, their end."""

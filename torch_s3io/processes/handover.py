@@ -1,0 +1,393 @@
+"""How batches get from worker processes to the main process without being copied.
+
+The main process owns an ``Arena``, shared memory with room for a pool per worker. In a worker,
+tensors that lie there are pickled as handles of about a hundred bytes; unpickling makes the same
+tensor over the main process's mapping of that memory. What does not lie there goes torch's own way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import sys
+import threading
+import warnings
+import weakref
+from collections import deque
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd, ForkingPickler
+from types import ModuleType
+from typing import Any, NoReturn
+
+import torch
+from torch._utils import ExceptionWrapper
+from torch.multiprocessing.reductions import reduce_tensor
+from torch.utils.data import dataloader as _dataloader
+
+from .. import _C
+from ..config import BufferPoolConfig
+from ..errors import DataError, Error
+from .ranks import Ranks, find_ranks, refuse_other_ranks
+
+# torch's thread that pins batches: that it unpickles a batch says that pinning is wanted.
+_PIN_THREAD = "_pin_memory_loop"
+
+
+class Arena:
+    """Shared memory for the pools of one data set's workers. Belongs to the process that makes it.
+
+    Reaches workers by fork, or pickled while they are being spawned.
+    """
+
+    def __init__(self, config: BufferPoolConfig) -> None:
+        self.owner = os.getpid()
+        self._config = config
+        self._core = _C.Arena(
+            capacity=config.capacity, buffer_size=config.buffer_size, alignment=config.alignment
+        )
+        self.pin = False
+        self._start()
+
+    def _start(self) -> None:
+        self._pinned: list[int] = []
+        self._pin_lock = threading.Lock()
+        self._warned: set[str] = set()
+        _arenas[self._core.id] = self
+        # Takes the core along: memory must be mapped until it is no longer registered.
+        finalizer = weakref.finalize(self, _unpin, self._core, self._pinned, self.owner)
+        finalizer.atexit = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        assert get_spawning_popen() is not None
+        return {
+            "owner": self.owner,
+            "config": self._config,
+            "id": self._core.id,
+            "fd": DupFd(self._core.fd),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.owner = state["owner"]
+        self._config = config = state["config"]
+        self._core = _C.Arena.adopt(
+            fd=state["fd"].detach(),
+            id=state["id"],
+            capacity=config.capacity,
+            buffer_size=config.buffer_size,
+            alignment=config.alignment,
+        )
+        self.pin = False
+
+    def claim(self, worker: int, config: BufferPoolConfig) -> _C.BufferPool | None:
+        """A pool for this worker process; None when there is no room for one more."""
+        ForkingPickler.register(torch.Tensor, _reduce)
+        try:
+            pool = self._core.claim(preferred=worker, capacity=config.capacity)
+        except Error as error:
+            warnings.warn(f"{error}: batches are copied on their way", RuntimeWarning, stacklevel=2)
+            return None
+        if pool is not None:
+            _end_with_parent()
+        return pool
+
+    def stats(self) -> dict[str, Any]:
+        """What came from the workers, see RecordDataset.stats."""
+        return dict(self._core.stats())
+
+    def pin_new_segments(self) -> None:
+        """Registers with CUDA what is mapped and not registered yet. Never raises."""
+        with self._pin_lock:
+            try:
+                segments = self._core.prepared_segments()
+                for address, size in segments:
+                    if address not in self._pinned:
+                        _register(address, size)
+                        self._pinned.append(address)
+                self._core.guard_device_copies()
+            except Exception as error:
+                self._warn_once("pin", f"batches from workers are not pinned: {error}")
+
+    def warn_of_copies(self) -> None:
+        """Says once that batches are copied out of the pool, and why."""
+        if "copies" not in self._warned and self._core.stats()["held_out_tensors"]:
+            self._warn_once(
+                "copies",
+                "the batches that are still referenced hold nearly all buffers of a worker's pool: "
+                "batches are copied out of it from here on, which is slower. Drop batches earlier, "
+                "or raise BufferPoolConfig.capacity (pool=BufferPoolConfig(...))",
+            )
+
+    def _warn_once(self, topic: str, text: str) -> None:
+        if topic in self._warned:
+            return
+        self._warned.add(topic)
+        # Unpickling must not raise, not even where warnings are errors.
+        with contextlib.suppress(Exception):
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+_arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
+_events_seen = 0
+_watcher: threading.Thread | None = None  # in a worker, like what follows
+_said_not_shared = False
+_announced: deque[Ranks] = deque(maxlen=1)  # made in a worker's main thread, sent by another
+
+
+def _register(address: int, size: int) -> None:
+    code = torch.cuda.cudart().cudaHostRegister(address, size, 0)
+    if int(code) != 0:
+        raise DataError(f"cudaHostRegister of {size} bytes failed with {code}")
+
+
+def _unpin(core: _C.Arena, addresses: list[int], owner: int) -> None:
+    if os.getpid() != owner or not addresses:
+        return
+    with contextlib.suppress(Exception):
+        cudart = torch.cuda.cudart()
+        for address in addresses:
+            cudart.cudaHostUnregister(address)
+
+
+def _end_with_parent() -> None:
+    """Ends this worker as soon as the main process is gone.
+
+    Note: torch's workers look at the number of their parent process, which under forkserver is the
+    server; and that lives as long as they do.
+    """
+    global _watcher
+    parent = multiprocessing.parent_process()
+    if parent is None or _watcher is not None:
+        return
+
+    def watch(sentinel: int) -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    _watcher = threading.Thread(
+        target=watch, args=(parent.sentinel,), name="torch_s3io-parent", daemon=True
+    )
+    _watcher.start()
+
+
+def announce(ranks: Ranks) -> None:
+    """In a worker that begins a pass: the next tensor to leave it says for which rank it was read.
+
+    Note: persistent workers keep the rank that they were started with, and under torch's own loader
+    nothing else of ours runs in the main process when they begin once more.
+    """
+    if ranks.source != "arguments":  # those cannot change
+        _announced.append(ranks)
+        ForkingPickler.register(torch.Tensor, _reduce)
+
+
+def _reduce(tensor: torch.Tensor) -> Any:
+    """In a worker: how the main process gets this tensor."""
+    how, what = _reduced(tensor)
+    try:
+        return _receive_for, (_announced.popleft(), how, what)
+    except IndexError:
+        return how, what
+
+
+def _reduced(tensor: torch.Tensor) -> Any:
+    """A handle for a tensor in the worker's pool, else torch's own way."""
+    if tensor.is_nested:
+        return _torchs_way(tensor)
+    if tensor.is_conj() or tensor.is_neg():  # neither way carries what is still to be done
+        tensor = tensor.resolve_conj().resolve_neg()
+    sent = _C.send_tensor(tensor)
+    if sent is not None:
+        return _receive, (sent,)
+    reason = _why_not_shared(tensor)
+    if reason is None:
+        return _torchs_way(tensor)
+    _say_not_shared(reason)
+    return pickle.loads, (pickle.dumps(tensor),)
+
+
+def _torchs_way(tensor: torch.Tensor) -> Any:
+    """As bytes, so that what torch does in the main process, which may fail, is not done before a
+    function of ours is called."""
+    return _receive_torchs, (bytes(ForkingPickler.dumps(reduce_tensor(tensor))),)
+
+
+def _say_not_shared(reason: str) -> None:
+    global _said_not_shared
+    if _said_not_shared:
+        return
+    _said_not_shared = True
+    with contextlib.suppress(Exception):  # where warnings are errors the batch is not lost either
+        warnings.warn(
+            f"torch cannot share the memory of a new tensor ({reason}): its bytes go through a "
+            "pipe, which is slower; make room in /dev/shm, or raise the limit of open files "
+            "(ulimit -n)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _why_not_shared(tensor: torch.Tensor) -> str | None:
+    """Moves the tensor into torch's own shared memory; the reason where that fails.
+
+    Note: if that failed a little later, where torch does it, torch would lose the batch without an
+    error.
+    """
+    if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
+        return None
+    try:
+        if tensor.untyped_storage().nbytes() > 0:
+            tensor.share_memory_()
+            os.close(os.eventfd(0))  # torch needs one more descriptor
+    except (OSError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
+def _receive(sent: bytes) -> Any:
+    """In the main process. Never raises: that would hang torch's DataLoader."""
+    global _events_seen
+    try:
+        tensor = _C.receive_tensor(sent)
+        if _C.handover_events() != _events_seen:
+            _events_seen = _C.handover_events()
+            _on_event()
+        return tensor
+    except Exception as error:
+        _raise_lost_batches_at_next()
+        return LostTensor(str(error))
+
+
+def _receive_torchs(pickled: bytes) -> Any:
+    """A tensor that torch sent. Never raises, either: torch maps memory by a file descriptor."""
+    try:
+        how, what = pickle.loads(pickled)
+        return how(*what)
+    except Exception as error:
+        _raise_lost_batches_at_next()
+        return LostTensor(
+            f"a tensor from a worker cannot be mapped here ({error}); keep fewer batches, or raise "
+            "the limit of open files (ulimit -n)"
+        )
+
+
+def _receive_for(ranks: Ranks, how: Any, what: tuple[Any, ...]) -> Any:
+    """The first tensor of a worker's pass, unless it was read for another rank. Never raises what
+    ``how`` does not."""
+    tensor = how(*what)
+    try:
+        refuse_other_ranks(ranks, find_ranks(None, None))
+        return tensor
+    except Error as error:
+        _raise_lost_batches_at_next()
+        return LostTensor(str(error), type(error))
+    except ValueError:  # torch.distributed ended meanwhile: no rank to compare with
+        return tensor
+
+
+def _on_event() -> None:
+    pins = _PIN_THREAD in threading.current_thread().name
+    for arena in list(_arenas.values()):
+        arena.pin = arena.pin or pins
+        if arena.pin:
+            arena.pin_new_segments()
+        arena.warn_of_copies()
+
+
+class LostTensor:
+    """Stands where a tensor should be whose bytes are gone, or another rank's. Its attributes and
+    methods, those of a tensor, raise the error; so do indexing, iteration, len() and torch's
+    functions.
+
+    With torch's DataLoader, ``next()`` raises it, and the loader goes on with the next batch.
+    """
+
+    def __init__(self, reason: str, kind: type[Error] = DataError) -> None:
+        self._reason = reason
+        self._kind = kind
+
+    def raise_it(self) -> NoReturn:
+        raise self._kind(self._reason)
+
+    def pin_memory(self, *_: Any) -> NoReturn:  # called by torch's pin thread, which hands it on
+        self.raise_it()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.raise_it()
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any, options: Any = None) -> Any:
+        lost = _find_lost((args, options))
+        assert lost is not None
+        lost.raise_it()
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        self.raise_it()
+
+    # Python looks for these in the class.
+    __len__ = __iter__ = __getitem__ = __setitem__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __truediv__ = __rtruediv__ = __neg__ = __matmul__ = _refuse
+    __bool__ = __int__ = __float__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+
+def _find_lost(data: Any) -> LostTensor | None:
+    seen: set[int] = set()  # what holds itself is looked at once
+    waiting = [data]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, LostTensor):
+            return one
+        if id(one) in seen or isinstance(one, (torch.Tensor, type, ModuleType)):
+            continue
+        seen.add(id(one))
+        waiting += _held_by(one)
+    return None
+
+
+def _held_by(data: Any) -> list[Any]:
+    if isinstance(data, dict):
+        held = list(data.values())
+    elif isinstance(data, (list, tuple, set, frozenset, deque)):
+        held = list(data)
+    else:
+        held = []
+    if dataclasses.is_dataclass(data):  # it may have slots
+        held += [getattr(data, field.name, None) for field in dataclasses.fields(data)]
+    return held + list(getattr(data, "__dict__", {}).values())
+
+
+def _raise_lost_batches_at_next() -> None:
+    """Makes the iterators of torch and torchdata look for lost tensors, from the first one on.
+
+    Note: a nested LostTensor is just data to them, they raise only a top-level ExceptionWrapper.
+    There is no hook in between, so the method is wrapped, in a process that has lost a batch.
+    """
+    _find_lost_in(_dataloader._MultiProcessingDataLoaderIter)
+    torchdata: Any = sys.modules.get("torchdata.stateful_dataloader.stateful_dataloader")
+    iterator = getattr(torchdata, "_StatefulMultiProcessingDataLoaderIter", None)
+    if iterator is not None:
+        _find_lost_in(iterator)
+
+
+def _find_lost_in(iterator: Any) -> None:
+    original = iterator._process_data
+    if getattr(original, "finds_lost_tensors", False):
+        return
+
+    def process_data(self: Any, data: Any, *args: Any) -> Any:
+        lost = _find_lost(data)
+        if lost is not None:
+            try:
+                lost.raise_it()
+            except Error:
+                data = ExceptionWrapper(where="in the main process")
+        return original(self, data, *args)
+
+    process_data.finds_lost_tensors = True  # type: ignore[attr-defined]
+    iterator._process_data = process_data

@@ -1,0 +1,1 @@
+"""Files as objects, read and written whole, in ranges or in chunks."""

@@ -1,0 +1,199 @@
+"""Running a pack job: several processes, a journal of finished shards, resumed after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+
+from ..errors import DataError, Error, NoSpaceError, WriteError
+from ..format.manifest import MANIFEST_NAME, Manifest, ShardEntry, parse_shard_line, shard_line
+from ..processes.lifetime import end_with
+from ..store.file_store import FileStore
+from .packing import PackJob
+from .record_folder import JOURNAL_PREFIX, RecordFolder
+from .record_writer import WRITE_CONFIG
+
+_POLL_S = 0.1
+_END_S = 1.0
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a pack did.
+
+    Attributes:
+        manifest: Of the data set.
+        resumed_shards: Those that an earlier run had finished, checked.
+    """
+
+    manifest: Manifest
+    resumed_shards: int
+
+
+def run_pack(job: PackJob, processes: int, on_bytes: Callable[[int], None]) -> Packed:
+    """Packs, or goes on with what an interrupted run of the same job has left.
+
+    Args:
+        processes: That pack shards at the same time; with 1, this process does.
+        on_bytes: Called with the bytes of records that are done, now and then.
+
+    Raises:
+        ConfigError: Another writer is at work in the folder.
+        Error: Whatever reading or writing raises; finished shards stay, to be resumed.
+    """
+    folder = RecordFolder(job.folder)
+    try:
+        journal = _Journal(folder, job)
+        folder.start(keep=frozenset([journal.name, *(entry.name for entry in journal.entries)]))
+        done = dict(_whole_shards(job, journal.entries, folder, on_bytes))
+        resumed = len(done)
+        todo = [number for number in range(job.num_shards) if number not in done]
+        with journal.open(done):
+            for number, entry in _pack_shards(job, todo, processes, on_bytes):
+                journal.add(entry)
+                done[number] = entry
+        shards = tuple(done[number] for number in range(job.num_shards))
+        layout = job.sources.layout
+        manifest = Manifest(layout.fields, layout.record_bytes, job.stride_bytes, shards)
+        FileStore(WRITE_CONFIG).put(folder.file(MANIFEST_NAME), manifest.to_json())
+        folder.remove(journal.name)
+        folder.tidy_after_manifest()
+        return Packed(manifest, resumed)
+    finally:
+        folder.close()
+
+
+def _whole_shards(
+    job: PackJob, entries: list[ShardEntry], folder: RecordFolder, on_bytes: Callable[[int], None]
+) -> Iterator[tuple[int, ShardEntry]]:
+    """The shards that are there as the journal says: read, and compared by their checksums."""
+    store = FileStore(WRITE_CONFIG)
+    numbers = {job.name(number): number for number in range(job.num_shards)}
+    for entry in entries:
+        if entry.name not in numbers:
+            continue
+        with contextlib.suppress(Error):
+            if store.checksum(folder.file(entry.name)) == entry.crc32c:
+                on_bytes(entry.num_records * job.sources.layout.record_bytes)
+                yield numbers[entry.name], entry
+
+
+class _Journal:
+    """The shards that are finished, a line each, as they come. A torn last line is not read."""
+
+    def __init__(self, folder: RecordFolder, job: PackJob) -> None:
+        self.name = f"{JOURNAL_PREFIX}{job.fingerprint()[:32]}.jsonl"
+        self._path = folder.file(self.name)
+        self.entries: list[ShardEntry] = []
+        with contextlib.suppress(OSError), open(self._path, "rb") as file:
+            for line in file:
+                with contextlib.suppress(DataError):
+                    self.entries.append(parse_shard_line(line, self._path, job.stride_bytes))
+
+    @contextlib.contextmanager
+    def open(self, done: dict[int, ShardEntry]) -> Iterator[None]:
+        try:
+            with open(self._path, "wb") as self._file:
+                for entry in done.values():
+                    self.add(entry)
+                yield
+        except Error:  # of the packing: some are OSErrors, too
+            raise
+        except OSError as error:
+            kind = NoSpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else WriteError
+            raise kind(f"{self._path}: cannot write: {error.strerror}") from None
+
+    def add(self, entry: ShardEntry) -> None:
+        self._file.write(shard_line(entry))
+        self._file.flush()
+
+
+def _pack_shards(
+    job: PackJob, numbers: list[int], processes: int, on_bytes: Callable[[int], None]
+) -> Iterator[tuple[int, ShardEntry]]:
+    processes = min(processes, len(numbers))
+    if processes <= 1:
+        for number in numbers:
+            yield number, job.pack_shard(number, on_bytes)
+        return
+    # Forked: that starts at once, and this process has no thread, ring or data set by now.
+    context = multiprocessing.get_context("fork")
+    counts = _ByteCounts()
+    others = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(processes, context, _start_process, (job, counts, os.getpid()))
+    futures: dict[Future[ShardEntry], int] = {}
+    try:
+        for number in numbers:
+            futures[pool.submit(_pack_in_process, number)] = number
+        while futures:
+            finished, _ = wait(futures, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            on_bytes(counts.received())
+            for future in finished:
+                yield futures.pop(future), future.result()
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise WriteError(
+            f"{job.folder}: a process that packed was killed; run the same command to go on"
+        ) from None
+    finally:
+        _end_processes(pool, [p for p in multiprocessing.active_children() if p not in others])
+        counts.close()
+
+
+def _end_processes(pool: ProcessPoolExecutor, processes: list[BaseProcess]) -> None:
+    """Ends them, but waits no longer than a second: a call that hangs may keep a process for ever,
+    and the error that it led to has to come through."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    deadline = time.monotonic() + _END_S
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()  # what it has written of a shard, the next start removes
+
+
+class _ByteCounts:
+    """Numbers that forked processes send to their parent: a pipe, which takes each as a whole."""
+
+    _BYTES = 8
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._reading, False)
+
+    def send(self, count: int) -> None:
+        os.write(self._writing, count.to_bytes(self._BYTES, "little"))
+
+    def received(self) -> int:
+        """The sum of what came since the last call."""
+        total = 0
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._reading, self._BYTES):
+                total += int.from_bytes(data, "little")
+        return total
+
+    def close(self) -> None:
+        os.close(self._reading)
+        os.close(self._writing)
+
+
+_job: PackJob
+_counts: _ByteCounts
+
+
+def _start_process(job: PackJob, counts: _ByteCounts, parent: int) -> None:
+    global _job, _counts
+    _job, _counts = job, counts
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the command's handler, which unwinds
+    end_with(parent)
+
+
+def _pack_in_process(number: int) -> ShardEntry:
+    return _job.pack_shard(number, _counts.send)

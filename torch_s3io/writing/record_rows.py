@@ -1,0 +1,118 @@
+"""Batches of records as the bytes that go to the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import ConfigError
+from ..format.layout import Field, RecordLayout, make_layout
+from ..store.object_writer import refuse_masked
+
+
+def rows_of(records: Any, layout: RecordLayout) -> tuple[memoryview, int]:
+    """The bytes of a batch of records, one after the other, and how many records it has.
+
+    Args:
+        records: For a plain layout a tensor or an array ``[B, *shape]`` of its dtype; for a
+            structured one an array ``[B]`` of its dtype, or a dict ``{field: tensor or array}``.
+            A copy is made where the bytes do not lie together in this order, or of a dict.
+
+    Raises:
+        ConfigError: Something else; the text says what was expected.
+    """
+    if layout.is_plain:
+        field = layout.fields[0]
+        array = _field_array(records, field, "records")
+        return _bytes_of(array), len(array)
+    if isinstance(records, Mapping):
+        return _from_columns(records, layout)
+    return _from_structured(records, layout)
+
+
+def _from_structured(records: Any, layout: RecordLayout) -> tuple[memoryview, int]:
+    if not isinstance(records, np.ndarray) or records.dtype.names is None or records.ndim != 1:
+        raise ConfigError(
+            "records of a structured dtype are a structured array [B], or a dict of arrays and "
+            f"tensors by field, not {_describe(records)}"
+        )
+    refuse_masked(records)
+    given = make_layout(records.dtype)
+    if (given.fields, given.record_bytes) != (layout.fields, layout.record_bytes):
+        raise ConfigError(f"records of {records.dtype} are not of the dtype of this writer")
+    return _bytes_of(records), len(records)
+
+
+def _from_columns(columns: Mapping[str, Any], layout: RecordLayout) -> tuple[memoryview, int]:
+    names = [field.name for field in layout.fields]
+    if set(columns) != set(names):
+        raise ConfigError(f"the fields are {names}, not {list(columns)}")
+    arrays = [_field_array(columns[field.name], field, field.name) for field in layout.fields]
+    count = len(arrays[0])
+    for field, array in zip(layout.fields, arrays, strict=True):
+        if len(array) != count:
+            raise ConfigError(
+                f"field {field.name!r} has {len(array)} records, {names[0]!r} has {count}"
+            )
+    rows = np.zeros((count, layout.record_bytes), np.uint8)
+    for field, array in zip(layout.fields, arrays, strict=True):
+        inner = np.empty(field.shape, array.dtype).strides
+        target = np.ndarray(
+            (count, *field.shape), array.dtype, rows.data, field.offset,
+            (layout.record_bytes, *inner),
+        )  # fmt: skip
+        target[...] = array
+    return _bytes_of(rows), count
+
+
+def _field_array(values: Any, field: Field, what: str) -> np.ndarray[Any, Any]:
+    """The values ``[B, *shape]``, as stored; of dtypes that numpy lacks, their bytes."""
+    shape = f"[B{''.join(f', {extent}' for extent in field.shape)}]"
+    expected = f"{what}: {field.stored} {shape} is expected, not {_describe(values)}"
+    if isinstance(values, torch.Tensor):
+        if values.is_nested or values.layout != torch.strided:
+            raise ConfigError(expected)
+        if values.dtype != field.output_dtype or tuple(values.shape[1:]) != field.shape:
+            raise ConfigError(expected)
+        if values.device.type != "cpu" or values.ndim == 0:
+            raise ConfigError(f"{expected}; call .cpu()")
+        tensor = values.detach().resolve_conj().resolve_neg().contiguous()
+        if _numpy_dtype(field) is None:
+            as_bytes: np.ndarray[Any, Any] = tensor.view(torch.uint8).numpy()
+            return as_bytes
+        values = tensor.numpy()
+    elif not isinstance(values, np.ndarray):
+        raise ConfigError(expected)
+    refuse_masked(values)
+    dtype = _numpy_dtype(field)
+    if dtype is None or values.ndim == 0 or tuple(values.shape[1:]) != field.shape:
+        raise ConfigError(expected)
+    if values.dtype.newbyteorder("=") != dtype.newbyteorder("="):
+        raise ConfigError(expected)
+    stored: np.ndarray[Any, Any] = values.astype(dtype, copy=False)  # may turn the bytes around
+    return stored
+
+
+def _numpy_dtype(field: Field) -> np.dtype[Any] | None:
+    try:
+        dtype = np.dtype(field.stored)
+    except TypeError:  # bfloat16, float8
+        return None
+    return dtype.newbyteorder("S") if field.swap_bytes else dtype
+
+
+def _bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
+    if array.size == 0:
+        return memoryview(b"")
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _describe(values: Any) -> str:
+    if isinstance(values, torch.Tensor) and (values.is_nested or values.layout != torch.strided):
+        return "a nested tensor" if values.is_nested else "a sparse tensor"
+    if isinstance(values, (torch.Tensor, np.ndarray)):
+        return f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}"
+    return type(values).__name__
