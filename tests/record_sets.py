@@ -8,7 +8,7 @@ import os
 import numpy as np
 from support import random_bytes
 
-from torch_s3io import _C, RecordDataset, RecordWriter
+from torch_s3io import _C, Error, RecordDataset, RecordWriter
 
 
 def all_records(folder, **options) -> list:
@@ -68,3 +68,12 @@ def bytes_of(folder, count: int, record_bytes: int) -> bytes:
         records.append(rows[:, :record_bytes].tobytes())
     assert manifest["num_records"] == count
     return b"".join(records)
+
+
+def error_text(call) -> str:
+    """What the error says; nothing if there is none."""
+    try:
+        call()
+    except Error as error:
+        return str(error)
+    return ""

@@ -11,21 +11,28 @@ import pytest
 from record_sets import (
     bytes_of,
     check_set,
+    error_text,
     write_set,
 )
 from support import (
     HANGING_CALL,
     holds_soon,
 )
-from test_record_writer_faults import error_text
 
 from torch_s3io import (
     _C,
+    AccessError,
+    ConfigError,
     FileStore,
     FileSystemConfig,
+    NoSpaceError,
     RangeEngineConfig,
     RecordWriter,
     WriteError,
+)
+
+SLOW_TO_GIVE_UP = FileSystemConfig(
+    direct_io="off", range_engine=RangeEngineConfig(range_timeout=60)
 )
 
 
@@ -72,11 +79,9 @@ def test_of_threads_that_finish_one_does(disk, hasty_threads):
 
 def test_cancel_ends_the_call_that_another_thread_is_in(disk):
     write_set(disk / "set", 1)
-    ranges = RangeEngineConfig(range_timeout=60)
-    config = FileSystemConfig(direct_io="off", range_engine=ranges)
     plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the first shard
     writer = RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024)
-    writer._store = FileStore(config, _faults=plan)
+    writer._store = FileStore(SLOW_TO_GIVE_UP, _faults=plan)
     with ThreadPoolExecutor(1) as threads:
         written = threads.submit(error_text, lambda: writer.write(np.ones((900, 1024), "u1")))
         assert holds_soon(lambda: writer.num_records == 600)  # which are two shards
@@ -96,6 +101,92 @@ def test_a_block_in_which_another_thread_failed_to_write_does_not_end_as_if_all_
             with ThreadPoolExecutor(1) as threads:
                 threads.submit(writer.write, np.ones((20, 1 << 20), "u1")).exception()
 
-    with pytest.raises(WriteError, match=r"a write failed, so .* WriteError: .*at byte 0"):
+    with pytest.raises(WriteError, match=r"given up after WriteError: .*at byte 0"):
         write_in_a_thread()
+    check_set(disk / "set", 1)
+
+
+@pytest.mark.parametrize("how", ["write", "finish", "end of the block"])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.ENOSPC, NoSpaceError), (errno.EACCES, AccessError)]
+)
+def test_who_comes_after_a_failure_hears_of_it_in_its_own_type(disk, how, code, kind):
+    plan = _C.FaultPlan(by_number={0: (code, False, False)})
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1 << 20, shard_bytes=1 << 20)
+    writer._store = FileStore(writer._store.config, _faults=plan)
+    records = np.ones((20, 1 << 20), "u1")
+    with pytest.raises(kind):
+        writer.write(records)
+    attempts = {
+        "write": lambda: writer.write(records),
+        "finish": writer.finish,
+        "end of the block": lambda: writer.__exit__(None),
+    }
+    with pytest.raises(kind, match=f"given up after {kind.__name__}: "):
+        attempts[how]()
+    writer.cancel()  # who cancels knows
+    writer.__exit__(None)
+    with pytest.raises(ConfigError, match="finished or cancelled"):
+        writer.write(records)
+
+
+def test_a_block_in_which_another_thread_failed_to_finish_ends_with_that_error(disk):
+    def finish_in_a_thread() -> None:
+        with RecordWriter(disk / "set", dtype="u1") as writer, ThreadPoolExecutor(1) as threads:
+            assert "no records" in threads.submit(error_text, writer.finish).result()
+
+    with pytest.raises(ConfigError, match=r"given up after ConfigError: .*no records were written"):
+        finish_in_a_thread()
+
+
+def test_a_cancellation_that_ends_another_threads_write_is_no_failure_of_the_block(disk):
+    write_set(disk / "set", 1)
+    plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the first shard
+    with RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024) as writer:
+        writer._store = FileStore(SLOW_TO_GIVE_UP, _faults=plan)
+        with ThreadPoolExecutor(1) as threads:
+            written = threads.submit(error_text, lambda: writer.write(np.ones((900, 1024), "u1")))
+            assert holds_soon(lambda: writer.num_records == 600)
+            writer.cancel()
+            assert "cancelled" in written.result()
+    plan.release()
+    check_set(disk / "set", 1)
+
+
+def cancelling_before(call, writer, threads):
+    """``call``, with a cancellation by another thread that has begun before it runs."""
+
+    def called(*arguments):
+        threads.submit(writer.cancel)
+        assert holds_soon(lambda: writer._is_cancelling)
+        return call(*arguments)
+
+    return called
+
+
+def test_a_shard_that_is_begun_while_the_writer_is_cancelled_gets_no_records(disk, monkeypatch):
+    write_set(disk / "set", 1)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024)
+    with ThreadPoolExecutor(1) as threads:
+        begin = cancelling_before(writer._store.writer, writer, threads)
+        monkeypatch.setattr(writer._store, "writer", begin)
+        assert "cancelled" in error_text(lambda: writer.write(np.ones((900, 1024), "u1")))
+    assert writer.num_records == 0
+    check_set(disk / "set", 1)
+
+
+def test_a_writer_that_is_cancelled_before_its_manifest_leaves_the_old_one(disk, monkeypatch):
+    write_set(disk / "set", 1)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1024)
+    writer.write(np.ones((900, 1024), "u1"))
+    with ThreadPoolExecutor(1) as threads:
+        cancel = cancelling_before(lambda: None, writer, threads)
+        wait, waits = writer._wait_for_shard, iter([lambda: None, cancel])
+
+        def wait_and_cancel_after_the_last() -> None:
+            wait()
+            next(waits)()
+
+        monkeypatch.setattr(writer, "_wait_for_shard", wait_and_cancel_after_the_last)
+        assert "cancelled" in error_text(writer.finish)
     check_set(disk / "set", 1)

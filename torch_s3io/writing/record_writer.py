@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from ..config import MIB, BufferPoolConfig, EngineKind, FileSystemConfig, check_alignment, check_int
-from ..errors import ConfigError, WriteError
+from ..errors import ConfigError, Error, WriteError
 from ..format.layout import make_layout
 from ..format.manifest import MANIFEST_NAME, Manifest, ShardEntry
 from ..store.file_store import FileStore, as_path, check_store_config
@@ -73,10 +73,11 @@ class RecordWriter:
                 writer.write(images)
         dataset = RecordDataset("train", batch_size=64)
 
-    Leaving the block finishes the data set; an exception cancels it. Shards and manifest appear
-    whole, the manifest last: until then, and after a cancelled, failed or killed writer, the folder
-    holds the old data set, or none. The new one then takes its place; other files in the folder are
-    left alone. One process writes into a folder at a time. ``docs/format.md`` has the format.
+    Leaving the block finishes the data set; an exception cancels it. Where a write failed before
+    (caught, or in another thread), its error is raised then. Shards and manifest appear whole, the
+    manifest last: until then, and after a cancelled, failed or killed writer, the folder holds the
+    old data set, or none. The new one then takes its place; other files in the folder are left
+    alone. One process writes into a folder at a time. ``docs/format.md`` has the format.
 
     Thread-safe: the batches of several threads come one after the other, each of them whole, in the
     order in which the calls got their turn.
@@ -129,8 +130,8 @@ class RecordWriter:
         self._thread = ThreadPoolExecutor(1, "torch_s3io-finish")  # starts with the first shard
         self._has_begun_manifest = False
         self._is_open = False
-        self._is_cancelling = False
-        self._failure = ""  # of a write
+        self._is_cancelling = False  # because the user said so
+        self._failure: tuple[type[Error], str] | None = None  # for those who come later
         self._owner = os.getpid()
         # Reentrant, as a failed call cancels. Never taken in a forked child, where it may be locked
         # for ever.
@@ -162,7 +163,7 @@ class RecordWriter:
                 by their dotted names. Dtypes are not converted, byte orders are.
 
         The error of a shard that cannot be completed may come with a later call, or ``finish``. The
-        writer is cancelled then.
+        writer is cancelled then; further calls raise an error of the same type, which says so.
         """
         self._check_open()
         rows, count = rows_of(records, self._layout)
@@ -176,9 +177,16 @@ class RecordWriter:
             try:
                 self._append(rows, count)
             except BaseException as error:
-                self._failure = f"{type(error).__name__}: {error}"
-                self.cancel()
+                self._fail(error)
                 raise
+
+    def _fail(self, error: BaseException) -> None:
+        """Cancels because of an error; that which others hear of is the first one."""
+        if self._failure is None:
+            kind = type(error) if isinstance(error, Error) else WriteError
+            text = f"{type(error).__name__}: {error}"
+            self._failure = kind, f"{self._folder.path}: the data set was given up after {text}"
+        self._cancel()
 
     def _append(self, rows: memoryview, count: int) -> None:
         size = self._layout.record_bytes
@@ -188,6 +196,7 @@ class RecordWriter:
             if self._shard is None:
                 name = shard_name(self._generation, self._num_begun)
                 self._shard = self._store.writer(self._folder.file(name))
+                self._check_open()  # a cancel() in the meantime found no shard to end
             end = min(count, begin + self._per_shard - self._in_shard)
             part = rows[begin * size : end * size]
             if self._stride == size:
@@ -234,29 +243,29 @@ class RecordWriter:
         self._check_open()
         with self._lock:
             self._check_open()
-            return self._finish()
+            try:
+                manifest = self._complete()
+            except BaseException as error:
+                self._fail(error)
+                raise
+            self._is_open = False
+            try:
+                self._thread.shutdown()
+                self._folder.tidy_after_manifest()
+            finally:
+                self._folder.close()
+            return manifest
 
-    def _finish(self) -> Manifest:
+    def _complete(self) -> Manifest:
         if self.num_records == 0:
-            self.cancel()
             raise ConfigError(f"{self._folder.path}: no records were written")
-        try:
-            if self._shard is not None:
-                self._finish_shard()
-            self._wait_for_shard()
-            self._check_open()
-            manifest = self._manifest()
-            self._has_begun_manifest = True
-            self._manifest_store.put(self._folder.file(MANIFEST_NAME), manifest.to_json())
-        except BaseException:
-            self.cancel()
-            raise
-        self._is_open = False
-        try:
-            self._thread.shutdown()
-            self._folder.tidy_after_manifest()
-        finally:
-            self._folder.close()
+        if self._shard is not None:
+            self._finish_shard()
+        self._wait_for_shard()
+        self._check_open()
+        manifest = self._manifest()
+        self._has_begun_manifest = True
+        self._manifest_store.put(self._folder.file(MANIFEST_NAME), manifest.to_json())
         return manifest
 
     def _manifest(self) -> Manifest:
@@ -266,11 +275,14 @@ class RecordWriter:
     def cancel(self) -> None:
         """Removes what was written; the old data set stays. Does nothing after ``finish``.
 
-        Another thread's call fails then, at once where it waits for a shard's write or sync.
+        Another thread's call fails then, at once where it waits for a shard's write or sync. But a
+        ``finish`` that has come to the manifest goes on, and succeeds as if alone.
         """
-        if not self._is_open or self._owner != os.getpid():
+        if self._owner != os.getpid():
             return
-        self._is_cancelling = True
+        self._is_cancelling = True  # so that a failure before need not be told any more
+        if not self._is_open:
+            return
         try:
             self._end_waits()  # that of the thread whose turn it is, if any
         finally:
@@ -320,6 +332,9 @@ class RecordWriter:
     def _check_open(self) -> None:
         if self._owner != os.getpid():
             raise ConfigError(f"{self._folder.path}: this writer belongs to the parent process")
+        if self._failure is not None and not self._is_cancelling:
+            kind, text = self._failure
+            raise kind(text)
         if not self._is_open or self._is_cancelling:
             raise ConfigError(f"{self._folder.path}: this writer is finished or cancelled")
 
@@ -327,15 +342,10 @@ class RecordWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        if kind is not None or self._is_cancelling:
             self.cancel()
-        elif self._is_open:
-            self.finish()
-        elif self._failure:  # in another thread, or caught
-            raise WriteError(
-                f"{self._folder.path}: a write failed, so the data set is not put in place: "
-                f"{self._failure}"
-            )
+        elif self._is_open or self._failure is not None:
+            self.finish()  # which raises what failed before
 
     def __del__(self) -> None:
         if getattr(self, "_folder", None) is not None:
