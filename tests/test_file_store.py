@@ -31,6 +31,7 @@ from torch_s3io import (
     NotFoundError,
     RangeEngineConfig,
     RangeError,
+    RecordWriter,
 )
 
 POOL = BufferPoolConfig(capacity=2, buffer_size=256 * 1024)
@@ -109,6 +110,26 @@ def test_a_missing_file_is_not_found_by_every_call(disk):
 def test_an_empty_path_is_none(name):
     with pytest.raises(ConfigError, match=r"^'' is not a path"):
         getattr(FileStore(), name)("")
+
+
+def test_an_empty_path_is_none_to_write_to_or_read_a_part_of():
+    for attempt in (
+        lambda: FileStore().put("", b"x"),
+        lambda: FileStore().get_range("", 0, 1),
+        lambda: RecordWriter("", dtype="u1"),
+    ):
+        with pytest.raises(ConfigError, match=r"^'' is not a path"):
+            attempt()
+
+
+def test_an_empty_prefix_is_the_current_folder_and_nothing_else_is_one(disk, monkeypatch):
+    (disk / "x.bin").write_bytes(b"x")
+    monkeypatch.chdir(disk)
+    for empty in ("", b""):
+        assert FileStore().list(empty) == ["x.bin"]
+    for wrong in (None, 0, False, [], np.zeros(0)):
+        with pytest.raises(ConfigError, match="is not a path"):
+            FileStore().list(wrong)
 
 
 def test_a_folder_is_no_object(disk):

@@ -31,6 +31,17 @@ def test_data_sets_take_such_names_as_text_as_bytes_and_by_pattern(disk, odd, en
         assert batch.tolist() == list(range(100))
 
 
+def test_paths_may_be_the_keys_of_a_dict_which_have_an_order_but_not_a_set(disk):
+    names = [disk / f"{number}.bin" for number in (3, 1, 2)]
+    for path in names:
+        path.write_bytes(bytes([int(path.stem)]))
+    (batch,) = RecordDataset(dict.fromkeys(names).keys(), dtype=np.uint8, batch_size=3)
+    assert batch.tolist() == [3, 1, 2]
+    for unordered in (set(names), frozenset(names)):
+        with pytest.raises(ConfigError, match="sequence"):
+            RecordDataset(unordered, dtype=np.uint8)
+
+
 def test_an_error_about_such_a_name_is_still_typed(odd):
     with pytest.raises(NotFoundError, match="not-utf8"):
         FileStore().get(odd + "-missing")

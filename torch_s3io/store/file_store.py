@@ -180,8 +180,10 @@ class FileStore:
         return self._store.stat(as_path(path))
 
     def list(self, prefix: str | os.PathLike[str]) -> list[str]:
-        """Every file whose path begins with ``prefix``, also in folders below it, sorted."""
-        return self._store.list(as_path(prefix) if prefix else "")
+        """Every file whose path begins with ``prefix``, also in folders below it, sorted. An empty
+        text: every file below the current folder."""
+        is_empty = isinstance(prefix, str | bytes) and not prefix
+        return self._store.list("" if is_empty else as_path(prefix))
 
     def stats(self) -> dict[str, Any]:
         """What was read and written in this process, and how: bytes, requests, the pool's counts.
