@@ -335,6 +335,26 @@ def test_with_a_full_dev_shm_new_tensors_of_a_transform_come_through_a_pipe(
 
 
 @pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+def test_with_a_full_dev_shm_nested_tensors_come_through_a_pipe(disk, strategy, needs_root):
+    source = """
+    import warnings
+    warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
+
+    def nested(rows):
+        return torch.nested.nested_tensor([rows[0, :3], rows[1]])
+
+    count = 0
+    for parts, index in filled(iter(loader(make(path, transform=nested)))):
+        first, second = parts.unbind()
+        assert torch.equal(first, torch.from_numpy(array[index[0]])[:3])
+        assert torch.equal(second, torch.from_numpy(array[index[1]]))
+        count += 1
+    print(count)
+    """
+    assert run_program(PROGRAM + FULL_DEV_SHM + source, disk, strategy) == "60\n"
+
+
+@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
 def test_workers_without_a_dev_shm_hand_over_all_the_same(disk, strategy, needs_root):
     """Python's queues need one to begin: it goes when a worker has begun."""
     source = """
