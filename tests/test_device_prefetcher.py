@@ -152,6 +152,22 @@ def test_what_is_no_loader_is_refused_at_once() -> None:
     number: Any = 5
     with pytest.raises(s3io.ConfigError, match="loader must be an iterable of batches, not 5"):
         s3io.DevicePrefetcher(number, "cpu")
+    loader_class: Any = s3io.DataLoader
+    with pytest.raises(s3io.ConfigError, match="loader must be an iterable of batches, not <class"):
+        s3io.DevicePrefetcher(loader_class, "cpu")
+
+
+def test_a_loader_that_is_iterated_by_number_is_one() -> None:
+    loader: Any = types.SimpleNamespace()
+    with pytest.raises(s3io.ConfigError, match="loader must be an iterable"):
+        s3io.DevicePrefetcher(loader, "cpu")
+
+    class ByNumber:
+        def __getitem__(self, number: int) -> int:
+            return [10, 20, 30][number]
+
+    by_number: Any = ByNumber()
+    assert list(s3io.DevicePrefetcher(by_number, "cpu")) == [10, 20, 30]
 
 
 class FakeCopier:

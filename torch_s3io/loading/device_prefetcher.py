@@ -45,7 +45,8 @@ class DevicePrefetcher:
 
     def __init__(self, loader: Iterable[Any], device: str | torch.device, depth: int = 2) -> None:
         check_int("depth", depth, 1)
-        if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+        can_iterate = hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
+        if isinstance(loader, type) or not can_iterate:
             raise ConfigError(f"loader must be an iterable of batches, not {loader!r}")
         try:
             self._device = torch.device(device)
