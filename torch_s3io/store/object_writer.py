@@ -132,11 +132,11 @@ class ObjectWriter:
         return f"ObjectWriter({self.path!r})"
 
 
-def refuse_masked(array: np.ndarray[Any, Any]) -> None:
-    """Raises ConfigError where values are masked, which bytes cannot say."""
+def refuse_masked(array: np.ndarray[Any, Any], what: str) -> None:
+    """Raises ConfigError where values of ``what`` are masked, which bytes cannot say."""
     mask = np.ma.getmask(array)  # of a structured array: a bool for every value of a record
     if np.ascontiguousarray(mask).view(np.bool_).any():
-        raise ConfigError("an array with masked values is not written: fill them first (.filled())")
+        raise ConfigError(f"{what}: masked values are not written; fill them first (.filled())")
 
 
 def as_bytes(data: Bytes) -> memoryview:
@@ -156,7 +156,7 @@ def as_bytes(data: Bytes) -> memoryview:
     elif isinstance(data, np.ndarray):
         if not data.flags.c_contiguous or data.dtype.hasobject:
             raise ConfigError("only contiguous arrays without Python objects are written")
-        refuse_masked(data)
+        refuse_masked(data, "data")
         data = data.reshape(-1).view(np.uint8)
     try:
         view = memoryview(data)

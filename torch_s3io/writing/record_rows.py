@@ -39,7 +39,7 @@ def _from_structured(records: Any, layout: RecordLayout) -> tuple[memoryview, in
             "records of a structured dtype are a structured array [B], or a dict of arrays and "
             f"tensors by field, not {_describe(records)}"
         )
-    refuse_masked(records)
+    refuse_masked(records, "records")
     given = make_layout(records.dtype)
     if (given.fields, given.record_bytes) != (layout.fields, layout.record_bytes):
         raise ConfigError(f"records of {records.dtype} are not of the dtype of this writer")
@@ -86,7 +86,7 @@ def _field_array(values: Any, field: Field, what: str) -> np.ndarray[Any, Any]:
         values = tensor.numpy()
     elif not isinstance(values, np.ndarray):
         raise ConfigError(expected)
-    refuse_masked(values)
+    refuse_masked(values, what)
     dtype = _numpy_dtype(field)
     if dtype is None or values.ndim == 0 or tuple(values.shape[1:]) != field.shape:
         raise ConfigError(expected)
