@@ -80,7 +80,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         if isinstance(dataset, PlannedDataset):
             _refuse_what_the_data_set_does({"batch_size": batch_size, **options})
         self._shows_progress = progress
-        self._epoch: weakref.ref[LoaderPass] | None = None  # that has the persistent workers
+        self._pass: weakref.ref[LoaderPass] | None = None  # that has the persistent workers
         self._worker_ranks: Ranks | None = None  # of the persistent workers
         self._progress: Progress | None = None  # of the latest pass
         self._batches = 0
@@ -109,33 +109,33 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: without the workers and the loop of this one."""
-        nothing = dict.fromkeys(("_iterator", "_epoch", "_worker_ranks", "_progress"))
+        nothing = dict.fromkeys(("_iterator", "_pass", "_worker_ranks", "_progress"))
         return {**self.__dict__, **nothing}
 
     def __iter__(self) -> Any:
-        epoch = LoaderPass(self)
+        pass_ = LoaderPass(self)
         # An epoch of ours begins with its first batch, and so do the workers that read it.
         if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
-            epoch.begin()
-        return epoch
+            pass_.begin()
+        return pass_
 
-    def _begin(self, epoch: LoaderPass) -> Iterator[Any]:
+    def _begin(self, pass_: LoaderPass) -> Iterator[Any]:
         """torch's iterator over the next epoch."""
         if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
-            batches = self._start(epoch)
-            pass_ = pass_of(batches)
-            if pass_ is not None:
-                pass_.on_begin = self._follow
+            batches = self._start(pass_)
+            counting = pass_of(batches)
+            if counting is not None:
+                counting.on_begin = self._follow
             return batches
         # Workers cannot count epochs, so it is counted here, before they begin.
-        epoch.progress = self._progress = self.dataset._begin_for_workers()
+        pass_.progress = self._progress = self.dataset._begin_for_workers()
         clock = self.dataset._own_clock()
         try:
-            batches = self._start(epoch)
+            batches = self._start(pass_)
         except BaseException:
             clock.cancel()
             raise
-        is_alive = weakref.ref(epoch)
+        is_alive = weakref.ref(pass_)
         clock.expect(
             self.num_workers, lambda: (used := is_alive()) is not None and used.awaits_workers()
         )
@@ -144,13 +144,13 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def _follow(self, progress: Progress) -> None:
         self._progress = progress
 
-    def _start(self, epoch: LoaderPass) -> Iterator[Any]:
-        current = self._epoch() if self._epoch is not None else None
+    def _start(self, pass_: LoaderPass) -> Iterator[Any]:
+        current = self._pass() if self._pass is not None else None
         if current is not None and not current.finished:
             return self._get_iterator()
         self._bury_workers()
         self._refuse_other_ranks()
-        self._epoch = weakref.ref(epoch)
+        self._pass = weakref.ref(pass_)
         return super().__iter__()
 
     def _refuse_other_ranks(self) -> None:
@@ -168,9 +168,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         if not all(worker.is_alive() for worker in workers):
             self._dismiss(self._iterator)
 
-    def _has_workers_of(self, epoch: LoaderPass) -> bool:
-        """Whether the persistent workers, if there are any, are this epoch's."""
-        return self._epoch is not None and self._epoch() is epoch
+    def _has_workers_of(self, pass_: LoaderPass) -> bool:
+        """Whether the persistent workers, if there are any, are this pass's."""
+        return self._pass is not None and self._pass() is pass_
 
     def _dismiss(self, batches: Any) -> None:
         """Ends the workers of torch's iterator; the next epoch starts others."""

@@ -1,4 +1,4 @@
-"""One pass of a loop over the loader."""
+"""One pass of a loop over the loader; DataLoader's other half, which knows its private names."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ class LoaderPass:
     def count_on_hand_out(self) -> Callable[[], None]:
         """For who takes batches ahead of the loop: batches count when this is called, once each."""
         self._counts = False
-        pass_ = pass_of(self._batches)
-        return self._count if pass_ is None else pass_.count_on_hand_out()
+        counting = pass_of(self._batches)
+        return self._count if counting is None else counting.count_on_hand_out()
 
     def _count(self) -> None:
         if self.progress is not None:
