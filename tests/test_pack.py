@@ -17,7 +17,7 @@ from support import holds_soon, program_env, random_bytes
 
 from torch_s3io import RecordDataset, WriteError
 from torch_s3io.cli import main
-from torch_s3io.console import size_text
+from torch_s3io.wording import size_text
 from torch_s3io.writing.packing import PackJob
 
 
@@ -307,8 +307,11 @@ def test_sizes_and_counts_are_told_as_people_say_them(disk, capsys):
     assert re.fullmatch(r"2\.40 kB in [\d.]+ s, [\d.]+ (bytes|kB|MB)/s", lines[1])
     assert "  shards       1, 2.40 kB" in lines
     assert re.search(r"one: 2 files, [\d.]+ kB: all as they were written", lines[-1])
-    assert [size_text(number) for number in (0, 999, 1000, 2_345_678, 10**9, 7 * 10**15)] == [
-        "0 bytes", "999 bytes", "1.00 kB", "2.35 MB", "1.00 GB", "7000.00 TB",
+    assert [size_text(number) for number in (0, 1, 999.4, 999.7, 1000, 2_345_678)] == [
+        "0 bytes", "1 byte", "999 bytes", "1.00 kB", "1.00 kB", "2.35 MB",
+    ]  # fmt: skip
+    assert [size_text(number) for number in (999_994, 999_995, 10**9, 7 * 10**15)] == [
+        "999.99 kB", "1.00 MB", "1.00 GB", "7000.00 TB",
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: optional packages, progress on a terminal."""
+"""What cli and bench share: optional packages, progress on a terminal."""
 
 from __future__ import annotations
 
@@ -32,20 +32,6 @@ def optional_package(module: str, package: str, extra: str, purpose: str) -> Any
             f"{purpose} needs {package} ({error}): pip install {package}, "
             f"or all of pip install 'torch-s3io[{extra}]'"
         ) from None
-
-
-def count_of(number: int, what: str) -> str:
-    """``1 shard``, ``2 shards``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def size_text(number: float) -> str:
-    """Bytes in the decimal unit that leaves the fewest digits before the point."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} bytes" if unit == "bytes" else f"{number:.2f} {unit}"
-        number /= 1000
-    return f"{number:.2f} TB"
 
 
 def progress(items: Iterable[Item], total: int, text: str, unit: str = "it") -> Iterator[Item]:

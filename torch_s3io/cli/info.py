@@ -7,8 +7,8 @@ import json
 import os
 from typing import Any
 
-from ..console import size_text
 from ..format.manifest import Manifest, read_manifest
+from ..wording import size_text
 
 
 def add_parser(subparsers: Any) -> None:

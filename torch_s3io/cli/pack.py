@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from ..config import MIB
-from ..console import count_of, progress_bar, size_text
+from ..console import progress_bar
 from ..errors import ConfigError
+from ..wording import count_of, size_text
 from ..writing.pack_run import run_pack
 from ..writing.packing import PackFormat, PackJob, find_sources
 

@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ..console import count_of, progress, size_text
+from ..console import progress
 from ..errors import DataError, Error
 from ..format.files import shard_path
 from ..format.manifest import MANIFEST_NAME, read_manifest
 from ..store.file_store import FileStore
+from ..wording import count_of, size_text
 from ..writing.record_writer import WRITE_CONFIG
 
 

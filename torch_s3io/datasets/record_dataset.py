@@ -34,6 +34,7 @@ from ..order.record_order import (
 from ..order.state import State, fingerprint
 from ..processes.handover import Arena
 from ..processes.ranks import Ranks
+from ..wording import count_of
 from .batches import as_numbers, as_wanted, transformed
 from .options import DatasetOptions, PoolSetting
 from .runtime import Runtime
@@ -259,7 +260,8 @@ class RecordDataset(ViewedDataset):
         self._stored_records = sum(shard.num_records for shard in shards)
         if self._stored_records == 0:
             raise DataError(
-                f"there are no records in {len(shards)} file(s), the first being {shards[0].path}"
+                f"there are no records in {count_of(len(shards), 'file')}, the first being "
+                f"{shards[0].path}"
             )
         # Records that have a number here; a mixture's epochs may be longer or shorter.
         self._num_numbers = view[0][1] if view else self._stored_records
@@ -420,9 +422,10 @@ class RecordDataset(ViewedDataset):
             for field in self._layout.fields
         )
         return (
-            f"{type(self).__name__}({self._num_records} records of {self._layout.record_bytes} "
-            f"bytes in {len(self._shards)} file(s), {{{described}}}, "
-            f"batch_size={self._options.batch_size}, shuffle={self._options.shuffle!r})"
+            f"{type(self).__name__}({count_of(self._num_records, 'record')} of "
+            f"{self._layout.record_bytes} bytes in {count_of(len(self._shards), 'file')}, "
+            f"{{{described}}}, batch_size={self._options.batch_size}, "
+            f"shuffle={self._options.shuffle!r})"
         )
 
 

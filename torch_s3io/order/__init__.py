@@ -1,1 +1,1 @@
-"""Which records come when, and where in that order a loop is. No input or output."""
+"""Which records come when, and where in that order a loop and its workers are."""

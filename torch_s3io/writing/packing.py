@@ -22,6 +22,7 @@ from ..format.files import Shard, count_npy, count_records, count_windows, expan
 from ..format.layout import RecordLayout, make_layout, make_window_layout
 from ..format.manifest import MANIFEST_NAME, ShardEntry, has_own_manifest
 from ..store.file_store import FileStore
+from ..wording import count_of
 from .record_folder import JOURNAL_PREFIX
 from .record_writer import WRITE_CONFIG, AlignRecords, shard_name, stride_for
 
@@ -128,7 +129,9 @@ def find_sources(
         shards = count_records(files, layout, header_bytes)
     sources = Sources(tuple(shards), layout, format)
     if sources.num_records == 0:
-        raise DataError(f"there are no records in {len(files)} file(s), the first being {files[0]}")
+        raise DataError(
+            f"there are no records in {count_of(len(files), 'file')}, the first being {files[0]}"
+        )
     return sources
 
 
