@@ -154,6 +154,14 @@ def names_errno(error: Exception, error_number: int) -> bool:
     return any(name in str(error) for name in names)
 
 
+def bytes_until(epoch: dict, end_s: float) -> float:
+    """What the throughput over time adds up to until then, one of the begins or the end."""
+    timeline = epoch["timeline"]
+    ends_s = [*timeline["begin_s"][1:], epoch["wall_s"]]
+    pieces = zip(timeline["begin_s"], ends_s, timeline["gb_per_s"], strict=True)
+    return sum((end - begin) * speed * 1e9 for begin, end, speed in pieces if end <= end_s)
+
+
 # What the kernel says of this process -----------------------------------------------------------
 
 

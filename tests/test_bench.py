@@ -13,8 +13,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from support import DEADLINE_S, cached_pages, holds_soon, program_env, run_program
-from test_bench_loop import bytes_until
+from support import DEADLINE_S, bytes_until, cached_pages, holds_soon, program_env, run_program
 
 from torch_s3io import ConfigError, cli
 from torch_s3io.bench import data, runner

@@ -13,17 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support import bytes_until
 
 from torch_s3io.bench import loop
 from torch_s3io.bench.loop import Copies, Trace, accelerator_utilisation, measure_epoch, run_loop
-
-
-def bytes_until(epoch: dict, end_s: float) -> float:
-    """What the throughput over time adds up to until then, one of the begins or the end."""
-    timeline = epoch["timeline"]
-    ends_s = [*timeline["begin_s"][1:], epoch["wall_s"]]
-    pieces = zip(timeline["begin_s"], ends_s, timeline["gb_per_s"], strict=True)
-    return sum((end - begin) * speed * 1e9 for begin, end, speed in pieces if end <= end_s)
 
 
 def trace(arrivals: list[float], wall_s: float) -> Trace:

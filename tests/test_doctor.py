@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from examinations import EXAMINE
 from support import (
     IO_URING_ENTER,
     IO_URING_SETUP,
@@ -33,25 +34,6 @@ CAP_SYS_RESOURCE = 24
 
 TOPICS = ["kernel", "build", "io_uring", "huge pages", "locked memory", "open files", "memory",
           "CUDA"]  # fmt: skip
-
-EXAMINE = """
-    import json, os, resource, sys
-    from support import become_nobody, forbid_system_call
-    from torch_s3io import cli
-
-    cli.make_parser()  # imports all that is needed
-
-    def findings_and_status(*arguments):
-        import contextlib, io
-        output = io.StringIO()
-        with contextlib.redirect_stdout(output):
-            status = cli.main(["doctor", "--json", *arguments])
-        return {f["topic"]: f for f in json.loads(output.getvalue())["findings"]}, status
-"""
-
-
-def by_topic(examination) -> dict[str, object]:
-    return {finding.topic: finding for finding in examination.findings}
 
 
 def test_without_a_path_it_looks_at_the_machine(capsys):

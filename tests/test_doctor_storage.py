@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from examinations import EXAMINE, by_topic
 from support import (
     MIB,
     random_bytes,
     run_program,
     write_file,
 )
-from test_doctor import EXAMINE, by_topic
 
 from torch_s3io import _C, DataError, cli
 from torch_s3io.doctor import devices, examine, storage

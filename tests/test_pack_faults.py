@@ -164,6 +164,7 @@ def test_killed_at_each_step_it_leaves_no_manifest_or_a_whole_data_set(
     assert killed >= (9 if name == "shard" else 7)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_the_death_of_one_of_several_processes_is_an_error_that_says_how_to_go_on(
     source, disk, monkeypatch
 ):
@@ -178,6 +179,7 @@ def test_the_death_of_one_of_several_processes_is_an_error_that_says_how_to_go_o
     check_packed(disk / "out")
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_process_that_is_told_to_end_is_an_error_of_pack(source, disk, monkeypatch, capsys):
     main_process = os.getpid()
 
