@@ -179,6 +179,7 @@ def _guess(paths: Sequence[str], files: list[str]) -> PackFormat:
         return "cifar10"
     if any(os.path.isdir(path) for path in paths):
         return "files"
+    _C.inspect_files(files)  # raises where one is not there
     raise ConfigError(
         f"{files[0]}: what is in it? --format tokens --window N, or --format records --dtype D "
         "--shape S, or --format files, says so"
