@@ -16,10 +16,10 @@ import pytest
 from support import DEADLINE_S, bytes_until, cached_pages, holds_soon, program_env, run_program
 
 from torch_s3io import ConfigError, cli
-from torch_s3io.bench import data, runner
+from torch_s3io.bench import child, data, runner
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
 from torch_s3io.bench.load import load
-from torch_s3io.bench.sources import Source
+from torch_s3io.bench.sources import Source, record_dataset
 
 SMALL = {
     "cosmoflow": ["data.files=6", "data.record_bytes=28281", "compute_s_per_step=0.001"],
@@ -185,6 +185,40 @@ def test_the_page_cache_is_emptied_and_filled_as_asked(disk):
     assert [cached_pages(path) for path in paths] == [25, 25]
     data.CACHE_STATES["cold"](paths)
     assert [cached_pages(path) for path in paths] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("page_cache", "direct_io", "times"),
+    [("cold", "require", 1), ("cold", "auto", 3), ("warm", "off", 3), ("leave", "off", 1)],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_bytes_of_an_epoch_are_read_while_its_time_counts(
+    disk, monkeypatch, page_cache, direct_io, times, workers
+):
+    files = DataConfig(folder=str(disk), files=2, record_bytes=4096, records_per_file=40)
+    data.check_space(files)
+    data.make(files, iter(data.missing(files)))
+    config = BenchConfig(
+        data=files,
+        loader=LoaderConfig(batch_size=4, workers=workers),
+        storage=StorageConfig(direct_io=direct_io),
+        page_cache=page_cache,
+    )
+    sets = []
+    set_cache = data.CACHE_STATES[page_cache]
+    monkeypatch.setitem(
+        data.CACHE_STATES, page_cache, lambda paths: (sets.append(1), set_cache(paths))
+    )
+    result = child.run(config, disk, show=False)
+    assert len(sets) == times
+    stats = result["stats"]
+    read = sum(stats[key] for key in ("direct_bytes", "cached_bytes", "buffered_bytes"))
+    size = 3 * sum(path.stat().st_size for path in data.paths_of(files))
+    if times == 3:
+        assert read == size
+    else:  # there is no time between the epochs, so the reader may read on
+        assert read >= size
+        assert record_dataset(config)._options.reads_on
 
 
 @needs_compiler

@@ -33,7 +33,8 @@ def run(config: BenchConfig, folder: Path, show: bool) -> dict[str, Any]:
     source = Source(config)
     epochs = []
     for number in range(config.epochs):
-        data.CACHE_STATES[config.page_cache](paths)
+        if number == 0 or config.sets_cache_each_time:
+            data.CACHE_STATES[config.page_cache](paths)
         with Progress(config, number, show) as progress:
             epochs.append(_epoch(source, config, number == 0, progress, folder))
     stats = source.stats()

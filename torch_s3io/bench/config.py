@@ -143,7 +143,8 @@ class BenchConfig:
         epochs: Times that the data is read as a whole.
         compute_s_per_step: The loop sleeps so long for every batch, in seconds, as if it computed.
         page_cache: Before every epoch, files are dropped from it ("cold"), brought into it
-            ("warm"), or left as they are ("leave").
+            ("warm"), or left as they are ("leave"). Where that takes time between epochs, nothing
+            is read ahead over their ends: it would be read before the time counts.
         profile: Record the first epoch with torch's profiler: a trace with the ranges
             "torch_s3io.next" and "compute".
     """
@@ -207,6 +208,13 @@ class BenchConfig:
                 raise ConfigError(
                     f"{name} is for loader.reader {wanted}, not {self.loader.reader}: leave it out"
                 )
+
+    @property
+    def sets_cache_each_time(self) -> bool:
+        """Whether the page cache is set before later epochs, too: records that are read directly,
+        and nothing else, leave nothing there that would have to be dropped again."""
+        is_direct = self.loader.reader == "records" and self.storage.direct_io == "require"
+        return self.page_cache == "warm" or (self.page_cache == "cold" and not is_direct)
 
     @property
     def step_count(self) -> int:

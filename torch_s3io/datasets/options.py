@@ -47,6 +47,8 @@ class DatasetOptions:
     return_index: bool = False
     depth: int = 32
     read_timeout_s: float = 60.0
+    # Benchmarks only: whether the next epoch's first batches are read before it begins.
+    reads_on: bool = field(default=True, repr=False)
     faults: Any = field(default=None, repr=False)  # tests only: a _C.FaultPlan
 
     def __post_init__(self) -> None:

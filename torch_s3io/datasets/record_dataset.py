@@ -150,6 +150,7 @@ class RecordDataset(ViewedDataset):
         return_index: bool = False,
         depth: int = 32,
         read_timeout_s: float = 60.0,
+        _reads_on: bool = True,
         _faults: Any = None,
     ) -> None:
         options = DatasetOptions(
@@ -170,6 +171,7 @@ class RecordDataset(ViewedDataset):
             return_index=return_index,
             depth=depth,
             read_timeout_s=read_timeout_s,
+            reads_on=_reads_on,
             faults=_faults,
         )
         header_bytes = check_int("header_bytes", header_bytes, 0)

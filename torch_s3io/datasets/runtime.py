@@ -237,7 +237,7 @@ class Runtime:
         self._check_engine()
         # A program that reads a second epoch will read a third one: its first batches are read
         # while this one's last ones are in use.
-        reads_on = self._epochs_done > 0
+        reads_on = self._options.reads_on and self._epochs_done > 0
         ahead = self._continue_with(plan)
         reader, pool = ahead or self._new_reader(plan, num_workers, reads_on, share, count)
         self._readers.append(reader)
