@@ -167,8 +167,9 @@ def _note(left: dict[str, str]) -> str:
         f"{peers.WORKERS} workers. tf.data and WebDataset shuffle within buffers of "
         f"{peers.SHUFFLE_BUFFER} records, the others all of them. Where the cache is cold, "
         "RecordDataset is made anew for each epoch, with its defaults; with 2 workers, which are "
-        "there already, it has direct='require'. The set fits into memory, so what readahead "
-        f"brings for the others stays there. {listed}."
+        "there already, it has direct='require'. It reads nothing of an epoch before that begins. "
+        "The set fits into memory, so what readahead brings for the others stays there. "
+        f"{listed}."
     )
     reasons = "".join(f"\n- not here: {name}: {reason}" for name, reason in left.items())
     return text + ("\n" + reasons if reasons else "")
