@@ -74,7 +74,7 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
             write_and_finish(writer, np.full((600, 1000), 2, "u1"))
         RecordWriter(disk / "set", dtype="u1").cancel()  # where removing a file failed, too
         check_set(disk / "set", 1)
-        with pytest.raises(WriteError, match=r"given up after \w+Error: .*records-"):
+        with pytest.raises(WriteError, match=r"failed before, with \w+Error: .*records-"):
             writer.finish()
 
 

@@ -101,7 +101,7 @@ def test_a_block_in_which_another_thread_failed_to_write_does_not_end_as_if_all_
             with ThreadPoolExecutor(1) as threads:
                 threads.submit(writer.write, np.ones((20, 1 << 20), "u1")).exception()
 
-    with pytest.raises(WriteError, match=r"given up after WriteError: .*at byte 0"):
+    with pytest.raises(WriteError, match=r"failed before, with WriteError: .*at byte 0"):
         write_in_a_thread()
     check_set(disk / "set", 1)
 
@@ -122,7 +122,7 @@ def test_who_comes_after_a_failure_hears_of_it_in_its_own_type(disk, how, code, 
         "finish": writer.finish,
         "end of the block": lambda: writer.__exit__(None),
     }
-    with pytest.raises(kind, match=f"given up after {kind.__name__}: "):
+    with pytest.raises(kind, match=f"failed before, with {kind.__name__}: "):
         attempts[how]()
     writer.cancel()  # who cancels knows
     writer.__exit__(None)
@@ -135,7 +135,7 @@ def test_a_block_in_which_another_thread_failed_to_finish_ends_with_that_error(d
         with RecordWriter(disk / "set", dtype="u1") as writer, ThreadPoolExecutor(1) as threads:
             assert "no records" in threads.submit(error_text, writer.finish).result()
 
-    with pytest.raises(ConfigError, match=r"given up after ConfigError: .*no records were written"):
+    with pytest.raises(ConfigError, match=r"failed before, with ConfigError: .*no records"):
         finish_in_a_thread()
 
 

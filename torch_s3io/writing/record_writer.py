@@ -185,7 +185,7 @@ class RecordWriter:
         if self._failure is None:
             kind = type(error) if isinstance(error, Error) else WriteError
             text = f"{type(error).__name__}: {error}"
-            self._failure = kind, f"{self._folder.path}: the data set was given up after {text}"
+            self._failure = kind, f"{self._folder.path}: the writer failed before, with {text}"
         self._cancel()
 
     def _append(self, rows: memoryview, count: int) -> None:
