@@ -34,7 +34,7 @@ def nested(batch: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
-def test_nested_tensors_come_torchs_own_way(disk):
+def test_nested_tensors_come_from_workers_too(disk):
     path, array = write(disk)
     dataset = make(path, return_index=False, transform=nested)
     batches = list(s3io.DataLoader(dataset, num_workers=1))

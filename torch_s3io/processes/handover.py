@@ -195,11 +195,8 @@ def _reduce(tensor: torch.Tensor) -> Any:
 
 def _reduced(tensor: torch.Tensor) -> Any:
     """A handle for a tensor in the worker's pool, else torch's own way."""
-    if tensor.is_nested:
-        try:
-            return _torchs_way(tensor)
-        except (OSError, RuntimeError) as error:  # its parts could not be shared
-            return _through_the_pipe(tensor, str(error))
+    if tensor.is_nested:  # of four storages, of which torch might share some before one fails
+        return pickle.loads, (pickle.dumps(tensor),)
     if tensor.is_conj() or tensor.is_neg():  # neither way carries what is still to be done
         tensor = tensor.resolve_conj().resolve_neg()
     sent = _C.send_tensor(tensor)
@@ -208,10 +205,6 @@ def _reduced(tensor: torch.Tensor) -> Any:
     reason = _why_not_shared(tensor)
     if reason is None:
         return _torchs_way(tensor)
-    return _through_the_pipe(tensor, reason)
-
-
-def _through_the_pipe(tensor: torch.Tensor, reason: str) -> Any:
     _say_not_shared(reason)
     return pickle.loads, (pickle.dumps(tensor),)
 
