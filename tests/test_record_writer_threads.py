@@ -153,6 +153,44 @@ def test_a_cancellation_that_ends_another_threads_write_is_no_failure_of_the_blo
     check_set(disk / "set", 1)
 
 
+def test_a_block_that_is_cancelled_while_it_ends_is_cancelled_and_no_more(disk):
+    write_set(disk / "set", 1)
+    plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the only shard
+    with ThreadPoolExecutor(1) as threads:
+        with RecordWriter(disk / "set", dtype="u1", shape=1024) as writer:
+            writer._store = FileStore(SLOW_TO_GIVE_UP, _faults=plan)
+            writer.write(np.ones((900, 1024), "u1"))
+
+            def cancel_when_it_ends() -> None:
+                assert holds_soon(lambda: writer._finishing is not None)
+                writer.cancel()
+
+            cancelled = threads.submit(cancel_when_it_ends)
+        cancelled.result()
+    plan.release()
+    check_set(disk / "set", 1)
+
+
+def test_what_comes_after_an_interrupt_in_the_last_step_leaves_open_which_set_is_there(
+    disk, monkeypatch
+):
+    write_set(disk / "set", 1)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1000)
+    writer.write(np.full((600, 1000), 2, "u1"))
+    put = writer._manifest_store.put
+
+    def put_and_interrupt(*arguments) -> None:
+        put(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer._manifest_store, "put", put_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        writer.finish()
+    with pytest.raises(WriteError, match=r"with KeyboardInterrupt\(\); whether .* unknown"):
+        writer.__exit__(None)
+    check_set(disk / "set", 2)
+
+
 def cancelling_before(call, writer, threads):
     """``call``, with a cancellation by another thread that has begun before it runs."""
 

@@ -163,7 +163,8 @@ class RecordWriter:
                 by their dotted names. Dtypes are not converted, byte orders are.
 
         The error of a shard that cannot be completed may come with a later call, or ``finish``. The
-        writer is cancelled then; further calls raise an error of the same type, which says so.
+        writer is cancelled then; further calls raise an error of the same type (WriteError for one
+        that is not ours), which says so.
         """
         self._check_open()
         rows, count = rows_of(records, self._layout)
@@ -183,8 +184,12 @@ class RecordWriter:
     def _fail(self, error: BaseException) -> None:
         """Cancels because of an error; that which others hear of is the first one."""
         if self._failure is None:
-            kind = type(error) if isinstance(error, Error) else WriteError
-            text = f"{type(error).__name__}: {error}"
+            if isinstance(error, Error):
+                kind, text = type(error), f"{type(error).__name__}: {error}"
+            else:  # KeyboardInterrupt, say
+                kind, text = WriteError, repr(error)
+                if self._has_begun_manifest:
+                    text += "; whether the new data set is in place is unknown"
             self._failure = kind, f"{self._folder.path}: the writer failed before, with {text}"
         self._cancel()
 
@@ -276,7 +281,8 @@ class RecordWriter:
         """Removes what was written; the old data set stays. Does nothing after ``finish``.
 
         Another thread's call fails then, at once where it waits for a shard's write or sync. But a
-        ``finish`` that has come to the manifest goes on, and succeeds as if alone.
+        ``finish`` that has come to the manifest goes on, and succeeds as if alone; ``cancel`` waits
+        for it.
         """
         if self._owner != os.getpid():
             return
@@ -345,7 +351,11 @@ class RecordWriter:
         if kind is not None or self._is_cancelling:
             self.cancel()
         elif self._is_open or self._failure is not None:
-            self.finish()  # which raises what failed before
+            try:
+                self.finish()  # which raises what failed before
+            except ConfigError:
+                if not self._is_cancelling:  # by another thread, in the meantime
+                    raise
 
     def __del__(self) -> None:
         if getattr(self, "_folder", None) is not None:
