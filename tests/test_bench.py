@@ -192,7 +192,7 @@ def test_the_page_cache_is_emptied_and_filled_as_asked(disk):
     [("cold", "require", 1), ("cold", "auto", 3), ("warm", "off", 3), ("leave", "off", 1)],
 )
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_bytes_of_an_epoch_are_read_while_its_time_counts(
+def test_nothing_is_read_while_no_epochs_time_counts(
     disk, monkeypatch, page_cache, direct_io, times, workers
 ):
     files = DataConfig(folder=str(disk), files=2, record_bytes=4096, records_per_file=40)
