@@ -77,20 +77,6 @@ def test_of_threads_that_finish_one_does(disk, hasty_threads):
     check_set(disk / "set", 1)
 
 
-def test_cancel_ends_the_call_that_another_thread_is_in(disk):
-    write_set(disk / "set", 1)
-    plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the first shard
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024)
-    writer._store = FileStore(SLOW_TO_GIVE_UP, _faults=plan)
-    with ThreadPoolExecutor(1) as threads:
-        written = threads.submit(error_text, lambda: writer.write(np.ones((900, 1024), "u1")))
-        assert holds_soon(lambda: writer.num_records == 600)  # which are two shards
-        writer.cancel()
-        assert "cancelled" in written.result()
-    plan.release()
-    check_set(disk / "set", 1)
-
-
 def test_a_block_in_which_another_thread_failed_to_write_does_not_end_as_if_all_were_well(disk):
     write_set(disk / "set", 1)
     plan = _C.FaultPlan(by_number={0: (errno.EIO, False, False)})
@@ -139,14 +125,14 @@ def test_a_block_in_which_another_thread_failed_to_finish_ends_with_that_error(d
         finish_in_a_thread()
 
 
-def test_a_cancellation_that_ends_another_threads_write_is_no_failure_of_the_block(disk):
+def test_cancel_ends_the_call_that_another_thread_is_in_and_is_no_failure_of_the_block(disk):
     write_set(disk / "set", 1)
     plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the first shard
     with RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024) as writer:
         writer._store = FileStore(SLOW_TO_GIVE_UP, _faults=plan)
         with ThreadPoolExecutor(1) as threads:
             written = threads.submit(error_text, lambda: writer.write(np.ones((900, 1024), "u1")))
-            assert holds_soon(lambda: writer.num_records == 600)
+            assert holds_soon(lambda: writer.num_records == 600)  # which are two shards
             writer.cancel()
             assert "cancelled" in written.result()
     plan.release()

@@ -49,7 +49,7 @@ def progress_bar() -> Any:
     """The class tqdm, or None where it is not installed. Its bars start no thread, since commands
     fork; so they need ``miniters=1`` to keep up when progress becomes slow."""
     try:
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        from tqdm import tqdm
     except ImportError:
         return None
     return type("Bar", (tqdm,), {"monitor_interval": 0})

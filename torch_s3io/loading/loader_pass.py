@@ -148,7 +148,7 @@ def pass_of(batches: Any) -> Pass | None:
 def _progress_bar(loader: DataLoader) -> Any:
     """For a whole epoch; one that was resumed begins where it was left."""
     try:
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        from tqdm import tqdm
     except ImportError:
         raise ConfigError("progress=True needs tqdm: pip install tqdm") from None
     try:
