@@ -1,6 +1,6 @@
 """Trains on several ranks, is killed, and goes on with any number of them.
 
-    torchrun --nproc-per-node=2 examples/train_ddp.py                  # gloo, or nccl on GPUs
+    torchrun --nproc-per-node=2 examples/train_ddp.py                  # on GPUs if there are two
     torchrun --nproc-per-node=2 examples/train_ddp.py --stop-after 40  # as if it were killed ...
     torchrun --nproc-per-node=3 examples/train_ddp.py                  # ... and goes on with three
 
@@ -102,11 +102,15 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return whole[-1] if whole else None
 
 
-def pick_device() -> torch.device:
-    if not torch.cuda.is_available():
+def join_the_ranks() -> torch.device:
+    """Over nccl where this machine has a GPU for each of its ranks, else over gloo, on CPUs."""
+    if torch.cuda.device_count() < int(os.environ["LOCAL_WORLD_SIZE"]):
+        dist.init_process_group("gloo")
         return torch.device("cpu")
-    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    return torch.device("cuda", torch.cuda.current_device())
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)  # nccl moves what the loaders compare over the current one
+    dist.init_process_group("nccl", device_id=device)
+    return device
 
 
 def train(args: argparse.Namespace, device: torch.device) -> bool:
@@ -168,8 +172,8 @@ def say(text: str) -> None:
 
 def main() -> int:
     args = parse_arguments()
-    device = pick_device()
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    device = join_the_ranks()
+    say(f"{dist.get_world_size()} ranks over {dist.get_backend()}, the model on {device.type}")
     try:
         return 0 if train(args, device) else 1
     finally:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -26,23 +29,59 @@ needs_accelerate = pytest.mark.skipif(
 
 
 def torchrun(folder: Path, ranks: int, *command: object) -> tuple[int, str]:
-    """Exit status and output of a program under torchrun."""
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={ranks}",
-            *map(str, command),
-        ],
-        cwd=folder,
-        env={**program_env(), "PYTHONPATH": IMPORT_PATH, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    """Exit status and output of a program under torchrun, over gloo."""
+    machine = begin_torchrun(
+        folder, {"CUDA_VISIBLE_DEVICES": ""}, "--standalone", f"--nproc-per-node={ranks}", *command
     )
-    return process.returncode, process.stdout + process.stderr
+    return outcome(machine)
+
+
+def begin_torchrun(folder: Path, env: dict[str, str], *command: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *map(str, command)],
+        cwd=folder,
+        env={**program_env(), "PYTHONPATH": IMPORT_PATH, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def outcome(machine: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and output; what takes too long is ended, with all its ranks."""
+    try:
+        output, _ = machine.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        os.killpg(machine.pid, signal.SIGKILL)
+        raise
+    return machine.returncode, output
+
+
+def on_two_machines(folder: Path, backend: str, *command: object) -> tuple[int, str]:
+    """Two torchruns that meet as the README's on two machines do; status and output of the first.
+
+    With nccl both use the same GPU, which it allows to ranks of different hosts alone.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+    options = ("--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=run1")
+    gpus = {"gloo": "", "nccl": "0"}[backend]
+    machines = [
+        begin_torchrun(
+            folder,
+            {"CUDA_VISIBLE_DEVICES": gpus, "NCCL_HOSTID": f"host{number}"},
+            "--nnodes=2",
+            "--nproc-per-node=1",
+            *options,
+            *command,
+        )
+        for number in range(2)
+    ]
+    outcomes = [outcome(machine) for machine in machines]
+    assert outcomes[0][0] == outcomes[1][0], outcomes
+    return outcomes[0][0], outcomes[0][1] + outcomes[1][1]
 
 
 @pytest.mark.slow
@@ -58,6 +97,65 @@ def test_the_example_ends_with_every_record_whatever_the_ranks_before_and_after(
     assert status == 0, output
     assert "going on after step 70, in epoch 1, on 1 ranks" in output
     assert "every record was read 2 times; padding: 0 of 1003" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["gloo", pytest.param("nccl", marks=pytest.mark.needs_cuda)])
+def test_the_example_on_two_machines_is_killed_and_goes_on_on_one(tmp_path, backend):
+    options = ("--records", 1003, "--batch-size", 8, "--save-every", 10)
+    status, output = on_two_machines(tmp_path, backend, EXAMPLE, *options, "--stop-after", 75)
+    device = {"gloo": "cpu", "nccl": "cuda"}[backend]
+    assert f"2 ranks over {backend}, the model on {device}" in output
+    assert "epoch 0: loss" in output
+    assert "killed in step 75" in output
+    assert status != 0
+    status, output = torchrun(tmp_path, 3, EXAMPLE, *options)
+    assert status == 0, output
+    assert "going on after step 70, in epoch 1, on 3 ranks" in output
+    assert "every record was read 2 times" in output
+    assert "NOT every" not in output
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.slow
+def test_the_example_on_a_gpu(tmp_path):
+    options = ("--standalone", "--nproc-per-node=1", EXAMPLE, "--records", 1003, "--batch-size", 8)
+    status, output = outcome(begin_torchrun(tmp_path, {}, *options, "--stop-after", 75))
+    assert status != 0
+    assert "killed in step 75" in output
+    status, output = outcome(begin_torchrun(tmp_path, {}, *options))
+    assert status == 0, output
+    assert "1 ranks over nccl, the model on cuda" in output
+    assert "going on after step 60, in epoch 0, on 1 ranks" in output
+    assert "every record was read 2 times; padding: 0 of 1003" in output
+
+
+DIFFERENT_RANKS = """
+    import os, sys
+    import torch
+    import torch.distributed as dist
+    import torch_s3io as s3io
+
+    torch.cuda.set_device(0)
+    dist.init_process_group("nccl")
+    dataset = s3io.RecordDataset(sys.argv[1], dtype="i8", shape=2, batch_size=10)
+    loader = s3io.DataLoader(dataset, num_workers=1)
+    print("equal:", sum(len(batch) for batch in loader), flush=True)
+    loader.set_epoch(5 + dist.get_rank())
+    list(loader)
+"""
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.slow
+def test_ranks_that_differ_are_told_so_over_nccl(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(DIFFERENT_RANKS))
+    path = write_numbers(tmp_path / "numbers.bin", RECORDS)
+    status, output = on_two_machines(tmp_path, "nccl", program, path)
+    assert status != 0
+    assert output.count(f"equal: {RECORDS // 2}") == 2, output
+    assert "the ranks would not read the same epoch: epoch 5 on rank 0, 6 on rank 1" in output
 
 
 def log_of(path: Path) -> list[list[int]]:
