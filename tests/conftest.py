@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import shutil
 import signal
@@ -45,6 +46,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+def start_cuda() -> None:
+    """All that the tests use of it, once: its driver keeps threads and descriptors."""
+    memory = torch.frombuffer(mmap.mmap(-1, 1 << 21), dtype=torch.uint8)
+    address = memory.data_ptr(), memory.nbytes
+    assert int(torch.cuda.cudart().cudaHostRegister(*address, 0)) == 0
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for source in (memory, torch.empty(1 << 20).pin_memory()):
+            source.to("cuda", non_blocking=True).sum()
+        torch.cuda.Event().record()
+    torch.cuda.synchronize()
+    assert int(torch.cuda.cudart().cudaHostUnregister(address[0])) == 0
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _warmed_up() -> None:
     """What other libraries make once and keep must not look like a leak of the first test."""
@@ -52,7 +66,7 @@ def _warmed_up() -> None:
     resource_tracker.ensure_running()
     forkserver.ensure_running()
     if torch.cuda.is_available():
-        torch.zeros(1, device="cuda")
+        start_cuda()
     gc.collect()
     gc.freeze()  # the check below collects garbage often: let it pass over what is there for good
 

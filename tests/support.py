@@ -207,17 +207,18 @@ def ring_entries(ring: int) -> int:
     return int(match[1], 16) + 1
 
 
-def thread_ids() -> set[int]:
-    """Threads of this process, without the kernel's own io_uring workers and what has ended."""
-    threads = set()
+def threads() -> dict[int, str]:
+    """Number and name of every thread of this process, without the kernel's own io_uring workers
+    and what has ended."""
+    found = {}
     for name in os.listdir("/proc/self/task"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             status = Path(f"/proc/self/task/{name}/status").read_text()
             comm = re.search(r"^Name:\s*(.*)$", status, re.MULTILINE)
             ended = re.search(r"^State:\s*[ZX]", status, re.MULTILINE)
             if comm and not comm[1].startswith("iou-") and not ended:
-                threads.add(int(name))
-    return threads
+                found[int(name)] = comm[1]
+    return found
 
 
 def pool_mappings() -> list[tuple[int, int]]:
@@ -248,12 +249,12 @@ class Resources:
     """What must be after a test as it was before."""
 
     files: dict[int, str]
-    threads: int
+    threads: dict[int, str]
     mappings: list[tuple[int, int]]
 
     @classmethod
     def now(cls) -> Resources:
-        return cls(open_files(), len(thread_ids()), pool_mappings())
+        return cls(open_files(), threads(), pool_mappings())
 
 
 def holds_soon(condition) -> bool:
@@ -273,12 +274,18 @@ def nothing_leaked() -> Iterator[None]:
     before = Resources.now()
     yield
     gc.collect()
-    assert holds_soon(lambda: len(thread_ids()) <= before.threads), "a thread is left"
+
+    def left_running() -> dict[int, str]:
+        return {tid: name for tid, name in threads().items() if tid not in before.threads}
 
     def left_open() -> dict[int, str]:
         now = open_files()
         return {fd: name for fd, name in now.items() if before.files.get(fd) != name}
 
+    # Another one may have ended meanwhile, and been replaced: the number counts.
+    assert holds_soon(lambda: len(threads()) <= len(before.threads)), (
+        f"threads are left: {left_running()}"
+    )
     # The threads of multiprocessing's queues close their pipes, and one may still be about to.
     assert holds_soon(lambda: not left_open()), f"file descriptors are left open: {left_open()}"
     after = Resources.now()

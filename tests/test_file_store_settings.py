@@ -15,7 +15,7 @@ from support import (
     pool_mappings,
     random_bytes,
     store_with,
-    thread_ids,
+    threads,
     write_file,
 )
 
@@ -97,14 +97,14 @@ def test_the_range_engine_splits_large_reads_into_chunks(large):
 
 @pytest.mark.parametrize("concurrent", [1, 3, 7])
 def test_max_concurrent_ranges_bounds_the_reading_threads(large, concurrent):
-    before = len(thread_ids())
+    before = len(threads())
     ranges = RangeEngineConfig(chunk_size=65536, min_split_size=0, max_concurrent_ranges=concurrent)
     store = store_with("threads", direct_io="require", range_engine=ranges)
     assert store.get(large).numpy().tobytes() == large.read_bytes()
-    assert len(thread_ids()) - before == concurrent
+    assert len(threads()) - before == concurrent
     del store
     gc.collect()
-    assert holds_soon(lambda: len(thread_ids()) == before)
+    assert holds_soon(lambda: len(threads()) == before)
 
 
 def test_range_timeout_bounds_the_wait_for_a_buffer(large):

@@ -22,7 +22,7 @@ from support import (
     open_files,
     pool_mappings,
     run_program,
-    thread_ids,
+    threads,
 )
 from test_handover import BATCH, COLUMNS, ROWS, check, handed_over, make, small_pool, write
 from torch.utils.data import DataLoader, IterableDataset
@@ -263,7 +263,7 @@ def test_many_epochs_leave_the_main_process_no_larger(disk):
     loader = DataLoader(dataset, batch_size=None, num_workers=2)
 
     def resources() -> list[int]:
-        return [len(open_files()), len(thread_ids()), len(pool_mappings())]
+        return [len(open_files()), len(threads()), len(pool_mappings())]
 
     def shared_memory_kib() -> int:
         text = Path("/proc/self/status").read_text()

@@ -17,7 +17,7 @@ from support import (
     registered_buffers,
     ring_entries,
     rings,
-    thread_ids,
+    threads,
     write_file,
 )
 
@@ -138,11 +138,11 @@ def test_io_uring_exists_while_iterating_and_only_with_that_engine(path, needs_u
     assert len(rings()) == len(before) + 1
     iterator.close()
     assert rings() == before
-    threads_before = len(thread_ids())
+    threads_before = len(threads())
     iterator = iter(make(path, direct="require", engine="threads"))
     next(iterator)
     assert rings() == before
-    assert len(thread_ids()) > threads_before + 1
+    assert len(threads()) > threads_before + 1
     iterator.close()
 
 
