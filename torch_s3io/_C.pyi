@@ -185,9 +185,9 @@ class RecordSource:
     def stats(self) -> dict[str, typing.Any]:
         ...
 class BatchIterator:
-    def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False, fill_block_bytes: typing.SupportsInt | typing.SupportsIndex = 0, window_positions: typing.SupportsInt | typing.SupportsIndex = 0, share: typing.SupportsInt | typing.SupportsIndex = 0, count: typing.SupportsInt | typing.SupportsIndex = 1, board: EpochBoard | None = None) -> None:
+    def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False, fill_block_bytes: typing.SupportsInt | typing.SupportsIndex = 0, window_positions: typing.SupportsInt | typing.SupportsIndex = 0, share: typing.SupportsInt | typing.SupportsIndex = 0, count: typing.SupportsInt | typing.SupportsIndex = 1, processes: typing.SupportsInt | typing.SupportsIndex = 1, board: EpochBoard | None = None) -> None:
         """
-        fill_block_bytes: of ReadQueueOptions. window_positions, share, count: of a WindowReadahead. board: to publish counters on.
+        fill_block_bytes: of ReadQueueOptions. window_positions, share, count: of a WindowReadahead. processes: that share the processors. board: to publish counters on.
         """
     def __iter__(self) -> typing.Any:
         ...
@@ -203,7 +203,7 @@ class BatchIterator:
     def engine(self) -> str:
         ...
 class BatchFetcher:
-    def __init__(self, *, source: RecordSource, pool: BufferPool | None) -> None:
+    def __init__(self, *, source: RecordSource, pool: BufferPool | None, processes: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
         ...
     def fetch(self, source: RecordSource, records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], *, board: EpochBoard | None = None) -> typing.Any:
         ...

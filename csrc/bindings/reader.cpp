@@ -280,20 +280,22 @@ void register_reader(py::module_& module) {
       .def(py::init([](std::shared_ptr<RecordSource> source, const EpochPlan& plan,
                        std::optional<std::shared_ptr<BufferPool>> pool, bool reads_on,
                        int64_t fill_block_bytes, int64_t window_positions, int64_t share,
-                       int64_t count, std::optional<std::shared_ptr<EpochBoard>> board) {
+                       int64_t count, int processes,
+                       std::optional<std::shared_ptr<EpochBoard>> board) {
              return std::make_unique<BatchIterator>(
                  std::move(source), plan, std::move(pool),
                  BatchReader::Options{.reads_on = reads_on,
                                       .fill_block_bytes = fill_block_bytes,
-                                      .windows = {window_positions, share, count}},
+                                      .windows = {window_positions, share, count},
+                                      .processes = processes},
                  std::move(board));
            }),
            py::kw_only(), py::arg("source"), py::arg("plan"), py::arg("pool"),
            py::arg("reads_on") = false, py::arg("fill_block_bytes") = 0,
            py::arg("window_positions") = 0, py::arg("share") = 0, py::arg("count") = 1,
-           py::arg("board") = py::none(),
+           py::arg("processes") = 1, py::arg("board") = py::none(),
            "fill_block_bytes: of ReadQueueOptions. window_positions, share, count: of a "
-           "WindowReadahead. board: to publish counters on.")
+           "WindowReadahead. processes: that share the processors. board: to publish counters on.")
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &BatchIterator::next)
       .def("begin_next_epoch", &BatchIterator::begin_next_epoch, py::arg("plan"),
@@ -303,10 +305,11 @@ void register_reader(py::module_& module) {
 
   py::class_<BatchFetcher>(module, "BatchFetcher")
       .def(py::init([](std::shared_ptr<RecordSource> source,
-                       std::optional<std::shared_ptr<BufferPool>> pool) {
-             return std::make_unique<BatchFetcher>(std::move(source), pool.value_or(nullptr));
+                       std::optional<std::shared_ptr<BufferPool>> pool, int processes) {
+             return std::make_unique<BatchFetcher>(std::move(source), pool.value_or(nullptr),
+                                                   processes);
            }),
-           py::kw_only(), py::arg("source"), py::arg("pool"))
+           py::kw_only(), py::arg("source"), py::arg("pool"), py::arg("processes") = 1)
       .def("fetch", &fetch, py::arg("source"), py::arg("records"), py::kw_only(),
            py::arg("board") = py::none());
 

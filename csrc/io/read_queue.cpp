@@ -21,6 +21,11 @@ constexpr int kHitsBeforeSampling = 256;
 constexpr int kMissesBeforeSampling = 32;
 constexpr int kProbeEvery = 17;
 
+// A copy takes longer than waking another thread; and several threads find something to do in a
+// batch of one megabyte.
+constexpr int64_t kLongCopyBytes = int64_t{64} << 10;
+constexpr int64_t kMostCopiedBytes = int64_t{512} << 10;
+
 void add(std::atomic<int64_t>& counter, int64_t amount) {
   counter.fetch_add(amount, std::memory_order_relaxed);
 }
@@ -107,6 +112,15 @@ ReadQueue::Route ReadQueue::route_that_fills(const Chunk& chunk) {
   return Route::buffered;
 }
 
+// Asked of a chunk with a route: whether several threads had better share it.
+bool ReadQueue::is_long_copy(const Chunk& chunk) {
+  if (engine_->copiers() == 1 || chunk.end - chunk.position < kLongCopyBytes) return false;
+  if (chunk.route != Route::buffered) return chunk.route == Route::cached;
+  if (!chunk.range->file->can_probe_cache()) return false;
+  if (consecutive_hits_ >= kHitsBeforeSampling && guess_again()) return true;
+  return ask(chunk) == CacheState::cached;
+}
+
 bool ReadQueue::guess_again() { return ++unprobed_ % kProbeEvery != 0; }
 
 CacheState ReadQueue::ask(const Chunk& chunk) {
@@ -139,6 +153,7 @@ void ReadQueue::prepare(Chunk& chunk) {
   // The kernel copies out of the page cache in larger pieces where the buffer is not a registered
   // one.
   chunk.buffer_index = direct ? range.buffer_index : -1;
+  chunk.is_long_copy = chunk.is_long_copy && !direct;  // it may have become a read
   prepared_.push_back(&chunk);
 }
 
@@ -155,6 +170,10 @@ void ReadQueue::begin_chunks() {
       // Chunks end at aligned offsets of the file, so that two of them never read the same bytes.
       chunk.end = std::min(end, align_down(range.next_offset, alignment) + options_.chunk_bytes);
       chunk.route = route_of(chunk);
+      chunk.is_long_copy = is_long_copy(chunk);
+      if (chunk.is_long_copy) {
+        chunk.end = std::min(chunk.end, align_down(chunk.position, alignment) + kMostCopiedBytes);
+      }
       chunk.attempts = 0;
       prepare(chunk);
       range.next_offset = chunk.end;

@@ -121,6 +121,7 @@ class ReadQueue {
   Route uncached_route(const RangeRead& range) const;
   Route route_of(const Chunk& chunk);
   Route route_that_fills(const Chunk& chunk);
+  bool is_long_copy(const Chunk& chunk);
   CacheState ask(const Chunk& chunk);
   bool guess_again();  // counts
   void prepare(Chunk& chunk);

@@ -14,9 +14,11 @@ namespace s3io {
 
 class BatchFetcher {
  public:
-  // `pool` may be null: then every batch gets an allocation of its own. Throws Error(config) when
-  // the pool's alignment is too low for direct reads of these files.
-  BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool);
+  // `processes` share the processors. `pool` may be null: then every batch gets an allocation of
+  // its own. Throws Error(config) when the pool's alignment is too low for direct reads of these
+  // files.
+  BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool,
+               int processes = 1);
   ~BatchFetcher();
 
   // Throws Error(range) for a record number that does not exist, and what went wrong with the
@@ -30,6 +32,7 @@ class BatchFetcher {
 
   const std::shared_ptr<RecordSource> source_;
   const std::shared_ptr<BufferPool> pool_;
+  const int copiers_;
   std::mutex mutex_;                  // guards what follows
   std::unique_ptr<ReadQueue> queue_;  // made with the first fetch
   const uint32_t owner_;              // fork_count() of the process that made it

@@ -38,6 +38,7 @@ class BatchReader {
     bool reads_on = false;
     int64_t fill_block_bytes = 0;  // of ReadQueueOptions
     WindowReadahead::Config windows = {};
+    int processes = 1;  // that share the processors
   };
 
   // Without a pool every batch gets an allocation of its own. The thread begins to read at once.

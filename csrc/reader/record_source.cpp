@@ -104,9 +104,11 @@ std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {
   return file;
 }
 
-std::unique_ptr<IoEngine> RecordSource::make_engine(bool any_thread) const {
-  auto engine = s3io::make_engine(
-      {.kind = options_.engine, .depth = options_.depth, .any_thread = any_thread});
+std::unique_ptr<IoEngine> RecordSource::make_engine(bool any_thread, int copiers) const {
+  auto engine = s3io::make_engine({.kind = options_.engine,
+                                   .depth = options_.depth,
+                                   .any_thread = any_thread,
+                                   .copiers = copiers});
   return with_faults(std::move(engine), options_.faults.get());
 }
 

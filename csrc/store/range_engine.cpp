@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/align.h"
+#include "base/processors.h"
 
 namespace s3io {
 namespace {
@@ -63,7 +64,11 @@ std::unique_ptr<RangeEngine::Reading> RangeEngine::borrow() {
 std::unique_ptr<RangeEngine::Reading> RangeEngine::make_reading() {
   const auto depth = options_.splits ? static_cast<int>(options_.config.max_concurrent_ranges) : 1;
   std::string reason;
-  auto engine = make_engine({.kind = options_.engine, .depth = depth, .any_thread = true}, &reason);
+  auto engine = make_engine({.kind = options_.engine,
+                             .depth = depth,
+                             .any_thread = true,
+                             .copiers = std::min(depth, copiers_for(1))},
+                            &reason);
   ReadQueueOptions queue_options;
   queue_options.min_direct_bytes = options_.min_direct_bytes;
   auto reading = std::make_unique<Reading>();

@@ -2,12 +2,10 @@
 #include "io/read_queue.h"
 
 #include <doctest/doctest.h>
-#include <fcntl.h>
 
 #include <random>
 
 #include "io/fault_engine.h"
-#include "io/page_cache.h"
 #include "leak_check.h"
 #include "memory/slab.h"
 #include "read_set.h"
@@ -17,11 +15,6 @@ namespace s3io::testing {
 namespace {
 
 constexpr int64_t kFileBytes = 500'123;
-
-bool has_cachestat(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  return cached_bytes(fd.get(), 0, 1) >= 0;
-}
 
 std::unique_ptr<IoEngine> lossy_engine(int64_t lost_read) {
   FaultPlan plan;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 
 #include <deque>
 #include <string>
@@ -10,11 +11,18 @@
 
 #include "base/align.h"
 #include "base/byte_range.h"
+#include "io/page_cache.h"
 #include "io/read_queue.h"
 #include "memory/aligned_buf.h"
 #include "testing.h"
 
 namespace s3io::testing {
+
+// Whether the kernel says what is in the page cache.
+inline bool has_cachestat(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  return cached_bytes(fd.get(), 0, 1) >= 0;
+}
 
 // Random ranges within a file, most of them unaligned, none empty.
 inline std::vector<ByteRange> random_ranges(std::mt19937_64& random, int64_t count,
