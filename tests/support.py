@@ -3,6 +3,7 @@ programs that run in a process of their own."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import errno
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import torch_s3io
 from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, RecordDataset
@@ -267,12 +269,21 @@ def holds_soon(condition) -> bool:
     return True
 
 
+def forget_ended_workers() -> None:
+    """PyTorch before 2.13 keeps every pinning loader's persistent workers until the program ends,
+    and with each two descriptors."""
+    at_exit = getattr(_MultiProcessingDataLoaderIter, "_clean_up_worker", None)
+    if at_exit is not None:
+        atexit.unregister(at_exit)
+
+
 @contextlib.contextmanager
 def nothing_leaked() -> Iterator[None]:
     """Descriptors, threads and mapped pools are at the end what they were at the beginning."""
     gc.collect()
     before = Resources.now()
     yield
+    forget_ended_workers()
     gc.collect()
 
     def left_running() -> dict[int, str]:

@@ -182,11 +182,13 @@ class DeviceGate final : public ReleaseGate {
   std::unique_ptr<Mark> mark() noexcept override {
     try {
       const c10::impl::VirtualGuardImpl device(kType);
+      const c10::Stream stream = device.getStream(device.getDevice());
+      if (device.queryStream(stream)) return nullptr;
       auto mark = std::make_unique<DeviceMark>(kType);
-      mark->record(device.getStream(device.getDevice()));
+      mark->record(stream);
       return mark;
     } catch (const std::exception&) {
-      return nullptr;  // no event to be had: the device is gone
+      return nullptr;  // nothing to be had: the device is gone
     }
   }
 

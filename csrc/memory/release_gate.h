@@ -23,8 +23,8 @@ class ReleaseGate {
   };
 
   virtual ~ReleaseGate() = default;
-  // Behind all work that the calling thread has submitted to its current stream; null when there
-  // can be none.
+  // Behind all work that the calling thread has submitted to its current stream; null when that is
+  // done.
   virtual std::unique_ptr<Mark> mark() noexcept = 0;
 };
 
