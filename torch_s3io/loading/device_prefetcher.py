@@ -14,6 +14,7 @@ from collections.abc import (
     MutableSequence,
     Sequence,
 )
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,7 +59,9 @@ class DevicePrefetcher:
             raise ConfigError(f"device {device!r}: this PyTorch finds no CUDA device")
         self._loader = loader
         self._depth = depth
-        self._make_copier: Callable[[], Any] = lambda: _CudaCopier(self._device)
+        # Without a reference to this object, which then takes its loader along as it goes: of a
+        # cycle that is collected, torch's workers would be waited for, five seconds each.
+        self._make_copier: Callable[[], Any] = partial(_CudaCopier, self._device)
 
     def __len__(self) -> int:
         return len(self._loader)  # type: ignore[arg-type]
