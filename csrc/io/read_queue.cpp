@@ -21,9 +21,11 @@ constexpr int kHitsBeforeSampling = 256;
 constexpr int kMissesBeforeSampling = 32;
 constexpr int kProbeEvery = 17;
 
-// A copy takes longer than waking another thread; and several threads find something to do in a
-// batch of one megabyte.
+// A copy that takes longer than waking another thread.
 constexpr int64_t kLongCopyBytes = int64_t{64} << 10;
+// Long copies are cut so that each thread has a part of the range, within these: shorter parts of a
+// long range take longer in all.
+constexpr int64_t kLeastCopiedBytes = int64_t{128} << 10;
 constexpr int64_t kMostCopiedBytes = int64_t{512} << 10;
 
 void add(std::atomic<int64_t>& counter, int64_t amount) {
@@ -114,11 +116,24 @@ ReadQueue::Route ReadQueue::route_that_fills(const Chunk& chunk) {
 
 // Asked of a chunk with a route: whether several threads had better share it.
 bool ReadQueue::is_long_copy(const Chunk& chunk) {
-  if (engine_->copiers() == 1 || chunk.end - chunk.position < kLongCopyBytes) return false;
+  if (engine_->copiers() == 1 || chunk.range->length < options_.min_shared_bytes ||
+      chunk.end - chunk.position < kLongCopyBytes) {
+    return false;
+  }
   if (chunk.route != Route::buffered) return chunk.route == Route::cached;
   if (!chunk.range->file->can_probe_cache()) return false;
   if (consecutive_hits_ >= kHitsBeforeSampling && guess_again()) return true;
   return ask(chunk) == CacheState::cached;
+}
+
+// Where one thread's part ends, at an aligned offset as all chunks do.
+int64_t ReadQueue::end_of_copy(const Chunk& chunk) const {
+  const RangeRead& range = *chunk.range;
+  const int64_t alignment = range.file->alignment();
+  const int64_t part =
+      std::clamp(range.length / engine_->copiers(), kLeastCopiedBytes, kMostCopiedBytes);
+  return align_down(chunk.position, alignment) +
+         align_up(part, std::max(alignment, kLongCopyBytes));
 }
 
 bool ReadQueue::guess_again() { return ++unprobed_ % kProbeEvery != 0; }
@@ -171,9 +186,7 @@ void ReadQueue::begin_chunks() {
       chunk.end = std::min(end, align_down(range.next_offset, alignment) + options_.chunk_bytes);
       chunk.route = route_of(chunk);
       chunk.is_long_copy = is_long_copy(chunk);
-      if (chunk.is_long_copy) {
-        chunk.end = std::min(chunk.end, align_down(chunk.position, alignment) + kMostCopiedBytes);
-      }
+      if (chunk.is_long_copy) chunk.end = std::min(chunk.end, end_of_copy(chunk));
       chunk.attempts = 0;
       prepare(chunk);
       range.next_offset = chunk.end;

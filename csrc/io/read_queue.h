@@ -56,6 +56,7 @@ Error error_of(const RangeRead& range);
 struct ReadQueueOptions {
   int64_t chunk_bytes = int64_t{1} << 20;  // most bytes of one read; a multiple of every alignment
   int64_t min_direct_bytes = 0;  // shorter ranges go through the page cache where they may
+  int64_t min_shared_bytes = 0;  // shorter ranges are not cut for several threads to copy
   // What is missing is brought into the page cache in blocks of this size, a power of two; 0: not.
   int64_t fill_block_bytes = 0;
 };
@@ -122,6 +123,7 @@ class ReadQueue {
   Route route_of(const Chunk& chunk);
   Route route_that_fills(const Chunk& chunk);
   bool is_long_copy(const Chunk& chunk);
+  int64_t end_of_copy(const Chunk& chunk) const;
   CacheState ask(const Chunk& chunk);
   bool guess_again();  // counts
   void prepare(Chunk& chunk);

@@ -71,6 +71,7 @@ std::unique_ptr<RangeEngine::Reading> RangeEngine::make_reading() {
                             &reason);
   ReadQueueOptions queue_options;
   queue_options.min_direct_bytes = options_.min_direct_bytes;
+  queue_options.min_shared_bytes = options_.config.min_split_size;
   auto reading = std::make_unique<Reading>();
   reading->queue = std::make_unique<ReadQueue>(
       with_faults(std::move(engine), options_.faults.get()), queue_options, &counters_);

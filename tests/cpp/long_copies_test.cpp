@@ -120,7 +120,14 @@ TEST_CASE("what is in the page cache is cut so that several threads have somethi
         CHECK(counters.requests == (is_shared ? 8 : 4));
         CHECK(counters.direct_bytes == (mode == DirectMode::require ? kFileBytes : 0));
 
-        const int64_t before = counters.requests;
+        ReadSet one_megabyte(file, {{0, 1 << 20}});
+        int64_t before = counters.requests;
+        one_megabyte.run(queue);
+        CHECK(one_megabyte.check(contents).empty());
+        if (is_shared && kind == EngineKind::uring) CHECK(counters.requests == before + 4);
+        if (!is_shared) CHECK(counters.requests == before + 1);
+
+        before = counters.requests;
         ReadSet small(file, {{0, 4096}, {8192, 4096}});
         small.run(queue);
         CHECK(small.check(contents).empty());
