@@ -41,7 +41,7 @@ NOT_RUN_COMMANDS = {
     "make train": "CI's own set-up; what it trains: test_examples.py",
     "make test": "this suite",
     "torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=host0:29500 "
-    "--rdzv-id=run1 train.py": "two machines; several ranks of one: test_trainers.py",
+    "--rdzv-id=run1 train.py": "two machines with 8 GPUs; two with one rank each: test_trainers.py",
     "python -m torch_s3io bench resnet50": "minutes of reading; small ones: test_bench.py",
     "python -m torch_s3io bench seed-metrics": "minutes of reading; small: test_bench_results.py",
     "pip install torch==2.13.0": "a download; the version: test_configuration_docs.py",
