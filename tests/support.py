@@ -176,6 +176,12 @@ def open_files() -> dict[int, str]:
     return {fd: target for fd, target in targets.items() if not target.startswith("/proc/")}
 
 
+def says_what_is_cached(fd):
+    """cachestat(2) of the first page."""
+    where, answer = (ctypes.c_uint64 * 2)(0, 4096), (ctypes.c_uint64 * 5)()
+    return ctypes.CDLL(None).syscall(451, fd, where, answer, 0) == 0
+
+
 def is_direct(fd: int) -> bool:
     """Whether the descriptor is open with O_DIRECT."""
     info = Path(f"/proc/self/fdinfo/{fd}").read_text()

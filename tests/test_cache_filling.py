@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import pytest
-from support import cached_pages, holds_soon, make_cold, random_bytes, run_program, write_file
+from support import (
+    cached_pages,
+    holds_soon,
+    make_cold,
+    random_bytes,
+    run_program,
+    says_what_is_cached,
+    write_file,
+)
 
 from torch_s3io import DataLoader, RecordDataset
 
@@ -28,12 +34,6 @@ def cold_file(path):
         if not says_what_is_cached(file.fileno()):
             pytest.skip("this kernel does not say what is in the page cache (Linux 6.5)")
     return path
-
-
-def says_what_is_cached(fd):
-    """cachestat(2) of the first page."""
-    where, answer = (ctypes.c_uint64 * 2)(0, 4096), (ctypes.c_uint64 * 5)()
-    return ctypes.CDLL(None).syscall(451, fd, where, answer, 0) == 0
 
 
 def make(path, **options):

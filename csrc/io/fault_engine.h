@@ -66,7 +66,6 @@ class FaultEngine final : public IoEngine {
   FaultEngine(std::unique_ptr<IoEngine> engine, FaultPlan plan);
 
   int depth() const override { return engine_->depth(); }
-  int copiers() const override { return engine_->copiers(); }
   void submit(std::span<IoRequest* const> requests) override;
   int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) override;
   bool register_buffer(int index, std::span<std::byte> memory) override {

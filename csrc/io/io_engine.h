@@ -29,10 +29,7 @@ struct IoRequest {
   int64_t offset = 0;
   uint32_t length = 0;
   int buffer_index = -1;  // number given to register_buffer, or -1
-  // Out of the page cache, and so long that another thread had better do it: it keeps a processor
-  // busy, and no device.
-  bool is_long_copy = false;
-  int64_t result = 0;  // out: bytes read or written, or -errno
+  int64_t result = 0;     // out: bytes read or written, or -errno
 };
 
 class IoEngine {
@@ -44,8 +41,6 @@ class IoEngine {
 
   // Most requests that may be in flight at once.
   virtual int depth() const = 0;
-  // Long copies that are made at once.
-  virtual int copiers() const = 0;
   // Starts the requests; at most depth() may then be in flight.
   virtual void submit(std::span<IoRequest* const> requests) = 0;
   // Waits until `min_count` >= 1 requests have completed, `timeout` is over or a
@@ -70,7 +65,6 @@ struct EngineOptions {
   EngineKind kind = EngineKind::automatic;
   int depth = 64;
   bool any_thread = false;  // else only the thread that makes the engine may use it
-  int copiers = 1;          // threads, the calling one included, that make long copies
 };
 
 // `automatic` probes io_uring by doing a read, and falls back to threads: `fallback_reason` then

@@ -21,12 +21,8 @@ constexpr int kHitsBeforeSampling = 256;
 constexpr int kMissesBeforeSampling = 32;
 constexpr int kProbeEvery = 17;
 
-// A copy that takes longer than waking another thread.
-constexpr int64_t kLongCopyBytes = int64_t{64} << 10;
-// Long copies are cut so that each thread has a part of the range, within these: shorter parts of a
-// long range take longer in all.
-constexpr int64_t kLeastCopiedBytes = int64_t{128} << 10;
-constexpr int64_t kMostCopiedBytes = int64_t{512} << 10;
+// A shorter copy is made before another thread is awake.
+constexpr int64_t kShortestShared = int64_t{64} << 10;
 
 void add(std::atomic<int64_t>& counter, int64_t amount) {
   counter.fetch_add(amount, std::memory_order_relaxed);
@@ -58,7 +54,7 @@ ReadQueue::ReadQueue(std::unique_ptr<IoEngine> engine, const ReadQueueOptions& o
       counters_(counters),
       chunks_(static_cast<size_t>(engine_->depth())),
       completed_(chunks_.size()) {
-  prepared_.reserve(chunks_.size());
+  for (auto* list : {&prepared_, &copies_, &made_}) list->reserve(chunks_.size());
   free_all_chunks();
 }
 
@@ -87,53 +83,49 @@ ReadQueue::Route ReadQueue::uncached_route(const RangeRead& range) const {
   return too_short ? Route::buffered : Route::direct;
 }
 
-ReadQueue::Route ReadQueue::route_of(const Chunk& chunk) {
+// Whether several threads had better copy the chunk, if the page cache has it.
+bool ReadQueue::may_share(const Chunk& chunk) const {
+  return options_.copiers > 1 && chunk.range->length >= options_.min_shared_bytes &&
+         chunk.end - chunk.position >= kShortestShared;
+}
+
+void ReadQueue::choose_route(Chunk& chunk) {
   const DirectFile& file = *chunk.range->file;
-  if (options_.fill_block_bytes > 0 && file.can_read_buffered()) return route_that_fills(chunk);
-  const Route uncached = uncached_route(*chunk.range);
-  const bool may_ask = file.mode() == DirectMode::automatic && file.can_probe_cache();
-  if (uncached == Route::buffered || !may_ask) return uncached;
-  const bool guess_cached = consecutive_hits_ >= kHitsBeforeSampling;
-  const bool guess_missing = consecutive_misses_ >= kMissesBeforeSampling;
-  if ((guess_cached || guess_missing) && guess_again()) {
-    return guess_cached ? Route::buffered : uncached;
+  const bool fills = options_.fill_block_bytes > 0 && file.can_read_buffered();
+  const Route uncached = fills ? Route::buffered : uncached_route(*chunk.range);
+  const bool may_be_direct = uncached == Route::direct && file.mode() == DirectMode::automatic;
+  const bool may_share = this->may_share(chunk);
+  std::optional<Route> cached;
+  if (file.can_probe_cache() &&
+      (fills || may_be_direct || (may_share && uncached == Route::buffered))) {
+    cached = route_if_cached(chunk, !fills);
   }
-  return ask(chunk) == CacheState::cached ? Route::cached : uncached;
+  chunk.is_shared_copy = cached && may_share;
+  if (fills && !cached) fill(chunk);
+  // Where nothing is read directly it does not count what is found there.
+  chunk.route = fills || may_be_direct ? cached.value_or(uncached) : uncached;
+}
+
+// The route of what is in the page cache, for sure or by what was found lately; none for what is
+// not.
+std::optional<ReadQueue::Route> ReadQueue::route_if_cached(const Chunk& chunk,
+                                                           bool may_guess_missing) {
+  const bool guess_cached = consecutive_hits_ >= kHitsBeforeSampling;
+  const bool guess_missing = may_guess_missing && consecutive_misses_ >= kMissesBeforeSampling;
+  if ((guess_cached || guess_missing) && guess_again()) {
+    return guess_cached ? std::optional(Route::buffered) : std::nullopt;
+  }
+  return ask(chunk) == CacheState::cached ? std::optional(Route::cached) : std::nullopt;
 }
 
 // Neighbours come along that other batches will ask for: read one by one, small records would take
 // the device several times as long.
-ReadQueue::Route ReadQueue::route_that_fills(const Chunk& chunk) {
+void ReadQueue::fill(const Chunk& chunk) {
   const DirectFile& file = *chunk.range->file;
-  if (consecutive_hits_ >= kHitsBeforeSampling && guess_again()) return Route::buffered;
-  if (file.can_probe_cache() && ask(chunk) == CacheState::cached) return Route::cached;
   const int64_t begin = align_down(chunk.position, options_.fill_block_bytes);
   const int64_t end = std::min(align_up(chunk.end, options_.fill_block_bytes), file.size());
   const int64_t missing = bring_into_cache(file.buffered_fd(), begin, end - begin);
   if (file.can_probe_cache()) add(counters_->filled_bytes, missing);
-  return Route::buffered;
-}
-
-// Asked of a chunk with a route: whether several threads had better share it.
-bool ReadQueue::is_long_copy(const Chunk& chunk) {
-  if (engine_->copiers() == 1 || chunk.range->length < options_.min_shared_bytes ||
-      chunk.end - chunk.position < kLongCopyBytes) {
-    return false;
-  }
-  if (chunk.route != Route::buffered) return chunk.route == Route::cached;
-  if (!chunk.range->file->can_probe_cache()) return false;
-  if (consecutive_hits_ >= kHitsBeforeSampling && guess_again()) return true;
-  return ask(chunk) == CacheState::cached;
-}
-
-// Where one thread's part ends, at an aligned offset as all chunks do.
-int64_t ReadQueue::end_of_copy(const Chunk& chunk) const {
-  const RangeRead& range = *chunk.range;
-  const int64_t alignment = range.file->alignment();
-  const int64_t part =
-      std::clamp(range.length / engine_->copiers(), kLeastCopiedBytes, kMostCopiedBytes);
-  return align_down(chunk.position, alignment) +
-         align_up(part, std::max(alignment, kLongCopyBytes));
 }
 
 bool ReadQueue::guess_again() { return ++unprobed_ % kProbeEvery != 0; }
@@ -168,8 +160,8 @@ void ReadQueue::prepare(Chunk& chunk) {
   // The kernel copies out of the page cache in larger pieces where the buffer is not a registered
   // one.
   chunk.buffer_index = direct ? range.buffer_index : -1;
-  chunk.is_long_copy = chunk.is_long_copy && !direct;  // it may have become a read
-  prepared_.push_back(&chunk);
+  chunk.is_shared_copy = chunk.is_shared_copy && !direct;  // a retry may go to the device
+  (chunk.is_shared_copy ? copies_ : prepared_).push_back(&chunk);
 }
 
 void ReadQueue::begin_chunks() {
@@ -184,9 +176,7 @@ void ReadQueue::begin_chunks() {
       chunk.position = range.next_offset;
       // Chunks end at aligned offsets of the file, so that two of them never read the same bytes.
       chunk.end = std::min(end, align_down(range.next_offset, alignment) + options_.chunk_bytes);
-      chunk.route = route_of(chunk);
-      chunk.is_long_copy = is_long_copy(chunk);
-      if (chunk.is_long_copy) chunk.end = std::min(chunk.end, end_of_copy(chunk));
+      choose_route(chunk);
       chunk.attempts = 0;
       prepare(chunk);
       range.next_offset = chunk.end;
@@ -214,15 +204,45 @@ void ReadQueue::run(std::vector<RangeRead*>& finished, milliseconds timeout) {
     has_backlog_ = first_ != nullptr;
     submit_prepared();
     const bool caught_up = had_backlog && !has_backlog_;  // the engine could take more
-    const int wanted = chunks_in_flight_ >= kDeep ? chunks_in_flight_ / kReapedShare : 1;
-    const int count = engine_->wait(completed_, wanted,
-                                    caught_up ? milliseconds(0) : std::min(timeout, kWaitSlice));
-    completions_ += count;
-    for (int index = 0; index < count; ++index) {
-      handle(*static_cast<Chunk*>(completed_[static_cast<size_t>(index)]), finished);
+    if (copies_.empty()) {
+      const int wanted = chunks_in_flight_ >= kDeep ? chunks_in_flight_ / kReapedShare : 1;
+      collect(wanted, caught_up ? milliseconds(0) : std::min(timeout, kWaitSlice), finished);
+    } else {
+      // The device works meanwhile.
+      if (chunks_in_flight_ > static_cast<int>(copies_.size())) {
+        collect(1, milliseconds(0), finished);
+      }
+      make_copies(finished);
     }
     if (finished.size() > finished_before || caught_up || Clock::now() >= deadline) break;
   }
+}
+
+void ReadQueue::collect(int wanted, milliseconds timeout, std::vector<RangeRead*>& finished) {
+  const int count = engine_->wait(completed_, wanted, timeout);
+  completions_ += count;
+  for (int index = 0; index < count; ++index) {
+    handle(*static_cast<Chunk*>(completed_[static_cast<size_t>(index)]), finished);
+  }
+}
+
+void ReadQueue::make_copies(std::vector<RangeRead*>& finished) {
+  if (!crew_) crew_.emplace(options_.copiers);
+  made_.swap(copies_);
+  crew_->run(made_);
+  for (IoRequest* request : made_) {
+    Chunk& chunk = *static_cast<Chunk*>(request);
+    if (chunk.result < 0) {  // not in the page cache any more, or the file system cannot tell
+      if (chunk.result == -EOPNOTSUPP) options_.copiers = 1;
+      chunk.is_shared_copy = false;
+      prepare(chunk);
+      continue;
+    }
+    add(counters_->requests, 1);
+    ++completions_;
+    handle(chunk, finished);
+  }
+  made_.clear();
 }
 
 void ReadQueue::handle(Chunk& chunk, std::vector<RangeRead*>& finished) {
@@ -312,11 +332,13 @@ void ReadQueue::fail(Chunk& chunk, int error_number, int64_t error_offset) {
 bool ReadQueue::abandon(milliseconds timeout) noexcept {
   first_ = last_ = nullptr;
   has_backlog_ = false;
-  for (IoRequest* request : prepared_) {  // these never reached the engine
-    --static_cast<Chunk*>(request)->range->chunks_in_flight;
-    --chunks_in_flight_;
+  for (auto* list : {&prepared_, &copies_}) {  // these never reached the engine
+    for (IoRequest* request : *list) {
+      --static_cast<Chunk*>(request)->range->chunks_in_flight;
+      --chunks_in_flight_;
+    }
+    list->clear();
   }
-  prepared_.clear();
   const Clock::time_point deadline = Clock::now() + timeout;
   try {
     while (chunks_in_flight_ > 0 && Clock::now() < deadline) {

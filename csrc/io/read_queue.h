@@ -9,16 +9,18 @@
 // next one asks for [1536, 2560). The file ends at 2100, so that read is short too, but nothing is
 // missing.
 //
-// One thread. Does not allocate after construction.
+// One thread. Does not allocate after construction, but for threads that copy, with the first copy.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
+#include "io/copy_crew.h"
 #include "io/direct_file.h"
 #include "io/io_engine.h"
 #include "io/page_cache.h"
@@ -56,7 +58,10 @@ Error error_of(const RangeRead& range);
 struct ReadQueueOptions {
   int64_t chunk_bytes = int64_t{1} << 20;  // most bytes of one read; a multiple of every alignment
   int64_t min_direct_bytes = 0;  // shorter ranges go through the page cache where they may
-  int64_t min_shared_bytes = 0;  // shorter ranges are not cut for several threads to copy
+  // Threads, the calling one among them, that copy what the page cache has of a range, and the
+  // shortest range that they share.
+  int copiers = 1;
+  int64_t min_shared_bytes = 0;
   // What is missing is brought into the page cache in blocks of this size, a power of two; 0: not.
   int64_t fill_block_bytes = 0;
 };
@@ -104,15 +109,16 @@ class ReadQueue {
  private:
   enum class Route : uint8_t {
     direct,
-    cached,
-    buffered
-  };  // the latter two: through the page cache
+    cached,    // the others are through the page cache: it is there
+    buffered,  // it may be there or not
+  };
 
   struct Chunk : IoRequest {
     RangeRead* range = nullptr;
     int64_t position = 0;  // first byte still missing
     int64_t end = 0;
     Route route = Route::direct;
+    bool is_shared_copy = false;
     int attempts = 0;  // without progress
     Chunk* next_free = nullptr;
   };
@@ -120,10 +126,10 @@ class ReadQueue {
   void free_all_chunks();
   void begin_chunks();
   Route uncached_route(const RangeRead& range) const;
-  Route route_of(const Chunk& chunk);
-  Route route_that_fills(const Chunk& chunk);
-  bool is_long_copy(const Chunk& chunk);
-  int64_t end_of_copy(const Chunk& chunk) const;
+  void choose_route(Chunk& chunk);
+  bool may_share(const Chunk& chunk) const;
+  std::optional<Route> route_if_cached(const Chunk& chunk, bool may_guess_missing);
+  void fill(const Chunk& chunk);
   CacheState ask(const Chunk& chunk);
   bool guess_again();  // counts
   void prepare(Chunk& chunk);
@@ -133,6 +139,8 @@ class ReadQueue {
   bool retry(Chunk& chunk, int error_number);
   void fail(Chunk& chunk, int error_number, int64_t error_offset);
   void submit_prepared();
+  void collect(int wanted, milliseconds timeout, std::vector<RangeRead*>& finished);
+  void make_copies(std::vector<RangeRead*>& finished);
 
   std::unique_ptr<IoEngine> engine_;
   ReadQueueOptions options_;
@@ -144,7 +152,10 @@ class ReadQueue {
   Chunk* free_chunks_ = nullptr;
   int chunks_in_flight_ = 0;
   int64_t completions_ = 0;
-  std::vector<IoRequest*> prepared_;
+  std::vector<IoRequest*> prepared_;  // for the engine
+  std::vector<IoRequest*> copies_;    // for the crew
+  std::vector<IoRequest*> made_;
+  std::optional<CopyCrew> crew_;  // since the first copy
   std::vector<IoRequest*> completed_;
   int consecutive_hits_ = 0;  // ranges found in the page cache, as far as they were looked up
   int consecutive_misses_ = 0;

@@ -19,7 +19,6 @@ class ThreadEngine final : public IoEngine {
   ~ThreadEngine() override;
 
   int depth() const override { return depth_; }
-  int copiers() const override { return static_cast<int>(threads_.size()); }
   void submit(std::span<IoRequest* const> requests) override;
   int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) override;
   bool register_buffer(int, std::span<std::byte>) override { return false; }

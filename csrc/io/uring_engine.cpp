@@ -1,7 +1,6 @@
 #include "io/uring_engine.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <ctime>
 
@@ -44,11 +43,6 @@ UringEngine::UringEngine(const EngineOptions& options)
     io_uring_queue_exit(&ring_);
     throw Error(ErrorKind::engine, setup_failure(ENOSYS));
   }
-  std::array<unsigned, 2> kernel_threads{static_cast<unsigned>(options.copiers - 1), 0};
-  if (options.copiers > 1 &&
-      io_uring_register_iowq_max_workers(&ring_, kernel_threads.data()) == 0) {  // Linux 5.15
-    copiers_ = options.copiers;
-  }
   can_register_ = io_uring_register_buffers_sparse(&ring_, kMaxBuffers) == 0;
 }
 
@@ -72,22 +66,10 @@ void UringEngine::prepare(io_uring_sqe* sqe, const IoRequest& request) const {
   }
 }
 
-// The kernel makes a copy in the thread that submits it, one after the other, unless told to give
-// it to a thread of its own. The submitting thread makes its share, the last ones, and at least
-// one: it would only wait for the others.
-int UringEngine::copies_to_delegate(std::span<IoRequest* const> requests) const {
-  if (copiers_ == 1) return 0;
-  const auto copies = static_cast<int>(std::count_if(
-      requests.begin(), requests.end(), [](IoRequest* one) { return one->is_long_copy; }));
-  return copies - std::max(1, copies / copiers_);
-}
-
 void UringEngine::submit(std::span<IoRequest* const> requests) {
-  int to_delegate = copies_to_delegate(requests);
   for (IoRequest* request : requests) {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);  // never null: in flight <= depth = ring size
     prepare(sqe, *request);
-    if (request->is_long_copy && to_delegate-- > 0) sqe->flags |= IOSQE_ASYNC;
     io_uring_sqe_set_data(sqe, request);
   }
   in_flight_ += static_cast<int>(requests.size());

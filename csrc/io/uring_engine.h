@@ -16,14 +16,12 @@ class UringEngine final : public IoEngine {
   ~UringEngine() override;
 
   int depth() const override { return depth_; }
-  int copiers() const override { return copiers_; }
   void submit(std::span<IoRequest* const> requests) override;
   int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) override;
   bool register_buffer(int index, std::span<std::byte> memory) override;
   std::string_view name() const override { return "uring"; }
 
  private:
-  int copies_to_delegate(std::span<IoRequest* const> requests) const;
   void prepare(io_uring_sqe* sqe, const IoRequest& request) const;
   int submit_and_wait(unsigned count, milliseconds timeout);
   int reap(std::span<IoRequest*> done);
@@ -32,7 +30,6 @@ class UringEngine final : public IoEngine {
   int depth_;
   int in_flight_ = 0;
   int unsubmitted_ = 0;  // prepared, and handed to the kernel by the next wait
-  int copiers_ = 1;
   bool can_register_ = false;
   std::vector<bool> registered_;
 };

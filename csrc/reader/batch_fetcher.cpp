@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "base/fork_count.h"
-#include "base/processors.h"
 
 namespace s3io {
 namespace {
@@ -16,7 +15,7 @@ BatchFetcher::BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr
                            int processes)
     : source_(std::move(source)),
       pool_(std::move(pool)),
-      copiers_(copiers_for(processes)),
+      processes_(processes),
       owner_(fork_count()) {
   if (pool_ != nullptr) source_->check_alignment(pool_->config().alignment);
 }
@@ -45,8 +44,8 @@ void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
   if (!buffer) buffer = AlignedBuf::allocate(bytes, source_->alignment());
   const std::lock_guard lock(mutex_);
   if (queue_ == nullptr) {
-    queue_ = std::make_unique<ReadQueue>(source_->make_engine(true, copiers_),
-                                         source_->queue_options(), &source_->counters().reads);
+    queue_ = std::make_unique<ReadQueue>(
+        source_->make_engine(true), source_->queue_options(processes_), &source_->counters().reads);
   }
   auto batch = std::make_unique<PendingBatch>(*source_);
   batch->records() = std::move(records);

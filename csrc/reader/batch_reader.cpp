@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/fork_count.h"
-#include "base/processors.h"
 
 namespace s3io {
 namespace {
@@ -78,7 +77,7 @@ class BatchReader::Worker {
   std::deque<Entry> entries_;  // batch i lives in entry i modulo their number
 
   const int64_t fill_block_bytes_;
-  const int copiers_;
+  const int processes_;
   WindowReadahead readahead_;  // the thread's own
 
   // Batches are numbered through all plans.
@@ -105,7 +104,7 @@ BatchReader::Worker::Worker(std::shared_ptr<RecordSource> source, const EpochPla
     : source_(std::move(source)),
       pool_(std::move(pool)),
       fill_block_bytes_(options.fill_block_bytes),
-      copiers_(copiers_for(options.processes)),
+      processes_(options.processes),
       readahead_(*source_, options.windows),
       plan_(plan),
       reads_on_(options.reads_on),
@@ -120,9 +119,9 @@ void BatchReader::Worker::run() noexcept {
   std::unique_ptr<ReadQueue> queue;
   std::optional<Error> failure;
   try {
-    ReadQueueOptions options = source_->queue_options();
+    ReadQueueOptions options = source_->queue_options(processes_);
     options.fill_block_bytes = fill_block_bytes_;
-    queue = std::make_unique<ReadQueue>(source_->make_engine(false, copiers_), options,
+    queue = std::make_unique<ReadQueue>(source_->make_engine(false), options,
                                         &source_->counters().reads);
     {
       const std::lock_guard lock(mutex_);

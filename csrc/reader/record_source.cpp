@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/align.h"
+#include "base/processors.h"
 
 namespace s3io {
 namespace {
@@ -104,16 +105,16 @@ std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {
   return file;
 }
 
-std::unique_ptr<IoEngine> RecordSource::make_engine(bool any_thread, int copiers) const {
-  auto engine = s3io::make_engine({.kind = options_.engine,
-                                   .depth = options_.depth,
-                                   .any_thread = any_thread,
-                                   .copiers = copiers});
+std::unique_ptr<IoEngine> RecordSource::make_engine(bool any_thread) const {
+  auto engine = s3io::make_engine(
+      {.kind = options_.engine, .depth = options_.depth, .any_thread = any_thread});
   return with_faults(std::move(engine), options_.faults.get());
 }
 
-ReadQueueOptions RecordSource::queue_options() const {
-  return {.chunk_bytes = options_.chunk_bytes};
+ReadQueueOptions RecordSource::queue_options(int processes) const {
+  // Faults are the engine's: with them nothing goes past it.
+  return {.chunk_bytes = options_.chunk_bytes,
+          .copiers = options_.faults == nullptr ? copiers_for(processes) : 1};
 }
 
 }  // namespace s3io

@@ -72,8 +72,8 @@ class RecordSource {
   // The shard's file. Throws Error(file_changed) if it is not the one that was counted.
   std::shared_ptr<DirectFile> open(int64_t shard);
 
-  std::unique_ptr<IoEngine> make_engine(bool any_thread, int copiers) const;
-  ReadQueueOptions queue_options() const;
+  std::unique_ptr<IoEngine> make_engine(bool any_thread) const;
+  ReadQueueOptions queue_options(int processes) const;
 
  private:
   ShardTable shards_;

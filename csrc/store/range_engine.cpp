@@ -64,13 +64,11 @@ std::unique_ptr<RangeEngine::Reading> RangeEngine::borrow() {
 std::unique_ptr<RangeEngine::Reading> RangeEngine::make_reading() {
   const auto depth = options_.splits ? static_cast<int>(options_.config.max_concurrent_ranges) : 1;
   std::string reason;
-  auto engine = make_engine({.kind = options_.engine,
-                             .depth = depth,
-                             .any_thread = true,
-                             .copiers = std::min(depth, copiers_for(1))},
-                            &reason);
+  auto engine = make_engine({.kind = options_.engine, .depth = depth, .any_thread = true}, &reason);
   ReadQueueOptions queue_options;
   queue_options.min_direct_bytes = options_.min_direct_bytes;
+  // Faults are the engine's: with them nothing goes past it.
+  queue_options.copiers = options_.faults == nullptr ? copiers_for(1) : 1;
   queue_options.min_shared_bytes = options_.config.min_split_size;
   auto reading = std::make_unique<Reading>();
   reading->queue = std::make_unique<ReadQueue>(

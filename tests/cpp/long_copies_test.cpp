@@ -1,16 +1,16 @@
 // Long copies out of the page cache are shared by several threads, and nothing else is.
 #include <doctest/doctest.h>
-#include <fcntl.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <limits>
 #include <string>
 #include <thread>
 
 #include "base/processors.h"
-#include "base/unique_fd.h"
-#include "io/read_queue.h"
+#include "io/copy_crew.h"
 #include "leak_check.h"
 #include "read_set.h"
 #include "testing.h"
@@ -18,164 +18,224 @@
 namespace s3io::testing {
 namespace {
 
-constexpr int kCopies = 16;
-constexpr uint32_t kCopyBytes = 128 << 10;
 constexpr int64_t kFileBytes = 4 << 20;
-constexpr milliseconds kLong{60'000};
+constexpr int64_t kPieceBytes = 128 << 10;
 
-// In a thread of its own, which starts without any of the kernel's.
-template <typename Function>
-void in_new_thread(Function function) {
-  std::thread(function).join();
-}
-
-// Threads that the kernel works with for the calling one.
-int64_t kernel_threads() {
-  const std::string wanted = "iou-wrk-" + std::to_string(::gettid());
-  int64_t count = 0;
-  for (const std::string& number : entries_of("/proc/self/task")) {
-    std::string name;
-    std::getline(std::ifstream("/proc/self/task/" + number + "/comm"), name);
-    if (name == wanted) ++count;
+// Reads of the file in pieces, and what they bring.
+struct Pieces {
+  Pieces(int fd, int64_t begin, int64_t end) : bytes(static_cast<size_t>(end - begin)) {
+    for (int64_t offset = begin; offset < end; offset += kPieceBytes) {
+      requests.push_back({.fd = fd,
+                          .data = bytes.data() + (offset - begin),
+                          .offset = offset,
+                          .length = static_cast<uint32_t>(std::min(kPieceBytes, end - offset))});
+    }
+    for (IoRequest& request : requests) pointers.push_back(&request);
   }
-  return count;
-}
-
-// Reads `count` parts of the file at once.
-void copy_parts(IoEngine& engine, const std::string& path, int count, bool is_long_copy) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  Bytes bytes(static_cast<size_t>(count) * kCopyBytes);
-  std::vector<IoRequest> requests(static_cast<size_t>(count));
+  Bytes bytes;
+  std::vector<IoRequest> requests;
   std::vector<IoRequest*> pointers;
-  for (size_t index = 0; index < requests.size(); ++index) {
-    requests[index] = {.fd = file.get(),
-                       .data = bytes.data() + index * kCopyBytes,
-                       .offset = static_cast<int64_t>(index) * kCopyBytes,
-                       .length = kCopyBytes,
-                       .is_long_copy = is_long_copy};
-    pointers.push_back(&requests[index]);
+};
+
+struct Fixture {
+  Fixture() : path(folder.path("data")), contents(random_bytes(kFileBytes, 9)) {
+    write_file(path, contents);
+    fd = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    Pieces one(fd.get(), 0, kPieceBytes);
+    CopyCrew(1).run(one.pointers);
+    can_copy = has_cachestat(path) && one.requests[0].result == kPieceBytes;
+    if (!can_copy) MESSAGE("NOT TESTED: no cachestat(2), or a file system without RWF_NOWAIT");
   }
-  engine.submit(pointers);
-  std::vector<IoRequest*> done(requests.size());
-  for (int finished = 0; finished < count;) {
-    const int arrived = engine.wait(done, 1, kLong);
-    REQUIRE(arrived >= 1);
-    finished += arrived;
-  }
-  for (const IoRequest& request : requests) REQUIRE(request.result == kCopyBytes);
-  CHECK(equals(bytes.data(), read_plain(path, 0, static_cast<int64_t>(bytes.size()))));
-}
+  TemporaryFolder folder;
+  std::string path;
+  Bytes contents;
+  UniqueFd fd;
+  bool can_copy = false;
+};
 
 }  // namespace
 
-TEST_CASE("the kernel's threads make long copies, as many as may, and nothing else") {
-  if (!has_uring()) {
-    MESSAGE("NOT TESTED: io_uring is not to be had here");
-    return;
-  }
+TEST_CASE("a crew of any size makes every copy once, again and again, and goes") {
   const LeakCheck leaks;
-  const TemporaryFolder folder;
-  const std::string path = folder.path("data");
-  write_file(path, random_bytes(kCopies * kCopyBytes, 3));
-  for (const bool any_thread : {false, true}) {
-    for (const int copiers : {1, 2, 4}) {
-      in_new_thread([&] {
-        const auto engine = make_engine({.kind = EngineKind::uring,
-                                         .depth = kCopies,
-                                         .any_thread = any_thread,
-                                         .copiers = copiers});
-        CHECK(engine->copiers() == copiers);
-        copy_parts(*engine, path, kCopies, false);
-        copy_parts(*engine, path, 1, true);
-        CHECK(kernel_threads() == 0);  // the second one would only have been waited for
-        for (int round = 0; round < 10; ++round) copy_parts(*engine, path, kCopies, true);
-        CHECK((kernel_threads() > 0) == (copiers > 1));
-        CHECK(kernel_threads() <= copiers - 1);
-      });
+  const Fixture file;
+  if (!file.can_copy) return;
+  for (const int size : {1, 2, 5}) {
+    CopyCrew crew(size);
+    CHECK(crew.size() == size);
+    for (int round = 0; round < 50; ++round) {
+      for (const int64_t end : {int64_t{1}, kPieceBytes + 1, kFileBytes}) {
+        Pieces pieces(file.fd.get(), 0, end);
+        crew.run(pieces.pointers);
+        for (const IoRequest& request : pieces.requests) REQUIRE(request.result == request.length);
+        REQUIRE(std::equal(pieces.bytes.begin(), pieces.bytes.end(), file.contents.begin()));
+      }
+    }
+    crew.run({});
+  }
+}
+
+TEST_CASE("what a crew cannot copy without a wait it leaves to others, and says so") {
+  const Fixture file;
+  if (!file.can_copy) return;
+  CopyCrew crew(2);
+  Pieces past_the_end(file.fd.get(), kFileBytes - 100, kFileBytes + 2 * kPieceBytes);
+  crew.run(past_the_end.pointers);
+  CHECK(past_the_end.requests[0].result == 100);
+  CHECK(past_the_end.requests[1].result == 0);
+  IoRequest over_the_end{.fd = file.fd.get(),
+                         .data = past_the_end.bytes.data(),
+                         .offset = kFileBytes - 200'000,
+                         .length = static_cast<uint32_t>(2 * kPieceBytes)};
+  IoRequest* pointer = &over_the_end;
+  crew.run({&pointer, 1});
+  CHECK(over_the_end.result == 200'000);
+  Pieces nowhere(-1, 0, kPieceBytes);
+  crew.run(nowhere.pointers);
+  CHECK(nowhere.requests[0].result == -EBADF);
+  make_cold(file.path);
+  if (cached_pages(file.path) > 0) return;  // a file system in memory
+  Pieces missing(file.fd.get(), 0, kPieceBytes);
+  crew.run(missing.pointers);
+  CHECK(missing.requests[0].result == -EAGAIN);
+}
+
+TEST_CASE("several threads copy what is in the page cache and long enough, and nothing else") {
+  const LeakCheck leaks;
+  const Fixture file;
+  if (!file.can_copy) return;
+  for (const DirectMode mode : modes_for(file.path)) {
+    for (const int copiers : {1, 4}) {
+      DirectFile direct_file(file.path, mode, 0);
+      ReadCounters counters;
+      // Without threads of its own.
+      if (!has_uring()) continue;
+      ReadQueue queue(make_engine({.kind = EngineKind::uring, .depth = 8}),
+                      {.copiers = copiers, .min_shared_bytes = 200'000}, &counters);
+      const int64_t threads = Resources::now().threads;
+      const auto started = [&](const std::vector<ByteRange>& ranges) {
+        ReadSet reads(direct_file, ranges);
+        reads.run(queue);
+        CHECK(reads.check(file.contents).empty());
+        return Resources::now().threads - threads;
+      };
+      CHECK(started({{0, 4096}, {8192, 4096}, {1 << 20, 199'999}}) == 0);
+      const bool is_shared = mode != DirectMode::require && copiers > 1;
+      for (int round = 0; round < 20; ++round) {
+        CHECK(started({{0, kFileBytes}}) == (is_shared ? copiers - 1 : 0));
+        CHECK(started({{100, 300'000}, {1 << 20, 200'000}}) == (is_shared ? copiers - 1 : 0));
+      }
+      const int64_t bytes = counters.direct_bytes + counters.cached_bytes + counters.buffered_bytes;
+      CHECK(bytes >= 20 * (kFileBytes + 500'000));
+      CHECK((counters.direct_bytes > 0) == (mode == DirectMode::require));
+      CHECK((counters.cached_bytes > 0) == (mode == DirectMode::automatic));
+      if (mode == DirectMode::off) CHECK(counters.buffered_bytes == bytes);
+      CHECK(counters.requests == 3 + 20 * (4 + 2));
     }
   }
 }
 
-TEST_CASE("what is in the page cache is cut so that several threads have something to copy") {
-  const TemporaryFolder folder;
-  const std::string path = folder.path("data");
-  const Bytes contents = random_bytes(kFileBytes, 9);
-  write_file(path, contents);
+TEST_CASE("what is missing from the page cache is read whole, and counted as missing") {
+  const Fixture file;
+  make_cold(file.path);
+  if (!file.can_copy || cached_pages(file.path) > 0 || !direct_reads_work(file.path)) {
+    MESSAGE("NOT TESTED: files are kept in memory here, or no direct reads");
+    return;
+  }
   for (const EngineKind kind : engines_here()) {
-    for (const DirectMode mode : modes_for(path)) {
-      for (const int copiers : {1, 4}) {
-        write_file(path, contents);  // anew: it is cached
-        if (!has_cachestat(path)) {
-          MESSAGE("NOT TESTED: a kernel without cachestat(2)");
-          return;
-        }
-        DirectFile file(path, mode, 0);
-        ReadCounters counters;
-        ReadQueue queue(make_engine({.kind = kind, .depth = 8, .copiers = copiers}), {}, &counters);
-        ReadSet reads(file, {{0, kFileBytes}});
+    for (const int64_t fill_block_bytes : {0, 128 << 10}) {
+      make_cold(file.path);
+      DirectFile direct_file(file.path, DirectMode::automatic, 0);
+      ReadCounters counters;
+      ReadQueue queue(make_engine({.kind = kind, .depth = 8}),
+                      {.copiers = 4, .fill_block_bytes = fill_block_bytes}, &counters);
+      ReadSet reads(direct_file, {{0, kFileBytes}});
+      reads.run(queue);
+      CHECK(reads.check(file.contents).empty());
+      CHECK(counters.requests == 4);
+      CHECK(counters.cached_bytes == 0);
+      CHECK(counters.direct_bytes == (fill_block_bytes == 0 ? kFileBytes : 0));
+      CHECK(counters.filled_bytes == (fill_block_bytes == 0 ? 0 : kFileBytes));
+    }
+  }
+}
+
+TEST_CASE("what leaves the page cache before it is copied is read all the same") {
+  const Fixture file;
+  make_cold(file.path);
+  if (!file.can_copy || cached_pages(file.path) > 0) {
+    MESSAGE("NOT TESTED: files are kept in memory here");
+    return;
+  }
+  for (const EngineKind kind : engines_here()) {
+    for (const DirectMode mode : {DirectMode::automatic, DirectMode::off}) {
+      DirectFile direct_file(file.path, mode, 0);
+      ReadCounters counters;
+      ReadQueue queue(make_engine({.kind = kind, .depth = 8}),
+                      {.chunk_bytes = 64 << 10, .copiers = 4}, &counters);
+      for (int round = 0; round < 6; ++round) {  // 64 hits each: from the fifth on it guesses
+        ReadSet reads(direct_file, {{0, kFileBytes}});
+        if (round == 5) make_cold(file.path);
         reads.run(queue);
-        CHECK(reads.check(contents).empty());
-        const bool is_shared =
-            mode != DirectMode::require && (copiers > 1 || kind == EngineKind::threads);
-        CHECK(counters.requests == (is_shared ? 8 : 4));
-        CHECK(counters.direct_bytes == (mode == DirectMode::require ? kFileBytes : 0));
-
-        ReadSet one_megabyte(file, {{0, 1 << 20}});
-        int64_t before = counters.requests;
-        one_megabyte.run(queue);
-        CHECK(one_megabyte.check(contents).empty());
-        if (is_shared && kind == EngineKind::uring) CHECK(counters.requests == before + 4);
-        if (!is_shared) CHECK(counters.requests == before + 1);
-
-        before = counters.requests;
-        ReadSet small(file, {{0, 4096}, {8192, 4096}});
-        small.run(queue);
-        CHECK(small.check(contents).empty());
-        CHECK(counters.requests == before + 2);
+        CHECK(reads.check(file.contents).empty());
+        static_cast<void>(read_plain(file.path, 0, kFileBytes));
       }
     }
   }
 }
 
-TEST_CASE("what is missing from the page cache is not taken for a copy") {
-  const TemporaryFolder folder;
-  const std::string path = folder.path("data");
-  const Bytes contents = random_bytes(kFileBytes, 10);
-  write_file(path, contents);
-  make_cold(path);
-  if (cached_pages(path) > 0 || !direct_reads_work(path) || !has_cachestat(path)) {
-    MESSAGE("NOT TESTED: files are kept in memory here, or no direct reads, or no cachestat(2)");
-    return;
-  }
-  for (const EngineKind kind : engines_here()) {
-    make_cold(path);
-    DirectFile file(path, DirectMode::automatic, 0);
-    ReadCounters counters;
-    ReadQueue queue(make_engine({.kind = kind, .depth = 8, .copiers = 4}), {}, &counters);
-    ReadSet reads(file, {{0, kFileBytes}});
-    reads.run(queue);
-    CHECK(reads.check(contents).empty());
-    CHECK(counters.requests == 4);
-    CHECK(counters.direct_bytes == kFileBytes);
-  }
+TEST_CASE("a file that was cut is an error for shared copies, too") {
+  const Fixture file;
+  if (!file.can_copy) return;
+  DirectFile direct_file(file.path, DirectMode::off, 0);
+  std::filesystem::resize_file(file.path, 1'000'000);
+  ReadCounters counters;
+  ReadQueue queue(make_engine({.depth = 8}), {.copiers = 4}, &counters);
+  ReadSet reads(direct_file, {{0, kFileBytes}});
+  reads.run(queue);
+  const std::vector<Error> errors = reads.check(file.contents);
+  REQUIRE(errors.size() == 1);
+  CHECK(errors[0].kind() == ErrorKind::file_changed);
 }
 
 TEST_CASE("processes share the processors that they may run on") {
-  in_new_thread([] {
-    const int all = available_processors();
-    CHECK(copiers_for(1) == std::min(all, 8));
-    CHECK(copiers_for(2) == std::clamp(all / 2, 1, 8));
-    CHECK(copiers_for(100'000) == 1);
+  int restricted = 0;
+  int copiers = 0;
+  const int all = available_processors();
+  CHECK(copiers_for(1) == std::min(all, 8));
+  CHECK(copiers_for(2) == std::clamp(all / 2, 1, 8));
+  CHECK(copiers_for(100'000) == 1);
+  std::thread([&] {
     cpu_set_t set;
-    REQUIRE(::sched_getaffinity(0, sizeof(set), &set) == 0);
+    if (::sched_getaffinity(0, sizeof(set), &set) != 0) return;
     int first = 0;
     while (!CPU_ISSET(first, &set)) ++first;
     CPU_ZERO(&set);
     CPU_SET(first, &set);
-    REQUIRE(::sched_setaffinity(0, sizeof(set), &set) == 0);
-    CHECK(available_processors() == 1);
-    CHECK(copiers_for(1) == 1);
-  });
+    if (::sched_setaffinity(0, sizeof(set), &set) != 0) return;
+    restricted = available_processors();
+    copiers = copiers_for(1);
+  }).join();
+  CHECK(restricted == 1);
+  CHECK(copiers == 1);
+}
+
+TEST_CASE("a cgroup's quota of processor time counts, its own and those above") {
+  const TemporaryFolder folder;
+  const std::string root = folder.path("root");
+  std::filesystem::create_directories(root + "/pod/container");
+  const auto set = [&](const std::string& group, const std::string& text) {
+    std::ofstream(root + group + "/cpu.max") << text;
+  };
+  constexpr int kNoLimit = std::numeric_limits<int>::max();
+  CHECK(processors_of_cgroup(root, "/pod/container") == kNoLimit);
+  set("/pod/container", "max 100000\n");
+  CHECK(processors_of_cgroup(root, "/pod/container") == kNoLimit);
+  set("/pod", "250000 100000\n");
+  CHECK(processors_of_cgroup(root, "/pod/container") == 3);
+  set("/pod/container", "50000 100000\n");
+  CHECK(processors_of_cgroup(root, "/pod/container") == 1);
+  CHECK(processors_of_cgroup(root, "") == kNoLimit);
+  CHECK(processors_of_cgroup("/nowhere", "/pod") == kNoLimit);
 }
 
 }  // namespace s3io::testing

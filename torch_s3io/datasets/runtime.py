@@ -34,9 +34,11 @@ _FILL_BLOCK_BYTES = 128 << 10
 _MOST_IN_WINDOW = 1 << 20  # records, whose numbers are listed in memory
 
 
-def _sharing_processors(ranks: int, num_workers: int) -> int:
-    """Processes of this machine that are at work: the ranks, and what workers they have."""
-    return ranks * (num_workers if get_worker_info() is None else num_workers + 1)
+def _sharing_processors() -> int:
+    """Processes of this machine that are at work: its ranks, and their workers."""
+    _, ranks = find_local_ranks(sys.maxsize)
+    worker = get_worker_info()
+    return ranks * (1 if worker is None else worker.num_workers + 1)
 
 
 class Runtime:
@@ -289,7 +291,7 @@ class Runtime:
             window_positions=0 if fills else self._window_to_read_ahead(),
             share=share,
             count=count,
-            processes=_sharing_processors(count // num_workers, num_workers),
+            processes=_sharing_processors(),
         )
         return reader, pool
 
@@ -314,10 +316,9 @@ class Runtime:
         if self._fetcher is None:
             self._check_engine()
             pool = self._borrow_pool(num_workers=1)
-            worker = get_worker_info()
-            _, ranks = find_local_ranks(sys.maxsize)
-            processes = _sharing_processors(ranks, 1 if worker is None else worker.num_workers)
-            self._fetcher = _C.BatchFetcher(source=self._source, pool=pool, processes=processes)
+            self._fetcher = _C.BatchFetcher(
+                source=self._source, pool=pool, processes=_sharing_processors()
+            )
             self._give_back_pool(pool)  # it never waits for a buffer, so it can share them
         return self._fetcher.fetch(self._source, numbers, board=self._board)
 
