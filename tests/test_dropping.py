@@ -23,8 +23,8 @@ import torch_s3io as s3io
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[[], s3io.RecordDataset]:
-    path = tmp_path / "records.bin"
+def make(disk: Path) -> Callable[[], s3io.RecordDataset]:
+    path = disk / "records.bin"
     write_file(path, bytes(64 * 4096))
     return lambda: s3io.RecordDataset(path, dtype=np.uint8, shape=4096, batch_size=4, shuffle=True)
 
@@ -127,11 +127,11 @@ def test_a_loader_goes_after_an_error_of_the_loop(make):
     assert all(gone_at_once(objects))
 
 
-def test_what_reads_by_number_goes(make, tmp_path):
+def test_what_reads_by_number_goes(make, disk):
     records = s3io.RecordMapDataset(make())
     assert len(records[3]) == 4096
     store = s3io.FileStore(s3io.FileSystemConfig.direct_io())
-    assert len(store.get(tmp_path / "records.bin")) == 64 * 4096
+    assert len(store.get(disk / "records.bin")) == 64 * 4096
     objects = [records, store]
     del records, store
     assert all(gone_at_once(objects))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -30,58 +29,57 @@ needs_accelerate = pytest.mark.skipif(
 
 def torchrun(folder: Path, ranks: int, *command: object) -> tuple[int, str]:
     """Exit status and output of a program under torchrun, over gloo."""
-    machine = begin_torchrun(
-        folder, {"CUDA_VISIBLE_DEVICES": ""}, "--standalone", f"--nproc-per-node={ranks}", *command
-    )
-    return outcome(machine)
-
-
-def begin_torchrun(folder: Path, env: dict[str, str], *command: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *map(str, command)],
-        cwd=folder,
-        env={**program_env(), "PYTHONPATH": IMPORT_PATH, **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def outcome(machine: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit status and output; what takes too long is ended, with all its ranks."""
-    try:
-        output, _ = machine.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        os.killpg(machine.pid, signal.SIGKILL)
-        raise
-    return machine.returncode, output
+    options = ("--standalone", f"--nproc-per-node={ranks}")
+    return run_machines(folder, [{"CUDA_VISIBLE_DEVICES": ""}], *options, *command)
 
 
 def on_two_machines(folder: Path, backend: str, *command: object) -> tuple[int, str]:
-    """Two torchruns that meet as the README's on two machines do; status and output of the first.
+    """Two torchruns that meet as the README's on two machines do.
 
     With nccl both use the same GPU, which it allows to ranks of different hosts alone.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
-    options = ("--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=run1")
+    options = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d")
+    options += (f"--rdzv-endpoint={endpoint}", "--rdzv-id=run1")
     gpus = {"gloo": "", "nccl": "0"}[backend]
-    machines = [
-        begin_torchrun(
-            folder,
-            {"CUDA_VISIBLE_DEVICES": gpus, "NCCL_HOSTID": f"host{number}"},
-            "--nnodes=2",
-            "--nproc-per-node=1",
-            *options,
-            *command,
-        )
-        for number in range(2)
-    ]
-    outcomes = [outcome(machine) for machine in machines]
-    assert outcomes[0][0] == outcomes[1][0], outcomes
-    return outcomes[0][0], outcomes[0][1] + outcomes[1][1]
+    machines = [{"CUDA_VISIBLE_DEVICES": gpus, "NCCL_HOSTID": f"host{n}"} for n in range(2)]
+    return run_machines(folder, machines, *options, *command)
+
+
+def run_machines(
+    folder: Path, environments: list[dict[str, str]], *command: object
+) -> tuple[int, str]:
+    """A torchrun for each environment: their exit status, which must be one, and all outputs."""
+    with contextlib.ExitStack() as at_end:
+        machines = []
+        outputs = [folder / f"output-{number}" for number in range(len(environments))]
+        for env, output in zip(environments, outputs, strict=True):
+            machine = subprocess.Popen(
+                [sys.executable, "-m", "torch.distributed.run", *map(str, command)],
+                cwd=folder,
+                env={**program_env(), "PYTHONPATH": IMPORT_PATH, **env},
+                stdout=at_end.enter_context(output.open("w")),
+                stderr=subprocess.STDOUT,
+            )
+            at_end.callback(end, machine)
+            machines.append(machine)
+        statuses = {machine.wait(timeout=300) for machine in machines}
+    text = "".join(output.read_text() for output in outputs)
+    assert len(statuses) == 1, text
+    return statuses.pop(), text
+
+
+def end(machine: subprocess.Popen[bytes]) -> None:
+    """Of a test that failed: asked to end, torchrun ends its ranks, which have sessions of their
+    own."""
+    machine.terminate()
+    try:
+        machine.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        machine.kill()
+        machine.wait()
 
 
 @pytest.mark.slow
@@ -119,11 +117,11 @@ def test_the_example_on_two_machines_is_killed_and_goes_on_on_one(tmp_path, back
 @pytest.mark.needs_cuda
 @pytest.mark.slow
 def test_the_example_on_a_gpu(tmp_path):
-    options = ("--standalone", "--nproc-per-node=1", EXAMPLE, "--records", 1003, "--batch-size", 8)
-    status, output = outcome(begin_torchrun(tmp_path, {}, *options, "--stop-after", 75))
+    command = ("--standalone", "--nproc-per-node=1", EXAMPLE, "--records", 1003, "--batch-size", 8)
+    status, output = run_machines(tmp_path, [{}], *command, "--stop-after", 75)
     assert status != 0
     assert "killed in step 75" in output
-    status, output = outcome(begin_torchrun(tmp_path, {}, *options))
+    status, output = run_machines(tmp_path, [{}], *command)
     assert status == 0, output
     assert "1 ranks over nccl, the model on cuda" in output
     assert "going on after step 60, in epoch 0, on 1 ranks" in output
