@@ -118,10 +118,14 @@ def test_batches_by_number_are_copied_by_several_threads(path, processors):
     assert len(threads()) - before == SHARED
 
 
-@pytest.mark.parametrize(("min_split_size", "expected"), [(64 * MIB, ALONE), (0, SHARED)])
-def test_a_store_shares_what_it_may_split(path, processors, min_split_size, expected):
+@pytest.mark.parametrize(
+    ("splits", "min_split_size", "expected"),
+    [(True, 0, SHARED), (True, 64 * MIB, ALONE), (False, 0, ALONE)],
+)
+def test_a_store_shares_what_it_may_split(path, processors, splits, min_split_size, expected):
     ranges = s3io.RangeEngineConfig(min_split_size=min_split_size)
-    store = s3io.FileStore(s3io.FileSystemConfig(range_engine=ranges))
+    config = s3io.FileSystemConfig(enable_range_engine=splits, range_engine=ranges)
+    store = s3io.FileStore(config)
     before = len(threads())
     assert bytes(store.get(path).numpy()) == path.read_bytes()
     assert store.stats()["cached_bytes"] == path.stat().st_size

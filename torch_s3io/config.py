@@ -92,7 +92,8 @@ class RangeEngineConfig:
     Attributes:
         chunk_size: Bytes of one range.
         max_concurrent_ranges: Ranges in flight at once, per call.
-        min_split_size: A read shorter than this is not split, in bytes.
+        min_split_size: A read shorter than this is not split, in bytes, nor copied out of the page
+            cache by several threads.
         range_timeout: Longest wait without any progress, in seconds; then ReadTimeoutError.
     """
 

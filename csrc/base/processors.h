@@ -6,8 +6,8 @@
 
 namespace s3io {
 
-// That this process may run on (sched_getaffinity), and that its cgroups let it use (cpu.max,
-// rounded up); at least 1.
+// That this thread may run on (sched_getaffinity), and that its cgroups let it use (cpu.max of
+// cgroup v2, rounded up); at least 1.
 int available_processors();
 
 // As cpu.max of the cgroup and of those above it says; the largest int where none sets a limit.

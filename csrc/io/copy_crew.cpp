@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
+#include <exception>
 
 #include "base/align.h"
 
@@ -30,7 +30,7 @@ CopyCrew::CopyCrew(int size) {
   for (int index = 1; index < size; ++index) {
     try {
       threads_.emplace_back([this] { work(); });
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {
       break;  // fewer still do everything
     }
   }
@@ -65,7 +65,10 @@ void CopyCrew::cut(std::span<IoRequest* const> copies) {
   const int64_t wanted =
       std::clamp(total / (size() * kSlicesPerThread), kShortestSlice, kLongestSlice);
   const int64_t slice_bytes = align_up(wanted, kShortestSlice);
+  // Here or not at all it fails for want of memory: nothing has changed yet.
+  slices_.reserve(copies.size() + static_cast<size_t>(total / slice_bytes));
   for (IoRequest* request : copies) {
+    request->result = 0;
     for (int64_t begin = 0; begin < request->length; begin += slice_bytes) {
       slices_.push_back({request, begin, std::min(slice_bytes, request->length - begin), 0});
     }

@@ -23,9 +23,10 @@ class CopyCrew {
   CopyCrew& operator=(const CopyCrew&) = delete;
   ~CopyCrew();
 
-  // Carries out all of these reads, and returns when that is done. It never waits for a device
-  // (RWF_NOWAIT): what is not in the page cache after all comes back short, or with -EAGAIN; where
-  // the file system cannot tell, with -EOPNOTSUPP. One thread at a time.
+  // Carries out all of these reads, and returns when that is done. It does not wait for data
+  // (RWF_NOWAIT): what is not in the page cache, or not yet, comes back short or with -EAGAIN;
+  // where the file system cannot tell, with -EOPNOTSUPP. One thread at a time. Throws
+  // std::bad_alloc, before anything is done, where there are more slices than ever before.
   void run(std::span<IoRequest* const> copies);
 
   int size() const { return static_cast<int>(threads_.size()) + 1; }

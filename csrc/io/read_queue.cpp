@@ -232,9 +232,10 @@ void ReadQueue::make_copies(std::vector<RangeRead*>& finished) {
   crew_->run(made_);
   for (IoRequest* request : made_) {
     Chunk& chunk = *static_cast<Chunk*>(request);
-    if (chunk.result < 0) {  // not in the page cache any more, or the file system cannot tell
+    if (chunk.result < 0) {  // not there, or not yet, or the file system cannot tell
       if (chunk.result == -EOPNOTSUPP) options_.copiers = 1;
       chunk.is_shared_copy = false;
+      chunk.route = Route::buffered;
       prepare(chunk);
       continue;
     }

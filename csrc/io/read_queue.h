@@ -9,7 +9,8 @@
 // next one asks for [1536, 2560). The file ends at 2100, so that read is short too, but nothing is
 // missing.
 //
-// One thread. Does not allocate after construction, but for threads that copy, with the first copy.
+// One thread. Does not allocate after construction, but for threads that copy, with the first copy,
+// and where they have more to share than ever before.
 #pragma once
 
 #include <atomic>
@@ -68,7 +69,7 @@ struct ReadQueueOptions {
 
 // Read by other threads at any time; each number is exact, the set of them is not a snapshot.
 struct ReadCounters {
-  std::atomic<int64_t> requests{0};        // reads submitted to the engine
+  std::atomic<int64_t> requests{0};        // reads submitted to the engine, and shared copies
   std::atomic<int64_t> direct_bytes{0};    // read from the device, over-read included
   std::atomic<int64_t> cached_bytes{0};    // found in the page cache
   std::atomic<int64_t> buffered_bytes{0};  // read through the page cache, where it may be or not

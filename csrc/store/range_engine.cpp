@@ -68,7 +68,8 @@ std::unique_ptr<RangeEngine::Reading> RangeEngine::make_reading() {
   ReadQueueOptions queue_options;
   queue_options.min_direct_bytes = options_.min_direct_bytes;
   // Faults are the engine's: with them nothing goes past it.
-  queue_options.copiers = options_.faults == nullptr ? copiers_for(1) : 1;
+  const bool shares = options_.splits && options_.faults == nullptr;
+  queue_options.copiers = shares ? copiers_for(1) : 1;
   queue_options.min_shared_bytes = options_.config.min_split_size;
   auto reading = std::make_unique<Reading>();
   reading->queue = std::make_unique<ReadQueue>(

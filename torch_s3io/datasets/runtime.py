@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import multiprocessing.util
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -31,12 +30,13 @@ _SCATTERED_BYTES = 16 << 10
 # What comes into the page cache with a record. A device reads larger blocks hardly faster, and a
 # batch of scattered records waits for one for each of its records.
 _FILL_BLOCK_BYTES = 128 << 10
+_MOST_RANKS = 1 << 16  # of one machine: more, the environment cannot mean
 _MOST_IN_WINDOW = 1 << 20  # records, whose numbers are listed in memory
 
 
 def _sharing_processors() -> int:
     """Processes of this machine that are at work: its ranks, and their workers."""
-    _, ranks = find_local_ranks(sys.maxsize)
+    _, ranks = find_local_ranks(_MOST_RANKS)
     worker = get_worker_info()
     return ranks * (1 if worker is None else worker.num_workers + 1)
 
