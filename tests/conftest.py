@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 import support
 import torch
+from leaks import nothing_leaked
 
 from torch_s3io import _C
 
@@ -73,7 +74,7 @@ def _warmed_up() -> None:
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
-    with support.nothing_leaked():
+    with nothing_leaked():
         yield
 
 

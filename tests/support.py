@@ -3,11 +3,9 @@ programs that run in a process of their own."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import errno
-import gc
 import mmap
 import os
 import re
@@ -18,14 +16,12 @@ import textwrap
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import torch_s3io
 from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, RecordDataset
@@ -252,19 +248,6 @@ def device_bytes() -> int:
     return int(match[1])
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What must be after a test as it was before."""
-
-    files: dict[int, str]
-    threads: dict[int, str]
-    mappings: list[tuple[int, int]]
-
-    @classmethod
-    def now(cls) -> Resources:
-        return cls(open_files(), threads(), pool_mappings())
-
-
 def holds_soon(condition) -> bool:
     """Looks again until the condition holds, within a bound: threads end after the join."""
     deadline = time.monotonic() + DEADLINE_S
@@ -273,40 +256,6 @@ def holds_soon(condition) -> bool:
             return False
         time.sleep(0.001)
     return True
-
-
-def forget_ended_workers() -> None:
-    """PyTorch before 2.13 keeps every pinning loader's persistent workers until the program ends,
-    and with each two descriptors."""
-    at_exit = getattr(_MultiProcessingDataLoaderIter, "_clean_up_worker", None)
-    if at_exit is not None:
-        atexit.unregister(at_exit)
-
-
-@contextlib.contextmanager
-def nothing_leaked() -> Iterator[None]:
-    """Descriptors, threads and mapped pools are at the end what they were at the beginning."""
-    gc.collect()
-    before = Resources.now()
-    yield
-    forget_ended_workers()
-    gc.collect()
-
-    def left_running() -> dict[int, str]:
-        return {tid: name for tid, name in threads().items() if tid not in before.threads}
-
-    def left_open() -> dict[int, str]:
-        now = open_files()
-        return {fd: name for fd, name in now.items() if before.files.get(fd) != name}
-
-    # Another one may have ended meanwhile, and been replaced: the number counts.
-    assert holds_soon(lambda: len(threads()) <= len(before.threads)), (
-        f"threads are left: {left_running()}"
-    )
-    # The threads of multiprocessing's queues close their pipes, and one may still be about to.
-    assert holds_soon(lambda: not left_open()), f"file descriptors are left open: {left_open()}"
-    after = Resources.now()
-    assert set(after.mappings) <= set(before.mappings), "the mapping of a pool is left"
 
 
 def end_workers(batches: Any) -> None:

@@ -9,7 +9,8 @@ import threading
 
 import pytest
 import torch
-from support import nothing_leaked, pool_mappings
+from leaks import nothing_leaked
+from support import pool_mappings
 
 from torch_s3io import AlignedBuf, BufferPool, BufferPoolConfig, ConfigError, PoolTimeoutError
 

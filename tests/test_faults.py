@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from leaks import nothing_leaked
 from support import (
     ENGINES,
     ERRNOS,
@@ -18,7 +19,6 @@ from support import (
     make_cold,
     make_warm,
     names_errno,
-    nothing_leaked,
     random_bytes,
     run_program,
     write_file,

@@ -8,6 +8,7 @@ import warnings
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from leaks import nothing_leaked
 from support import (
     ENGINES,
     ERRNOS,
@@ -17,7 +18,6 @@ from support import (
     failing,
     make_warm,
     names_errno,
-    nothing_leaked,
     random_bytes,
     run_program,
     store_with,

@@ -19,7 +19,7 @@ import gc, os, signal, sys, time
 from multiprocessing import forkserver, resource_tracker
 import numpy as np, torch
 import torch_s3io as s3io
-from support import nothing_leaked
+from leaks import nothing_leaked
 path, who, name, context, persistent = sys.argv[1:]
 
 def slow(batch):

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from leaks import nothing_leaked
 from support import (
     holds_soon,
-    nothing_leaked,
     open_files,
     pool_mappings,
     run_program,

@@ -72,7 +72,8 @@ def test_making_configs_stores_and_data_sets_starts_nothing():
         import os, tempfile
         import numpy as np
         import torch_s3io
-        from support import Resources, pool_mappings
+        from leaks import Resources
+        from support import pool_mappings
         with tempfile.NamedTemporaryFile() as file:
             file.write(bytes(1000))
             file.flush()

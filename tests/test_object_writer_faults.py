@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from leaks import nothing_leaked
 from support import (
     DEADLINE_S,
     ENGINES,
@@ -25,7 +26,6 @@ from support import (
     MIB,
     become_nobody,
     holds_soon,
-    nothing_leaked,
     program_command,
     program_env,
     random_bytes,
