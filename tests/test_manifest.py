@@ -23,6 +23,7 @@ from torch_s3io import (
     RecordDataset,
     RecordWriter,
 )
+from torch_s3io.cli import main
 from torch_s3io.format.manifest import parse_manifest, read_manifest
 
 RECORD = [("label", "u1"), ("image", ">u2", (2, 3))]
@@ -246,16 +247,35 @@ def test_shards_that_are_not_there_or_not_as_long_are_errors(folder):
         RecordDataset(folder)
 
 
-def test_links_that_lead_out_of_the_folder_are_refused(folder, disk):
-    name = load(folder)["shards"][0]["name"]
-    (folder / name).rename(folder / "other.bin")
-    (folder / name).symlink_to("other.bin")
-    assert RecordDataset(folder).num_records == COUNT
-    (folder / name).unlink()
-    (folder / "other.bin").rename(disk / "outside.bin")
-    (folder / name).symlink_to("../outside.bin")
-    with pytest.raises(DataError, match="leads out of the folder"):
+def as_a_cache_keeps_it(folder, blobs) -> None:
+    """Moves every file to the blobs and leaves a relative link, as huggingface_hub does."""
+    blobs.mkdir()
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(blobs / f"{number:040x}")
+        path.symlink_to(os.path.relpath(blobs / f"{number:040x}", folder))
+
+
+def test_a_data_set_of_links_into_a_cache_is_read(folder, disk):
+    records = torch.cat([batch["label"].clone() for batch in RecordDataset(folder)])
+    as_a_cache_keeps_it(folder, disk / "blobs")
+    assert all(path.is_symlink() for path in folder.iterdir())
+    linked = torch.cat([batch["label"].clone() for batch in RecordDataset(folder)])
+    assert torch.equal(linked, records)
+    for command in ("info", "verify"):
+        assert main([command, str(folder)]) == 0
+    (disk / "blobs" / f"{1:040x}").unlink()
+    with pytest.raises(NotFoundError, match="records-"):
         RecordDataset(folder)
+
+
+def test_a_manifest_cannot_name_what_lies_outside_of_its_folder(folder, disk):
+    manifest = load(folder)
+    name = manifest["shards"][0]["name"]
+    (folder / name).rename(disk / name)
+    for other in (f"../{name}", str(disk / name)):
+        store(folder, change(manifest, "shards", 0, "name", value=other))
+        with pytest.raises(DataError, match="not the name of a file in this folder"):
+            RecordDataset(folder)
 
 
 def test_a_manifest_that_is_no_file_is_an_error(folder):

@@ -155,22 +155,20 @@ def test_a_writer_waits_for_a_manifest_on_its_way_but_not_for_files_that_are_nam
     check_set(disk / "set", 2)
 
 
-def test_a_manifest_behind_a_link_is_on_its_way_in_the_links_folder(disk):
+def test_a_data_set_of_links_is_replaced_and_what_they_lead_to_stays(disk):
     write_set(disk / "set", 1)
-    (disk / "other").mkdir()
-    target = disk / "other" / f"{'long' * 30}.json"
-    (disk / "set" / "manifest.json").rename(target)
-    (disk / "set" / "manifest.json").symlink_to(target)
-    with on_its_way(disk / "set", "manifest.json"):
-        RecordWriter(disk / "set", dtype="u1").cancel()
-    with (
-        on_its_way(disk / "other", target.name[:100]),
-        pytest.raises(ConfigError, match="may yet put its manifest in place"),
-    ):
-        RecordWriter(disk / "set", dtype="u1")
+    (disk / "blobs").mkdir()
+    for path in list((disk / "set").iterdir()):
+        path.rename(disk / "blobs" / path.name)
+        path.symlink_to(f"../blobs/{path.name}")
+    blobs = {path.name: path.read_bytes() for path in (disk / "blobs").iterdir()}
+    writer = begun_writer(disk / "set")
+    writer.cancel()
+    assert values_in(disk / "set") == {1}
     write_set(disk / "set", 2)
     check_set(disk / "set", 2)
-    assert os.listdir(disk / "other") == [target.name]
+    assert not any(path.is_symlink() for path in (disk / "set").iterdir())
+    assert {path.name: path.read_bytes() for path in (disk / "blobs").iterdir()} == blobs
 
 
 def test_a_writer_that_had_no_manifest_yet_removes_its_shards_at_once(disk):

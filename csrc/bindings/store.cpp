@@ -130,9 +130,10 @@ py::typing::List<py::str> list(FileStore& store, const std::filesystem::path& pr
 }
 
 std::unique_ptr<Writer> make_writer(FileStore& store, const std::filesystem::path& path,
-                                    std::optional<int64_t> size_bytes) {
+                                    std::optional<int64_t> size_bytes, bool follow_links) {
+  const Links links = follow_links ? Links::follow : Links::replace;
   const NoGil no_gil;
-  return std::make_unique<Writer>(store.writer(path.native(), size_bytes, check_signals));
+  return std::make_unique<Writer>(store.writer(path.native(), size_bytes, check_signals, links));
 }
 
 // (size in bytes, checksum)
@@ -202,7 +203,7 @@ void register_store(py::module_& module) {
           },
           py::arg("path"))
       .def("list", &list, py::arg("prefix"))
-      .def("writer", &make_writer, py::arg("path"), py::arg("size_bytes") = py::none())
+      .def("writer", &make_writer, py::arg("path"), py::arg("size_bytes"), py::arg("follow_links"))
       .def("checksum", &checksum, py::arg("path"))
       .def("stats", &stats_dict);
 

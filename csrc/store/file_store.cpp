@@ -199,8 +199,8 @@ WrittenObject FileStore::put(const std::string& path, std::span<const std::byte>
 
 std::unique_ptr<ObjectWriter> FileStore::writer(const std::string& path,
                                                 std::optional<int64_t> size_bytes,
-                                                const WaitCallback& on_wait) {
-  return std::make_unique<ObjectWriter>(path, size_bytes, runtime().writes, on_wait);
+                                                const WaitCallback& on_wait, Links links) {
+  return std::make_unique<ObjectWriter>(path, size_bytes, runtime().writes, on_wait, links);
 }
 
 FileChecksum FileStore::checksum(const std::string& path, const WaitCallback& on_wait) {

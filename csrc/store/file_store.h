@@ -72,7 +72,8 @@ class FileStore final : public ObjectStore {
   WrittenObject put(const std::string& path, std::span<const std::byte> data,
                     const WaitCallback& on_wait = {});
   std::unique_ptr<ObjectWriter> writer(const std::string& path, std::optional<int64_t> size_bytes,
-                                       const WaitCallback& on_wait = {});
+                                       const WaitCallback& on_wait = {},
+                                       Links links = Links::follow);
 
   // The CRC-32C of the file, which is read for it.
   FileChecksum checksum(const std::string& path, const WaitCallback& on_wait);

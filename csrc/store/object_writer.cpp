@@ -1,5 +1,7 @@
 #include "store/object_writer.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -51,10 +53,16 @@ void refuse_special_file(const std::string& path) {
   }
 }
 
+bool is_link(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 && S_ISLNK(status.st_mode);
+}
+
 }  // namespace
 
 ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
-                           std::shared_ptr<WriteEngine> engine, const WaitCallback& on_wait)
+                           std::shared_ptr<WriteEngine> engine, const WaitCallback& on_wait,
+                           Links links)
     : path_(std::move(path)),
       expected_(size_bytes),
       owner_(fork_count()),
@@ -62,7 +70,7 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
       calls_(std::make_shared<FileCalls>(engine_->options().faults)) {
   guarded([&] {
     on_wait_ = &on_wait;
-    open();
+    open(links);
     // Where one write is all, it reserves enough.
     can_reserve_ = !expected_ || *expected_ > most_block_bytes(file_->output().alignment);
     if (expected_) reserve(*expected_);
@@ -71,14 +79,15 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
   });
 }
 
-void ObjectWriter::open() {
+void ObjectWriter::open(Links links) {
   const auto opened = std::make_shared<std::shared_ptr<TemporaryFile>>();
   TimedSteps::run(path_, engine_->options().timeout_s, *on_wait_,
-                  [opened, path = path_, engine = engine_, calls = calls_](TimedSteps& steps) {
+                  [opened, links, path = path_, engine = engine_, calls = calls_](TimedSteps& steps) {
                     const WriteEngine::Options& options = engine->options();
                     steps.begin("the look at what it names (stat)");
-                    refuse_special_file(path);
-                    const std::string target = behind_links(path);
+                    const bool replaces_link = links == Links::replace && is_link(path);
+                    if (!replaces_link) refuse_special_file(path);
+                    const std::string target = replaces_link ? path : behind_links(path);
                     const auto begin_look = [&steps] {
                       steps.begin("the look for what dead writers left in its folder");
                     };

@@ -1,7 +1,7 @@
 // Writes one file, whole or not at all: under a temporary name, then synced and renamed. Readers
 // see the old file or the new one; an interrupted or failed write leaves the old one, or none.
-// Through a symbolic link, what it leads to is written, and the link stays. A file that is replaced
-// leaves its permissions to the new one.
+// Through a symbolic link, what it leads to is written, and the link stays; with Links::replace the
+// link itself is replaced. A file that is replaced leaves its permissions to the new one.
 //
 // Several writes of up to 1 MiB, or one alignment where that is more, are in flight. What is
 // aligned in address, length and position goes to the device from where it lies, if it is lent or
@@ -40,12 +40,16 @@ struct WrittenObject {
   bool checksum_kept = false;      // in the file's attribute
 };
 
+// What becomes of a symbolic link that has the name of the file.
+enum class Links : uint8_t { follow, replace };
+
 class ObjectWriter {
  public:
   // Creates the temporary file. `size_bytes`, where known, reserves the space at once. Throws
   // Error(no_space | not_found | access | direct_io | ...) naming `path`, or what `on_wait` throws.
   ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
-               std::shared_ptr<WriteEngine> engine, const WaitCallback& on_wait = {});
+               std::shared_ptr<WriteEngine> engine, const WaitCallback& on_wait = {},
+               Links links = Links::follow);
   ObjectWriter(const ObjectWriter&) = delete;
   ObjectWriter& operator=(const ObjectWriter&) = delete;
   ~ObjectWriter();  // cancels
@@ -83,7 +87,7 @@ class ObjectWriter {
 
   template <typename Work>
   void guarded(Work work);
-  void open();
+  void open(Links links);
   // `loan`: what is aligned is not copied, and counts as a use of it; none: kNoLoan.
   void append(std::span<const std::byte> data, size_t loan);
   bool can_pass(std::span<const std::byte> data) const;

@@ -36,9 +36,10 @@ std::string random_digits() {
   return digits;
 }
 
+// Of the file of this name; none where a link has it.
 std::optional<mode_t> mode_of(const std::string& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  if (::lstat(path.c_str(), &status) != 0 || S_ISLNK(status.st_mode)) return std::nullopt;
   return status.st_mode & kPermissions;
 }
 

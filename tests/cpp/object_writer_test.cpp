@@ -341,6 +341,31 @@ TEST_CASE("through links the file behind them is written, and the links stay") {
   CHECK(loop.says(link));
 }
 
+TEST_CASE("where links are to be replaced the file takes the place of the link") {
+  namespace fs = std::filesystem;
+  const TemporaryFolder folder;
+  const auto engine = write_engine({});
+  const Bytes old = random_bytes(100, 1);
+  fs::create_directories(folder.path("blobs"));
+  for (const char* target : {"blobs/old", "blobs/gone", "link"}) {  // one there, one not, itself
+    write_file(folder.path("blobs/old"), old);
+    ::chmod(folder.path("blobs/old").c_str(), 0400);
+    fs::create_symlink(target, folder.path("link"));
+    ObjectWriter writer(folder.path("link"), std::nullopt, engine, {}, Links::replace);
+    const Bytes fresh = random_bytes(100, 2);
+    writer.write(fresh, kNoCallback);
+    CHECK(fs::is_symlink(folder.path("link")));  // until it is finished
+    writer.finish(kNoCallback);
+    CHECK_FALSE(fs::is_symlink(folder.path("link")));
+    CHECK(content_of(folder.path("link")) == fresh);
+    CHECK((mode_of(folder.path("link")) & S_IWUSR) != 0);  // of a new file
+    CHECK(content_of(folder.path("blobs/old")) == old);
+    CHECK(entries_of(folder.path("blobs")) == std::vector<std::string>{"old"});
+    fs::remove(folder.path("link"));
+    fs::remove(folder.path("blobs/old"));
+  }
+}
+
 TEST_CASE("the checksum is kept in an attribute of the file, unless that was not wanted") {
   const TemporaryFolder folder;
   const std::string path = folder.path("data");

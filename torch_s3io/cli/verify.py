@@ -10,7 +10,6 @@ from typing import Any
 
 from ..console import progress
 from ..errors import DataError, Error
-from ..format.files import shard_path
 from ..format.manifest import MANIFEST_NAME, read_manifest
 from ..store.file_store import FileStore
 from ..wording import count_of, size_text
@@ -51,7 +50,7 @@ def _in_folder(folder: str) -> list[tuple[str, tuple[int, int]]]:
     manifest = read_manifest(folder)
     wanted = []
     for shard in manifest.shards:
-        wanted.append((shard_path(folder, shard.name), (shard.size_bytes, shard.crc32c)))
+        wanted.append((os.path.join(folder, shard.name), (shard.size_bytes, shard.crc32c)))
     own = os.path.join(folder, MANIFEST_NAME)
     with contextlib.suppress(DataError):  # the manifest need not keep a checksum
         wanted.append((own, _kept(own)))

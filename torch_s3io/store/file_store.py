@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .. import _C
-from ..config import EngineKind, FileSystemConfig, check_choice, check_int
+from ..config import EngineKind, FileSystemConfig, check_bool, check_choice, check_int
 from ..errors import ConfigError, RangeError
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 
@@ -110,7 +110,9 @@ class FileStore:
         data: torch.Tensor = self._store.get_range(as_path(path), offset, length)
         return data
 
-    def put(self, path: str | os.PathLike[str], data: Bytes) -> WrittenObject:
+    def put(
+        self, path: str | os.PathLike[str], data: Bytes, *, follow_links: bool = True
+    ) -> WrittenObject:
         """Writes a file, whole or not at all: an interrupted write leaves the old file, or none.
 
         Memory that is aligned for direct writes (a page is enough) goes to the device from where
@@ -119,6 +121,8 @@ class FileStore:
         Args:
             path: The file; its folder must exist.
             data: Bytes, a contiguous array, or a contiguous CPU tensor, whose bytes are written.
+            follow_links: Where ``path`` is a symbolic link: True writes the file behind it, False
+                puts the file in the place of the link.
 
         Raises:
             NoSpaceError: The disk, a quota, or the limit of file sizes is exhausted.
@@ -131,23 +135,30 @@ class FileStore:
         With ``FileSystemConfig.sync_writes`` the bytes and the name are on the device on return.
         """
         view = as_bytes(data)
-        writer = self.writer(path, size_bytes=view.nbytes)
+        writer = self.writer(path, size_bytes=view.nbytes, follow_links=follow_links)
         writer.write(view)
         return writer.finish()
 
     def writer(
-        self, path: str | os.PathLike[str], *, size_bytes: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size_bytes: int | None = None,
+        follow_links: bool = True,
     ) -> ObjectWriter:
         """A file to write in chunks, whole or not at all; see ObjectWriter.
 
         Args:
             path: The file; its folder must exist.
             size_bytes: How much will be written, where known: reserves the space at once.
+            follow_links: As for ``put``.
         """
+        check_bool("follow_links", follow_links)
         if size_bytes is not None:
             check_int("size_bytes", size_bytes, 0)
         text = as_path(path)
-        return ObjectWriter(self._store.writer(text, size_bytes), text, self._after_write)
+        writer = self._store.writer(text, size_bytes, follow_links)
+        return ObjectWriter(writer, text, self._after_write)
 
     def _after_write(self, path: str) -> None:
         """Says once where ``direct_io="auto"`` could not write directly."""

@@ -64,7 +64,8 @@ def run_pack(job: PackJob, processes: int, on_bytes: Callable[[int], None]) -> P
         shards = tuple(done[number] for number in range(job.num_shards))
         layout = job.sources.layout
         manifest = Manifest(layout.fields, layout.record_bytes, job.stride_bytes, shards)
-        FileStore(WRITE_CONFIG).put(folder.file(MANIFEST_NAME), manifest.to_json())
+        path = folder.file(MANIFEST_NAME)
+        FileStore(WRITE_CONFIG).put(path, manifest.to_json(), follow_links=False)
         folder.remove(journal.name)
         folder.tidy_after_manifest()
         return Packed(manifest, resumed)
@@ -102,7 +103,7 @@ class _Journal:
     @contextlib.contextmanager
     def open(self, done: dict[int, ShardEntry]) -> Iterator[None]:
         try:
-            with open(self._path, "wb") as self._file:
+            with open(self._path, "wb", opener=_not_through_a_link) as self._file:
                 for entry in done.values():
                     self.add(entry)
                 yield
@@ -115,6 +116,10 @@ class _Journal:
     def add(self, entry: ShardEntry) -> None:
         self._file.write(shard_line(entry))
         self._file.flush()
+
+
+def _not_through_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _pack_shards(

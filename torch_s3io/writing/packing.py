@@ -262,7 +262,8 @@ class PackJob:
         batches = RecordDataset._of(self.sources.part(begin, end), raw, options)
         store = FileStore(WRITE_CONFIG)
         path = os.path.join(self.folder, self.name(number))
-        with store.writer(path, size_bytes=(end - begin) * self.stride_bytes) as writer:
+        size_bytes = (end - begin) * self.stride_bytes
+        with store.writer(path, size_bytes=size_bytes, follow_links=False) as writer:
             for rows in batches:
                 self._write(writer, rows)
                 on_bytes(rows.numel())

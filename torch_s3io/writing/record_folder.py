@@ -18,9 +18,8 @@ from ..format.manifest import (
 )
 
 JOURNAL_PREFIX = ".s3io-pack-"
-# csrc/store/temporary_file.h: before the first bytes of the name that the file will have
-_TEMPORARY_PREFIX = re.compile(rb"\.s3io-tmp-[0-9a-f]{16}-")
-_MOST_NAME_BYTES = 100
+# As csrc/store/temporary_file.h names it until then.
+_MANIFEST_ON_ITS_WAY = re.compile(rf"\.s3io-tmp-[0-9a-f]{{16}}-{re.escape(MANIFEST_NAME)}")
 
 
 class RecordFolder:
@@ -104,14 +103,8 @@ class RecordFolder:
 
     def _is_manifest_on_its_way(self) -> bool:
         """A rename that hangs may happen after its writer gave up: its file is locked so long."""
-        folder, name = os.path.split(os.path.realpath(self.file(MANIFEST_NAME)))
-        _C.remove_abandoned(folder)
-        ending = os.fsencode(name)[:_MOST_NAME_BYTES]
-        for found in map(os.fsencode, _names_in(folder)):
-            begin = _TEMPORARY_PREFIX.match(found)
-            if begin and found[begin.end() :] == ending:
-                return True
-        return False
+        _C.remove_abandoned(self.path)
+        return any(map(_MANIFEST_ON_ITS_WAY.fullmatch, _names_in(self.path)))
 
     def start(self, keep: frozenset[str] = frozenset()) -> None:
         """Tidies before the first write.
@@ -119,7 +112,7 @@ class RecordFolder:
         Raises:
             ConfigError: The manifest of an earlier writer may yet take its place; or that which is
                 there belongs to another program.
-            WriteError: The folder, or that of a manifest behind a link, cannot be listed.
+            WriteError: The folder cannot be listed.
         """
         if self.has_lock and self._is_manifest_on_its_way():
             raise ConfigError(

@@ -200,7 +200,7 @@ class RecordWriter:
             self._check_open()
             if self._shard is None:
                 name = shard_name(self._generation, self._num_begun)
-                self._shard = self._store.writer(self._folder.file(name))
+                self._shard = self._store.writer(self._folder.file(name), follow_links=False)
                 self._check_open()  # a cancel() in the meantime found no shard to end
             end = min(count, begin + self._per_shard - self._in_shard)
             part = rows[begin * size : end * size]
@@ -270,7 +270,8 @@ class RecordWriter:
         self._check_open()
         manifest = self._manifest()
         self._has_begun_manifest = True
-        self._manifest_store.put(self._folder.file(MANIFEST_NAME), manifest.to_json())
+        path = self._folder.file(MANIFEST_NAME)
+        self._manifest_store.put(path, manifest.to_json(), follow_links=False)
         return manifest
 
     def _manifest(self) -> Manifest:
