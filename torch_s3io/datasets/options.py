@@ -47,6 +47,7 @@ class DatasetOptions:
     return_index: bool = False
     depth: int = 32
     read_timeout_s: float = 60.0
+    strict_identity: bool = False
     # Benchmarks only: whether the next epoch's first batches are read before it begins.
     reads_on: bool = field(default=True, repr=False)
     faults: Any = field(default=None, repr=False)  # tests only: a _C.FaultPlan
@@ -54,7 +55,7 @@ class DatasetOptions:
     def __post_init__(self) -> None:
         if self.batch_size is not None:
             check_int("batch_size", self.batch_size, 1)
-        for name in ("drop_last", "pad_last", "pass_position", "return_index"):
+        for name in ("drop_last", "pad_last", "pass_position", "return_index", "strict_identity"):
             check_bool(name, getattr(self, name))
         if self.drop_last and self.pad_last:
             raise ConfigError("drop_last and pad_last: a last step is left out, or filled up")

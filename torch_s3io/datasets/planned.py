@@ -26,7 +26,7 @@ from ..order.state import State, make_state, read_state, refuse_far_epoch, summa
 from ..order.worker_state import (
     WorkerPlace,
     make_worker_state,
-    read_worker_state,
+    refuse_other_worker,
     refuse_worker_state,
 )
 from ..processes.handover import announce
@@ -46,6 +46,7 @@ class PlannedDataset(IterableDataset[Any]):
         self._carried_ranks: Ranks | None = None
         self._summary: dict[str, str | bytes] | None = None
         self._fingerprint: State | None = None
+        self._warned_of_copy = False
         self._forget_progress()
         _datasets.add(self)
 
@@ -307,34 +308,60 @@ class PlannedDataset(IterableDataset[Any]):
         data = self._describe_data()
         return make_state(epoch, consumed, self._num_records, self._order.settings(), data)
 
-    def load_state_dict(self, state: State, *, strict: bool = True) -> None:
+    def load_state_dict(self, state: State, *, strict: bool | None = None) -> None:
         """The next iteration goes on where the state was taken.
 
         The records that are left come under any number of ranks and workers, and any batch size.
         A state from the end of an epoch begins the next one.
 
+        A state fits where names, sizes and layout of the files are those that it was saved over.
+        Names are relative to what ``paths`` names (a file's folder, the fixed part of a pattern),
+        so files that were copied elsewhere fit. Other times of change are warned of once.
+
         Args:
             state: What ``state_dict()`` gave, here or on any other rank.
-            strict: False: files may have other times of change: a copy of the data set.
+            strict: True: files with other times of change are refused. None: where the data set
+                has ``strict_identity=True``.
 
         Raises:
             DataError: No state, a damaged one, or one of other data; the text says what differs.
             ConfigError: A state under other settings of the order, or of another version.
         """
+        if strict is None:
+            strict = self._options.strict_identity
         check_bool("strict", strict)
+        is_worker = get_worker_info() is not None
+        if not is_worker:
+            refuse_worker_state(state)
         order, data = self._order.settings(), self._describe_data()
-        if get_worker_info() is not None:
-            here = self._place_in_worker(Position(0, 0))
-            place = read_worker_state(state, here, self._num_records, order, data)
-            refuse_far_epoch(place.position.epoch, self._order.last_epoch)
-            self._next_place = place
-            return
-        refuse_worker_state(state)
-        position = Position(*read_state(state, self._num_records, order, data, strict))
+        saved = read_state(state, self._num_records, order, data, strict)
+        position = Position(saved.epoch, saved.consumed)
+        if is_worker:
+            refuse_other_worker(state, self._place_in_worker(position))
         refuse_far_epoch(position.epoch, self._order.last_epoch)
+        if saved.differs:
+            self._warn_of_copy(saved.differs)
+        if is_worker:
+            self._next_place = self._place_in_worker(position)
+            return
         is_over = position.start > 0 and self._plan(position, self._ranks()).num_steps == 0
         self._own_clock().load(position, is_over)
         self._forget_progress()
+
+    def _warn_of_copy(self, differs: str) -> None:
+        info = get_worker_info()
+        if self._warned_of_copy or (info is not None and info.id != 0):
+            return
+        self._warned_of_copy = True
+        warnings.warn(
+            f"what differs from the data that the state was saved over is {differs}: the files are "
+            "taken for copies, as names, sizes and layout are the same. Where the content may be "
+            "another, "
+            "load_state_dict(state, strict=True), or strict_identity=True in the data set, "
+            "refuses such a state",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     # ---- On the way to workers and copies.
 

@@ -118,6 +118,8 @@ class RecordDataset(ViewedDataset):
             counted through all files; in a view, those of the data set it is a view of.
         depth: Reads in flight, of at most 1 MiB each, in every process that iterates.
         read_timeout_s: Longest wait for one batch, in seconds; then ReadTimeoutError.
+        strict_identity: ``load_state_dict`` refuses a state that was saved over files with other
+            times of change, which else is warned of: for frameworks that call it themselves.
 
     Raises:
         NotFoundError, AccessError: A file is missing or may not be read; a pattern matches nothing.
@@ -150,6 +152,7 @@ class RecordDataset(ViewedDataset):
         return_index: bool = False,
         depth: int = 32,
         read_timeout_s: float = 60.0,
+        strict_identity: bool = False,
         _reads_on: bool = True,
         _faults: Any = None,
     ) -> None:
@@ -171,6 +174,7 @@ class RecordDataset(ViewedDataset):
             return_index=return_index,
             depth=depth,
             read_timeout_s=read_timeout_s,
+            strict_identity=strict_identity,
             reads_on=_reads_on,
             faults=_faults,
         )
@@ -194,7 +198,7 @@ class RecordDataset(ViewedDataset):
         Args:
             paths: As for RecordDataset. All arrays have the same dtype and record shape.
             as_dtype: As for RecordDataset.
-            **options: As for RecordDataset, from ``batch_size`` to ``read_timeout_s``; no
+            **options: As for RecordDataset, from ``batch_size`` to ``strict_identity``; no
                 ``header_bytes``.
 
         Raises:

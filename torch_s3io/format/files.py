@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import _C
 from ..errors import ConfigError, DataError, NotFoundError
@@ -24,6 +24,7 @@ class Shard:
 
     Attributes:
         path: Absolute.
+        name: The path below the source, which is what the user named: see ``Found``.
         header_bytes: Where the first record begins.
         num_records: Possibly 0.
         size_bytes: Of the file.
@@ -32,6 +33,7 @@ class Shard:
     """
 
     path: str
+    name: str
     header_bytes: int
     num_records: int
     size_bytes: int
@@ -47,9 +49,28 @@ class Shard:
         return max(0, self.size_bytes - self.header_bytes - covered)
 
 
+class Found(NamedTuple):
+    """A file that a source names: a path, a pattern, or a folder with a manifest.
+
+    Attributes:
+        path: Absolute.
+        name: The path below the fixed part of the source: the folder of a file, the folders of a
+            pattern in front of its first wildcard, a folder itself. It survives a copy of the
+            files to another place, whatever else the data set has elsewhere.
+    """
+
+    path: str
+    name: str
+
+
 def expand_paths(paths: Paths) -> list[str]:
-    """The files that ``paths`` names, as absolute paths: patterns sorted, sequences in their order.
-    Folders that a pattern matches are left out.
+    """The files that ``paths`` names, as absolute paths; as ``find_files`` otherwise."""
+    return [found.path for found in find_files(paths)]
+
+
+def find_files(paths: Paths) -> list[Found]:
+    """The files that ``paths`` names: patterns sorted, sequences in their order. Folders that a
+    pattern matches are left out.
 
     Raises:
         NotFoundError: A pattern matches nothing, or there are no paths.
@@ -59,20 +80,20 @@ def expand_paths(paths: Paths) -> list[str]:
     has_no_order = isinstance(items, (set, frozenset))
     if not isinstance(items, Iterable) or has_no_order:
         raise ConfigError(f"paths must be a path, a pattern or a sequence of them, not {paths!r}")
-    expanded: list[str] = []
+    files: list[Found] = []
     for item in items:
         if not isinstance(item, _PATH):
             raise ConfigError(f"{item!r} is not a path")
         path = os.path.expanduser(os.fsdecode(item))
         if not isinstance(path, str) or not path or "\0" in path:
             raise ConfigError(f"{item!r} is not a path")
-        expanded += _expand(path)
-    if not expanded:
+        files += _expand(path)
+    if not files:
         raise NotFoundError("there are no files: paths is empty")
-    return expanded
+    return files
 
 
-def _expand(path: str) -> list[str]:
+def _expand(path: str) -> list[Found]:
     if os.path.isdir(path):
         if has_manifest(path):
             raise ConfigError(
@@ -83,11 +104,16 @@ def _expand(path: str) -> list[str]:
             f"{path}: is a directory without a manifest; name its files, or a pattern: {path}/*.bin"
         )
     if not glob.has_magic(path) or os.path.lexists(path):
-        return [_absolute(path)]
+        return [Found(_absolute(path), os.path.basename(_absolute(path)))]
     matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
     if not matches:
         raise NotFoundError(f"{path}: no file matches this pattern")
-    return [_absolute(match) for match in matches]
+    top = os.path.dirname(path)
+    while glob.has_magic(top):
+        top = os.path.dirname(top)
+    above = os.path.join(_absolute(top), "")
+    files = [_absolute(match) for match in matches]
+    return [Found(file, file.removeprefix(above)) for file in files]
 
 
 def _absolute(path: str) -> str:
@@ -106,8 +132,8 @@ def count_records(paths: Paths, layout: RecordLayout, header_bytes: int) -> list
         DataError: A size that is not a whole number of records.
     """
     return [
-        _shard(path, info, header_bytes, _whole_records(path, info, layout, header_bytes))
-        for path, info in _inspect(expand_paths(paths))
+        _shard(file, info, header_bytes, _whole_records(file.path, info, layout, header_bytes))
+        for file, info in _inspect(find_files(paths))
     ]
 
 
@@ -118,16 +144,16 @@ def count_windows(paths: Paths, layout: RecordLayout, item_bytes: int) -> list[S
         DataError: A size that is not a whole number of tokens; no window at all.
     """
     shards = []
-    for path, info in _inspect(expand_paths(paths)):
+    for file, info in _inspect(find_files(paths)):
         size = info[0][2]
         if size % item_bytes:
             raise DataError(
-                f"{path}: has {size} bytes, no multiple of the {item_bytes} bytes of a token"
+                f"{file.path}: has {size} bytes, no multiple of the {item_bytes} bytes of a token"
             )
         count = 0
         if size >= layout.record_bytes:
             count = (size - layout.record_bytes) // layout.stride_bytes + 1
-        shards.append(_shard(path, info, 0, count))
+        shards.append(_shard(file, info, 0, count))
     if not any(shard.num_records for shard in shards):
         longest = max(shards, key=lambda shard: shard.size_bytes)
         window, most = layout.record_bytes // item_bytes, longest.size_bytes // item_bytes
@@ -145,10 +171,10 @@ def count_npy(paths: Paths, as_dtype: Any) -> tuple[list[Shard], RecordLayout]:
         DataError: Headers that are damaged or disagree, or a file whose size is not what its header
             says.
     """
-    inspected = _inspect(expand_paths(paths))
-    headers = [read_npy_header(path) for path, _ in inspected]
-    first_path, first = inspected[0][0], headers[0]
-    for (path, _), header in zip(inspected, headers, strict=True):
+    inspected = _inspect(find_files(paths))
+    headers = [read_npy_header(file.path) for file, _ in inspected]
+    first_path, first = inspected[0][0].path, headers[0]
+    for ((path, _), _), header in zip(inspected, headers, strict=True):
         if not header.shape:
             raise DataError(f"{path}: holds a single number, not an array of records")
         if (header.dtype, header.shape[1:]) != (first.dtype, first.shape[1:]):
@@ -161,14 +187,14 @@ def count_npy(paths: Paths, as_dtype: Any) -> tuple[list[Shard], RecordLayout]:
         raise DataError(f"{first_path}: records of {first.dtype} have no bytes")
     layout = make_layout(first.dtype, first.shape[1:], as_dtype)
     shards = []
-    for (path, info), header in zip(inspected, headers, strict=True):
+    for (file, info), header in zip(inspected, headers, strict=True):
         expected = header.header_bytes + header.shape[0] * layout.record_bytes
         if info[0][2] != expected:
             raise DataError(
-                f"{path}: has {info[0][2]} bytes, but its header describes {expected}: "
+                f"{file.path}: has {info[0][2]} bytes, but its header describes {expected}: "
                 "it was cut off or appended to"
             )
-        shards.append(_shard(path, info, header.header_bytes, header.shape[0]))
+        shards.append(_shard(file, info, header.header_bytes, header.shape[0]))
     return shards, layout
 
 
@@ -220,15 +246,15 @@ def _count_manifest(
     elif shape != ():
         raise ConfigError(f"{folder}: has a manifest, which says the shape; leave shape= out")
     top = os.path.abspath(folder)
-    paths = [os.path.join(top, entry.name) for entry in manifest.shards]
+    files = [Found(os.path.join(top, entry.name), entry.name) for entry in manifest.shards]
     shards = []
-    for entry, (path, info) in zip(manifest.shards, _inspect(paths), strict=True):
+    for entry, (file, info) in zip(manifest.shards, _inspect(files), strict=True):
         if info[0][2] != entry.size_bytes:
             raise DataError(
-                f"{path}: has {info[0][2]} bytes, but the manifest says {entry.size_bytes}: "
+                f"{file.path}: has {info[0][2]} bytes, but the manifest says {entry.size_bytes}: "
                 "it was cut off or appended to"
             )
-        shards.append(_shard(path, info, 0, entry.num_records))
+        shards.append(_shard(file, info, 0, entry.num_records))
     return shards, layout
 
 
@@ -264,8 +290,8 @@ def _is_packed(path: str) -> bool:
 _Info = tuple[tuple[int, int, int, int], int]
 
 
-def _inspect(paths: list[str]) -> list[tuple[str, _Info]]:
-    return list(zip(paths, _C.inspect_files(paths), strict=True))
+def _inspect(files: list[Found]) -> list[tuple[Found, _Info]]:
+    return list(zip(files, _C.inspect_files([file.path for file in files]), strict=True))
 
 
 def _describe(header: NpyHeader) -> str:
@@ -289,6 +315,6 @@ def _whole_records(path: str, info: _Info, layout: RecordLayout, header_bytes: i
     return count
 
 
-def _shard(path: str, info: _Info, header_bytes: int, count: int) -> Shard:
+def _shard(file: Found, info: _Info, header_bytes: int, count: int) -> Shard:
     identity, alignment = info
-    return Shard(path, header_bytes, count, identity[2], identity, alignment)
+    return Shard(file.path, file.name, header_bytes, count, identity[2], identity, alignment)

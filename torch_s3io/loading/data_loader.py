@@ -218,7 +218,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         was_sent = self._planned("state_dict()")._progress is None
         return None if was_sent else self._progress
 
-    def load_state_dict(self, state: State, *, strict: bool = True) -> None:
+    def load_state_dict(self, state: State, *, strict: bool | None = None) -> None:
         """The next iteration goes on where the state was taken; see RecordDataset.load_state_dict.
 
         A state of another number of workers or ranks is fine, and so is one of the data set. It can

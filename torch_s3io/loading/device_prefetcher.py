@@ -71,9 +71,9 @@ class DevicePrefetcher:
         state: State = self._stateful("state_dict").state_dict()
         return state
 
-    def load_state_dict(self, state: State, *, strict: bool = True) -> None:
-        """The loader's, or data set's."""
-        self._stateful("load_state_dict").load_state_dict(state, strict=strict)
+    def load_state_dict(self, state: State, **options: Any) -> None:
+        """The loader's, or data set's, with its options (``strict=``)."""
+        self._stateful("load_state_dict").load_state_dict(state, **options)
 
     def _stateful(self, method: str) -> Any:
         if not hasattr(self._loader, method):

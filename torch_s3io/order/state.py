@@ -7,19 +7,21 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError, DataError
 from ..format.files import Shard
 from ..format.layout import RecordLayout
 
 VERSION = 1
+_FINGERPRINT_VERSION = 2
 _LARGEST = 1 << 62
 _LONGEST_TEXT = 60
 
 State = dict[str, Any]
 
 _DESCRIPTIONS = {
+    "version": "the version of this comparison",
     "files": "the number of files",
     "bytes": "their total size",
     "names": "names or order of the files",
@@ -27,27 +29,38 @@ _DESCRIPTIONS = {
     "times": "times of change of files",
     "layout": "the layout of the records (dtype, shape, header_bytes, window)",
     "view": "the subset, split or mixture",
+    "repeated": "how many files have a name that another one has",
+    "folders": "folders of files that have the same name, which may be in another order",
 }
+_CHANGED_BY_COPYING = ("times", "folders")
 
 
 def fingerprint(shards: Sequence[Shard], layout: RecordLayout, view: Any) -> State:
     """Tells data sets apart: how many files and bytes, and digests of what they are.
 
-    Names are relative to the folder that holds all files, so a data set may be moved as a whole.
-    ``times`` is what a copy changes; the rest is equal for equal data sets on any machine.
+    Names are relative to each source, so that any of them may be copied to another place.
+    ``times`` and ``folders`` (names relative to the folder that holds all files) are what a copy
+    changes; the rest is equal for equal data sets on any machine. ``folders`` only counts where
+    names alone do not tell the files apart, which is what ``repeated`` says.
+
+    Version 1 has none of ``version``, ``repeated`` and ``folders``; its names are our folders.
     """
+    names = [shard.name for shard in shards]
     folder = os.path.commonpath([os.path.dirname(shard.path) for shard in shards])
     # `as_dtype` does not matter: which record is which does not depend on it.
     fields = [asdict(replace(field, output=field.stored)) for field in layout.fields]
     counts = [(shard.header_bytes, shard.num_records) for shard in shards]
     return {
+        "version": _FINGERPRINT_VERSION,
         "files": len(shards),
         "bytes": sum(shard.size_bytes for shard in shards),
-        "names": _digest(os.path.relpath(shard.path, folder) for shard in shards),
+        "names": _digest(names),
         "sizes": _digest(shard.size_bytes for shard in shards),
         "times": _digest(shard.identity[3] for shard in shards),
         "layout": _digest([fields, layout.record_bytes, layout.stride_bytes, counts]),
         "view": _digest([view]),
+        "repeated": len(names) - len(set(names)),
+        "folders": _digest(os.path.relpath(shard.path, folder) for shard in shards),
     }
 
 
@@ -74,15 +87,17 @@ def summary(settings: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, s
 
 
 def _in_words(data: Mapping[str, Any], part: str = "") -> State:
-    """A fingerprint without times, by what its entries are about; of data sets of several parts
-    all in one."""
-    described: State = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            described |= _in_words(value, f" in {key}")
-        elif key != "times":
-            described[_DESCRIPTIONS[key] + part] = value
-    return described
+    """What a fingerprint says of the data wherever they lie, by what its entries are about; of
+    data sets of several parts all in one."""
+    if _has_parts(data):
+        return {text: v for key in data for text, v in _in_words(data[key], f" in {key}").items()}
+    left_out = {"version", "times", "repeated"} | (set() if data["repeated"] else {"folders"})
+    return {_DESCRIPTIONS[key] + part: data[key] for key in data if key not in left_out}
+
+
+def _has_parts(data: Mapping[str, Any]) -> bool:
+    """Whether these are the fingerprints of the parts of a data set, by name."""
+    return all(isinstance(value, Mapping) for value in data.values())
 
 
 def make_state(epoch: int, consumed: int, records: int, order: State, data: State) -> State:
@@ -96,13 +111,25 @@ def make_state(epoch: int, consumed: int, records: int, order: State, data: Stat
     }
 
 
+class SavedPlace(NamedTuple):
+    """What a state that fits says.
+
+    Attributes:
+        differs: What else the files have that a copy may change, in words; empty if nothing.
+    """
+
+    epoch: int
+    consumed: int
+    differs: str
+
+
 def read_state(
     state: Any, records: int, order: Mapping[str, Any], data: Mapping[str, Any], strict: bool
-) -> tuple[int, int]:
-    """(epoch, consumed) of a state that fits this data set.
+) -> SavedPlace:
+    """The place that a state says which fits this data set.
 
     Args:
-        strict: Whether files that merely have other times of change do not fit.
+        strict: Whether files that differ as copies do, in their times of change, do not fit.
 
     Raises:
         DataError: Not a state, a damaged one, or one of other data.
@@ -115,14 +142,14 @@ def read_state(
             "with the one that saved it"
         )
     epoch, consumed = integer(state, "epoch"), integer(state, "consumed")
-    _refuse_other_data(_mapping(state, "data"), data, strict)
+    differs = _refuse_other_data(_mapping(state, "data"), data, strict)
     _refuse_other_order(_mapping(state, "order"), order)
     if integer(state, "records") != records or consumed > records:
         raise DataError(
             f"the state says {consumed} of {state['records']} records were consumed, but this data "
             f"set has {records} per epoch"
         )
-    return epoch, consumed
+    return SavedPlace(epoch, consumed, differs)
 
 
 def refuse_far_epoch(epoch: int, last: int) -> None:
@@ -131,35 +158,52 @@ def refuse_far_epoch(epoch: int, last: int) -> None:
         raise DataError(f"damaged state: epoch {epoch}, and {last} is the last one there is")
 
 
-def _refuse_other_data(saved: Mapping[str, Any], here: Mapping[str, Any], strict: bool) -> None:
-    changed = [
-        text for text in _differences(saved, here) if strict or text != _DESCRIPTIONS["times"]
-    ]
-    if not changed:
-        return
-    advice = "the records that are left cannot be told"
-    if changed == [_DESCRIPTIONS["times"]]:
-        advice = (
-            "if this is a copy with the same content, load_state_dict(state, strict=False) takes it"
+def _refuse_other_data(saved: Mapping[str, Any], here: Mapping[str, Any], strict: bool) -> str:
+    """What differs as it may in a copy, in words."""
+    wrong, copied = _differences(saved, here)
+    if wrong:
+        raise DataError(
+            f"the state was saved over other data: what differs is {', '.join(wrong + copied)}; "
+            "the records that are left cannot be told"
         )
-    raise DataError(
-        f"the state was saved over other data: what differs is {', '.join(changed)}; {advice}"
-    )
+    if strict and copied:
+        raise DataError(
+            f"the state was saved over other data: what differs is {', '.join(copied)}; if this is "
+            "a copy with the same content, load_state_dict(state, strict=False) takes it, and so "
+            "does a data set without strict_identity=True"
+        )
+    return ", ".join(copied)
 
 
-def _differences(saved: Any, here: Any, part: str = "") -> list[str]:
-    """What differs, in words; nested for data sets of several parts."""
-    texts = []
+def _differences(
+    saved: Mapping[str, Any], here: Mapping[str, Any], part: str = ""
+) -> tuple[list[str], list[str]]:
+    """What tells the data apart, and what a copy may change, in words."""
+    wrong: list[str] = []
+    copied: list[str] = []
+    if not _has_parts(here):
+        here = _as_saved(here, saved)
     for key in [*here, *(key for key in saved if key not in here)]:
         ours, theirs = here.get(key), saved.get(key)
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            texts += _differences(theirs, ours, f" in {key}")
+            of_part = _differences(theirs, ours, f" in {key}")
+            wrong += of_part[0]
+            copied += of_part[1]
         elif not _equal(ours, theirs):
-            text = _DESCRIPTIONS.get(key, f"{key!r}") + part
+            text = _DESCRIPTIONS.get(key, _short(key)) + part
             if isinstance(ours, int) and isinstance(theirs, int):
                 text += f" ({_short(theirs)} then, {_short(ours)} now)"
-            texts.append(text)
-    return texts
+            (copied if key in _CHANGED_BY_COPYING else wrong).append(text)
+    return wrong, copied
+
+
+def _as_saved(here: Mapping[str, Any], saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A fingerprint as the version that saved the other one makes it, but for what does not
+    matter."""
+    if "version" not in saved:
+        newer = ("version", "repeated", "folders")
+        return {k: v for k, v in here.items() if k not in newer} | {"names": here["folders"]}
+    return here if here["repeated"] else {**here, "folders": saved.get("folders")}
 
 
 def _refuse_other_order(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:

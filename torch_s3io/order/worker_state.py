@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .epochs import Position
-from .state import State, integer, make_state, read_state
+from .state import State, integer, make_state
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,8 @@ def make_worker_state(place: WorkerPlace, records: int, order: State, data: Stat
     return {**state, "worker": place.worker, "num_workers": place.num_workers}
 
 
-def read_worker_state(
-    state: Any, here: WorkerPlace, records: int, order: Mapping[str, Any], data: Mapping[str, Any]
-) -> WorkerPlace:
-    """Raises what ``read_state`` does, and ConfigError for the state of another worker."""
-    position = Position(*read_state(state, records, order, data, strict=True))
+def refuse_other_worker(state: Any, here: WorkerPlace) -> None:
+    """Raises ConfigError for a state that is not of this worker."""
     if "worker" not in state:
         raise ConfigError(
             "a worker was given the state of a whole data set: load that one before the loader "
@@ -44,7 +41,6 @@ def read_worker_state(
             f"{num_workers}: use as many workers as when it was saved (torch_s3io.DataLoader's "
             "states do without)"
         )
-    return WorkerPlace(position, worker, num_workers)
 
 
 def refuse_worker_state(state: Any) -> None:
