@@ -81,22 +81,23 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
 
 void ObjectWriter::open(Links links) {
   const auto opened = std::make_shared<std::shared_ptr<TemporaryFile>>();
-  TimedSteps::run(path_, engine_->options().timeout_s, *on_wait_,
-                  [opened, links, path = path_, engine = engine_, calls = calls_](TimedSteps& steps) {
-                    const WriteEngine::Options& options = engine->options();
-                    steps.begin("the look at what it names (stat)");
-                    const bool replaces_link = links == Links::replace && is_link(path);
-                    if (!replaces_link) refuse_special_file(path);
-                    const std::string target = replaces_link ? path : behind_links(path);
-                    const auto begin_look = [&steps] {
-                      steps.begin("the look for what dead writers left in its folder");
-                    };
-                    begin_look();
-                    engine->tidy(folder_of(target), begin_look);
-                    steps.begin("the creation of a temporary file");
-                    *opened = std::make_shared<TemporaryFile>(target, options.direct,
-                                                              options.min_alignment, calls);
-                  });
+  TimedSteps::run(
+      path_, engine_->options().timeout_s, *on_wait_,
+      [opened, links, path = path_, engine = engine_, calls = calls_](TimedSteps& steps) {
+        const WriteEngine::Options& options = engine->options();
+        steps.begin("the look at what it names (stat)");
+        const bool replaces_link = links == Links::replace && is_link(path);
+        if (!replaces_link) refuse_special_file(path);
+        const std::string target = replaces_link ? path : behind_links(path);
+        const auto begin_look = [&steps] {
+          steps.begin("the look for what dead writers left in its folder");
+        };
+        begin_look();
+        engine->tidy(folder_of(target), begin_look);
+        steps.begin("the creation of a temporary file");
+        *opened =
+            std::make_shared<TemporaryFile>(target, options.direct, options.min_alignment, calls);
+      });
   file_ = std::move(*opened);
   const BufferPool* pool = engine_->pool();
   if (pool != nullptr && pool->config().alignment < file_->output().alignment) {

@@ -38,8 +38,9 @@ class ObjectWriter:
                 writer.write(chunk)
 
     The bytes go to a temporary file in the same folder; through a symbolic link, in that of the
-    file behind it, which is written while the link stays (unless ``follow_links=False``). A file that is replaced leaves its
-    permissions to the new one, but not its owner, ACLs, attributes and other hard links.
+    file behind it, which is written while the link stays (unless ``follow_links=False``). A file
+    that is replaced leaves its permissions to the new one, but not its owner, ACLs, attributes and
+    other hard links.
 
     Leaving the block finishes the file and gives it its name; an exception cancels it. Until then,
     and after a cancelled or failed write, the old file is there, or none. Temporary files of
