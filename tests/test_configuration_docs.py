@@ -34,6 +34,7 @@ REQUIRED, BELOW = "required", "see below"
 
 CLASSES = {
     "RecordDataset": RecordDataset,
+    "RecordDataset.from_npy": RecordDataset.from_npy,
     "RecordDataset.from_tokens": RecordDataset.from_tokens,
     "Mix": Mix,
     "DataLoader": DataLoader,

@@ -12,7 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from torch_s3io import ConfigError, DataError, NotFoundError, RecordDataset
+from torch_s3io import ConfigError, DataError, NotFoundError, RecordDataset, RecordWriter
+from torch_s3io.cli import main
+
+try:
+    import ml_dtypes
+except ImportError:  # what its types leave in files is made by hand, too
+    ml_dtypes = None
 
 
 def npy_bytes(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
@@ -140,6 +146,8 @@ DAMAGED = {
     "no dict": b"\x93NUMPY\x01\x00" + struct.pack("<H", 4) + b"[1]\n",
     "code": by_hand("__import__('os').system('false')", "(1,)", b"a"),
     "deep nesting": by_hand("(" * 5000, "(1,)", b"a"),
+    "no dtype for numpy's parser either": by_hand("',f4'", "(1,)", b"a"),
+    "an odd number of bytes": by_hand("'<04'", "(1,)", b"a"),
     "no dtype": by_hand("'no such'", "(1,)", b"a"),
     "dtype is a number": by_hand("7", "(1,)", b"a"),
     "shape is a list": by_hand("'|u1'", "[1]", b"a"),
@@ -212,3 +220,210 @@ def test_an_unknown_option_is_refused(disk):
     np.save(disk / "x.npy", np.zeros((2, 3)))
     with pytest.raises(TypeError, match="batchsize"):
         RecordDataset.from_npy(disk / "x.npy", batchsize=3)
+
+
+# ---- What numpy lacks.
+
+LACKING = ["bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"]
+
+
+def values_of(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """All bytes are values of these types: random ones."""
+    dtype = getattr(torch, name)
+    raw = np.random.default_rng(0).integers(0, 256, (*shape[:-1], shape[-1] * dtype.itemsize))
+    return torch.from_numpy(raw.astype(np.uint8)).view(dtype)
+
+
+def raw_bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def descr_of(name: str) -> str:
+    """As ml_dtypes has numpy write it; numpy itself cannot read the second one."""
+    return {"bfloat16": "<V2", "float8_e5m2": "<f1"}.get(name, "<V1")
+
+
+def check_that_both_ways_are_the_values(path, name: str, values: torch.Tensor) -> None:
+    for dtype in (getattr(torch, name), name):
+        got = read_whole(path, dtype=dtype, batch_size=7)
+        assert got.dtype == getattr(torch, name)
+        assert got.shape == values.shape
+        assert raw_bytes(got) == raw_bytes(values)
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_types_that_numpy_lacks_are_read_where_they_are_named(disk, name):
+    values = values_of(name, (30, 4, 3))
+    path = disk / "x.npy"
+    path.write_bytes(by_hand(repr(descr_of(name)), "(30, 4, 3)", raw_bytes(values)))
+    check_that_both_ways_are_the_values(path, name, values)
+    with pytest.raises(ConfigError, match=r"x\.npy.*(bfloat16|float8_e4m3fn).*--dtype"):
+        RecordDataset.from_npy(path)
+
+
+@pytest.mark.parametrize("name", LACKING)
+@pytest.mark.skipif(ml_dtypes is None, reason="ml_dtypes is missing")
+def test_what_ml_dtypes_saves_is_read(disk, name):
+    values = values_of(name, (30, 4))
+    array = values.view(torch.uint8).numpy().view(getattr(ml_dtypes, name))
+    np.save(disk / "x.npy", array)
+    check_that_both_ways_are_the_values(disk / "x.npy", name, values)
+    array.tofile(disk / "x.bin")
+    dtypes = [getattr(ml_dtypes, name), np.dtype(getattr(ml_dtypes, name)), name]
+    for dtype in dtypes:
+        (batch,) = RecordDataset(disk / "x.bin", dtype=dtype, shape=4)
+        assert raw_bytes(batch) == raw_bytes(values)
+        with RecordWriter(disk / f"set-{dtypes.index(dtype)}", dtype=dtype, shape=4) as writer:
+            writer.write(array)
+            writer.write(values)
+        (batch,) = RecordDataset(disk / f"set-{dtypes.index(dtype)}")
+        assert raw_bytes(batch) == raw_bytes(values) * 2
+
+
+@pytest.mark.skipif(ml_dtypes is None, reason="ml_dtypes is missing")
+def test_fields_of_such_types_are_read_and_written(disk):
+    record = np.dtype([("label", "u1"), ("x", ml_dtypes.bfloat16, 3), ("y", ml_dtypes.float8_e5m2)])
+    array = np.zeros(20, record)
+    array["label"] = np.arange(20)
+    array["x"] = np.arange(60).reshape(20, 3)
+    array["y"] = np.arange(20) % 4
+    np.save(disk / "x.npy", array)
+    with pytest.raises(ConfigError, match=r"x\.npy: field 'x'.*bfloat16"):
+        RecordDataset.from_npy(disk / "x.npy")
+    with RecordWriter(disk / "set", dtype=record) as writer:
+        writer.write(array[:8])
+        columns = {name: np.ascontiguousarray(array[name][8:]) for name in ("label", "x")}
+        columns["y"] = torch.from_numpy(array["y"][8:].view("u1").copy()).view(torch.float8_e5m2)
+        writer.write(columns)
+    by_header = RecordDataset.from_npy(disk / "x.npy", dtype=record)
+    for dataset in (by_header, RecordDataset(disk / "set")):
+        (batch,) = dataset
+        assert batch["label"].tolist() == list(range(20))
+        assert batch["x"].dtype == torch.bfloat16
+        assert batch["x"].float().tolist() == array["x"].astype("f4").tolist()
+        assert batch["y"].float().tolist() == [number % 4 for number in range(20)]
+
+
+def test_bfloat16_that_was_saved_as_integers_is_read(disk):
+    values = values_of("bfloat16", (30, 4))
+    np.save(disk / "x.npy", values.view(torch.int16).numpy())
+    assert raw_bytes(read_whole(disk / "x.npy", dtype=torch.bfloat16)) == raw_bytes(values)
+    assert read_whole(disk / "x.npy").dtype == torch.int16
+
+
+@pytest.mark.parametrize("saved", ["f4", "f2", ">i2", "u4", "u1", [("a", "u1"), ("b", "u1")]])
+def test_a_dtype_that_the_header_contradicts_is_refused(disk, saved):
+    np.save(disk / "x.npy", np.zeros((3, 2), saved))
+    with pytest.raises(ConfigError, match=r"x\.npy: holds .* does not fit; leave dtype= out"):
+        RecordDataset.from_npy(disk / "x.npy", dtype=torch.bfloat16)
+
+
+def test_a_dtype_that_the_header_has_is_allowed(disk):
+    np.save(disk / "x.npy", np.arange(6, dtype="f4").reshape(3, 2))
+    for dtype in ("f4", np.float32, torch.float32):
+        assert read_whole(disk / "x.npy", dtype=dtype).tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_bytes_of_no_type_can_still_be_read_as_the_message_says(disk):
+    np.save(disk / "x.npy", np.frombuffer(bytes(range(50)), "V5"))
+    with pytest.raises(ConfigError, match=r"x\.npy.*header_bytes=128") as caught:
+        RecordDataset.from_npy(disk / "x.npy")
+    assert "np.uint8 with shape (5,)" in str(caught.value)
+    (batch,) = RecordDataset(disk / "x.npy", dtype=np.uint8, shape=(5,), header_bytes=128)
+    assert batch.flatten().tolist() == list(range(50))
+
+
+def test_pack_takes_them_too(disk, capsys):
+    values = values_of("bfloat16", (30, 4))
+    (disk / "x.npy").write_bytes(by_hand("'<V2'", "(30, 4)", raw_bytes(values)))
+    arguments = ["pack", f"{disk}/x.npy", "-o", f"{disk}/set"]
+    assert main(arguments) == 1
+    assert "--dtype bfloat16" in capsys.readouterr().err
+    assert main([*arguments, "--dtype", "bfloat16"]) == 0
+    (batch,) = RecordDataset(disk / "set")
+    assert batch.dtype == torch.bfloat16
+    assert raw_bytes(batch) == raw_bytes(values)
+
+
+# ---- An array per sample.
+
+
+def save_samples(folder, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    folder.mkdir()
+    samples = np.random.default_rng(0).random((count, *shape), np.float32)
+    for number, sample in enumerate(samples):
+        np.save(folder / f"{number:05d}.npy", sample)
+    return samples
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (5,), (), (2, 3, 4)])
+def test_every_file_can_be_a_record(disk, shape):
+    samples = save_samples(disk / "set", 20, shape)
+    dataset = RecordDataset.from_npy(disk / "set", records="files", batch_size=64, shuffle=True)
+    assert dataset.num_records == 20
+    assert dataset.shape == shape
+    assert {file.num_records for file in dataset.files} == {1}
+    np.testing.assert_array_equal(dataset.get_batch(range(20)).numpy(), samples)
+    packed = ["pack", f"{disk}/set", "--format", "npy-files", "-o", f"{disk}/packed"]
+    assert main(packed) == 0
+    (batch,) = RecordDataset(disk / "packed")
+    np.testing.assert_array_equal(batch.numpy(), samples)
+
+
+def test_files_that_look_like_a_sample_each_are_warned_of_unless_rows_are_asked_for(
+    disk, recwarn, capsys
+):
+    samples = save_samples(disk / "set", 20, (48, 64))
+    with pytest.warns(RuntimeWarning, match=r'20 arrays of the same 48 rows.*records="files"') as w:
+        dataset = RecordDataset.from_npy(disk / "set")
+    assert [warning.filename for warning in w] == [__file__]
+    assert dataset.num_records == 20 * 48  # as before
+    with pytest.warns(RuntimeWarning, match="--format npy-files"):
+        main(["pack", f"{disk}/set", "-o", f"{disk}/packed"])
+    recwarn.clear()
+    rows = RecordDataset.from_npy(disk / "set", records="rows", batch_size=10_000)
+    np.testing.assert_array_equal(next(iter(rows)).numpy(), samples.reshape(-1, 64))
+    RecordDataset.from_npy(disk / "set", records="files")
+    assert main(["pack", f"{disk}/set", "-o", f"{disk}/rows", "--format", "npy"]) == 0
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(1000, 16)] * 20,  # many rows
+        [(48, 64)] * 8,  # few files
+        [(48, 64)] * 19 + [(13, 64)],  # a last one that is shorter
+        [(16,)] * 40,  # labels
+        [(16, 64, 64, 64)] * 16,  # 16 MiB each
+    ],
+)
+def test_files_of_many_records_are_not_warned_of(disk, shapes, recwarn):
+    for number, shape in enumerate(shapes):
+        with open(disk / f"{number:03d}.npy", "wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + 4 * int(np.prod(shape)))
+    dataset = RecordDataset.from_npy(f"{disk}/*.npy")
+    assert dataset.num_records == sum(shape[0] for shape in shapes)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_arrays_of_several_shapes_say_what_to_do(disk):
+    np.save(disk / "a.npy", np.zeros((48, 64)))
+    np.save(disk / "b.npy", np.zeros((48, 70)))
+    for records in ("rows", "files"):
+        with pytest.raises(DataError, match=r"b\.npy.*a\.npy.*pad or crop.*numpy\.load"):
+            RecordDataset.from_npy(f"{disk}/*.npy", records=records)
+
+
+def test_a_single_number_a_file_says_how_it_is_a_record(disk):
+    np.save(disk / "a.npy", np.array(3.0))
+    with pytest.raises(DataError, match=r'a\.npy: holds a single number.*records="files"'):
+        RecordDataset.from_npy(disk / "a.npy")
+
+
+def test_records_that_are_neither_rows_nor_files_are_refused(disk):
+    np.save(disk / "a.npy", np.zeros((3, 2)))
+    with pytest.raises(ConfigError, match="records must be one of 'rows', 'files', not 'columns'"):
+        RecordDataset.from_npy(disk / "a.npy", records="columns")

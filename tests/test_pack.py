@@ -143,7 +143,7 @@ def test_what_cannot_be_packed_is_one_line_and_status_1(disk, capsys):
         [disk / "x.bin", "--format", "files", "--header-bytes", 1],
         [disk / "x.bin", "--format", "tokens", "--window", 3, "--shape", 3],
         [disk / "x.bin", "--format", "records", "--dtype", "u1", "--stride", 3],
-        [disk / "x.npy", "--dtype", "u1"],
+        [disk / "x.npy", "--dtype", "f4"],
         [disk / "x.npy", "--shape", 3],
         [disk / "x.npy", "--header-bytes", 3],
         [disk / "x.npy", "--window", 3],

@@ -16,7 +16,8 @@ from torch_s3io import _C, Error, FileStore, NoSpaceError, WriteError
 from torch_s3io.cli import main
 from torch_s3io.writing import pack_run, packing
 from torch_s3io.writing.pack_run import Packed, run_pack
-from torch_s3io.writing.packing import PackJob, find_sources
+from torch_s3io.writing.packing import PackJob
+from torch_s3io.writing.sources import find_sources
 
 RECORDS = random_array("u1", 45, (100_000,), 1)
 SHARDS = 3
@@ -106,8 +107,8 @@ def test_whatever_fails_the_error_is_typed_and_the_next_run_goes_on(
 def test_a_journal_that_cannot_be_written_is_an_error_and_the_next_run_begins_anew(
     source, disk, monkeypatch
 ):
-    def full_to_writers(path, mode):
-        return open("/dev/full" if mode == "wb" else path, mode)
+    def full_to_writers(path, mode, **options):
+        return open("/dev/full" if mode == "wb" else path, mode, **options)
 
     job = job_of(source, disk / "out")
     with monkeypatch.context() as patch:

@@ -13,15 +13,18 @@ from typing import Any, get_args
 from ..config import MIB
 from ..console import progress_bar
 from ..errors import ConfigError
+from ..format.paths import FileOrder
 from ..wording import count_of, size_text
 from ..writing.pack_run import run_pack
-from ..writing.packing import PackFormat, PackJob, find_sources
+from ..writing.packing import PackJob
+from ..writing.sources import PackFormat, find_sources
 
 _MOST_SHARD_MIB = 1 << 40
 
 _EPILOG = """\
 examples:
   %(prog)s train.npy --output train                          records along the first axis
+  %(prog)s spectra/ --format npy-files --output spectra      every .npy file is a record
   %(prog)s images/ --output images-packed                    every file of the folder is a record
   %(prog)s cifar-10-batches-bin/data_batch_*.bin -o cifar    label and image
   %(prog)s corpus.bin --format tokens --window 1025 -o corpus
@@ -47,7 +50,10 @@ def add_parser(subparsers: Any) -> None:
     add("-o", "--output", required=True, metavar="FOLDER", help="made if it is not there")
     add("--format", choices=get_args(PackFormat), default="auto",
         help="what the sources are (default: by name and kind)")  # fmt: skip
-    add("--dtype", help="of the records or tokens, a numpy dtype (tokens: uint16)")
+    add("--file-order", choices=get_args(FileOrder), default="name",
+        help="of the files of a folder or pattern; natural: m2 before m10")  # fmt: skip
+    add("--dtype", metavar="D",
+        help="of the records or tokens: a numpy dtype, or bfloat16 (tokens: uint16)")  # fmt: skip
     add("--shape", type=_shape, default=(), metavar="N,N", help="of one record")
     add("--header-bytes", type=int, default=0, metavar="N",
         help="to skip in every file (records, files)")  # fmt: skip
@@ -72,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         args.sources,
         args.output,
         format=args.format,
+        file_order=args.file_order,
         dtype=args.dtype,
         shape=args.shape,
         header_bytes=args.header_bytes,

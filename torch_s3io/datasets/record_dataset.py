@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import get_worker_info
 
 from .. import _C
-from ..config import DirectMode, EngineKind, check_int
+from ..config import DirectMode, EngineKind, check_choice, check_int
 from ..errors import ConfigError, DataError
 from ..format.files import (
-    Paths,
+    NpyRecords,
     Shard,
     count_manifests,
     count_npy,
     count_records,
     count_windows,
-    expand_paths,
-    manifest_folders,
+    looks_like_samples,
 )
 from ..format.layout import RecordLayout, make_layout, make_window_layout
+from ..format.paths import FileOrder, Paths, find_files, manifest_folders
 from ..order.epochs import Position
 from ..order.record_order import (
     MixedOrder,
@@ -34,8 +34,10 @@ from ..order.record_order import (
 from ..order.state import State, fingerprint
 from ..processes.handover import Arena
 from ..processes.ranks import Ranks
+from ..warning import warn
 from ..wording import count_of
 from .batches import as_numbers, as_wanted, transformed
+from .contents import Contents
 from .options import DatasetOptions, PoolSetting
 from .runtime import Runtime
 from .views import ViewedDataset, stored_numbers
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 Batch = Any  # a tensor, a dict of tensors, or what `transform` makes of them
 
 
-class RecordDataset(ViewedDataset):
+class RecordDataset(Contents, ViewedDataset):
     """Batches of fixed-size records, read with O_DIRECT and io_uring into pooled buffers.
 
     Iterating yields the batches of an epoch, every record once over all ranks and workers, in an
@@ -70,8 +72,11 @@ class RecordDataset(ViewedDataset):
 
     Args:
         paths: A file, a glob pattern, or a sequence of these. Matches of a pattern are sorted,
-            and folders among them left out. Or a folder that a RecordWriter wrote, whose manifest
-            says dtype and shape; or several with the same layout.
+            and folders among them left out; a folder that is there is meant by its name, whatever
+            characters that has. Or a folder that a RecordWriter wrote, whose manifest says dtype
+            and shape; or several with the same layout. ``files`` says in which order they are read.
+        file_order: Of the matches of a pattern: ``"name"``: by characters, so m10 comes before m2.
+            ``"natural"``: by the numbers in them, so m2 comes before m10.
         dtype: Of the records: a numpy dtype, plain or structured, or a torch dtype such as
             ``torch.bfloat16``.
         shape: Shape of one record of a plain dtype.
@@ -131,6 +136,7 @@ class RecordDataset(ViewedDataset):
         self,
         paths: Paths,
         *,
+        file_order: FileOrder = "name",
         dtype: Any = None,
         shape: int | Sequence[int] = (),
         batch_size: int | None = 64,
@@ -179,33 +185,57 @@ class RecordDataset(ViewedDataset):
             faults=_faults,
         )
         header_bytes = check_int("header_bytes", header_bytes, 0)
-        folders = manifest_folders(paths)
+        folders = manifest_folders(paths, file_order)
         if folders:
             if header_bytes:
                 raise ConfigError(f"{folders[0]}: files with a manifest have no header_bytes")
             shards, layout = count_manifests(folders, dtype, shape, as_dtype)
         else:
-            if dtype is None:
-                expand_paths(paths)  # says what is wrong with them, if they were to have manifests
+            files = find_files(paths, file_order)
             layout = make_layout(dtype, shape, as_dtype)
-            shards = count_records(paths, layout, header_bytes)
+            shards = count_records(files, layout, header_bytes)
         self._set_up(shards, layout, options)
 
     @classmethod
-    def from_npy(cls, paths: Paths, *, as_dtype: Any = None, **options: Any) -> Self:
-        """Records along the first axis of ``.npy`` arrays (format versions 1 to 3).
+    def from_npy(
+        cls,
+        paths: Paths,
+        *,
+        records: NpyRecords | None = None,
+        file_order: FileOrder = "name",
+        dtype: Any = None,
+        as_dtype: Any = None,
+        **options: Any,
+    ) -> Self:
+        """Records of ``.npy`` arrays (format versions 1 to 3), which all have one dtype.
 
         Args:
-            paths: As for RecordDataset. All arrays have the same dtype and record shape.
+            paths: As for RecordDataset; or a folder, which stands for the ``.npy`` files in it and
+                in the folders below it.
+            records: ``"rows"``: along the first axis of each array. ``"files"``: every array is
+                one record. None: rows, with a warning where the arrays look like one record each.
+            file_order: As for RecordDataset, also of the files of a folder.
+            dtype: Of the elements, for arrays of bfloat16 and float8, whose headers cannot say it:
+                ``torch.bfloat16``.
             as_dtype: As for RecordDataset.
             **options: As for RecordDataset, from ``batch_size`` to ``strict_identity``; no
                 ``header_bytes``.
 
         Raises:
             DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
+            ConfigError: ``dtype`` is needed, or is not what the headers say.
         """
         checked = DatasetOptions().changed("from_npy", options)
-        shards, layout = count_npy(paths, as_dtype)
+        if records is not None:
+            check_choice("records", records, NpyRecords)
+        files = find_files(paths, file_order, ending=".npy")
+        shards, layout = count_npy(files, dtype, as_dtype, records or "rows")
+        if records is None and looks_like_samples(shards, layout):
+            warn(
+                f"{count_of(len(files), 'array')} of the same {shards[0].num_records} rows each, "
+                f"the first being {files[0].path}: every row is a record. Where every file is one, "
+                'say records="files"; records="rows" says that rows are meant'
+            )
         return cls._of(shards, layout, checked)
 
     @classmethod
@@ -215,6 +245,7 @@ class RecordDataset(ViewedDataset):
         *,
         window: int,
         stride: int | None = None,
+        file_order: FileOrder = "name",
         dtype: Any = "uint16",
         as_dtype: Any = None,
         **options: Any,
@@ -229,13 +260,15 @@ class RecordDataset(ViewedDataset):
             paths: As for RecordDataset: files that hold nothing but tokens.
             window: Tokens per record; for next-token prediction, context length + 1.
             stride: Tokens from one window's start to the next one's; None: ``window``.
+            file_order: As for RecordDataset.
             dtype: Of the tokens, a plain numpy or torch dtype.
             as_dtype: For instance torch.int64, which embeddings want.
             **options: As for ``from_npy``.
         """
         checked = DatasetOptions().changed("from_tokens", options)
         layout, token_bytes = make_window_layout(dtype, window, stride, as_dtype)
-        return cls._of(count_windows(paths, layout, token_bytes), layout, checked)
+        files = find_files(paths, file_order)
+        return cls._of(count_windows(files, layout, token_bytes), layout, checked)
 
     @classmethod
     def _of(
@@ -285,14 +318,6 @@ class RecordDataset(ViewedDataset):
         self._arena: Arena | None = None
         # Finds settings that cannot work now rather than in a worker: it reads nothing.
         self._own_runtime().check_pool(num_workers=1)
-
-    @property
-    def unused_tail_bytes(self) -> int:
-        """Bytes at the ends of files that are too few for a record, in all files together.
-
-        Padding, or tokens left out, between records and after the last one do not count.
-        """
-        return sum(shard.unused_bytes(self._layout) for shard in self._shards)
 
     def buffers_per_worker(self, num_workers: int) -> int:
         """Buffers that the pool of each of so many workers has; 0 without pools."""

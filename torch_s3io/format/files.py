@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from .. import _C
-from ..errors import ConfigError, DataError, NotFoundError
+from ..errors import ConfigError, DataError
 from .layout import RecordLayout, make_layout, make_stored_layout
-from .manifest import has_manifest, read_manifest
-from .npy import NpyHeader, read_npy_header
+from .manifest import read_manifest
+from .npy import NpyHeader, npy_dtype, read_npy_header
+from .paths import Found
 
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-_PATH = (str, bytes, os.PathLike)
+NpyRecords = Literal["rows", "files"]
 
 
 @dataclass(frozen=True)
@@ -49,83 +47,19 @@ class Shard:
         return max(0, self.size_bytes - self.header_bytes - covered)
 
 
-class Found(NamedTuple):
-    """A file that a source names: a path, a pattern, or a folder with a manifest.
+class DataFile(NamedTuple):
+    """A file of a data set.
 
     Attributes:
         path: Absolute.
-        name: The path below the fixed part of the source: the folder of a file, the folders of a
-            pattern in front of its first wildcard, a folder itself. It survives a copy of the
-            files to another place, whatever else the data set has elsewhere.
+        num_records: In it; 0 for an empty file.
     """
 
     path: str
-    name: str
+    num_records: int
 
 
-def expand_paths(paths: Paths) -> list[str]:
-    """The files that ``paths`` names, as absolute paths; as ``find_files`` otherwise."""
-    return [found.path for found in find_files(paths)]
-
-
-def find_files(paths: Paths) -> list[Found]:
-    """The files that ``paths`` names: patterns sorted, sequences in their order. Folders that a
-    pattern matches are left out.
-
-    Raises:
-        NotFoundError: A pattern matches nothing, or there are no paths.
-        ConfigError: Something that is not a path.
-    """
-    items = [paths] if isinstance(paths, _PATH) else paths
-    has_no_order = isinstance(items, (set, frozenset))
-    if not isinstance(items, Iterable) or has_no_order:
-        raise ConfigError(f"paths must be a path, a pattern or a sequence of them, not {paths!r}")
-    files: list[Found] = []
-    for item in items:
-        if not isinstance(item, _PATH):
-            raise ConfigError(f"{item!r} is not a path")
-        path = os.path.expanduser(os.fsdecode(item))
-        if not isinstance(path, str) or not path or "\0" in path:
-            raise ConfigError(f"{item!r} is not a path")
-        files += _expand(path)
-    if not files:
-        raise NotFoundError("there are no files: paths is empty")
-    return files
-
-
-def _expand(path: str) -> list[Found]:
-    if os.path.isdir(path):
-        if has_manifest(path):
-            raise ConfigError(
-                f"{path}: is a folder with a manifest, which says what its records are: "
-                f"RecordDataset({path!r}) reads it, alone or beside others that have one"
-            )
-        raise ConfigError(
-            f"{path}: is a directory without a manifest; name its files, or a pattern: {path}/*.bin"
-        )
-    if not glob.has_magic(path) or os.path.lexists(path):
-        return [Found(_absolute(path), os.path.basename(_absolute(path)))]
-    matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
-    if not matches:
-        raise NotFoundError(f"{path}: no file matches this pattern")
-    top = os.path.dirname(path)
-    while glob.has_magic(top):
-        top = os.path.dirname(top)
-    above = os.path.join(_absolute(top), "")
-    files = [_absolute(match) for match in matches]
-    return [Found(file, file.removeprefix(above)) for file in files]
-
-
-def _absolute(path: str) -> str:
-    try:
-        return os.path.abspath(path)
-    except FileNotFoundError:
-        raise NotFoundError(
-            f"{path}: the current directory, which it is relative to, was removed"
-        ) from None
-
-
-def count_records(paths: Paths, layout: RecordLayout, header_bytes: int) -> list[Shard]:
+def count_records(files: list[Found], layout: RecordLayout, header_bytes: int) -> list[Shard]:
     """The shards of files that hold nothing but a header and whole records.
 
     Raises:
@@ -133,18 +67,18 @@ def count_records(paths: Paths, layout: RecordLayout, header_bytes: int) -> list
     """
     return [
         _shard(file, info, header_bytes, _whole_records(file.path, info, layout, header_bytes))
-        for file, info in _inspect(find_files(paths))
+        for file, info in _inspect(files)
     ]
 
 
-def count_windows(paths: Paths, layout: RecordLayout, item_bytes: int) -> list[Shard]:
+def count_windows(files: list[Found], layout: RecordLayout, item_bytes: int) -> list[Shard]:
     """The shards of token streams: as many windows as fit into each file.
 
     Raises:
         DataError: A size that is not a whole number of tokens; no window at all.
     """
     shards = []
-    for file, info in _inspect(find_files(paths)):
+    for file, info in _inspect(files):
         size = info[0][2]
         if size % item_bytes:
             raise DataError(
@@ -164,38 +98,78 @@ def count_windows(paths: Paths, layout: RecordLayout, item_bytes: int) -> list[S
     return shards
 
 
-def count_npy(paths: Paths, as_dtype: Any) -> tuple[list[Shard], RecordLayout]:
-    """The shards of ``.npy`` files and their layout: records along the first axis.
+def count_npy(
+    files: list[Found], dtype: Any = None, as_dtype: Any = None, records: NpyRecords = "rows"
+) -> tuple[list[Shard], RecordLayout]:
+    """The shards of ``.npy`` files and their layout.
+
+    Args:
+        dtype: Of the elements, where headers cannot say it; None: what they say.
+        records: ``"rows"``: along the first axis. ``"files"``: every array is one.
 
     Raises:
         DataError: Headers that are damaged or disagree, or a file whose size is not what its header
             says.
+        ConfigError: ``dtype`` is needed, or is not what the headers say.
     """
-    inspected = _inspect(find_files(paths))
-    headers = [read_npy_header(file.path) for file, _ in inspected]
-    first_path, first = inspected[0][0].path, headers[0]
-    for ((path, _), _), header in zip(inspected, headers, strict=True):
-        if not header.shape:
-            raise DataError(f"{path}: holds a single number, not an array of records")
-        if (header.dtype, header.shape[1:]) != (first.dtype, first.shape[1:]):
-            raise DataError(
-                f"{path}: records of {_describe(header)}, but {first_path} has {_describe(first)}"
-            )
-    if 0 in first.shape[1:]:
-        raise DataError(f"{first_path}: records of shape {first.shape[1:]} have no bytes")
-    if first.dtype.itemsize == 0:
-        raise DataError(f"{first_path}: records of {first.dtype} have no bytes")
-    layout = make_layout(first.dtype, first.shape[1:], as_dtype)
+    inspected = _inspect(files)
+    headers = [read_npy_header(file.path) for file in files]
+    if records == "rows":
+        for file, header in zip(files, headers, strict=True):
+            if not header.shape:
+                raise DataError(
+                    f"{file.path}: holds a single number, not an array of records; "
+                    'records="files" makes every file a record'
+                )
+    rows = 1 if records == "rows" else 0  # the axes that count records
+    _refuse_different_arrays(files, headers, rows)
+    first_path, first = files[0].path, headers[0]
+    shape = first.shape[rows:]
+    if 0 in shape or first.dtype.itemsize == 0:
+        raise DataError(f"{first_path}: records of {_describe(first, rows)} have no bytes")
+    layout = make_layout(npy_dtype(first_path, first, dtype), shape, as_dtype)
     shards = []
     for (file, info), header in zip(inspected, headers, strict=True):
-        expected = header.header_bytes + header.shape[0] * layout.record_bytes
+        count = header.shape[0] if rows else 1
+        expected = header.header_bytes + count * layout.record_bytes
         if info[0][2] != expected:
             raise DataError(
                 f"{file.path}: has {info[0][2]} bytes, but its header describes {expected}: "
                 "it was cut off or appended to"
             )
-        shards.append(_shard(file, info, header.header_bytes, header.shape[0]))
+        shards.append(_shard(file, info, header.header_bytes, count))
     return shards, layout
+
+
+# Files of samples are many, small, and have few rows; those of shards are few, or large.
+_FEWEST_SAMPLES = 16
+_MOST_SAMPLE_BYTES = 8 << 20
+_MOST_ROWS_PER_FILE = 4
+
+
+def looks_like_samples(shards: list[Shard], layout: RecordLayout) -> bool:
+    """Whether ``.npy`` files, whose rows are records, rather seem to be a record each."""
+    rows = shards[0].num_records
+    return (
+        len(shards) >= _FEWEST_SAMPLES
+        and layout.is_plain
+        and layout.fields[0].shape != ()
+        and all(shard.num_records == rows for shard in shards)
+        and shards[0].size_bytes <= _MOST_SAMPLE_BYTES
+        and rows <= _MOST_ROWS_PER_FILE * len(shards)
+    )
+
+
+def _refuse_different_arrays(files: list[Found], headers: list[NpyHeader], rows: int) -> None:
+    first = headers[0]
+    for file, header in zip(files, headers, strict=True):
+        if (header.dtype, header.shape[rows:]) != (first.dtype, first.shape[rows:]):
+            raise DataError(
+                f"{file.path}: records of {_describe(header, rows)}, but {files[0].path} has "
+                f"{_describe(first, rows)}. Records of a data set have one dtype and one shape: "
+                "pad or crop the arrays and save them again, or read arrays of any shape with a "
+                "torch Dataset of your own that calls numpy.load"
+            )
 
 
 def count_manifests(
@@ -258,35 +232,6 @@ def _count_manifest(
     return shards, layout
 
 
-def manifest_folders(paths: Any) -> list[str]:
-    """The folders that ``paths`` names, also by patterns, if all of them have a manifest."""
-    items = [paths] if isinstance(paths, _PATH) else paths
-    folders: list[str] = []
-    for item in items if isinstance(items, Sequence) else []:
-        found = _packed_at(os.path.expanduser(os.fsdecode(item))) if isinstance(item, _PATH) else []
-        if not found:
-            return []
-        folders += found
-    return folders
-
-
-def _packed_at(path: str) -> list[str]:
-    if "\0" in path:
-        return []
-    if not glob.has_magic(path) or os.path.lexists(path):
-        return [path] if _is_packed(path) else []
-    found = []
-    for match in glob.iglob(path, recursive=True):
-        if not _is_packed(match):
-            return []
-        found.append(match)
-    return sorted(found)
-
-
-def _is_packed(path: str) -> bool:
-    return os.path.isdir(path) and has_manifest(path)
-
-
 _Info = tuple[tuple[int, int, int, int], int]
 
 
@@ -294,8 +239,8 @@ def _inspect(files: list[Found]) -> list[tuple[Found, _Info]]:
     return list(zip(files, _C.inspect_files([file.path for file in files]), strict=True))
 
 
-def _describe(header: NpyHeader) -> str:
-    return f"{header.dtype} and shape {header.shape[1:]}"
+def _describe(header: NpyHeader, rows: int) -> str:
+    return f"{header.dtype} and shape {header.shape[rows:]}"
 
 
 def _whole_records(path: str, info: _Info, layout: RecordLayout, header_bytes: int) -> int:

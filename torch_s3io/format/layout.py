@@ -29,6 +29,10 @@ _NUMPY_NAMES = {
     "c8": "complex64",
     "c16": "complex128",
 }
+# What numpy lacks; ml_dtypes has it by the same names.
+_TORCH_NAMES = ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+# What files are read as, by torch's names.
+KNOWN_NAMES = (*_NUMPY_NAMES.values(), *_TORCH_NAMES)
 _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
@@ -97,18 +101,14 @@ def make_layout(
         ConfigError: A dtype that tensors cannot have, a shape that is none, an empty record.
     """
     shape = _check_shape(shape)
+    dtype = checked_dtype(dtype)
+    record_bytes: int = dtype.itemsize
     if isinstance(dtype, torch.dtype):
-        name = str(dtype).removeprefix("torch.")
-        fields = [Field("", name, name, False, 0, shape)]
-        record_bytes = dtype.itemsize
+        fields = [Field("", name_of(dtype), name_of(dtype), False, 0, shape)]
     else:
-        numpy_dtype = _as_numpy(dtype)
-        if numpy_dtype.names is not None and shape:
+        if dtype.names is not None and shape:
             raise ConfigError("shape= goes with a plain dtype; a structured one has its own shapes")
-        if numpy_dtype.names is not None and numpy_dtype.ndim:
-            raise ConfigError(f"arrays of structures are not supported: {numpy_dtype}")
-        fields = _fields_of(numpy_dtype, "", 0, shape)
-        record_bytes = numpy_dtype.itemsize
+        fields = _fields_of(dtype, "", 0, shape)
     names = [field.name for field in fields]
     if len(set(names)) < len(names):
         raise ConfigError(f"two fields have the same name once nested names are joined: {names}")
@@ -168,9 +168,36 @@ def _check_shape(shape: Any) -> tuple[int, ...]:
     return tuple(check_int("every entry of shape", item, 1) for item in items)
 
 
-def _as_numpy(dtype: Any) -> np.dtype[Any]:
+def checked_dtype(dtype: Any) -> torch.dtype | np.dtype[Any]:
+    """One of torch, or of numpy, structured or not.
+
+    Raises:
+        ConfigError: What is none, or one of torch that files are not read as.
+    """
     if dtype is None:
         raise ConfigError("dtype= is missing: a numpy dtype or a torch dtype")
+    if isinstance(dtype, str) and dtype in _TORCH_NAMES:
+        dtype = getattr(torch, dtype)
+    if not isinstance(dtype, torch.dtype):
+        return _as_numpy(dtype)
+    if name_of(dtype) not in KNOWN_NAMES:
+        raise ConfigError(
+            f"records of {dtype} are not read; read their bytes as torch.uint8, and convert them "
+            "in transform="
+        )
+    return dtype
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def is_torch_only(dtype: torch.dtype) -> bool:
+    """Whether numpy lacks it."""
+    return name_of(dtype) in _TORCH_NAMES
+
+
+def _as_numpy(dtype: Any) -> np.dtype[Any]:
     try:
         converted: np.dtype[Any] = np.dtype(dtype)
         return converted
@@ -183,7 +210,11 @@ def _fields_of(dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, .
     if dtype.subdtype is not None:
         element, inner = dtype.subdtype
         if element.names is not None:
-            raise ConfigError(f"field {name!r}: arrays of structures are not supported")
+            what = f"field {name!r}" if name else "dtype"
+            raise ConfigError(
+                f"{what}: arrays of structures are not supported; give every element a name of its "
+                "own, or make the fields arrays"
+            )
         return _fields_of(element, name, offset, (*shape, *inner))
     if dtype.names is None:
         return [_scalar_field(dtype, name, offset, shape)]
@@ -196,13 +227,21 @@ def _fields_of(dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, .
     return fields
 
 
+def _torch_name_of(dtype: np.dtype[Any]) -> str | None:
+    """Also of the dtypes that ml_dtypes adds to numpy."""
+    if dtype.name in _TORCH_NAMES:
+        return dtype.name
+    return _NUMPY_NAMES.get(f"{dtype.kind}{dtype.itemsize}")
+
+
 def _scalar_field(dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, ...]) -> Field:
-    torch_name = _NUMPY_NAMES.get(f"{dtype.kind}{dtype.itemsize}")
+    torch_name = _torch_name_of(dtype)
     if torch_name is None:
         what = f"field {name!r}" if name else "dtype"
+        as_bytes = f"; read bytes as np.uint8 with shape ({dtype.itemsize},)"
         hint = {
-            "S": f"; read bytes as np.uint8 with shape ({dtype.itemsize},)",
-            "V": f"; read bytes as np.uint8 with shape ({dtype.itemsize},)",
+            "S": as_bytes,
+            "V": f"{as_bytes}, or 2 bytes that are bfloat16 as torch.bfloat16",
             "U": f"; read it as np.uint32 with shape ({dtype.itemsize // 4},)",
             "M": "; read it as np.int64",
             "m": "; read it as np.int64",
@@ -248,10 +287,10 @@ def _keeps_values(stored: str, output: str) -> bool:
 
 
 def _torch_name(dtype: Any) -> str:
-    if isinstance(dtype, torch.dtype):
-        return str(dtype).removeprefix("torch.")
-    converted = _as_numpy(dtype)
-    name = _NUMPY_NAMES.get(f"{converted.kind}{converted.itemsize}")
+    converted = checked_dtype(dtype)
+    if isinstance(converted, torch.dtype):
+        return name_of(converted)
+    name = _torch_name_of(converted)
     if name is None or not converted.isnative:
         raise ConfigError(f"as_dtype: torch has no tensors of {converted}")
     return name

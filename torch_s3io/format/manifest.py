@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import torch
 
 from ..errors import AccessError, DataError, NotFoundError, ReadError
-from .layout import Field, is_text
+from .layout import KNOWN_NAMES, Field, is_text
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = "torch_s3io.records"
@@ -218,15 +218,15 @@ class _Parser:
         if not is_text(name):
             self._fail(f"{where}: {_short(name)} cannot name a field: it is not Unicode text")
         type_name = self._string(entry, "dtype", where)
-        dtype = getattr(torch, type_name, None)
-        if not isinstance(dtype, torch.dtype) or str(dtype) != f"torch.{type_name}":
-            self._fail(f"{where}: dtype {type_name!r} is not known")
+        if type_name not in KNOWN_NAMES:
+            self._fail(f"{where}: dtype {_short(type_name)} is not known")
+        item_bytes = getattr(torch, type_name).itemsize
         byte_order = self._string(entry, "byte_order", where)
         if byte_order not in ("little", "big"):
             self._fail(f"{where}: byte_order is {byte_order!r}, not 'little' or 'big'")
         offset = self._integer(entry, "offset", where, 0)
         shape = self._list(entry, "shape", where)
-        end = dtype.itemsize
+        end = item_bytes
         for extent in shape:
             end *= self._checked_integer(extent, f"{where}: shape", 0, _MOST_RECORD_BYTES)
             if end > record_bytes:

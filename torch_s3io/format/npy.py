@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
-from ..errors import AccessError, DataError, ReadError
+from ..errors import AccessError, ConfigError, DataError, ReadError
+from .layout import checked_dtype, is_torch_only, make_layout, name_of
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 1 << 20
+_FLOAT8_E5M2 = "<f1"  # of ml_dtypes
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ def read_npy_header(path: str) -> NpyHeader:
         raise ReadError(f"{path}: cannot read the .npy header: {error.strerror}") from None
     descr, fortran_order, shape = _parse(text, path)
     try:
-        dtype = np.lib.format.descr_to_dtype(descr)
-    except (TypeError, ValueError, LookupError) as error:
+        dtype = np.lib.format.descr_to_dtype(_readable(descr))
+    except (TypeError, ValueError, LookupError, SyntaxError) as error:
         raise DataError(f"{path}: invalid dtype {descr!r} in the .npy header: {error}") from None
     if dtype.hasobject:
         raise DataError(f"{path}: holds Python objects, which cannot be read as tensors")
@@ -55,6 +58,75 @@ def read_npy_header(path: str) -> NpyHeader:
             "save numpy.ascontiguousarray(array) instead"
         )
     return NpyHeader(dtype, shape, header_bytes)
+
+
+def npy_dtype(path: str, header: NpyHeader, given: Any) -> Any:
+    """Of the elements: as given, else as the header says.
+
+    Headers cannot name what numpy lacks: bfloat16 and float8 are saved as bytes of no type (V2,
+    V1), or by people as integers of the same size.
+
+    Raises:
+        ConfigError: A dtype is needed, or the given one does not fit the header.
+    """
+    if given is not None:
+        if not _may_hold(header.dtype, given):
+            raise ConfigError(
+                f"{path}: holds {header.dtype}, which dtype={given} does not fit; leave dtype= "
+                "out, which is for what a header cannot name: bfloat16 and float8"
+            )
+        return given
+    try:
+        make_layout(header.dtype)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {_explain(header, error)}") from None
+    return header.dtype
+
+
+def _explain(header: NpyHeader, error: ConfigError) -> str:
+    example = {1: "float8_e4m3fn", 2: "bfloat16"}.get(header.dtype.itemsize)
+    if header.dtype.kind != "V" or header.dtype.names is not None or example is None:
+        return (
+            f"{error}. RecordDataset(path, dtype=D, shape=S, header_bytes={header.header_bytes}) "
+            "reads the array's bytes as you say"
+        )
+    return (
+        f"its header names no type, only bytes of a size ({header.dtype.str[1:]}): numpy saves so "
+        "what it lacks, such as bfloat16 and float8 of JAX and ml_dtypes. Say what it is: "
+        f"dtype=torch.{example}, or pack --dtype {example}"
+    )
+
+
+def _may_hold(stored: np.dtype[Any], given: Any) -> bool:
+    """Whether values that are stored so may be of the given dtype."""
+    dtype = checked_dtype(given)
+    if isinstance(dtype, torch.dtype):
+        dtype = np.dtype(f"V{dtype.itemsize}" if is_torch_only(dtype) else name_of(dtype))
+    return _fits(stored, dtype)
+
+
+def _fits(stored: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
+    if stored.itemsize != wanted.itemsize:
+        return False
+    if stored.fields or wanted.fields:
+        if stored.fields is None or wanted.fields is None or stored.names != wanted.names:
+            return False
+        pairs = [(stored.fields[name], wanted.fields[name]) for name in stored.fields]
+        return all(ours[1] == theirs[1] and _fits(ours[0], theirs[0]) for ours, theirs in pairs)
+    if stored.subdtype or wanted.subdtype:
+        return stored.shape == wanted.shape and _fits(stored.base, wanted.base)
+    is_untyped = stored.kind == "V" or (stored.kind in "ui" and stored.isnative)
+    return is_untyped or stored == wanted
+
+
+def _readable(descr: Any) -> Any:
+    """The header's text for a dtype, as bytes where numpy writes one that it cannot read."""
+    if isinstance(descr, list):
+        return [
+            (item[0], _readable(item[1]), *item[2:]) if type(item) is tuple and item[1:] else item
+            for item in descr
+        ]
+    return "|V1" if isinstance(descr, str) and descr == _FLOAT8_E5M2 else descr
 
 
 def _header_text(file: BinaryIO, path: str) -> tuple[str, int]:

@@ -1,205 +1,26 @@
-"""Packing existing files into a data set of records: what to read, and shard after shard."""
+"""Packing existing files into a data set of records: shard after shard."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 
-from .. import _C
 from ..config import MIB
 from ..datasets.options import DatasetOptions
 from ..datasets.record_dataset import RecordDataset
-from ..errors import ConfigError, DataError, NotFoundError
-from ..format.files import Shard, count_npy, count_records, count_windows, expand_paths
-from ..format.layout import RecordLayout, make_layout, make_window_layout
-from ..format.manifest import MANIFEST_NAME, ShardEntry, has_own_manifest
+from ..format.layout import make_layout
+from ..format.manifest import ShardEntry
 from ..store.file_store import FileStore
-from ..wording import count_of
-from .record_folder import JOURNAL_PREFIX
 from .record_writer import WRITE_CONFIG, AlignRecords, shard_name, stride_for
+from .sources import Sources
 
-PackFormat = Literal["auto", "npy", "files", "cifar10", "tokens", "records"]
-
-# Of the options that describe records, those that each format has.
-_OPTIONS = {
-    "npy": (),
-    "cifar10": (),
-    "files": ("dtype", "shape", "header-bytes"),
-    "tokens": ("dtype", "window", "stride"),
-    "records": ("dtype", "shape", "header-bytes"),
-}
-
-CIFAR10 = np.dtype([("label", "u1"), ("image", "u1", (3, 32, 32))])
-_CIFAR10_NAME = re.compile(r"(data_batch_[0-9]+|test_batch)\.bin")
 _BATCH_BYTES = 8 * MIB
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Files of records, in the order in which they are packed.
-
-    Attributes:
-        shards: Where the records lie.
-        layout: Of a record; its stride is that in these files.
-        format: How they were understood.
-    """
-
-    shards: tuple[Shard, ...]
-    layout: RecordLayout
-    format: str
-
-    @property
-    def num_records(self) -> int:
-        return sum(shard.num_records for shard in self.shards)
-
-    def part(self, begin: int, end: int) -> list[Shard]:
-        """The records ``[begin, end)``."""
-        parts, first = [], 0
-        for shard in self.shards:
-            low, high = max(begin, first), min(end, first + shard.num_records)
-            if low < high:
-                offset = shard.header_bytes + (low - first) * self.layout.stride_bytes
-                parts.append(replace(shard, header_bytes=offset, num_records=high - low))
-            first += shard.num_records
-        return parts
-
-
-def find_sources(
-    paths: Sequence[str],
-    output: str,
-    *,
-    format: PackFormat = "auto",
-    dtype: Any = None,
-    shape: Sequence[int] = (),
-    header_bytes: int = 0,
-    window: int | None = None,
-    stride: int | None = None,
-) -> Sources:
-    """The records of the files that ``paths`` name; a folder stands for its files, sorted.
-
-    What is hidden in a folder, and the data sets that were packed into it, are left out.
-
-    Args:
-        output: The folder that they will be packed into.
-        format: ``"npy"``: records along the first axis. ``"files"``: every file is a record, all
-            of the same size. ``"cifar10"``: its binary version. ``"tokens"``: windows of ``window``
-            tokens of ``dtype`` every ``stride``. ``"records"``: files of ``dtype`` and ``shape``
-            after ``header_bytes``. ``"auto"``: by name and kind.
-        dtype: Of the records or tokens; of ``"files"``, uint8 by default.
-    """
-    files = _files_of(paths, output)
-    if format == "auto":
-        format = _guess(paths, files)
-    given = {
-        "dtype": dtype is not None,
-        "shape": shape != (),
-        "header-bytes": header_bytes != 0,
-        "window": window is not None,
-        "stride": stride is not None,
-    }
-    for name, is_given in given.items():
-        if is_given and name not in _OPTIONS[format]:
-            raise ConfigError(f"--{name} is not for sources of format {format}: leave it out")
-    if format == "npy":
-        shards, layout = count_npy(files, None)
-    elif format == "cifar10":
-        layout = make_layout(CIFAR10)
-        shards = count_records(files, layout, 0)
-    elif format == "files":
-        if dtype is None and (given["shape"] or header_bytes):
-            raise ConfigError("--shape and --header-bytes need --dtype, the type of the records")
-        layout = _file_layout(files, dtype, shape)
-        shards = count_records(files, layout, header_bytes)
-    elif format == "tokens":
-        if window is None:
-            raise ConfigError("format tokens needs --window, the tokens of a record")
-        token_dtype = "uint16" if dtype is None else dtype
-        layout, token_bytes = make_window_layout(token_dtype, window, stride, None)
-        shards = count_windows(files, layout, token_bytes)
-    else:
-        layout = make_layout(dtype, shape)
-        shards = count_records(files, layout, header_bytes)
-    sources = Sources(tuple(shards), layout, format)
-    if sources.num_records == 0:
-        raise DataError(
-            f"there are no records in {count_of(len(files), 'file')}, the first being {files[0]}"
-        )
-    return sources
-
-
-def _files_of(paths: Sequence[str], output: str) -> list[str]:
-    files: list[str] = []
-    for path in paths:
-        if not os.path.isdir(path):
-            files += expand_paths(path)
-            continue
-        if os.path.realpath(path) == os.path.realpath(output):
-            raise ConfigError(
-                f"{path}: is packed into itself, where its files and the shards would be one; name "
-                "another --output, which may lie in it"
-            )
-        if _is_packed(path, os.listdir(path)):
-            raise ConfigError(f"{path}: is packed already: RecordDataset({path!r}) reads it")
-        inside = sorted(_files_in(path, os.path.realpath(output)))
-        if not inside:
-            raise NotFoundError(f"{path}: there are no files in this folder")
-        files += expand_paths(inside)
-    if not files:
-        raise NotFoundError("there is nothing to pack")
-    return files
-
-
-def _files_in(top: str, output: str) -> Iterator[str]:
-    for folder, folders, names in os.walk(top):
-        if os.path.realpath(folder) == output or (folder != top and _is_packed(folder, names)):
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
-
-
-def _is_packed(folder: str, names: list[str]) -> bool:
-    """Whether it holds a data set, or what a killed pack has left of one."""
-    is_begun = any(name.startswith(JOURNAL_PREFIX) for name in names)
-    return is_begun or (MANIFEST_NAME in names and has_own_manifest(folder))
-
-
-def _guess(paths: Sequence[str], files: list[str]) -> PackFormat:
-    if all(file.endswith(".npy") for file in files):
-        return "npy"
-    if all(_CIFAR10_NAME.fullmatch(os.path.basename(file)) for file in files):
-        return "cifar10"
-    if any(os.path.isdir(path) for path in paths):
-        return "files"
-    _C.inspect_files(files)  # raises where one is not there
-    raise ConfigError(
-        f"{files[0]}: what is in it? --format tokens --window N, or --format records --dtype D "
-        "--shape S, or --format files, says so"
-    )
-
-
-def _file_layout(files: list[str], dtype: Any, shape: Sequence[int]) -> RecordLayout:
-    if dtype is not None:
-        return make_layout(dtype, tuple(shape))
-    sizes = [identity[2] for identity, _ in _C.inspect_files(files)]
-    size = sizes[0]
-    for file, other in zip(files, sizes, strict=True):
-        if other != size:
-            raise DataError(
-                f"{file}: has {other} bytes, but {files[0]} has {size}; "
-                "files of one record each are all of the same size"
-            )
-    if size == 0:
-        raise DataError(f"{files[0]}: is empty")
-    return make_layout("u1", (size,))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import ConfigError
-from ..format.layout import Field, RecordLayout, make_layout
+from ..format.layout import Field, RecordLayout, is_torch_only, make_layout
 from ..store.object_writer import refuse_masked
 
 
@@ -49,7 +49,7 @@ def _from_structured(records: Any, layout: RecordLayout) -> tuple[memoryview, in
 def _from_columns(columns: Mapping[str, Any], layout: RecordLayout) -> tuple[memoryview, int]:
     names = [field.name for field in layout.fields]
     if set(columns) != set(names):
-        raise ConfigError(f"the fields are {names}, not {list(columns)}")
+        raise ConfigError(f"the fields are {names}, not {list(columns)}; every write has all")
     arrays = [_field_array(columns[field.name], field, field.name) for field in layout.fields]
     count = len(arrays[0])
     for field, array in zip(layout.fields, arrays, strict=True):
@@ -57,6 +57,8 @@ def _from_columns(columns: Mapping[str, Any], layout: RecordLayout) -> tuple[mem
             raise ConfigError(
                 f"field {field.name!r} has {len(array)} records, {names[0]!r} has {count}"
             )
+    if count == 0:
+        return memoryview(b""), 0
     rows = np.zeros((count, layout.record_bytes), np.uint8)
     for field, array in zip(layout.fields, arrays, strict=True):
         inner = np.empty(field.shape, array.dtype).strides
@@ -69,7 +71,7 @@ def _from_columns(columns: Mapping[str, Any], layout: RecordLayout) -> tuple[mem
 
 
 def _field_array(values: Any, field: Field, what: str) -> np.ndarray[Any, Any]:
-    """The values ``[B, *shape]``, as stored; of dtypes that numpy lacks, their bytes."""
+    """The values ``[B, *shape]``, as stored; of dtypes that numpy lacks, as integers."""
     shape = f"[B{''.join(f', {extent}' for extent in field.shape)}]"
     expected = f"{what}: {field.stored} {shape} is expected, not {_describe(values)}"
     if isinstance(values, torch.Tensor):
@@ -80,28 +82,28 @@ def _field_array(values: Any, field: Field, what: str) -> np.ndarray[Any, Any]:
         if values.device.type != "cpu" or values.ndim == 0:
             raise ConfigError(f"{expected}; call .cpu()")
         tensor = values.detach().resolve_conj().resolve_neg().contiguous()
-        if _numpy_dtype(field) is None:
-            as_bytes: np.ndarray[Any, Any] = tensor.view(torch.uint8).numpy()
-            return as_bytes
+        if is_torch_only(field.output_dtype):
+            tensor = tensor.view(torch.int16 if tensor.itemsize == 2 else torch.uint8)
+            as_integers: np.ndarray[Any, Any] = tensor.numpy()
+            return as_integers
         values = tensor.numpy()
     elif not isinstance(values, np.ndarray):
-        raise ConfigError(expected)
+        raise ConfigError(f"{expected}; numpy.asarray and torch.as_tensor make one")
     refuse_masked(values, what)
-    dtype = _numpy_dtype(field)
-    if dtype is None or values.ndim == 0 or tuple(values.shape[1:]) != field.shape:
+    if values.ndim == 0 or tuple(values.shape[1:]) != field.shape:
         raise ConfigError(expected)
-    if values.dtype.newbyteorder("=") != dtype.newbyteorder("="):
+    if is_torch_only(field.output_dtype):
+        if values.dtype.name != field.stored:  # one of ml_dtypes
+            raise ConfigError(expected)
+        of_size: np.ndarray[Any, Any] = np.ascontiguousarray(values).view(f"u{values.itemsize}")
+        return of_size
+    dtype = np.dtype(field.stored)
+    if values.dtype.newbyteorder("=") != dtype:
         raise ConfigError(expected)
-    stored: np.ndarray[Any, Any] = values.astype(dtype, copy=False)  # may turn the bytes around
-    return stored
-
-
-def _numpy_dtype(field: Field) -> np.dtype[Any] | None:
-    try:
-        dtype = np.dtype(field.stored)
-    except TypeError:  # bfloat16, float8
-        return None
-    return dtype.newbyteorder("S") if field.swap_bytes else dtype
+    as_stored: np.ndarray[Any, Any] = values.astype(
+        dtype.newbyteorder("S") if field.swap_bytes else dtype, copy=False
+    )
+    return as_stored
 
 
 def _bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
