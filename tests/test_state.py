@@ -336,7 +336,7 @@ def test_a_count_that_is_none_is_refused(path, key, value):
 def test_other_data_by_an_endless_number_is_refused(path, key):
     state = state_after(path, 5)
     state["data"][key] = 10**5000
-    with pytest.raises(s3io.DataError, match="a int then"):
+    with pytest.raises(s3io.DataError, match="more than 128 bits then"):
         SETTING.dataset(path).load_state_dict(state)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from . import _C
 from .errors import ConfigError
+from .wording import short
 
 DirectMode = Literal["auto", "require", "off"]
 EngineKind = Literal["auto", "uring", "threads"]
@@ -20,7 +21,7 @@ PAGE_BYTES = 4096
 def check_choice(name: str, value: Any, choices: Any) -> None:
     if value not in get_args(choices):
         allowed = ", ".join(repr(choice) for choice in get_args(choices))
-        raise ConfigError(f"{name} must be one of {allowed}, not {value!r}")
+        raise ConfigError(f"{name} must be one of {allowed}, not {short(value)}")
 
 
 def check_int(name: str, value: Any, at_least: int) -> int:
@@ -28,19 +29,19 @@ def check_int(name: str, value: Any, at_least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise ConfigError(f"{name} must be an integer, not {value!r}") from None
+        raise ConfigError(f"{name} must be an integer, not {short(value)}") from None
     if isinstance(value, bool):
-        raise ConfigError(f"{name} must be an integer, not {value!r}")
+        raise ConfigError(f"{name} must be an integer, not {short(value)}")
     if number < at_least:
-        raise ConfigError(f"{name} must be at least {at_least}, not {number}")
+        raise ConfigError(f"{name} must be at least {at_least}, not {short(number)}")
     if number >= 1 << 62:
-        raise ConfigError(f"{name} is too large: {number}")
+        raise ConfigError(f"{name} is too large: {short(number)}")
     return number
 
 
 def check_bool(name: str, value: Any) -> None:
     if not isinstance(value, bool):
-        raise ConfigError(f"{name} must be True or False, not {value!r}")
+        raise ConfigError(f"{name} must be True or False, not {short(value)}")
 
 
 def check_seconds(name: str, value: Any) -> None:
@@ -49,7 +50,7 @@ def check_seconds(name: str, value: Any) -> None:
     except (TypeError, ValueError, OverflowError):
         seconds = 0.0
     if not seconds > 0:
-        raise ConfigError(f"{name} must be a number of seconds above 0, not {value!r}")
+        raise ConfigError(f"{name} must be a number of seconds above 0, not {short(value)}")
 
 
 def check_alignment(name: str, value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from ..wording import one_line, short
 from .result import METRICS, Metric, markdown_table, spread
 
 
@@ -24,7 +25,9 @@ def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str
             )
     table = markdown_table(["", *names, f"{names[1]} / {names[0]}"], rows)
     different = differences(first["config"], second["config"])
-    note = "\n".join(f"- {key}: {one!r}, {other!r}" for key, one, other in different)
+    note = "\n".join(
+        f"- {one_line(key)}: {short(one)}, {short(other)}" for key, one, other in different
+    )
     return f"{table}\n\nDifferent settings:\n\n{note or '- none'}\n"
 
 

@@ -16,6 +16,7 @@ from ..config import (
     check_int,
 )
 from ..errors import ConfigError
+from ..wording import is_text, short
 
 StorageType = Literal["file"]
 Reader = Literal["records", "files"]
@@ -45,8 +46,8 @@ class DataConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.folder, str) or not self.folder:
-            raise ConfigError(f"data.folder must be a path, not {self.folder!r}")
+        if not is_text(self.folder) or not self.folder or "\0" in self.folder:
+            raise ConfigError(f"data.folder must be a path, not {short(self.folder)}")
         check_int("data.files", self.files, 1)
         if self.files > _MOST_FILES:
             raise ConfigError(f"data.files must be at most {_MOST_FILES:,}, not {self.files:,}")
@@ -123,7 +124,9 @@ class LoaderConfig:
         check_int("loader.batch_size", self.batch_size, 1)
         check_int("loader.workers", self.workers, 0)
         if not isinstance(self.shuffle, bool) and self.shuffle != "block":
-            raise ConfigError(f"loader.shuffle must be true, false or block, not {self.shuffle!r}")
+            raise ConfigError(
+                f"loader.shuffle must be true, false or block, not {short(self.shuffle)}"
+            )
         check_int("loader.seed", self.seed, 0)
         check_bool("loader.drop_last", self.drop_last)
         check_int("loader.concurrent_files", self.concurrent_files, 1)
@@ -160,10 +163,10 @@ class BenchConfig:
     profile: bool = False
 
     def __post_init__(self) -> None:
-        is_text = isinstance(self.name, str) and self.name not in ("", ".", "..")
-        if not is_text or "/" in self.name or "\0" in self.name:
+        is_name = is_text(self.name) and self.name not in ("", ".", "..")
+        if not is_name or "/" in self.name or "\0" in self.name:
             raise ConfigError(
-                f"name must be the name of a folder, a text without slashes, not {self.name!r}"
+                f"name must be the name of a folder, a text without slashes, not {short(self.name)}"
             )
         check_int("epochs", self.epochs, 1)
         check_choice("page_cache", self.page_cache, PageCache)
@@ -171,7 +174,7 @@ class BenchConfig:
         if isinstance(self.compute_s_per_step, bool) or not 0 <= self.compute_s_per_step < 3600:
             raise ConfigError(
                 "compute_s_per_step must be seconds, from 0 to an hour, "
-                f"not {self.compute_s_per_step!r}"
+                f"not {short(self.compute_s_per_step)}"
             )
         self._check_reader()
         if self.step_count == 0:

@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
+from ..wording import one_line
 from .config import DataConfig
 from .data import folder_of
 
@@ -42,8 +43,22 @@ def read_once(
     result = subprocess.run([*command, "--output-format=json"], capture_output=True, text=True)
     if result.returncode != 0:
         raise ConfigError(f"fio failed: {(result.stderr or result.stdout).strip()[:500]}")
-    job = json.loads(result.stdout[result.stdout.index("{") :])["jobs"][0]
-    read, seconds = job["read"], job["read"]["runtime"] / 1000
-    gigabytes = read["io_bytes"] / 1e9
-    cpu_s = (job["usr_cpu"] + job["sys_cpu"]) / 100 * seconds
-    return {"gb_per_s": gigabytes / seconds, "cpu_s_per_gb": cpu_s / gigabytes}
+    return figures(result.stdout)
+
+
+def figures(report: str) -> dict[str, float]:
+    """GB/s and processor seconds per GB, of what fio prints as JSON after its notes.
+
+    Raises:
+        DataError: It does not say them.
+    """
+    try:
+        job = json.loads(report[report.index("{") :])["jobs"][0]
+        read, seconds = job["read"], job["read"]["runtime"] / 1000
+        gigabytes = read["io_bytes"] / 1e9
+        cpu_s = (job["usr_cpu"] + job["sys_cpu"]) / 100 * seconds
+        return {"gb_per_s": gigabytes / seconds, "cpu_s_per_gb": cpu_s / gigabytes}
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+        raise DataError(
+            f"fio's report cannot be read; try another version of fio: {one_line(report)}"
+        ) from None

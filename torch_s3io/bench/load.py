@@ -8,10 +8,12 @@ from typing import Any
 
 from ..console import optional_package
 from ..errors import ConfigError, NotFoundError
+from ..wording import one_line
 from .config import BenchConfig
 from .parse import from_mapping, with_settings
 
 _SUFFIX = ".yaml"
+_MOST_CHARACTERS = 1 << 16
 
 
 def shipped_names() -> list[str]:
@@ -58,20 +60,30 @@ def load(name: str, settings: list[str]) -> BenchConfig:
 
 def _parse_yaml(text: str, where: str) -> Any:
     yaml = optional_package("yaml", "PyYAML", "bench", "reading a configuration")
+    if len(text) > _MOST_CHARACTERS:
+        raise ConfigError(f"{where}: has {len(text)} characters, more than a configuration has")
 
     # mypy knows no class of an optional package.
     class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            # Values that hold one another would take any amount of time and memory.
+            if self.check_event(yaml.AliasEvent):
+                raise ConfigError(f"{where}: &name and *name are not known here: repeat the value")
+            return super().compose_node(parent, index)
+
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [key.value for key, _ in node.value]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise ConfigError(f"{where}: {key} is there twice")
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key.value, str) and key.value in seen:
+                    raise ConfigError(f"{where}: {one_line(key.value)} is there twice")
+                seen.add(str(key.value))
             return super().construct_mapping(node, deep)
 
     try:
         return yaml.load(text, Loader)
     except ConfigError:
         raise
-    # Numbers and dates that are none are ValueErrors.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: is no YAML: {' '.join(str(error).split())}") from None
+    # Numbers and dates that are none are ValueErrors; numbers that are too large OverflowErrors.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        said = one_line(" ".join(str(error).split()), 500)
+        raise ConfigError(f"{where}: is no YAML: {said}") from None

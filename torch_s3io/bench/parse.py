@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import types
 import typing
@@ -12,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ..errors import ConfigError
+from ..wording import one_line, short
 
 Config = TypeVar("Config")
 
@@ -35,8 +37,10 @@ def from_mapping(kind: type[Config], values: Any, where: str = "") -> Config:
         ConfigError: A key that does not exist, or a value of another type.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where or 'the configuration'} must hold keys and values: {values!r}")
-    known = typing.get_type_hints(kind)
+        raise ConfigError(
+            f"{where or 'the configuration'} must hold keys and values: {short(values)}"
+        )
+    known = _types_of(kind)  # type: ignore[arg-type]  # classes can be hashed
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
@@ -47,6 +51,11 @@ def from_mapping(kind: type[Config], values: Any, where: str = "") -> Config:
         if name in values
     }
     return kind(**arguments)
+
+
+@functools.cache
+def _types_of(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -64,7 +73,9 @@ def with_settings(values: Any, settings: list[str], parse: Any) -> dict[str, Any
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {setting}: must be KEY=VALUE, as in storage.depth=64")
+            raise ConfigError(
+                f"--set {one_line(setting)}: must be KEY=VALUE, as in storage.depth=64"
+            )
         *parents, name = key.strip().split(".")
         place = changed
         for parent in parents:
@@ -72,7 +83,7 @@ def with_settings(values: Any, settings: list[str], parse: Any) -> dict[str, Any
             if inner is None or isinstance(inner, str):  # pool: auto, pool: null
                 inner = place[parent] = {}
             if not isinstance(inner, dict):
-                raise ConfigError(f"--set {setting}: {parent} holds no keys")
+                raise ConfigError(f"--set {one_line(setting)}: {one_line(parent)} holds no keys")
             place = inner
         place[name] = parse(text)
     return changed
@@ -85,11 +96,12 @@ def _copied(values: Any) -> Any:
 
 
 def _join(where: str, key: Any) -> str:
-    return f"{where}.{key}" if where else str(key)
+    name = one_line(key) if isinstance(key, str) else short(key)
+    return f"{where}.{name}" if where else name
 
 
 def _suggestion(key: Any, names: list[str]) -> str:
-    near = difflib.get_close_matches(str(key), names, n=1)
+    near = difflib.get_close_matches(_join("", key), names, n=1)
     return f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
 
 
@@ -110,7 +122,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
-    raise ConfigError(f"{where} must be {names.get(kind, kind)}, not {value!r}")
+    raise ConfigError(f"{where} must be {names.get(kind, kind)}, not {short(value)}")
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -127,17 +139,19 @@ def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     allowed += ["null"] if type(None) in kinds else []
     allowed += ["true", "false"] if bool in kinds else []
     allowed += ["keys and values"] if any(is_dataclass(kind) for kind in kinds) else []
-    raise ConfigError(f"{where} must be one of: {', '.join(allowed)}; not {value!r}")
+    raise ConfigError(f"{where} must be one of: {', '.join(allowed)}; not {short(value)}")
 
 
 def _size(text: str, where: str) -> int:
     match = _SIZE.fullmatch(text)
     factor = _UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
-        raise ConfigError(f"{where} must be an integer, or a size such as 256 KiB, not {text!r}")
+        raise ConfigError(
+            f"{where} must be an integer, or a size such as 256 KiB, not {short(text)}"
+        )
     size = float(match[1]) * factor
     if size >= _MOST:
-        raise ConfigError(f"{where} is too large: {text[:40]!r}")
+        raise ConfigError(f"{where} is too large: {short(text, 40)}")
     if size != int(size):
-        raise ConfigError(f"{where} must be a whole number of bytes, not {text!r}")
+        raise ConfigError(f"{where} must be a whole number of bytes, not {short(text)}")
     return int(size)

@@ -11,6 +11,9 @@ from typing import Any
 
 from ..errors import DataError, NotFoundError
 
+_LARGEST = 1e100
+_MOST_LEVELS = 8
+
 Epoch = dict[str, Any]
 
 
@@ -142,12 +145,15 @@ def read(path: Path) -> dict[str, Any]:
     """
     file = path / "result.json" if path.is_dir() else path
     try:
-        result = json.loads(file.read_text())
+        result: Any = json.loads(file.read_text())
     except FileNotFoundError:
         raise NotFoundError(f"{file}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: is no result of a benchmark: {error}") from None
-    if not isinstance(result, dict) or not isinstance(result.get("config"), dict):
+    if not isinstance(result, dict):
+        raise DataError(f"{file}: is no result of a benchmark: it has no config")
+    config = result.get("config")
+    if not isinstance(config, dict) or not _is_flat(config, _MOST_LEVELS):
         raise DataError(f"{file}: is no result of a benchmark: it has no config")
     epochs = result.get("epochs")
     if not isinstance(epochs, list) or not epochs or not all(map(_is_epoch, epochs)):
@@ -155,8 +161,17 @@ def read(path: Path) -> dict[str, Any]:
     return result
 
 
+def _is_flat(value: Any, levels: int) -> bool:
+    """Whether mappings and lists do not hold one another more than so often."""
+    if not isinstance(value, (dict, list)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_flat(one, levels - 1) for one in inner)
+
+
 def _is_epoch(epoch: Any) -> bool:
-    try:
-        return isinstance(epoch, dict) and bool([metric.of(epoch) for metric in METRICS])
-    except (TypeError, ValueError, OverflowError):
-        return False
+    return isinstance(epoch, dict) and all(_is_figure(epoch.get(metric.key)) for metric in METRICS)
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value <= _LARGEST)

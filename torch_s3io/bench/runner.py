@@ -21,6 +21,7 @@ import torch
 from .. import errors
 from .._version import __version__
 from ..console import CommandError, progress
+from ..wording import one_line
 from . import child, data
 from .config import BenchConfig
 from .parse import to_mapping
@@ -101,8 +102,8 @@ def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) ->
 
 def machine(folder: Path) -> dict[str, str]:
     """Processor, memory, kernel, file system and software."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
@@ -118,10 +119,15 @@ def machine(folder: Path) -> dict[str, str]:
 def file_system(folder: Path) -> str:
     """Its kind and source, of the last mount that holds the folder's device."""
     status = folder.stat()
-    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    return mounted(mounts, f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}")
+
+
+def mounted(mounts: str, device: str) -> str:
+    """The same of a device "major:minor", as /proc/self/mountinfo says it."""
     found = "unknown"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in mounts.splitlines():
         fields, _, rest = line.partition(" - ")
-        if fields.split()[2] == device:
-            found = " on ".join(rest.split()[:2])
+        if fields.split()[2:3] == [device]:
+            found = one_line(" on ".join(rest.split()[:2]))
     return found

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import torch
 
 from .. import _C
 from ..config import MIB
-from .finding import Finding, read_text
+from .finding import Finding, read_text, whole_number
 
 _PINNED_BYTES = 4 * MIB
+_CPU_RANGE = re.compile("([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
 
@@ -102,11 +104,13 @@ def numa_nodes(root: Path) -> dict[int, set[int]]:
 
 
 def parse_cpu_list(text: str) -> set[int]:
-    """The numbers of a list as the kernel writes it: "0-3,8" is 0, 1, 2, 3, 8."""
+    """The numbers of a list as the kernel writes it: "0-3,8" is 0, 1, 2, 3, 8. What is no number or
+    range is left out."""
     cpus: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        cpus.update(range(int(first), int(last or first) + 1))
+    for part in text.split(","):
+        if match := _CPU_RANGE.fullmatch(part):
+            first, last = int(match[1]), int(match[2] or match[1])
+            cpus.update(range(first, last + 1))
     return cpus
 
 
@@ -118,8 +122,9 @@ def device_node(device: int, root: Path) -> int:
     place = link.resolve()
     for folder in (place, *place.parents):
         text = read_text(folder / "device/numa_node") or read_text(folder / "numa_node")
-        if text.lstrip("-").isdigit() and int(text) >= 0:
-            return int(text)
+        node = whole_number(text)
+        if node is not None and node >= 0:
+            return node
     return -1
 
 
@@ -132,4 +137,5 @@ def _gpu_node(index: int, root: Path) -> int:
     )
     address = f"{domain:04x}:{bus:02x}:{device:02x}.0"
     text = read_text(root / f"sys/bus/pci/devices/{address}/numa_node")
-    return int(text) if text.lstrip("-").isdigit() else -1
+    node = whole_number(text)
+    return -1 if node is None else node

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 Status = Literal["ok", "note", "costs"]
+
+_NUMBER = re.compile("-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +37,14 @@ class Finding:
 def read_text(path: Path) -> str:
     """A file of the kernel, stripped; empty if there is none."""
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="surrogateescape").strip()  # names in it may be any bytes
     except OSError:
         return ""
+
+
+def whole_number(text: str) -> int | None:
+    """The number that the text is, of at most 18 digits; None where it is something else."""
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def chosen(text: str) -> str:

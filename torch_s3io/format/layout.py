@@ -11,6 +11,7 @@ import torch
 
 from ..config import check_int
 from ..errors import ConfigError
+from ..wording import is_text, listed, one_line, short
 
 # numpy's kind and item size -> torch's name.
 _NUMPY_NAMES = {
@@ -85,11 +86,12 @@ class RecordLayout:
     def describe(self) -> str:
         """The fields as they are stored, for people."""
         orders = ("", " in the other byte order")
-        described = ", ".join(
-            f"{field.name or 'record'}: {field.stored}{list(field.shape)}{orders[field.swap_bytes]}"
+        described = [
+            f"{one_line(field.name, 60) or 'record'}: {field.stored}{list(field.shape)}"
+            f"{orders[field.swap_bytes]}"
             for field in self.fields
-        )
-        return f"{{{described}}} in {self.record_bytes} bytes"
+        ]
+        return f"{{{listed(described)}}} in {self.record_bytes} bytes"
 
 
 def make_layout(
@@ -111,28 +113,21 @@ def make_layout(
         fields = _fields_of(dtype, "", 0, shape)
     names = [field.name for field in fields]
     if len(set(names)) < len(names):
-        raise ConfigError(f"two fields have the same name once nested names are joined: {names}")
+        raise ConfigError(
+            f"two fields have the same name once nested names are joined: {listed(names)}"
+        )
     for name in names:
         if not is_text(name):
-            raise ConfigError(f"{name!r} cannot name a field: it is not Unicode text")
+            raise ConfigError(f"{short(name)} cannot name a field: it is not Unicode text")
     for extent in shape:
         record_bytes *= extent
     if record_bytes == 0 or not fields:
-        raise ConfigError(f"a record of dtype {dtype} and shape {shape} has no bytes")
+        raise ConfigError(f"a record of dtype {_type_text(dtype)} and shape {shape} has no bytes")
     return RecordLayout(
         fields=_with_outputs(tuple(fields), as_dtype),
         record_bytes=record_bytes,
         stride_bytes=record_bytes if stride_bytes is None else stride_bytes,
     )
-
-
-def is_text(name: str) -> bool:
-    """Whether it can be written as UTF-8: halves of surrogate pairs cannot."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def make_window_layout(
@@ -148,7 +143,7 @@ def make_window_layout(
     step = window if stride is None else check_int("stride", stride, 1)
     token = make_layout(dtype)
     if not token.is_plain or token.fields[0].shape:
-        raise ConfigError(f"tokens have a plain dtype, not {dtype!r}")
+        raise ConfigError(f"tokens have a plain dtype, not {short(dtype)}")
     token_bytes = token.record_bytes
     layout = make_layout(dtype, (window,), as_dtype, stride_bytes=step * token_bytes)
     return layout, token_bytes
@@ -161,10 +156,14 @@ def make_stored_layout(
     return RecordLayout(_with_outputs(fields, as_dtype), record_bytes, stride_bytes)
 
 
+def _type_text(dtype: Any) -> str:
+    return one_line(str(dtype))
+
+
 def _check_shape(shape: Any) -> tuple[int, ...]:
     items = (shape,) if hasattr(shape, "__index__") and not np.ndim(shape) else shape
     if isinstance(items, (str, Set)) or not isinstance(items, Iterable):
-        raise ConfigError(f"shape must be an integer or a tuple of integers, not {shape!r}")
+        raise ConfigError(f"shape must be an integer or a tuple of integers, not {short(shape)}")
     return tuple(check_int("every entry of shape", item, 1) for item in items)
 
 
@@ -201,8 +200,8 @@ def _as_numpy(dtype: Any) -> np.dtype[Any]:
     try:
         converted: np.dtype[Any] = np.dtype(dtype)
         return converted
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{dtype!r} is not a dtype: {error}") from None
+    except Exception as error:  # its parser raises whatever it stumbles over, also SyntaxError
+        raise ConfigError(f"{short(dtype)} is not a dtype: {one_line(str(error))}") from None
 
 
 def _fields_of(dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, ...]) -> list[Field]:
@@ -210,7 +209,7 @@ def _fields_of(dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, .
     if dtype.subdtype is not None:
         element, inner = dtype.subdtype
         if element.names is not None:
-            what = f"field {name!r}" if name else "dtype"
+            what = f"field {short(name)}" if name else "dtype"
             raise ConfigError(
                 f"{what}: arrays of structures are not supported; give every element a name of its "
                 "own, or make the fields arrays"
@@ -237,7 +236,7 @@ def _torch_name_of(dtype: np.dtype[Any]) -> str | None:
 def _scalar_field(dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int, ...]) -> Field:
     torch_name = _torch_name_of(dtype)
     if torch_name is None:
-        what = f"field {name!r}" if name else "dtype"
+        what = f"field {short(name)}" if name else "dtype"
         as_bytes = f"; read bytes as np.uint8 with shape ({dtype.itemsize},)"
         hint = {
             "S": as_bytes,
@@ -247,7 +246,7 @@ def _scalar_field(dtype: np.dtype[Any], name: str, offset: int, shape: tuple[int
             "m": "; read it as np.int64",
             "O": "; Python objects cannot be read from a file of records",
         }.get(dtype.kind, "")
-        raise ConfigError(f"{what}: torch has no tensors of {dtype}{hint}")
+        raise ConfigError(f"{what}: torch has no tensors of {_type_text(dtype)}{hint}")
     swap_bytes = not dtype.isnative
     return Field(name, torch_name, torch_name, swap_bytes, offset, shape)
 
@@ -261,8 +260,9 @@ def _with_outputs(fields: tuple[Field, ...], as_dtype: Any) -> tuple[Field, ...]
         return (_with_output(fields[0], as_dtype),)
     unknown = set(as_dtype) - {field.name for field in fields}
     if unknown:
-        known = ", ".join(repr(field.name) for field in fields)
-        raise ConfigError(f"as_dtype= names {sorted(unknown)}, but the fields are {known}")
+        known = listed([short(field.name) for field in fields])
+        others = listed(sorted(map(short, unknown)))
+        raise ConfigError(f"as_dtype= names {others}, but the fields are {known}")
     return tuple(
         _with_output(field, as_dtype.get(field.name, field.output_dtype)) for field in fields
     )
@@ -271,7 +271,7 @@ def _with_outputs(fields: tuple[Field, ...], as_dtype: Any) -> tuple[Field, ...]
 def _with_output(field: Field, dtype: Any) -> Field:
     output = _torch_name(dtype)
     if output != field.stored and not _keeps_values(field.stored, output):
-        what = f"field {field.name!r}" if field.name else "the records"
+        what = f"field {short(field.name)}" if field.name else "the records"
         raise ConfigError(
             f"as_dtype: {what}: {field.stored} to {output} may change values; use transform= for it"
         )
@@ -292,5 +292,5 @@ def _torch_name(dtype: Any) -> str:
         return name_of(converted)
     name = _torch_name_of(converted)
     if name is None or not converted.isnative:
-        raise ConfigError(f"as_dtype: torch has no tensors of {converted}")
+        raise ConfigError(f"as_dtype: torch has no tensors of {_type_text(converted)}")
     return name

@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 import torch
 
 from ..errors import AccessError, DataError, NotFoundError, ReadError
-from .layout import KNOWN_NAMES, Field, is_text
+from ..wording import is_text, short
+from .layout import KNOWN_NAMES, Field
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = "torch_s3io.records"
@@ -24,6 +25,7 @@ VERSION = 1
 
 _MOST_MANIFEST_BYTES = 256 << 20
 _MOST_RECORD_BYTES = 1 << 40
+_MOST_DIMENSIONS = 64
 _MOST = 1 << 62  # sums and products stay below: they fit into 63 bits
 _SHARD_NAME = re.compile(r"records-[0-9a-f]{8}-[0-9]{5,}\.bin")
 
@@ -180,12 +182,12 @@ class _Parser:
     def manifest(self, text: bytes) -> Manifest:
         root = self._object(self._load(text), "the manifest")
         if root.get("format") != FORMAT:
-            self._fail(f'"format" is {root.get("format")!r}, not {FORMAT!r}')
+            self._fail(f'"format" is {short(root.get("format"))}, not {FORMAT!r}')
         version = self._integer(root, "version", "the manifest", 0)
         if version != VERSION:
             self._fail(f"version {version} is not known, only {VERSION}; update torch_s3io")
         if root.get("checksum") != "crc32c":
-            self._fail(f"\"checksum\" is {root.get('checksum')!r}, not 'crc32c'")
+            self._fail(f"\"checksum\" is {short(root.get('checksum'))}, not 'crc32c'")
         record_bytes = self._integer(root, "record_bytes", "the manifest", 1, _MOST_RECORD_BYTES)
         stride = self._integer(
             root, "stride_bytes", "the manifest", record_bytes, _MOST_RECORD_BYTES
@@ -216,21 +218,24 @@ class _Parser:
         entry = self._object(item, where)
         name = self._string(entry, "name", where)
         if not is_text(name):
-            self._fail(f"{where}: {_short(name)} cannot name a field: it is not Unicode text")
+            self._fail(f"{where}: {short(name)} cannot name a field: it is not Unicode text")
         type_name = self._string(entry, "dtype", where)
         if type_name not in KNOWN_NAMES:
-            self._fail(f"{where}: dtype {_short(type_name)} is not known")
+            self._fail(f"{where}: dtype {short(type_name)} is not known")
         item_bytes = getattr(torch, type_name).itemsize
         byte_order = self._string(entry, "byte_order", where)
         if byte_order not in ("little", "big"):
-            self._fail(f"{where}: byte_order is {byte_order!r}, not 'little' or 'big'")
+            self._fail(f"{where}: byte_order is {short(byte_order)}, not 'little' or 'big'")
         offset = self._integer(entry, "offset", where, 0)
         shape = self._list(entry, "shape", where)
-        end = item_bytes
+        if len(shape) > _MOST_DIMENSIONS:
+            self._fail(f"{where}: shape has {len(shape)} dimensions, more than {_MOST_DIMENSIONS}")
+        end = extents = item_bytes
         for extent in shape:
             end *= self._checked_integer(extent, f"{where}: shape", 0, _MOST_RECORD_BYTES)
-            if end > record_bytes:
-                self._fail(f"{where}: shape {_short(shape)} does not fit into {record_bytes} bytes")
+            extents *= max(extent, 1)
+            if end > record_bytes or extents > _MOST_RECORD_BYTES:
+                self._fail(f"{where}: shape {short(shape)} does not fit into {record_bytes} bytes")
         if offset + end > record_bytes:
             self._fail(f"{where}: ends at byte {offset + end} of {record_bytes}")
         return Field(name, type_name, type_name, byte_order == "big", offset, tuple(shape))
@@ -239,14 +244,14 @@ class _Parser:
         entry = self._object(item, where)
         name = self._string(entry, "name", where)
         if name in ("", ".", "..") or "/" in name or "\0" in name or _too_long(name):
-            self._fail(f"{where}: {_short(name)} is not the name of a file in this folder")
+            self._fail(f"{where}: {short(name)} is not the name of a file in this folder")
         num_records = self._integer(entry, "num_records", where, 1)
         size_bytes = self._integer(entry, "size_bytes", where, 1)
         if num_records * stride_bytes != size_bytes:
             self._fail(f"{where}: {num_records} records take other than {size_bytes} bytes")
         digits = self._string(entry, "crc32c", where)
         if re.fullmatch("[0-9a-f]{8}", digits) is None:
-            self._fail(f"{where}: crc32c is {_short(digits)}, not 8 hexadecimal digits")
+            self._fail(f"{where}: crc32c is {short(digits)}, not 8 hexadecimal digits")
         return ShardEntry(name, num_records, size_bytes, int(digits, 16))
 
     def _load(self, text: bytes) -> Any:
@@ -259,7 +264,7 @@ class _Parser:
         except DataError:
             raise
         except (ValueError, RecursionError) as error:
-            self._fail(f"is damaged: it is not JSON ({_short(str(error))})")
+            self._fail(f"is damaged: it is not JSON ({short(str(error))})")
 
     def _constant(self, name: str) -> NoReturn:
         self._fail(f"is damaged: {name} is not a number")
@@ -272,19 +277,19 @@ class _Parser:
 
     def _object(self, value: Any, where: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            self._fail(f"{where} is {_short(value)}, not an object")
+            self._fail(f"{where} is {short(value)}, not an object")
         return value
 
     def _list(self, entry: dict[str, Any], key: str, where: str) -> list[Any]:
         value = entry.get(key)
         if not isinstance(value, list):
-            self._fail(f'{where}: "{key}" is {_short(value)}, not a list')
+            self._fail(f'{where}: "{key}" is {short(value)}, not a list')
         return value
 
     def _string(self, entry: dict[str, Any], key: str, where: str) -> str:
         value = entry.get(key)
         if not isinstance(value, str):
-            self._fail(f'{where}: "{key}" is {_short(value)}, not a string')
+            self._fail(f'{where}: "{key}" is {short(value)}, not a string')
         return value
 
     def _integer(
@@ -294,9 +299,9 @@ class _Parser:
 
     def _checked_integer(self, value: Any, what: str, at_least: int, at_most: int) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
-            self._fail(f"{what} is {_short(value)}, not an integer")
+            self._fail(f"{what} is {short(value)}, not an integer")
         if not at_least <= value <= at_most:
-            self._fail(f"{what} is {_short(value)}, not between {at_least} and {at_most}")
+            self._fail(f"{what} is {short(value)}, not between {at_least} and {at_most}")
         return value
 
     def _fail(self, text: str) -> NoReturn:
@@ -308,11 +313,3 @@ def _too_long(name: str) -> bool:
         return len(os.fsencode(name)) > 255
     except UnicodeEncodeError:  # half of a surrogate pair
         return True
-
-
-def _short(value: Any) -> str:
-    """A value as text of a bounded length: it may be anything."""
-    if isinstance(value, int) and not -(1 << 128) < value < 1 << 128:
-        return "an integer of more than 128 bits"
-    text = repr(value[:100]) if isinstance(value, (str, list)) else repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -7,7 +7,7 @@ then the literal of a dict with the keys ``descr``, ``fortran_order`` and ``shap
 
 from __future__ import annotations
 
-import ast
+import re
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -15,11 +15,17 @@ import numpy as np
 import torch
 
 from ..errors import AccessError, ConfigError, DataError, ReadError
+from ..wording import one_line, short
 from .layout import checked_dtype, is_torch_only, make_layout, name_of
+from .literals import parse_literal
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 1 << 20
+_MOST_DIMENSIONS = 64
 _FLOAT8_E5M2 = "<f1"  # of ml_dtypes
+# The names of types that NEP 1 knows, and numpy's own. Others are texts that numpy evaluates, in
+# part, and warns of: 'f4,u1', '2f4', '<04'.
+_TYPE_NAME = re.compile(r"[<>|=]?[?A-Zb-z][A-Za-z]*\d*(\[\w+(/\w+)?\])?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,12 @@ def read_npy_header(path: str) -> NpyHeader:
         raise ReadError(f"{path}: cannot read the .npy header: {error.strerror}") from None
     descr, fortran_order, shape = _parse(text, path)
     try:
+        _check_descr(descr)
         dtype = np.lib.format.descr_to_dtype(_readable(descr))
-    except (TypeError, ValueError, LookupError, SyntaxError) as error:
-        raise DataError(f"{path}: invalid dtype {descr!r} in the .npy header: {error}") from None
+    except Exception as error:  # numpy's parser of types raises whatever it stumbles over
+        raise DataError(
+            f"{path}: invalid dtype {short(descr)} in the .npy header: {one_line(str(error))}"
+        ) from None
     if dtype.hasobject:
         raise DataError(f"{path}: holds Python objects, which cannot be read as tensors")
     if fortran_order and len(shape) > 1:
@@ -152,16 +161,42 @@ def _header_text(file: BinaryIO, path: str) -> tuple[str, int]:
 
 def _parse(text: str, path: str) -> tuple[Any, bool, tuple[int, ...]]:
     try:
-        header = ast.literal_eval(text.strip())
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        header = parse_literal(text)
+    except ValueError:
         header = None
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
-        raise DataError(f"{path}: damaged .npy header: {text[:200]!r}")
+        raise DataError(f"{path}: damaged .npy header: {short(text)}")
     shape, fortran_order = header["shape"], header["fortran_order"]
-    is_shape = isinstance(shape, tuple) and all(
-        isinstance(extent, int) and not isinstance(extent, bool) and 0 <= extent < 1 << 62
-        for extent in shape
-    )
-    if not is_shape or not isinstance(fortran_order, bool):
-        raise DataError(f"{path}: damaged .npy header: {text[:200]!r}")
+    if not _is_shape(shape) or not isinstance(fortran_order, bool):
+        raise DataError(f"{path}: damaged .npy header: {short(text)}")
     return header["descr"], fortran_order, shape
+
+
+def _is_shape(shape: Any) -> bool:
+    return (
+        isinstance(shape, tuple)
+        and len(shape) <= _MOST_DIMENSIONS
+        and all(type(extent) is int and extent < 1 << 62 for extent in shape)
+    )
+
+
+def _check_descr(descr: Any) -> None:
+    """Raises ValueError for what is not a name, a type with a shape, or a list of fields."""
+    if isinstance(descr, list):
+        for field in descr:
+            if not isinstance(field, tuple) or len(field) not in (2, 3) or not _is_name(field[0]):
+                raise ValueError(f"{short(field)} is no field")
+            _check_descr(field[1:] if len(field) == 3 else field[1])
+    elif isinstance(descr, tuple):
+        if len(descr) != 2 or not _is_shape(descr[1]):
+            raise ValueError(f"{short(descr)} is no type with a shape")
+        _check_descr(descr[0])
+    elif not isinstance(descr, str) or _TYPE_NAME.fullmatch(descr) is None:
+        raise ValueError("it names no type")
+
+
+def _is_name(name: Any) -> bool:
+    """Of a field, or its title and its name."""
+    if isinstance(name, tuple):
+        return len(name) == 2 and all(isinstance(part, str) for part in name)
+    return isinstance(name, str)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from .. import _C
 from ..config import check_int
 from ..errors import ConfigError
+from ..wording import short
 
 Shuffle = bool | Literal["block"]
 # A view's records: numbers [offset, offset + count) of what it is a view of, after permuting those
@@ -24,7 +25,7 @@ MOST_MIXED = 1 << 61  # positions of a mixture's epochs, one after the other
 def check_order(shuffle: Any, seed: Any, block_records: Any, window_blocks: Any) -> None:
     """Raises ConfigError for settings that are no order."""
     if not isinstance(shuffle, bool) and (not isinstance(shuffle, str) or shuffle != "block"):
-        raise ConfigError(f"shuffle must be True, False or 'block', not {shuffle!r}")
+        raise ConfigError(f"shuffle must be True, False or 'block', not {short(shuffle)}")
     check_seed(seed)
     if block_records is not None:
         check_int("block_records", block_records, 1)
@@ -41,7 +42,7 @@ def check_seed(seed: Any) -> int:
         number = operator.index(seed)
         if 0 <= number < 1 << 64:
             return number
-    raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, not {seed!r}")
+    raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, not {short(seed)}")
 
 
 def default_block_records(stride_bytes: int) -> int:

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, DataError
 from ..format.files import Shard
 from ..format.layout import RecordLayout
+from ..wording import listed, short
 
 VERSION = 1
 _FINGERPRINT_VERSION = 2
@@ -106,8 +108,8 @@ def make_state(epoch: int, consumed: int, records: int, order: State, data: Stat
         "epoch": epoch,
         "consumed": consumed,
         "records": records,
-        "order": order,
-        "data": data,
+        "order": deepcopy(order),
+        "data": deepcopy(data),  # whoever changes the state does not change the data set
     }
 
 
@@ -163,16 +165,16 @@ def _refuse_other_data(saved: Mapping[str, Any], here: Mapping[str, Any], strict
     wrong, copied = _differences(saved, here)
     if wrong:
         raise DataError(
-            f"the state was saved over other data: what differs is {', '.join(wrong + copied)}; "
+            f"the state was saved over other data: what differs is {listed(wrong + copied)}; "
             "the records that are left cannot be told"
         )
     if strict and copied:
         raise DataError(
-            f"the state was saved over other data: what differs is {', '.join(copied)}; if this is "
+            f"the state was saved over other data: what differs is {listed(copied)}; if this is "
             "a copy with the same content, load_state_dict(state, strict=False) takes it, and so "
             "does a data set without strict_identity=True"
         )
-    return ", ".join(copied)
+    return listed(copied)
 
 
 def _differences(
@@ -181,18 +183,19 @@ def _differences(
     """What tells the data apart, and what a copy may change, in words."""
     wrong: list[str] = []
     copied: list[str] = []
-    if not _has_parts(here):
+    has_parts = _has_parts(here)
+    if not has_parts:
         here = _as_saved(here, saved)
     for key in [*here, *(key for key in saved if key not in here)]:
         ours, theirs = here.get(key), saved.get(key)
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        if has_parts and isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             of_part = _differences(theirs, ours, f" in {key}")
             wrong += of_part[0]
             copied += of_part[1]
         elif not _equal(ours, theirs):
-            text = _DESCRIPTIONS.get(key, _short(key)) + part
+            text = _DESCRIPTIONS.get(key, short(key)) + part
             if isinstance(ours, int) and isinstance(theirs, int):
-                text += f" ({_short(theirs)} then, {_short(ours)} now)"
+                text += f" ({short(theirs)} then, {short(ours)} now)"
             (copied if key in _CHANGED_BY_COPYING else wrong).append(text)
     return wrong, copied
 
@@ -207,14 +210,18 @@ def _as_saved(here: Mapping[str, Any], saved: Mapping[str, Any]) -> Mapping[str,
 
 
 def _refuse_other_order(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    differing = [
-        f"{key}={_short(saved.get(key))} in the state and {key}={_short(here.get(key))} here"
-        for key in dict.fromkeys([*here, *saved])
-        if not _equal(saved.get(key), here.get(key))
-    ]
+    differing = []
+    for key in dict.fromkeys([*here, *saved]):
+        then, now = saved.get(key), here.get(key)
+        if not _equal(then, now):
+            name = key if key in here else short(key)
+            differing.append(
+                f"{name}={short(then, _LONGEST_TEXT)} in the state and "
+                f"{name}={short(now, _LONGEST_TEXT)} here"
+            )
     if differing:
         raise ConfigError(
-            f"another order: {'; '.join(differing)}; the records that are left would be others. "
+            f"another order: {listed(differing, '; ')}; the records that are left would be others. "
             "Make the data set with the settings of the state"
         )
 
@@ -223,20 +230,20 @@ def integer(state: Any, key: str) -> int:
     """Raises DataError where there is no count of that name."""
     value = _value(state, key)
     if type(value) is not int or not 0 <= value < _LARGEST:
-        raise DataError(f"damaged state: {key!r} is {_short(value)}, no count")
+        raise DataError(f"damaged state: {key!r} is {short(value)}, no count")
     return value
 
 
 def _mapping(state: Any, key: str) -> Mapping[str, Any]:
     value = _value(state, key)
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise DataError(f"damaged state: {key!r} is {_short(value)}, no dict of settings")
+        raise DataError(f"damaged state: {key!r} is {short(value)}, no dict of settings")
     return value
 
 
 def _value(state: Any, key: str) -> Any:
     if not isinstance(state, Mapping):
-        raise DataError(f"this is no state of a data set, but {_short(state)}")
+        raise DataError(f"this is no state of a data set, but {short(state)}")
     if key not in state:
         raise DataError(f"damaged state, or none of a data set: {key!r} is missing")
     return state[key]
@@ -252,11 +259,3 @@ def _equal(one: Any, other: Any) -> bool:
         return type(one) is type(other) and bool(one == other)
     except Exception:
         return False
-
-
-def _short(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # integers of thousands of digits, for instance
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."

@@ -22,6 +22,7 @@ from .packing import PackJob
 from .record_folder import JOURNAL_PREFIX, RecordFolder
 from .record_writer import WRITE_CONFIG
 
+_MOST_LINE_BYTES = 512
 _POLL_S = 0.1
 _END_S = 1.0
 
@@ -76,16 +77,18 @@ def run_pack(job: PackJob, processes: int, on_bytes: Callable[[int], None]) -> P
 def _whole_shards(
     job: PackJob, entries: list[ShardEntry], folder: RecordFolder, on_bytes: Callable[[int], None]
 ) -> Iterator[tuple[int, ShardEntry]]:
-    """The shards that are there as the journal says: read, and compared by their checksums."""
+    """The shards that are there as the journal and the job say: read, and compared by their
+    checksums."""
     store = FileStore(WRITE_CONFIG)
     numbers = {job.name(number): number for number in range(job.num_shards)}
     for entry in entries:
-        if entry.name not in numbers:
+        number = numbers.pop(entry.name, None)
+        if number is None or entry.num_records != len(job.records_of(number)):
             continue
         with contextlib.suppress(Error):
             if store.checksum(folder.file(entry.name)) == entry.crc32c:
                 on_bytes(entry.num_records * job.sources.layout.record_bytes)
-                yield numbers[entry.name], entry
+                yield number, entry
 
 
 class _Journal:
@@ -96,7 +99,7 @@ class _Journal:
         self._path = folder.file(self.name)
         self.entries: list[ShardEntry] = []
         with contextlib.suppress(OSError), open(self._path, "rb") as file:
-            for line in file:
+            for line in file.read(job.num_shards * _MOST_LINE_BYTES).splitlines():
                 with contextlib.suppress(DataError):
                     self.entries.append(parse_shard_line(line, self._path, job.stride_bytes))
 

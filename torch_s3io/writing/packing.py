@@ -72,18 +72,22 @@ class PackJob:
     def name(self, number: int) -> str:
         return shard_name(self.generation, number)
 
+    def records_of(self, number: int) -> range:
+        """The records that go into a shard."""
+        begin = number * self.per_shard
+        return range(begin, min(begin + self.per_shard, self.sources.num_records))
+
     def pack_shard(self, number: int, on_bytes: Callable[[int], None]) -> ShardEntry:
         """Writes one shard; ``on_bytes`` hears of progress."""
-        begin = number * self.per_shard
-        end = min(begin + self.per_shard, self.sources.num_records)
+        records = self.records_of(number)
         size, layout = self.sources.layout.record_bytes, self.sources.layout
         raw = make_layout("u1", (size,), stride_bytes=layout.stride_bytes)
         # Every process packs all of its shard, whatever ranks the environment speaks of.
         options = DatasetOptions(batch_size=max(1, _BATCH_BYTES // size), rank=0, world_size=1)
-        batches = RecordDataset._of(self.sources.part(begin, end), raw, options)
+        batches = RecordDataset._of(self.sources.part(records.start, records.stop), raw, options)
         store = FileStore(WRITE_CONFIG)
         path = os.path.join(self.folder, self.name(number))
-        size_bytes = (end - begin) * self.stride_bytes
+        size_bytes = len(records) * self.stride_bytes
         with store.writer(path, size_bytes=size_bytes, follow_links=False) as writer:
             for rows in batches:
                 self._write(writer, rows)
@@ -91,7 +95,7 @@ class PackJob:
                 del rows
         written = writer.finish()
         assert written.crc32c is not None
-        return ShardEntry(self.name(number), end - begin, written.size_bytes, written.crc32c)
+        return ShardEntry(self.name(number), len(records), written.size_bytes, written.crc32c)
 
     def _write(self, writer: Any, rows: torch.Tensor) -> None:
         size = self.sources.layout.record_bytes
