@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import subprocess
 import textwrap
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from support import DEADLINE_S, end_workers, program_command, program_env
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
+from torch_s3io.processes import ranks as ranks_module
+from torch_s3io.processes.meeting import Meetings
 from torch_s3io.processes.ranks import Ranks, compare_ranks, find_ranks
 
 SETTING = Setting(records=45, batch=4, seed=3, shuffle=True)
@@ -161,7 +164,7 @@ def test_more_ranks_than_records_get_equally_many_batches(tmp_path):
 
 
 RANK = """
-    import json, sys
+    import json, sys, warnings
     import torch.distributed as dist
     from pathlib import Path
     from order_check import Setting, numbers
@@ -374,22 +377,136 @@ def test_ranks_are_told_which_setting_or_part_of_the_data_differs(tmp_path):
         assert told == [start + text for text in DIFFERENT.values()]
 
 
-def test_what_ranks_exchange_is_small_and_the_many_that_agree_are_told_at_once(
-    tmp_path, monkeypatch
-):
-    def gather(everyone: list[Any], one: dict[str, Any]) -> None:
-        sizes.append(len(pickle.dumps(one)))
-        everyone[:] = [{**one, "seed": seed} for seed in ("1", "2", "1", "1", "2", "3")]
+ALONE = """
+loader = make(rank_timeout_s=2.0)
+dist.barrier()
+if int(rank) == 0:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            next(iter(loader))
+        except s3io.ReadTimeoutError as error:
+            say(error=str(error), warned=[str(warning.message) for warning in caught])
+dist.barrier()
+say(batches=numbers(loader))
+"""
 
-    sizes: list[int] = []
-    monkeypatch.setattr(dist, "all_gather_object", gather)
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_rank_that_begins_an_epoch_alone_is_told_who_has_not_and_what_to_set(
+    tmp_path, num_workers
+):
+    path = write_numbers(tmp_path / "numbers.bin", SETTING.records)
+    [alone, together], [other] = run_ranks(path, 2, ALONE, num_workers)
+    texts = [alone["error"], *(text for text in alone["warned"] if "rank 0 has waited" in text)]
+    assert len(texts) == 2
+    for text in texts:
+        assert "to begin epoch 0, which rank 1 has not begun" in text
+        assert "needs rank=0, world_size=1" in text
+        assert "rank_timeout_s" in text
+    # The first rank had not come, so that both go on together.
+    steps = steps_of(order_of_epoch(path, SETTING, 0), 0, Setting(45, 4, world=2))
+    assert together["batches"] == [step[0] for step in steps]
+    assert other["batches"] == [step[1] for step in steps]
+
+
+WITHOUT_A_STORE = """
+dist.distributed_c10d._get_default_store = dist.Store  # as with MPI
+loader = make()
+say(batches=numbers(loader))
+try:
+    loader.set_epoch(5 + int(rank))
+except s3io.DataError as error:
+    say(error=str(error))
+"""
+
+
+def test_ranks_without_a_store_are_compared_too(tmp_path):
+    path = write_numbers(tmp_path / "numbers.bin", SETTING.records)
+    for lines in run_ranks(path, 2, WITHOUT_A_STORE):
+        assert len(lines[0]["batches"]) == 6
+        assert "epoch 5 on rank 0, 6 on rank 1" in lines[1]["error"]
+
+
+def at_once(ranks: list[int], come: Any) -> dict[int, Any]:
+    """What ``come(rank)`` gave or raised, in a thread each."""
+    results: dict[int, Any] = {}
+
+    def run(rank: int) -> None:
+        try:
+            results[rank] = come(rank)
+        except Exception as error:
+            results[rank] = error
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in ranks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    return results
+
+
+@pytest.mark.filterwarnings("ignore:rank .* has waited")
+def test_of_many_ranks_those_that_did_not_come_are_named_and_all_may_come_again():
+    store, world = dist.HashStore(), 70
+    meetings = at_once([*range(world)], lambda rank: Meetings(store, rank, world))
+    late = [3, 31, 32, 69]
+    rest = [rank for rank in range(world) if rank not in late]
+    came = at_once(rest, lambda rank: meetings[rank].meet(7, {"seed": "1"}, 1.0))
+    assert came.keys() == set(rest)
+    for error in came.values():
+        assert isinstance(error, s3io.ReadTimeoutError)
+        assert "epoch 7, which ranks 3, 31, 32, 69 have not begun" in str(error)
+    with pytest.raises(s3io.ReadTimeoutError, match="which ranks 31, 32, 69 have not begun"):
+        meetings[3].meet(7, {"seed": "1"}, 1e-6)
+    for _ in range(3):
+        came = at_once([*range(world)], lambda rank: meetings[rank].meet(7, {"seed": "1"}, 60.0))
+        assert came == {rank: [{"seed": "1"}] for rank in range(world)}
+
+
+@pytest.mark.filterwarnings("ignore:rank . has waited")
+def test_a_rank_that_comes_after_the_others_gave_up_is_told_so():
+    store = dist.HashStore()
+    first, second = Meetings(store, 0, 2), Meetings(store, 1, 2)
+    with pytest.raises(s3io.ReadTimeoutError, match="which rank 1 has not begun"):
+        first.meet(0, {}, 1e-6)
+    with pytest.raises(s3io.ReadTimeoutError, match="which others no longer wait to begin"):
+        second.meet(0, {}, 1e-6)
+
+
+def say(meetings: dict[int, Meetings], said: list[Any]) -> dict[int, Any]:
+    return at_once([*meetings], lambda rank: meetings[rank].meet(0, said[rank], 60.0))
+
+
+def test_ranks_that_differ_hear_what_everyone_said_and_meetings_leave_little_behind():
+    store, world = dist.HashStore(), 6
+    summaries = [{"seed": seed, "names": b"digest"} for seed in ("1", "2", "1", "1", "2", "3")]
+    for _ in range(2):  # a process group that is made once more over the same store
+        meetings = at_once([*range(world)], lambda rank: Meetings(store, rank, world))
+        keys = []
+        for _ in range(3):
+            assert say(meetings, summaries) == {rank: summaries for rank in range(world)}
+            same = summaries[:1]
+            for _ in range(3):
+                assert say(meetings, same * world) == {rank: same for rank in range(world)}
+            keys.append(store.num_keys())
+        assert keys == [keys[0], keys[0] + 2, keys[0] + 4]  # digests of those that differed
+
+
+def test_the_many_that_agree_are_told_at_once(monkeypatch):
+    everyone = [{"seed": seed} for seed in ("1", "2", "1", "1", "2", "3")]
+    met = SimpleNamespace(meet=lambda *_: everyone)
+    monkeypatch.setattr(ranks_module, "meetings_of_default_group", lambda: met)
+    text = "seed 1 on rank 0 and 2 more, 2 on rank 1 and 1 more, 3 on rank 5"
+    with pytest.raises(s3io.DataError, match=f"same epoch: {text}. Make"):
+        compare_ranks(Ranks(0, 6, "torch.distributed"), 0, 0, {}, 60.0)
+
+
+def test_what_ranks_say_is_small_however_many_files_there_are(tmp_path):
     paths = [write_numbers(tmp_path / f"{number}.bin", 1) for number in range(200)]
     for count in (1, 200):
         dataset = s3io.RecordDataset(paths[:count], dtype="i8", shape=2)
-        text = "seed 1 on rank 0 and 2 more, 2 on rank 1 and 1 more, 3 on rank 5"
-        with pytest.raises(s3io.DataError, match=f"same epoch: {text}. Make"):
-            compare_ranks(Ranks(0, 6, "torch.distributed"), 0, 0, dataset._data_summary())
-    assert max(sizes) < 1024
+        assert len(repr(dataset._data_summary())) < 1024
 
 
 def test_nothing_of_this_needs_a_process_group(monkeypatch):

@@ -48,6 +48,7 @@ class DatasetOptions:
     depth: int = 32
     read_timeout_s: float = 60.0
     strict_identity: bool = False
+    rank_timeout_s: float = 600.0
     # Benchmarks only: whether the next epoch's first batches are read before it begins.
     reads_on: bool = field(default=True, repr=False)
     faults: Any = field(default=None, repr=False)  # tests only: a _C.FaultPlan
@@ -69,6 +70,7 @@ class DatasetOptions:
         if self.depth > _MOST_DEPTH:
             raise ConfigError(f"depth must be at most {_MOST_DEPTH}, not {self.depth}")
         check_seconds("read_timeout_s", self.read_timeout_s)
+        check_seconds("rank_timeout_s", self.rank_timeout_s)
         if self.pool is not None and not isinstance(self.pool, BufferPoolConfig | str):
             raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
         if isinstance(self.pool, str) and self.pool != "auto":

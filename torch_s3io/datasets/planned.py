@@ -175,7 +175,8 @@ class PlannedDataset(IterableDataset[Any]):
     def _compare_ranks(self, position: Position) -> None:
         ranks = self._ranks()
         if ranks.source == "torch.distributed":
-            compare_ranks(ranks, *position, self._data_summary())
+            summary, timeout_s = self._data_summary(), self._options.rank_timeout_s
+            compare_ranks(ranks, *position, summary, timeout_s)
 
     def _data_summary(self) -> dict[str, str | bytes]:
         if self._summary is None:

@@ -125,6 +125,9 @@ class RecordDataset(Contents, ViewedDataset):
         read_timeout_s: Longest wait for one batch, in seconds; then ReadTimeoutError.
         strict_identity: ``load_state_dict`` refuses a state that was saved over files with other
             times of change, which else is warned of: for frameworks that call it themselves.
+        rank_timeout_s: Longest wait for the other ranks of torch.distributed to begin an epoch, in
+            seconds; then ReadTimeoutError, which names those that have not. A tenth of it is
+            warned of.
 
     Raises:
         NotFoundError, AccessError: A file is missing or may not be read; a pattern matches nothing.
@@ -159,6 +162,7 @@ class RecordDataset(Contents, ViewedDataset):
         depth: int = 32,
         read_timeout_s: float = 60.0,
         strict_identity: bool = False,
+        rank_timeout_s: float = 600.0,
         _reads_on: bool = True,
         _faults: Any = None,
     ) -> None:
@@ -181,6 +185,7 @@ class RecordDataset(Contents, ViewedDataset):
             depth=depth,
             read_timeout_s=read_timeout_s,
             strict_identity=strict_identity,
+            rank_timeout_s=rank_timeout_s,
             reads_on=_reads_on,
             faults=_faults,
         )
@@ -218,7 +223,7 @@ class RecordDataset(Contents, ViewedDataset):
             dtype: Of the elements, for arrays of bfloat16 and float8, whose headers cannot say it:
                 ``torch.bfloat16``.
             as_dtype: As for RecordDataset.
-            **options: As for RecordDataset, from ``batch_size`` to ``strict_identity``; no
+            **options: As for RecordDataset, from ``batch_size`` to ``rank_timeout_s``; no
                 ``header_bytes``.
 
         Raises:

@@ -29,7 +29,7 @@ class ViewedDataset(PlannedDataset):
 
     def with_options(self, **options: Any) -> Self:
         """The same records under other options: those of RecordDataset from ``batch_size`` to
-        ``strict_identity``, but for ``header_bytes`` and ``as_dtype``. Begins at epoch 0."""
+        ``rank_timeout_s``, but for ``header_bytes`` and ``as_dtype``. Begins at epoch 0."""
         changed = self._options.changed("with_options", options)
         return self._sibling(changed, self._view)
 

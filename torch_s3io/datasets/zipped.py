@@ -28,6 +28,7 @@ _SHARED = (
     "rank",
     "world_size",
     "strict_identity",
+    "rank_timeout_s",
 )
 _OF_PARTS = ("subset", "split", "with_options", "get_batch")
 _OWN = ("transform", "pass_position", "return_index")
@@ -50,10 +51,11 @@ class Zip(PlannedDataset):
     Args:
         **arguments: The data sets by name; views are fine. And options of RecordDataset:
             ``batch_size``, ``drop_last``, ``pad_last``, ``shuffle``, ``seed``, ``block_records``,
-            ``window_blocks``, ``rank``, ``world_size``, ``strict_identity`` (else those of the
-            first data set hold; those of the others do not matter); ``transform``, called with the
-            dict of what the parts' own transforms made, ``pass_position`` and ``return_index``,
-            which give the numbers of the first data set's records.
+            ``window_blocks``, ``rank``, ``world_size``, ``strict_identity``, ``rank_timeout_s``
+            (else those of the first data set hold; those of the others do not matter);
+            ``transform``, called with the dict of what the parts' own transforms made,
+            ``pass_position`` and ``return_index``, which give the numbers of the first data set's
+            records.
     """
 
     def __init__(self, **arguments: Any) -> None:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from ..config import check_int
 from ..errors import ConfigError, DataError
+from .meeting import meetings_of_default_group
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,33 @@ def find_local_ranks(world_size: int) -> tuple[int, int]:
     return (rank, local) if 0 <= rank < local <= world_size else (0, 1)
 
 
-def compare_ranks(ranks: Ranks, epoch: int, start: int, summary: Mapping[str, str | bytes]) -> None:
+def compare_ranks(
+    ranks: Ranks,
+    epoch: int,
+    start: int,
+    summary: Mapping[str, str | bytes],
+    timeout_s: float,
+) -> None:
     """With ranks of torch.distributed: raises where not all are about to begin the same thing.
 
-    A collective operation: every rank must come here. Waits as long as the process group does.
+    Every rank must come here, and is waited for.
 
     Args:
         summary: Of the settings and the data: texts, and digests of what is too long to say.
 
     Raises:
         DataError: On every rank, with who is where and what differs.
+        ReadTimeoutError: Not all ranks came; the text names those that did not.
     """
     if ranks.source != "torch.distributed" or ranks.world_size == 1:
         return
-    everyone: list[Any] = [None] * ranks.world_size
-    dist.all_gather_object(everyone, {"epoch": str(epoch), "record": str(start), **summary})
+    said = {"epoch": str(epoch), "record": str(start), **summary}
+    meetings = meetings_of_default_group()
+    if meetings is not None:
+        everyone = meetings.meet(epoch, said, timeout_s)
+    else:  # as long as the process group waits
+        everyone = [said] * ranks.world_size
+        dist.all_gather_object(everyone, said)
     if all(one == everyone[0] for one in everyone):
         return
     names = dict.fromkeys(name for one in everyone for name in one)
