@@ -58,6 +58,39 @@ def test_wrong_usage_is_status_2_and_says_so_on_stderr(arguments, capsys):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["docter"], "there is no docter: did you mean doctor?"),
+        (["zzz"], "there is no zzz: there are: doctor, pack, info, verify, bench"),
+        (["--verson"], "there is no option --verson: did you mean --version?"),
+        (["pack", "x", "--otput", "y"], "there is no option --otput: did you mean --output?"),
+        (["pack", "x", "-output", "y"], "there is no option -output: did you mean --output?"),
+        (["pack", "x", "-x"], "there is no option -x: there are: -h, --help, -o, --output, "),
+        (["pack", "x", "-o", "y", "--format", "token"], "no token: did you mean tokens?"),
+        (["doctor", "--jsn=1"], "there is no option --jsn: did you mean --json?"),
+        (["doctor", "a", "b c"], "more arguments than it takes: 'b c'"),
+    ],
+)
+def test_what_is_misspelt_is_said_with_what_may_be_meant(arguments, text, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert text in captured.err
+    command = arguments[0] if arguments[0] in cli.COMMANDS else ""
+    assert captured.err.startswith(f"usage: python -m torch_s3io {command}".strip())
+    assert captured.err.splitlines()[-1].endswith("--help has examples")
+
+
+@pytest.mark.parametrize("option", ["--output", "--out", "-o"])
+def test_the_beginning_of_an_option_its_letter_and_numbers_are_taken(option, tmp_path, capsys):
+    command = ["pack", str(tmp_path / "x"), option, str(tmp_path / "y"), "--header-bytes", "-1"]
+    assert cli.main(command) == 1
+    assert "--header-bytes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("error", "status", "text"),
     [
         (torch_s3io.DataError("x.bin: cut"), 1, "python -m torch_s3io: x.bin: cut\n"),

@@ -1,10 +1,11 @@
-"""Progress: what a terminal shows of it, in the end nothing, and nothing at all elsewhere."""
+"""Progress: what a terminal shows of it, in the end nothing; elsewhere a line for each step."""
 
 from __future__ import annotations
 
 import gc
 import io
 import re
+import shutil
 import sys
 from contextlib import redirect_stderr
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import tqdm
 
-from torch_s3io import ConfigError, DataLoader, RecordDataset, cli
+from torch_s3io import ConfigError, DataLoader, RecordDataset, cli, console
 from torch_s3io.bench import child, progress, runner
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig
 from torch_s3io.doctor import storage
@@ -84,14 +85,15 @@ def test_a_terminal_shows_how_much_is_packed(disk, processes):
     assert terminal.left() == ""
 
 
-def test_without_a_terminal_or_tqdm_packing_shows_nothing(disk, monkeypatch):
+def test_without_a_terminal_or_tqdm_a_line_says_what_is_packed(disk, monkeypatch):
     with redirect_stderr(io.StringIO()) as file:
         pack_array(disk)
-    assert file.getvalue() == ""
+    assert file.getvalue() == "packing 300.00 kB ...\n"
+    shutil.rmtree(disk / "out")
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with redirect_stderr(Terminal()) as terminal:
         pack_array(disk)
-    assert terminal.getvalue() == ""
+    assert terminal.getvalue() == file.getvalue()
 
 
 @pytest.fixture
@@ -125,15 +127,18 @@ def test_a_terminal_shows_how_a_benchmark_goes(config, disk, monkeypatch):
         r"\r\x1b\[Ksmall: epoch (\d) of 2: (\d) of 5 batches, \d+\.\d\d GB/s(?=\r)",
         terminal.getvalue(),
     )
+    assert terminal.getvalue().startswith("\r\x1b[Ksmall: epoch 1 of 2\r")
     assert found == [(epoch, str(step)) for epoch in "12" for step in range(1, 6)]
     assert terminal.left() == ""
 
 
-def test_without_a_terminal_or_where_it_shall_not_a_benchmark_shows_nothing(config, disk):
+def test_without_a_terminal_a_line_tells_of_each_epoch_and_none_where_it_shall_not(config, disk):
     with redirect_stderr(io.StringIO()) as file:
         runner.make_data(config)
         child.run(config, disk, show=True)
-    assert file.getvalue() == ""
+    making, *epochs = file.getvalue().splitlines()
+    assert making.startswith("making 3 files of ")
+    assert epochs == ["small: epoch 1 of 2", "small: epoch 2 of 2"]
     with redirect_stderr(Terminal()) as terminal:
         child.run(config, disk, show=False)
     assert terminal.getvalue() == ""
@@ -199,4 +204,25 @@ def test_a_terminal_shows_what_doctor_reads(disk, monkeypatch, capsys):
     assert terminal.left() == ""
     with redirect_stderr(io.StringIO()) as file:
         cli.main(["doctor", str(path), "--quick"])
-    assert file.getvalue() == ""
+    lines = [line for line in file.getvalue().splitlines() if line.startswith("reading, ")]
+    assert [line.partition(":")[0] for line in lines] == [
+        f"reading, {number} of {count}" for number in range(1, count + 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "text", "shown"),
+    [
+        (8, "1234567", "1234567"),
+        (7, "1234567", "123456"),
+        (5, "数据 集", "数据"),
+        (4, "数据", "数"),
+        (1, "x", ""),
+        (80, "a\nb\x1b[31m\udcff", r"a\nb\x1b[31m\xff"),
+    ],
+)
+def test_a_line_of_progress_stays_one_line_of_the_terminal(columns, text, shown, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with redirect_stderr(Terminal()) as terminal:
+        console.show_progress(text)
+    assert terminal.getvalue() == f"\r\x1b[K{shown}"

@@ -319,7 +319,7 @@ def kept_checksum(path: os.PathLike | str | bytes) -> int | None:
     """
     The checksum that a file keeps of its content, if it does.
     """
-def measure_reads(path: str, *, block_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, sequential: bool = False, engine: str = 'auto', direct: str = 'require', seed: typing.SupportsInt | typing.SupportsIndex = 0, memory_bytes: typing.SupportsInt | typing.SupportsIndex = 0) -> dict[str, typing.Any]:
+def measure_reads(path: os.PathLike | str | bytes, *, block_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, sequential: bool = False, engine: str = 'auto', direct: str = 'require', seed: typing.SupportsInt | typing.SupportsIndex = 0, memory_bytes: typing.SupportsInt | typing.SupportsIndex = 0) -> dict[str, typing.Any]:
     """
     Reads blocks at a constant depth for a while, as the reader does. For benchmarks.
     """

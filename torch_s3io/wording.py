@@ -1,12 +1,16 @@
-"""Numbers as people say them, and foreign values in few characters."""
+"""Numbers, names, suggestions and foreign values as people read them."""
 
 from __future__ import annotations
 
+import difflib
 import reprlib
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LARGE = 1 << 128
+# What moves the cursor or ends a line, and what is no character: half of a surrogate pair.
+_NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}
 
 
 def count_of(number: int, what: str) -> str:
@@ -31,6 +35,13 @@ def listed(texts: Sequence[str], separator: str = ", ", most: int = 12) -> str:
     return separator.join([*texts[:most], *([f"{more} more"] if more > 0 else [])])
 
 
+def did_you_mean(wrong: str, names: Iterable[str]) -> str:
+    """``did you mean NAME?``, or all of the names where none is near."""
+    known = list(names)
+    near = difflib.get_close_matches(wrong, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+
+
 def is_text(value: Any) -> bool:
     """Whether it is a text that can be written as UTF-8: halves of surrogate pairs cannot."""
     try:
@@ -40,10 +51,25 @@ def is_text(value: Any) -> bool:
     return True
 
 
+def printable(text: str) -> str:
+    """The text as a line: file names may hold line ends, control characters, and bytes that are no
+    text. These become escapes such as ``\\n``, ``\\x1b`` and ``\\xff``."""
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _NOT_SHOWN:
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte, as os.fsdecode has it
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
 def one_line(text: str, most: int = 200) -> str:
     """A foreign text within a sentence: printable, in at most so many characters."""
-    shown = text if text.isprintable() else repr(text[:most])[1:-1]
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+    shown = printable(text[:most])
+    is_whole = len(text) <= most and len(shown) <= most
+    return shown if is_whole else f"{shown[: most - 3]}..."
 
 
 def short(value: Any, most: int = 100) -> str:

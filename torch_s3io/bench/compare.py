@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from ..wording import one_line, short
-from .result import METRICS, Metric, markdown_table, spread
+from .result import METRICS, Metric, as_lines, markdown_table, spread
 
 
 def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str]) -> str:
@@ -25,10 +25,8 @@ def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str
             )
     table = markdown_table(["", *names, f"{names[1]} / {names[0]}"], rows)
     different = differences(first["config"], second["config"])
-    note = "\n".join(
-        f"- {one_line(key)}: {short(one)}, {short(other)}" for key, one, other in different
-    )
-    return f"{table}\n\nDifferent settings:\n\n{note or '- none'}\n"
+    notes = [f"- {one_line(key)}: {short(one)}, {short(other)}" for key, one, other in different]
+    return f"{table}\n\nDifferent settings:\n\n{as_lines(notes or ['- none'])}"
 
 
 def _values(metric: Metric, result: dict[str, Any]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +17,7 @@ from ..config import (
     check_int,
 )
 from ..errors import ConfigError
-from ..wording import is_text, short
+from ..wording import short
 
 StorageType = Literal["file"]
 Reader = Literal["records", "files"]
@@ -24,6 +25,18 @@ PageCache = Literal["cold", "warm", "leave"]
 Shuffle = bool | Literal["block"]
 
 _MOST_FILES = 1_000_000
+
+
+def _check_path(key: str, text: str) -> None:
+    """Raises ConfigError for a text that cannot be a path in this process."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{key}: the locale cannot express {short(text)} as a path; run it with PYTHONUTF8=1"
+        ) from None
+    if "\0" in text:
+        raise ConfigError(f"{key}: {text!r} contains a NUL character")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +59,9 @@ class DataConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not is_text(self.folder) or not self.folder or "\0" in self.folder:
+        if not isinstance(self.folder, str) or not self.folder:
             raise ConfigError(f"data.folder must be a path, not {short(self.folder)}")
+        _check_path("data.folder", self.folder)
         check_int("data.files", self.files, 1)
         if self.files > _MOST_FILES:
             raise ConfigError(f"data.files must be at most {_MOST_FILES:,}, not {self.files:,}")
@@ -163,11 +177,12 @@ class BenchConfig:
     profile: bool = False
 
     def __post_init__(self) -> None:
-        is_name = is_text(self.name) and self.name not in ("", ".", "..")
+        is_name = isinstance(self.name, str) and self.name not in ("", ".", "..")
         if not is_name or "/" in self.name or "\0" in self.name:
             raise ConfigError(
                 f"name must be the name of a folder, a text without slashes, not {short(self.name)}"
             )
+        _check_path("name", self.name)
         check_int("epochs", self.epochs, 1)
         check_choice("page_cache", self.page_cache, PageCache)
         check_bool("profile", self.profile)

@@ -50,7 +50,7 @@ class Usage:
 
 def _stat_fields(pid: int) -> list[str]:
     """Fields of /proc/PID/stat from the state on; the name before may hold anything."""
-    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
 
 
 def children() -> list[int]:
@@ -76,8 +76,8 @@ def peak_memory_bytes() -> int:
     total = 0
     for pid in (os.getpid(), *children()):
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
-                if line.startswith("VmHWM:"):
+            for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
+                if line.startswith(b"VmHWM:"):
                     total += int(line.split()[1]) * 1024
     return total
 

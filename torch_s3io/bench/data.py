@@ -21,7 +21,7 @@ _SPARE_BYTES = 256 * MIB  # never fill a disk to its end
 def folder_of(data: DataConfig) -> Path:
     """Named by what decides the bytes, so that configurations share what they have in common."""
     name = f"{data.records_per_file}x{data.record_bytes}B-seed{data.seed}"
-    return Path(data.folder) / name
+    return Path(os.path.expanduser(data.folder)) / name
 
 
 def paths_of(data: DataConfig) -> list[Path]:

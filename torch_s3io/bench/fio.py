@@ -18,7 +18,11 @@ def version() -> str:
     """fio's version; empty if it is not installed."""
     if shutil.which("fio") is None:
         return ""
-    return subprocess.run(["fio", "--version"], capture_output=True, text=True).stdout.strip()
+    return _run(["fio", "--version"]).stdout.strip()
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, errors="replace")
 
 
 def read_once(
@@ -40,7 +44,7 @@ def read_once(
     command += [f"--filesize={data.file_bytes}", f"--openfiles={min(data.files, 512)}", *order]
     command += ["--ioengine=io_uring", "--direct=1", f"--bs={block_bytes}", f"--iodepth={depth}"]
     command += ["--thread", "--fixedbufs", "--registerfiles", "--gtod_reduce=1"]
-    result = subprocess.run([*command, "--output-format=json"], capture_output=True, text=True)
+    result = _run([*command, "--output-format=json"])
     if result.returncode != 0:
         raise ConfigError(f"fio failed: {(result.stderr or result.stdout).strip()[:500]}")
     return figures(result.stdout)

@@ -10,7 +10,7 @@ from ..console import optional_package
 from ..errors import ConfigError, NotFoundError
 from ..wording import one_line
 from .config import BenchConfig
-from .parse import from_mapping, with_settings
+from .parse import from_mapping, takes_text, with_settings
 
 _SUFFIX = ".yaml"
 _MOST_CHARACTERS = 1 << 16
@@ -26,7 +26,7 @@ def shipped_text(name: str) -> str:
     """The YAML of a configuration that comes with the package."""
     if name not in shipped_names():
         raise NotFoundError(f"no configuration is named {name}: {', '.join(shipped_names())}")
-    return (resources.files(__package__) / "configs" / f"{name}{_SUFFIX}").read_text()
+    return (resources.files(__package__) / "configs" / f"{name}{_SUFFIX}").read_text("utf-8")
 
 
 def load(name: str, settings: list[str]) -> BenchConfig:
@@ -41,7 +41,7 @@ def load(name: str, settings: list[str]) -> BenchConfig:
         if not path.is_file():
             raise NotFoundError(f"{name}: no such file")
         try:
-            text, stem = path.read_text(), path.stem
+            text, stem = path.read_text("utf-8"), path.stem
         except (OSError, ValueError) as error:
             raise ConfigError(f"{name}: cannot be read as text: {error}") from None
     else:
@@ -52,10 +52,15 @@ def load(name: str, settings: list[str]) -> BenchConfig:
     if not isinstance(values, dict):
         raise ConfigError(f"{name}: must hold keys and values")
     try:
-        values = with_settings(values, settings, lambda value: _parse_yaml(value, "--set"))
+        values = with_settings(values, settings, _parse_setting)
         return from_mapping(BenchConfig, {"name": stem, **values})
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
+
+
+def _parse_setting(key: str, text: str) -> Any:
+    """The value of ``--set``: YAML; names and paths as they are, of whatever bytes."""
+    return text if takes_text(BenchConfig, key) else _parse_yaml(text, f"--set {key}")
 
 
 def _parse_yaml(text: str, where: str) -> Any:

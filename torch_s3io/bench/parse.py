@@ -8,7 +8,7 @@ import functools
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -63,8 +63,10 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def with_settings(values: Any, settings: list[str], parse: Any) -> dict[str, Any]:
-    """The mapping with "key.key=value" settings put in; values are parsed as YAML.
+def with_settings(
+    values: Any, settings: list[str], parse: Callable[[str, str], Any]
+) -> dict[str, Any]:
+    """The mapping with "key.key=value" settings put in; ``parse(key, text)`` gives a value.
 
     Raises:
         ConfigError: A setting without "=", or below something that holds no keys.
@@ -76,7 +78,8 @@ def with_settings(values: Any, settings: list[str], parse: Any) -> dict[str, Any
             raise ConfigError(
                 f"--set {one_line(setting)}: must be KEY=VALUE, as in storage.depth=64"
             )
-        *parents, name = key.strip().split(".")
+        key = key.strip()
+        *parents, name = key.split(".")
         place = changed
         for parent in parents:
             inner = place.setdefault(parent, {})
@@ -85,8 +88,15 @@ def with_settings(values: Any, settings: list[str], parse: Any) -> dict[str, Any
             if not isinstance(inner, dict):
                 raise ConfigError(f"--set {one_line(setting)}: {one_line(parent)} holds no keys")
             place = inner
-        place[name] = parse(text)
+        place[name] = parse(key, text)
     return changed
+
+
+def takes_text(kind: Any, key: str) -> bool:
+    """Whether ``key``, as in "data.folder", is that of a text in this dataclass."""
+    first, _, rest = key.partition(".")
+    inner = typing.get_type_hints(kind).get(first) if is_dataclass(kind) else None
+    return takes_text(inner, rest) if rest else inner is str
 
 
 def _copied(values: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from ..console import optional_package
+from ..wording import printable
 
 
 def plot(result: dict[str, Any], folder: Path) -> list[Path]:
@@ -31,11 +33,14 @@ def plot(result: dict[str, Any], folder: Path) -> list[Path]:
         axes.grid(alpha=0.3)
     right.legend(loc="lower right", fontsize="small")
     config = result["config"]
-    figure.suptitle(f"{config['name']}: {result['machine']['software']}", fontsize="medium")
+    title = printable(f"{config['name']}: {result['machine']['software']}")
+    figure.suptitle(title, fontsize="medium", parse_math=False)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "plot.png", folder / "plot.svg"]
-    for path in paths:
-        figure.savefig(path, dpi=150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name that the font cannot show
+        for path in paths:
+            figure.savefig(path, dpi=150)
     pyplot.close(figure)
     return paths
 

@@ -1,11 +1,11 @@
-"""A line on the terminal that says how an epoch goes."""
+"""How an epoch goes: a line on the terminal that is replaced, or a line for each in a log."""
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
+from ..console import on_terminal, show_progress, show_step
 from .config import BenchConfig
 
 _REFRESH_S = 0.2
@@ -16,7 +16,7 @@ class Progress:
     a microsecond when there is nothing to show."""
 
     def __init__(self, config: BenchConfig, epoch: int, show: bool) -> None:
-        self._show = show and sys.stderr.isatty()
+        self._show = show
         self._head = f"{config.name}: epoch {epoch + 1} of {config.epochs}"
         self._steps = config.step_count
         self._compute_s = config.compute_s_per_step
@@ -25,6 +25,9 @@ class Progress:
         self._next = 0.0
 
     def __enter__(self) -> Progress:
+        if self._show:
+            show_step(self._head)
+        self._show = self._show and on_terminal()
         return self
 
     def __exit__(
@@ -32,7 +35,7 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
         if self._show:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            show_progress("")
 
     def update(self, size: int, seconds: float) -> None:
         if not self._show:
@@ -47,4 +50,4 @@ class Progress:
         text = f"{self._head}: {self._done:,} of {self._steps:,} batches, {speed:.2f} GB/s"
         if self._compute_s:
             text += f", computing {min(1.0, self._done * self._compute_s / seconds):.0%}"
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        show_progress(text)

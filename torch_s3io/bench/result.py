@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..console import CommandError
 from ..errors import DataError, NotFoundError
+from ..wording import printable
 
 _LARGEST = 1e100
 _MOST_LEVELS = 8
@@ -58,7 +60,7 @@ def spread(values: list[float], show: Callable[[float], str], unit: str = "") ->
 
 
 def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
-    cells = [columns, *rows]
+    cells = [[printable(cell) for cell in row] for row in (columns, *rows)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
     cells.insert(1, ["-" * width for width in widths])
     return "\n".join(
@@ -89,9 +91,14 @@ def as_markdown(result: dict[str, Any], command: str) -> str:
         f"- the tool itself: {overhead_text(result)}",
         *(f"- {note}" for note in result["notes"]),
         "",
-        markdown_table(["epoch", *(metric.title for metric in shown)], rows),
     ]
-    return "\n".join(lines) + "\n"
+    table = markdown_table(["epoch", *(metric.title for metric in shown)], rows)
+    return as_lines(lines) + table + "\n"
+
+
+def as_lines(lines: list[str]) -> str:
+    """Each of them on a line of its own, whatever names it holds."""
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def _median(metric: Metric, epochs: list[Epoch]) -> float | None:
@@ -132,9 +139,16 @@ def save(result: dict[str, Any], folder: Path, command: str) -> list[Path]:
     """result.json and table.md."""
     folder.mkdir(parents=True, exist_ok=True)
     json_path, table_path = folder / "result.json", folder / "table.md"
-    json_path.write_text(json.dumps({"command": command, **result}, indent=1) + "\n")
-    table_path.write_text(as_markdown(result, command))
+    write_text(json_path, json.dumps({"command": command, **result}, indent=1) + "\n")
+    write_text(table_path, as_markdown(result, command))
     return [json_path, table_path]
+
+
+def write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -145,7 +159,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     file = path / "result.json" if path.is_dir() else path
     try:
-        result: Any = json.loads(file.read_text())
+        result: Any = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise NotFoundError(f"{file}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

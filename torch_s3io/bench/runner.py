@@ -47,10 +47,10 @@ def allocation_counter() -> Iterator[tuple[dict[str, str], str]]:
         return
     with tempfile.TemporaryDirectory(prefix="torch-s3io-") as folder:
         source = Path(folder) / "allocation_counter.c"
-        source.write_text((resources.files(__package__) / source.name).read_text())
+        source.write_bytes((resources.files(__package__) / source.name).read_bytes())
         library = source.with_suffix(".so")
         command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source)]
-        built = subprocess.run(command, capture_output=True, text=True)
+        built = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if built.returncode != 0:
             yield {}, NOT_COUNTED.format(f"the compiler says: {built.stderr.strip()[:200]}")
             return
@@ -102,7 +102,7 @@ def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) ->
 
 def machine(folder: Path) -> dict[str, str]:
     """Processor, memory, kernel, file system and software."""
-    lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {

@@ -18,7 +18,7 @@ from .. import _C
 from ..config import MIB
 from . import data, fio, runner
 from .config import BenchConfig
-from .result import markdown_table, spread
+from .result import as_lines, markdown_table, spread
 
 Sample = dict[str, float]
 
@@ -178,9 +178,9 @@ def as_markdown(measured: dict[str, Any], config: BenchConfig, command: str) -> 
         "fresh process each. Without a pool: an allocation for every read, and a copy of every "
         "batch. Changes and the gap are those of each round; a gap below 0 %: faster than fio.",
         "",
-        markdown_table(["", "without a pool", "with a pool", "change", "expected"], rows),
     ]
-    return "\n".join(lines) + "\n"
+    table = markdown_table(["", "without a pool", "with a pool", "change", "expected"], rows)
+    return as_lines(lines) + table + "\n"
 
 
 def take_give_markdown(times: dict[str, list[float]]) -> str:

@@ -3,42 +3,49 @@
 A command is a module of this package with ``add_parser(subparsers)``, which ends in
 ``parser.set_defaults(run=run)``, and ``run(args) -> int``, the exit status. It is named in
 ``COMMANDS``. Errors of the package become one line on stderr and exit status 1 (verify prints them
-as its findings, and goes on); wrong usage is
-exit status 2; an interrupt is 130, SIGTERM 143.
+as its findings, and goes on); wrong usage is exit status 2; an interrupt is 130, a reader of our
+output that has seen enough 141, SIGTERM 143.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from .._version import __version__
+from ..console import note, open_standard_streams, show_progress
 from ..errors import Error
 from ..processes.lifetime import cleaning_up_on_sigterm
+from .parser import Parser
 
-COMMANDS = ("doctor", "bench", "pack", "verify", "info")
+COMMANDS = ("doctor", "pack", "info", "verify", "bench")
 
 _EPILOG = """\
 examples:
-  %(prog)s doctor /data                 what this machine offers, and what to change
-  %(prog)s bench resnet50               epochs of an emulated training loop
-  %(prog)s pack images/ -o packed       files as shards of records; verify, info: what is in them
-  %(prog)s COMMAND --help               what a command does, with examples
+  %(prog)s doctor /data                  what this machine offers, and what to change
+  %(prog)s pack images/ --output packed  files as shards of records
+  %(prog)s info packed                   what is in them
+  %(prog)s verify packed                 whether they are as they were written
+  %(prog)s bench resnet50                epochs of an emulated training loop
+  %(prog)s COMMAND --help                what a command does, its options, examples
+
+exit status:
+  0  done     1  failed: a line on stderr says why     2  wrong usage     130  Ctrl-C
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    parser = Parser(
         prog=_program_name(),
-        description="Reads local files into PyTorch with O_DIRECT and io_uring: its tools.",
+        description="The tools of torch_s3io, which reads local files into PyTorch with O_DIRECT "
+        "and io_uring.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"torch_s3io {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    version = f"torch_s3io {__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
         importlib.import_module(f".{name}", __package__).add_parser(subparsers)
     return parser
@@ -46,22 +53,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    parser = make_parser()
-    args = parser.parse_args(arguments)
+    open_standard_streams()
     try:
+        args = make_parser().parse_args(arguments)
         with cleaning_up_on_sigterm():
-            status: int = args.run(args)
-        sys.stdout.flush()
-        return status
+            return int(args.run(args))
     except Error as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
+        status, text = 1, str(error)
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        status, text = 130, "interrupted"
+    show_progress("")
+    note(f"{_program_name()}: {text}")
+    return status
 
 
 def _program_name() -> str:

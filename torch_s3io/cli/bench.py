@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from ..bench.compare import compare
 from ..bench.load import load, shipped_names, shipped_text
 from ..bench.parse import to_mapping
 from ..bench.plot import plot
-from ..bench.result import as_markdown, read, save
+from ..bench.result import as_markdown, read, save, write_text
 from ..bench.runner import make_data, run
-from ..console import CommandError, show_progress
+from ..console import CommandError, note, say, say_text, show_step
 
 _PROGRAM = "python -m torch_s3io"
 _COMMANDS = ("run", "compare", "seed-metrics", "-h", "--help")
@@ -138,19 +137,18 @@ def _add_seed_metrics(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.list:
         for name in shipped_names():
-            print(f"{name:<20} {load(name, []).description}")
+            say(f"{name:<20} {load(name, []).description}")
         return 0
     if args.show is not None:
-        print(shipped_text(args.show), end="")
+        say_text(shipped_text(args.show))
         return 0
     if args.config is None:
         args.parser.error("CONFIG is missing: a YAML file, or a name that bench --list shows")
     config = load(args.config, args.settings)
-    make_data(config)
     folder = _output_folder(args.output or Path("results") / config.name)
+    make_data(config)
     result = run(config, trace=folder / "trace.json")
     command = _command(args.config, args.settings)
-    print(as_markdown(result, command))
     written = save(result, folder, command)
     if config.profile:
         written.append(folder / "trace.json")
@@ -158,8 +156,9 @@ def _run(args: argparse.Namespace) -> int:
         try:
             written += plot(result, folder)
         except CommandError as error:
-            print(f"no plot: {error}", file=sys.stderr)
-    print("written:", ", ".join(str(path) for path in written))
+            note(f"no plot: {error}")
+    say_text(f"{as_markdown(result, command)}\n")
+    say(f"written: {', '.join(map(str, written))}")
     return 0
 
 
@@ -178,7 +177,7 @@ def _compare(args: argparse.Namespace) -> int:
     names = (args.first.stem, args.second.stem)
     if names[0] == names[1]:
         names = (str(args.first), str(args.second))
-    print(compare(read(args.first), read(args.second), names))
+    say_text(f"{compare(read(args.first), read(args.second), names)}\n")
     return 0
 
 
@@ -192,14 +191,14 @@ def _seed_metrics(args: argparse.Namespace) -> int:
     for name in args.config:
         config = load(name, args.settings)
         make_data(config)
-        measured = seed_metrics.measure(config, args.rounds, show_progress)
+        measured = seed_metrics.measure(config, args.rounds, show_step)
         rounds = ["--rounds", str(args.rounds)]
         command = _command("seed-metrics", args.settings, name, *rounds)
-        print(seed_metrics.as_markdown(measured, config, command))
+        say_text(f"{seed_metrics.as_markdown(measured, config, command)}\n")
         everything[config.name] = {"config": to_mapping(config), **measured}
-    print(seed_metrics.take_give_markdown(times))
+    say_text(f"{seed_metrics.take_give_markdown(times)}\n")
     if args.json is not None:
-        args.json.write_text(json.dumps(everything, indent=1) + "\n")
+        write_text(args.json, json.dumps(everything, indent=1) + "\n")
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..console import show_progress
+from ..console import say_text, show_step
 from ..doctor import examine
 
 STATUS_COSTS = 3
@@ -55,10 +55,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    examination = examine(args.path, quick=args.quick, report=show_progress)
-    show_progress("")
-    if args.json:
-        print(json.dumps(examination.as_json(), indent=1))
-    else:
-        print(examination.as_text())
+    examination = examine(args.path, quick=args.quick, report=show_step)
+    show_step("")
+    as_json = json.dumps(examination.as_json(), indent=1) if args.json else ""
+    say_text(f"{as_json or examination.as_text()}\n")
     return STATUS_COSTS if examination.costs else 0

@@ -7,6 +7,7 @@ import json
 import os
 from typing import Any
 
+from ..console import say
 from ..format.manifest import Manifest, read_manifest
 from ..wording import size_text
 
@@ -24,15 +25,15 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     manifest = read_manifest(args.folder)
-    print(_as_json(manifest) if args.json else _as_text(args.folder, manifest))
+    say(*(_as_json(manifest) if args.json else _as_text(args.folder, manifest)))
     return 0
 
 
-def _as_json(manifest: Manifest) -> str:
-    return json.dumps(json.loads(manifest.to_json()), indent=1)
+def _as_json(manifest: Manifest) -> list[str]:
+    return json.dumps(json.loads(manifest.to_json()), indent=1).splitlines()
 
 
-def _as_text(folder: str, manifest: Manifest) -> str:
+def _as_text(folder: str, manifest: Manifest) -> list[str]:
     total = sum(shard.size_bytes for shard in manifest.shards)
     padding = manifest.stride_bytes - manifest.record_bytes
     lines = [
@@ -48,4 +49,4 @@ def _as_text(folder: str, manifest: Manifest) -> str:
         lines.append(
             f"    {field.name or '(record)'}: {field.stored} {list(field.shape)}{order}, {where}"
         )
-    return "\n".join(lines)
+    return lines

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from ..config import MIB
-from ..console import progress_bar
+from ..console import note, progress_bar, say
 from ..errors import ConfigError
 from ..format.paths import FileOrder
 from ..wording import count_of, size_text
@@ -94,13 +93,13 @@ def run(args: argparse.Namespace) -> int:
     manifest = packed.manifest
     padding = job.stride_bytes - manifest.record_bytes
     records = count_of(manifest.num_records, "record")
-    print(
+    say(
         f"{args.output}: {records} of {manifest.record_bytes} bytes"
         f"{f' (and {padding} of padding)' if padding else ''} in "
         f"{count_of(len(manifest.shards), 'shard')}, packed as {sources.format}"
     )
     resumed = f"; {count_of(packed.resumed_shards, 'shard')} there before"
-    print(
+    say(
         f"{size_text(job.total_bytes)} in {elapsed_s:.2f} s, "
         f"{size_text(job.total_bytes / max(elapsed_s, 1e-9))}/s"
         f"{resumed if packed.resumed_shards else ''}"
@@ -110,13 +109,13 @@ def run(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _bar(total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, where tqdm is installed."""
-    bar = progress_bar() if sys.stderr.isatty() else None
+    """A progress bar on a terminal, where tqdm is installed; else a line."""
+    bar = progress_bar()
     if bar is None:
+        note(f"packing {size_text(total_bytes)} ...")
         yield lambda count: None
         return
-    options = {"unit": "B", "unit_scale": True, "leave": False, "miniters": 1}
-    with bar(total=total_bytes, desc="packing", **options) as shown:
+    with bar(total=total_bytes, desc="packing", unit="B", unit_scale=True) as shown:
         yield lambda count: None if count == 0 else shown.update(count)
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ..console import progress
+from ..console import progress, say, show_progress
 from ..errors import DataError, Error
 from ..format.manifest import MANIFEST_NAME, read_manifest
 from ..store.file_store import FileStore
@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     bad = sum(not _is_whole(path) for path in args.paths)
     if len(args.paths) > 1:
-        print(f"damaged, missing or not verified: {bad} of {len(args.paths)} paths")
+        say(f"damaged, missing or not verified: {bad} of {len(args.paths)} paths")
     return 1 if bad else 0
 
 
@@ -40,7 +40,7 @@ def _is_whole(path: str) -> bool:
     try:
         wanted = _in_folder(path) if os.path.isdir(path) else [(path, _kept(path))]
     except Error as error:
-        print(f"NOT VERIFIED: {error}")
+        say(f"NOT VERIFIED: {error}")
         return False
     return _verify_files(path, wanted) == 0
 
@@ -73,11 +73,12 @@ def _verify_files(what: str, wanted: list[tuple[str, tuple[int, int]]]) -> int:
     wrong = total = 0
     for path, (size_bytes, crc32c) in progress(wanted, len(wanted), f"reading {what}", "file"):
         for text in _differences(store, path, size_bytes, crc32c):
-            print(text)
+            show_progress("")
+            say(text)
             wrong += 1
         total += size_bytes
     verdict = f"{wrong} of them damaged or missing" if wrong else "all as they were written"
-    print(f"{what}: {count_of(len(wanted), 'file')}, {size_text(total)}: {verdict}")
+    say(f"{what}: {count_of(len(wanted), 'file')}, {size_text(total)}: {verdict}")
     return wrong
 
 

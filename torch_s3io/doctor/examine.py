@@ -14,6 +14,7 @@ import torch
 
 from .. import _C
 from ..errors import AccessError, ConfigError, NotFoundError
+from ..wording import printable
 from . import devices, storage, system
 from .finding import Finding
 
@@ -70,7 +71,7 @@ class Examination:
 def _paragraph(label: str, topic: str, text: str) -> str:
     head = f"{label:<7} {topic:<15} "
     return textwrap.fill(
-        text,
+        printable(text),
         _WIDTH,
         initial_indent=head,
         subsequent_indent=_INDENT,

@@ -37,7 +37,7 @@ class Finding:
 def read_text(path: Path) -> str:
     """A file of the kernel, stripped; empty if there is none."""
     try:
-        return path.read_text(errors="surrogateescape").strip()  # names in it may be any bytes
+        return path.read_text("utf-8", "surrogateescape").strip()  # names may be any bytes
     except OSError:
         return ""
 
