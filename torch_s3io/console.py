@@ -144,11 +144,12 @@ def _fitted(text: str) -> str:
 
 
 def progress(items: Iterable[Item], total: int, text: str, unit: str = "it") -> Iterator[Item]:
-    """The items, with a progress bar where stderr is a terminal and tqdm is installed. Else a line
-    says what is being done."""
+    """The items, with a progress bar where stderr is a terminal and tqdm is installed; a line on a
+    terminal without it."""
     bar = progress_bar()
     if bar is None:
-        note(f"{text} ...")
+        if on_terminal():
+            note(f"{text} ...")
         return iter(items)
     return iter(bar(items, total=total, desc=printable(text), unit=unit))
 

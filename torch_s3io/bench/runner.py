@@ -20,8 +20,8 @@ import torch
 
 from .. import errors
 from .._version import __version__
-from ..console import CommandError, progress
-from ..wording import one_line
+from ..console import CommandError, note, on_terminal, progress
+from ..wording import count_of, one_line, size_text
 from . import child, data
 from .config import BenchConfig
 from .parse import to_mapping
@@ -33,9 +33,13 @@ def make_data(config: BenchConfig) -> None:
     """Makes the files that are missing."""
     data.check_space(config.data)
     wanted = data.missing(config.data)
-    megabytes = config.data.file_bytes / 1e6
-    text = f"making {len(wanted)} files of {megabytes:,.1f} MB in {data.folder_of(config.data)}"
-    data.make(config.data, progress(wanted, len(wanted), text, "file") if wanted else iter(wanted))
+    if not wanted:
+        return
+    files = f"{count_of(len(wanted), 'file')} of {size_text(config.data.file_bytes)}"
+    text = f"making {files} in {data.folder_of(config.data)}"
+    if not on_terminal():
+        note(text)
+    data.make(config.data, progress(wanted, len(wanted), text, "file"))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from ..config import MIB
-from ..console import note, progress_bar, say
+from ..console import progress_bar, say
 from ..errors import ConfigError
 from ..format.paths import FileOrder
 from ..wording import count_of, size_text
@@ -109,10 +109,9 @@ def run(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _bar(total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, where tqdm is installed; else a line."""
+    """A progress bar on a terminal, where tqdm is installed."""
     bar = progress_bar()
     if bar is None:
-        note(f"packing {size_text(total_bytes)} ...")
         yield lambda count: None
         return
     with bar(total=total_bytes, desc="packing", unit="B", unit_scale=True) as shown:
