@@ -82,17 +82,17 @@ def _torch_loader(
 
 
 def _our_dataset(workload: Workload, **options: Any) -> s3io.RecordDataset:
-    # Nothing is read for the next epoch before it begins, while others are measured.
-    options |= {"_reads_on": False}
     if workload.shuffled:
         options |= {"shuffle": True, "seed": 1}
-    return s3io.RecordDataset(
+    dataset = s3io.RecordDataset(
         [str(path) for path in workload.paths],
         dtype=np.uint8,
         shape=(workload.record_bytes,),
         batch_size=workload.batch_size,
         **options,
     )
+    # Nothing is read for the next epoch before it begins, while others are measured.
+    return dataset._with(reads_on=False)
 
 
 class OurFirstEpochs:

@@ -114,7 +114,7 @@ def dataset_of_100_bytes(paths, **options) -> RecordDataset:
 
 
 def store_with(engine="auto", faults=None, **fields) -> FileStore:
-    return FileStore(FileSystemConfig(**fields), engine=engine, _faults=faults)
+    return FileStore(FileSystemConfig(**fields), engine=engine)._with(faults=faults)
 
 
 def raise_warnings(_worker: int) -> None:

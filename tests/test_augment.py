@@ -45,18 +45,20 @@ def test_random_numbers_of_a_record_do_not_depend_on_who_reads_it(path):
     assert dict(iter(loader)) == epochs[0]
 
 
-def test_the_snippet_of_the_readme_gives_a_record_the_same_noise_in_any_batch(tmp_path):
+def test_the_snippet_of_the_readme_flips_a_record_alike_in_any_batch(tmp_path):
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    [snippet] = re.findall(r"^def augment\(.*\n(?:    .*\n)+", readme, re.MULTILINE)
-    names: dict[str, Any] = {"s3io": s3io, "torch": torch}
-    exec(snippet, names)
-    np.arange(2 * RECORDS, dtype=np.float32).tofile(tmp_path / "floats.bin")
+    names: dict[str, Any] = {"s3io": s3io, "torch": torch, "np": np}
+    for pattern in (r"^record = .*\n", r"^def augment\(.*\n(?:    .*\n)+"):
+        [snippet] = re.findall(pattern, readme, re.MULTILINE)
+        exec(snippet, names)
+    stored = np.random.default_rng(0).integers(0, 256, (RECORDS, 3073), np.uint8)
+    stored.tofile(tmp_path / "images.bin")
+    images = stored.view(names["record"])["image"][:, 0]
 
     def dataset(batch_size: int, rank: int, world_size: int) -> Any:
         return s3io.RecordDataset(
-            tmp_path / "floats.bin",
-            dtype=np.float32,
-            shape=2,
+            tmp_path / "images.bin",
+            dtype=names["record"],
             batch_size=batch_size,
             rank=rank,
             world_size=world_size,
@@ -66,23 +68,72 @@ def test_the_snippet_of_the_readme_gives_a_record_the_same_noise_in_any_batch(tm
             return_index=True,
         )
 
-    def by_record(batches: Any) -> dict[int, list[float]]:
-        return {
-            number: record.tolist()
-            for batch, index in batches
-            for record, number in zip(batch, index.tolist(), strict=True)
-        }
+    def is_flipped(batches: Any) -> dict[int, bool]:
+        """By record; each is as it is stored, or that flipped."""
+        found = {}
+        for batch, index in batches:
+            for image, number in zip(batch["image"].numpy(), index.tolist(), strict=True):
+                found[number] = np.array_equal(image, images[number][..., ::-1])
+                assert found[number] or np.array_equal(image, images[number])
+        return found
 
-    whole = by_record(dataset(4, 0, 1))
-    noise = {value - round(value) for record in whole.values() for value in record}
-    assert len(noise) > RECORDS
+    whole = is_flipped(dataset(4, 0, 1))
+    assert 0.25 * RECORDS < sum(whole.values()) < 0.75 * RECORDS
     first = dataset(4, 0, 1)
-    read = by_record(itertools.islice(first, 7))
+    read = is_flipped(itertools.islice(first, 7))
     for rank in range(2):
         resumed = dataset(5, rank, 2)
         resumed.load_state_dict(first.state_dict())
-        read |= by_record(resumed)
+        read |= is_flipped(resumed)
     assert read == whole
+
+
+def takes_a_batch(batch: Any) -> Any:
+    return batch
+
+
+def takes_a_position_too(batch: Any, index: Any, epoch: int) -> Any:
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("transform", "pass_position", "advice"),
+    [
+        (takes_a_position_too, False, r"pass_position=True calls it with \(batch, index, epoch\)"),
+        (takes_a_batch, True, "without pass_position=True it is called with the batch alone"),
+        (lambda: None, False, r"called with \(batch\), .* its arguments are \(\)"),
+        (lambda batch, index: None, True, r"called with \(batch, index, epoch\), .*\(batch, index"),
+        (lambda batch, *, key: None, False, r"its arguments are \(batch, \*, key\)"),
+        ("flip", False, "must be callable"),
+    ],
+)
+def test_a_transform_that_cannot_be_called_so_is_refused_at_once(
+    path, transform, pass_position, advice
+):
+    options = {"transform": transform, "pass_position": pass_position}
+    for make in (
+        lambda: SHUFFLED.dataset(path).with_options(**options),
+        lambda: s3io.RecordDataset(path, dtype="i4", **options),
+        lambda: s3io.Zip(numbers=SHUFFLED.dataset(path), **options),
+        lambda: s3io.Mix([SHUFFLED.dataset(path)], **options),
+    ):
+        with pytest.raises(s3io.ConfigError, match=f"transform .*{advice}"):
+            make()
+
+
+class Flip(torch.nn.Module):
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return batch.flip(-1)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [torch.neg, np.asarray, len, Flip(), Flip().forward, lambda batch, power=2: batch**power],
+)
+def test_whatever_can_be_called_with_a_batch_is_a_transform(path, transform):
+    dataset = SHUFFLED.dataset(path).with_options(transform=transform, return_index=False)
+    for got, batch in zip(dataset, SHUFFLED.dataset(path), strict=True):
+        np.testing.assert_array_equal(got, transform(batch[0]))
 
 
 def test_generators_are_the_same_everywhere_and_bad_arguments_are_refused():

@@ -18,7 +18,8 @@ WAITING_IN_NEXT = """
 import sys, threading, numpy as np, torch_s3io as s3io
 lost = s3io._C.FaultPlan(by_number={0: (0, False, True)})
 def run():
-    next(iter(s3io.RecordDataset(sys.argv[1], dtype=np.uint8, batch_size=100, _faults=lost)))
+    dataset = s3io.RecordDataset(sys.argv[1], dtype=np.uint8, batch_size=100)
+    next(iter(dataset._with(faults=lost)))
 for _ in range(3):
     threading.Thread(target=run, daemon=True).start()
 for batch in s3io.RecordDataset(sys.argv[1], dtype=np.uint8, batch_size=100):

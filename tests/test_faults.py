@@ -49,9 +49,8 @@ def files(disk):
 
 def make(paths, plan=None, **options):
     options = {"pool": BufferPoolConfig(capacity=3, buffer_size=128 * 1024), **options}
-    return RecordDataset(
-        paths, dtype="u1", shape=RECORD_BYTES, batch_size=16, _faults=plan, **options
-    )
+    dataset = RecordDataset(paths, dtype="u1", shape=RECORD_BYTES, batch_size=16, **options)
+    return dataset._with(faults=plan)
 
 
 def read(dataset, array) -> Error | None:
@@ -228,7 +227,7 @@ LOSE_A_READ = """
     array = np.fromfile(path, np.uint8).reshape(-1, 3000)
     plan = _C.FaultPlan(by_number={number: (0, False, True)})
     dataset = RecordDataset(path, dtype="u1", shape=3000, batch_size=16, engine=engine,
-                            direct="require", read_timeout_s=0.2, _faults=plan)
+                            direct="require", read_timeout_s=0.2)._with(faults=plan)
     position = 0
     try:
         for batch in dataset:

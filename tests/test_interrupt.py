@@ -35,7 +35,7 @@ PRELUDE = """
 
     def make(**options):
         return RecordDataset(sys.argv[1], dtype="u1", shape=1000, batch_size=4, direct="require",
-                             read_timeout_s=3600, _faults=LOST, **options)
+                             read_timeout_s=3600, **options)._with(faults=LOST)
 """
 
 CALLS = {
@@ -53,7 +53,7 @@ CALLS = {
         config = FileSystemConfig(direct_io="off", checksum_writes=False,
                                   range_engine=RangeEngineConfig(range_timeout=3600))
         hung_sync = _C.FaultPlan(by_call={1: -2})
-        store = FileStore(config, engine=sys.argv[2], _faults=hung_sync)
+        store = FileStore(config, engine=sys.argv[2])._with(faults=hung_sync)
         writer = store.writer(sys.argv[1], size_bytes=3)
         writer.write(b"new")
         interrupt("._writer.finish(")
@@ -64,7 +64,7 @@ CALLS = {
         hung_sync = _C.FaultPlan(by_call={4: -2})  # of the shard
         config = FileSystemConfig(direct_io="off",
                                   range_engine=RangeEngineConfig(range_timeout=3600))
-        writer._store = FileStore(config, engine=sys.argv[2], _faults=hung_sync)
+        writer._store = FileStore(config, engine=sys.argv[2])._with(faults=hung_sync)
         writer.write(torch.zeros(100, dtype=torch.uint8))
         interrupt("waiter.acquire()")
         call = writer.finish
@@ -139,7 +139,7 @@ def test_another_signals_handler_runs_while_next_waits(disk, handled):
         from torch_s3io import ReadTimeoutError, RecordDataset, _C
         plan = _C.FaultPlan(probability=1.0, random=[(0, False, True)])
         dataset = RecordDataset(sys.argv[1], dtype="u1", shape=1000, direct="require",
-                                read_timeout_s=1.0, _faults=plan)
+                                read_timeout_s=1.0)._with(faults=plan)
         handled = []
 
         def handler(number, frame):

@@ -112,7 +112,7 @@ def test_no_folder_is_named_torch():
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # What everything may import, and what may import everything.
-SHARED = {"_C", "_version", "config", "errors", "warning", "wording"}
+SHARED = {"_C", "_version", "config", "errors", "keywords", "warning", "wording"}
 TOP = {"__init__", "__main__"}
 # What a folder, or a module beside them, may import, but for itself and what is shared.
 ALLOWED_IMPORTS = {

@@ -32,7 +32,7 @@ def test_records_by_number_one_or_many(path):
     assert records[np.int64(9)].tolist() == [9, 9]
     assert records[[7, 3]].tolist() == [[7, 7], [3, 3]]
     assert [one.tolist() for one in records.__getitems__([1, 2])] == [[1, 1], [2, 2]]
-    for index in (RECORDS, -1, [0, RECORDS]):
+    for index in (RECORDS, -RECORDS - 1, [0, RECORDS], [True] * 3):
         with pytest.raises(IndexError):
             records[index]
 

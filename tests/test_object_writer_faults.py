@@ -71,7 +71,7 @@ def test_whatever_fails_the_old_file_stays_and_the_error_is_typed(disk, engine, 
     for plan in plans:
         path = write_file(disk / "x", old)
         with nothing_leaked():
-            error = write(FileStore(engine=engine, _faults=plan), path, new)
+            error = write(FileStore(engine=engine)._with(faults=plan), path, new)
         in_place = error is not None and "in place" in str(error)
         assert path.read_bytes() == (old if error and not in_place else new)
         assert os.listdir(disk) == ["x"]
@@ -88,7 +88,7 @@ def test_whatever_fails_the_old_file_stays_and_the_error_is_typed(disk, engine, 
 
 def test_a_file_that_cannot_be_written_directly_is_warned_of_once(disk, engine):
     plan = _C.FaultPlan(by_number={0: (errno.EINVAL, False, False)})
-    store = FileStore(engine=engine, _faults=plan)
+    store = FileStore(engine=engine)._with(faults=plan)
     with pytest.warns(RuntimeWarning, match=r"/x: the file system refuses O_DIRECT") as caught:
         store.put(disk / "x", bytes(5000))
     with warnings.catch_warnings():
@@ -97,7 +97,7 @@ def test_a_file_that_cannot_be_written_directly_is_warned_of_once(disk, engine):
     assert caught[0].filename == __file__
     assert store.stats()["direct_write_refused"] == 2
     assert (disk / "x").read_bytes() == bytes(5000)
-    required = FileStore(FileSystemConfig(direct_io="require"), engine=engine, _faults=plan)
+    required = FileStore(FileSystemConfig(direct_io="require"), engine=engine)._with(faults=plan)
     with pytest.raises(DirectIOError, match="refused"):
         required.put(disk / "x", bytes(6000))
     assert (disk / "x").read_bytes() == bytes(5000)
@@ -119,7 +119,7 @@ def test_random_faults_never_give_a_wrong_file(disk, seed, probability, faults, 
     config = FileSystemConfig(direct_io=direct_io, sync_writes=False)
     data = random_bytes(4 * MIB + 77, seed)
     path = write_file(disk / "x", b"old")
-    error = write(FileStore(config, engine=engine, _faults=plan), path, data)
+    error = write(FileStore(config, engine=engine)._with(faults=plan), path, data)
     assert path.read_bytes() == (b"old" if error else data)
     assert error is None or (errno.EIO, False, False) in faults
     assert os.listdir(disk) == ["x"]
@@ -182,7 +182,7 @@ def hanging_store(plan: _C.FaultPlan, timeout_s: float) -> FileStore:
     """Of a small file of known size the second system call is the sync, the third the rename."""
     ranges = RangeEngineConfig(range_timeout=timeout_s)
     config = FileSystemConfig(direct_io="off", checksum_writes=False, range_engine=ranges)
-    return FileStore(config, _faults=plan)
+    return FileStore(config)._with(faults=plan)
 
 
 def test_a_sync_that_hangs_is_a_timeout_after_which_the_old_file_stays(disk):

@@ -44,7 +44,7 @@ def failing_store(plan: _C.FaultPlan, name: str) -> type[FileStore]:
     class FailingStore(FileStore):
         def writer(self, path, **options):
             planned = plan if os.path.basename(path) == name else None
-            return FileStore.writer(FileStore(self.config, _faults=planned), path, **options)
+            return FileStore.writer(FileStore(self.config)._with(faults=planned), path, **options)
 
     return FailingStore
 

@@ -46,7 +46,7 @@ def test_from_the_second_epoch_on_the_next_ones_batches_are_there_before_it_begi
 
 
 def test_a_benchmark_can_have_every_epoch_read_after_it_began(path):
-    dataset = make(path, _reads_on=False)
+    dataset = make(path)._with(reads_on=False)
     for epoch in range(3):
         assert np.array_equal(read(dataset), expected(path, epoch))
         assert dataset.stats()["buffered_bytes"] == (epoch + 1) * RECORDS * 1000

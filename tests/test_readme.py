@@ -154,9 +154,9 @@ def test_views_mixtures_pairs_and_augmented_records_are_what_the_comments_say(bl
         "images": numbers(30_000, 500),
         "labels": numbers(40_000, 500),
     }
-    np.zeros((100, 3), "f4").tofile("zeros.bin")
-    ours = 'RecordDataset("zeros.bin", dtype="f4", shape=3, '
-    README.run(block, names, replaced={"RecordDataset(..., ": ours})
+    names["record"] = CIFAR10
+    stored = write_cifar10()["image"]
+    README.run(block, names, replaced={"RecordDataset(..., ": 'RecordDataset("train/*.bin", '})
 
     def all_of(dataset: IterableDataset) -> list[int]:
         return [number for batch in dataset for number in batch.tolist()]
@@ -169,9 +169,10 @@ def test_views_mixtures_pairs_and_augmented_records_are_what_the_comments_say(bl
     for pair in names["pairs"]:
         assert torch.equal(pair["images"] + 10_000, pair["labels"])
     assert [int(names["records"][number]) for number in (7, 0, 999)] == [7, 0, 999]
-    noise = [value for batch in names["noisy"] for value in batch.flatten().tolist()]
-    assert len(set(noise)) > 290
-    assert all(abs(value) < 1 for value in noise)
+    images = np.concatenate([batch["image"].numpy() for batch in names["flipped"]])
+    same, flipped = ((images == one).all((1, 2, 3)) for one in (stored, stored[..., ::-1]))
+    assert (same ^ flipped).all()
+    assert 200 < flipped.sum() < 400
 
 
 @README.runs("Writing shards", "sh")

@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_listed_after_the_manifest_is_an_error_that_says
 def test_a_manifest_that_fails_in_a_folder_that_cannot_be_listed_leaves_it_free(disk, unlistable):
     write_set(disk / "set", 1)
     writer = begun_writer(disk / "set")
-    writer._manifest_store = FileStore(_faults=_C.FaultPlan(by_call={0: errno.EIO}))
+    writer._manifest_store = FileStore()._with(faults=_C.FaultPlan(by_call={0: errno.EIO}))
     with unlistable(), pytest.raises(WriteError, match=r"manifest\.json: cannot create: EIO"):
         writer.finish()
     assert values_in(disk / "set") == {1}

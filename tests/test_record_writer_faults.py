@@ -47,7 +47,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_data_set(disk, error_n
         writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
         writer.write(np.full((1000, 1000), 2, "u1"))
         plan = _C.FaultPlan(by_call={number: error_number})
-        writer._manifest_store = FileStore(_faults=plan)
+        writer._manifest_store = FileStore()._with(faults=plan)
         text = error_text(writer.finish)
         failed += bool(text)
         assert not text or "manifest.json" in text
@@ -69,7 +69,7 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
         full = {0: (errno.ENOSPC, False, False)}
         plan = _C.FaultPlan(by_number=full, by_call={number: errno.EIO})
         writer.write(np.full((600, 1000), 2, "u1"))
-        writer._store = FileStore(_faults=plan)
+        writer._store = FileStore()._with(faults=plan)
         with pytest.raises(WriteError, match="records-"):
             write_and_finish(writer, np.full((600, 1000), 2, "u1"))
         RecordWriter(disk / "set", dtype="u1").cancel()  # where removing a file failed, too
@@ -85,7 +85,7 @@ def test_shards_stay_while_their_manifest_may_yet_come_into_its_place(disk):
     plan = _C.FaultPlan(by_call={2: HANGING_CALL})  # of the manifest: the rename
     ranges = RangeEngineConfig(range_timeout=0.2)
     config = FileSystemConfig(direct_io="off", checksum_writes=False, range_engine=ranges)
-    writer._manifest_store = FileStore(config, _faults=plan)
+    writer._manifest_store = FileStore(config)._with(faults=plan)
     with pytest.raises(WriteTimeoutError, match=r"manifest\.json.*is unknown"):
         writer.finish()
     assert values_in(disk / "set") == {1}
@@ -106,7 +106,7 @@ def test_killed_at_each_block_and_call_a_writer_leaves_the_old_data_set_or_the_n
         writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=1_500_000)
         writer.write(np.full((1500, 1000), 2, "u1"))
         name = "_manifest_store" if of_manifest else "_store"
-        setattr(writer, name, FileStore(writer._store.config, _faults=plan))
+        setattr(writer, name, FileStore(writer._store.config)._with(faults=plan))
         write_and_finish(writer, np.full((1500, 1000), 2, "u1"))
 
     blocks = [_C.FaultPlan(by_number={number: (KILLED, False, False)}) for number in range(2)]

@@ -83,7 +83,7 @@ def test_a_block_in_which_another_thread_failed_to_write_does_not_end_as_if_all_
 
     def write_in_a_thread() -> None:
         with RecordWriter(disk / "set", dtype="u1", shape=1 << 20, shard_bytes=1 << 20) as writer:
-            writer._store = FileStore(writer._store.config, _faults=plan)
+            writer._store = FileStore(writer._store.config)._with(faults=plan)
             with ThreadPoolExecutor(1) as threads:
                 threads.submit(writer.write, np.ones((20, 1 << 20), "u1")).exception()
 
@@ -99,7 +99,7 @@ def test_a_block_in_which_another_thread_failed_to_write_does_not_end_as_if_all_
 def test_who_comes_after_a_failure_hears_of_it_in_its_own_type(disk, how, code, kind):
     plan = _C.FaultPlan(by_number={0: (code, False, False)})
     writer = RecordWriter(disk / "set", dtype="u1", shape=1 << 20, shard_bytes=1 << 20)
-    writer._store = FileStore(writer._store.config, _faults=plan)
+    writer._store = FileStore(writer._store.config)._with(faults=plan)
     records = np.ones((20, 1 << 20), "u1")
     with pytest.raises(kind):
         writer.write(records)
@@ -129,7 +129,7 @@ def test_cancel_ends_the_call_that_another_thread_is_in_and_is_no_failure_of_the
     write_set(disk / "set", 1)
     plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the first shard
     with RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024) as writer:
-        writer._store = FileStore(SLOW_TO_GIVE_UP, _faults=plan)
+        writer._store = FileStore(SLOW_TO_GIVE_UP)._with(faults=plan)
         with ThreadPoolExecutor(1) as threads:
             written = threads.submit(error_text, lambda: writer.write(np.ones((900, 1024), "u1")))
             assert holds_soon(lambda: writer.num_records == 600)  # which are two shards
@@ -144,7 +144,7 @@ def test_a_block_that_is_cancelled_while_it_ends_is_cancelled_and_no_more(disk):
     plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the only shard
     with ThreadPoolExecutor(1) as threads:
         with RecordWriter(disk / "set", dtype="u1", shape=1024) as writer:
-            writer._store = FileStore(SLOW_TO_GIVE_UP, _faults=plan)
+            writer._store = FileStore(SLOW_TO_GIVE_UP)._with(faults=plan)
             writer.write(np.ones((900, 1024), "u1"))
 
             def cancel_when_it_ends() -> None:

@@ -162,4 +162,4 @@ def test_a_state_of_parallel_data_names_the_part_that_changed(path):
     labels = s3io.RecordDataset(path.parent / "labels.bin", dtype=np.int32)
     changed = s3io.Zip(images=images, labels=labels, batch_size=4, shuffle=True, seed=3)
     with pytest.raises(s3io.DataError, match="times of change of files in labels"):
-        changed.load_state_dict(state)
+        changed.load_state_dict(state, strict=True)

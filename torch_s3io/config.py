@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from . import _C
 from .errors import ConfigError
+from .keywords import checks_keywords
 from .wording import short
 
 DirectMode = Literal["auto", "require", "off"]
@@ -59,6 +60,7 @@ def check_alignment(name: str, value: Any) -> None:
         raise ConfigError(f"{name} must be a power of two of at most 2 MiB, not {value}")
 
 
+@checks_keywords
 @dataclass(frozen=True, kw_only=True)
 class BufferPoolConfig:
     """Size of a buffer pool: the bound on the memory that data is read into.
@@ -86,6 +88,7 @@ class BufferPoolConfig:
         return self.capacity * self.buffer_size
 
 
+@checks_keywords
 @dataclass(frozen=True, kw_only=True)
 class RangeEngineConfig:
     """How one large read is split into concurrent ranges.
@@ -110,6 +113,7 @@ class RangeEngineConfig:
         check_seconds("RangeEngineConfig.range_timeout", self.range_timeout)
 
 
+@checks_keywords
 @dataclass(frozen=True, kw_only=True)
 class FileSystemConfig:
     """How a FileStore reads and writes.

@@ -23,6 +23,9 @@ void register_handover(pybind11::module_& module);
 void register_epochs(pybind11::module_& module);
 void register_benchmark(pybind11::module_& module);
 
+// A RuntimeWarning at the user's line. Throws what Python makes of it where warnings are errors.
+void warn(const std::string& text);
+
 // What the readers of all workers counted, by the names of RecordSource.stats.
 StatsDict worker_stats(const EpochBoard& board);
 // The engines and page sizes that workers use, by their names in stats.

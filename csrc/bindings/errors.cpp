@@ -52,15 +52,17 @@ const char* class_name(ErrorKind kind) {
   while (true) ::pause();
 }
 
+// Paths may hold bytes that are no text.
+py::object as_text(const char* bytes) {
+  return py::reinterpret_steal<py::object>(PyUnicode_DecodeFSDefault(bytes));
+}
+
 void translate(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const Error& error) {
     const py::object type = py::module_::import("torch_s3io.errors").attr(class_name(error.kind()));
-    // Paths may hold bytes that are no text.
-    const py::object text =
-        py::reinterpret_steal<py::object>(PyUnicode_DecodeFSDefault(error.what()));
-    PyErr_SetObject(type.ptr(), text.ptr());
+    PyErr_SetObject(type.ptr(), as_text(error.what()).ptr());
   }
 }
 
@@ -68,6 +70,10 @@ void translate(std::exception_ptr pointer) {
 
 void register_errors(py::module_& /*module*/) {
   py::register_local_exception_translator(&translate);
+}
+
+void warn(const std::string& text) {
+  py::module_::import("torch_s3io.warning").attr("warn")(as_text(text.c_str()));
 }
 
 NoGil::~NoGil() {

@@ -192,11 +192,10 @@ class BatchIterator {
   void warn_of_spills() {
     if (warned_ || source_->counters().spilled_batches == spilled_before_) return;
     warned_ = true;
-    const char* text =
+    warn(
         "the batches that are still referenced hold nearly all buffers of the pool: batches are "
         "copied out of it from here on, which is slower. Drop batches earlier, or raise "
-        "BufferPoolConfig.capacity (pool=BufferPoolConfig(...))";
-    if (PyErr_WarnEx(PyExc_RuntimeWarning, text, 1) != 0) throw py::error_already_set();
+        "BufferPoolConfig.capacity (pool=BufferPoolConfig(...))");
   }
 
   std::shared_ptr<RecordSource> source_;

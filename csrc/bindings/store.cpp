@@ -84,12 +84,7 @@ StatsDict config_fields(const std::string& name) {
 
 // Says once where an automatic setting fell back, to whoever called FileStore.get.
 void warn_of_fallbacks(FileStore& store) {
-  constexpr int kCallerOfOurCaller = 2;
-  for (const std::string& text : store.take_warnings()) {
-    if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), kCallerOfOurCaller) != 0) {
-      throw py::error_already_set();
-    }
-  }
+  for (const std::string& text : store.take_warnings()) warn(text);
 }
 
 py::object get(FileStore& store, const std::filesystem::path& path) {

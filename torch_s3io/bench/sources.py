@@ -73,8 +73,7 @@ def record_dataset(config: BenchConfig) -> RecordDataset:
         pool=storage.pool,
         depth=storage.depth,
         transform=torch.clone if loader.copy_batches else None,
-        _reads_on=not config.sets_cache_each_time,
-    )
+    )._with(reads_on=not config.sets_cache_each_time)
 
 
 class FilesDataset(IterableDataset[list[torch.Tensor]]):

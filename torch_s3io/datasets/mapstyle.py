@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from ..errors import ConfigError
-from .batches import rows, transformed
+from ..errors import ConfigError, RangeError
+from .batches import as_numbers, rows, transformed
 from .record_dataset import RecordDataset
 
 
@@ -22,6 +22,7 @@ class RecordMapDataset(Dataset[Any]):
         records = s3io.RecordMapDataset(dataset)
         records[7]         # one record
         records[[7, 3]]    # a batch, as views of one buffer
+        records[:100]      # the same, as are numpy's masks; -1 is the last record
 
         sampler = torch.utils.data.BatchSampler(my_sampler, batch_size=64, drop_last=False)
         loader = torch.utils.data.DataLoader(records, sampler=sampler, batch_size=None)
@@ -50,15 +51,28 @@ class RecordMapDataset(Dataset[Any]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.dataset!r})"
 
-    def __getitem__(self, index: int | Sequence[int]) -> Any:
-        """A record, or for a sequence of numbers a batch of them.
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Any:
+        """A record, or for a slice, a sequence of numbers or a mask a batch of them. Negative
+        numbers count from the end.
 
         Raises:
-            RangeError: A number that does not exist; there are no negative ones.
+            RangeError: A number that does not exist.
         """
-        if np.ndim(index) == 0:
-            return self.__getitems__([operator.index(index)])[0]  # type: ignore[arg-type]
-        return self.dataset.get_batch(index)
+        if isinstance(index, slice):
+            return self.dataset.get_batch(range(*index.indices(len(self))))
+        if np.ndim(index) == 0 and hasattr(index, "__index__"):
+            return self.__getitems__(self._numbers([operator.index(index)]))[0]
+        return self.dataset.get_batch(self._numbers(index))
+
+    def _numbers(self, index: Any) -> list[int]:
+        """From 0 on."""
+        count = len(self)
+        mask = np.asarray(index) if np.ndim(index) == 1 else None
+        if mask is not None and mask.dtype == bool:
+            if len(mask) != count:
+                raise RangeError(f"a mask of {len(mask)} values, but there are {count} records")
+            return [int(number) for number in np.flatnonzero(mask)]
+        return [number + count if -count <= number < 0 else number for number in as_numbers(index)]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """The records of these numbers, read together."""

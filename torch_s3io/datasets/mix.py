@@ -45,6 +45,11 @@ class Mix(RecordDataset):
             batch may have records of all; but parts with different transforms are refused then.
     """
 
+    _instead_of_numbers = (
+        "Its records by number are mix.get_batch([7, 3]), or those of a RecordMapDataset(mix), "
+        "which samplers take; subset and split are those of its parts, which are then mixed"
+    )
+
     def __init__(
         self,
         datasets: Sequence[RecordDataset],
@@ -74,7 +79,7 @@ class Mix(RecordDataset):
             seed=seed,
         )
         of_parts = {"shuffle": False, "block_records": None, "window_blocks": 1, "seed": seed}
-        mixed = parts[0]._options.changed("Mix", {**options, **of_parts})
+        mixed = parts[0]._options.changed(Mix, {**options, **of_parts})
         shards = [shard for part in parts for shard in part._shards]
         self._set_up(shards, parts[0]._layout, mixed, order=order)
 

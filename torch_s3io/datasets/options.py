@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -17,6 +18,7 @@ from ..config import (
     check_seconds,
 )
 from ..errors import ConfigError
+from ..keywords import keywords_of, refuse_unknown
 from ..order.record_order import Shuffle, check_order
 from ..processes.ranks import check_ranks
 
@@ -24,6 +26,40 @@ PoolSetting = Literal["auto"] | BufferPoolConfig | None
 
 _MOST_DEPTH = 4096
 _INTEGERS = ("batch_size", "seed", "block_records", "window_blocks", "rank", "world_size", "depth")
+
+
+_ALONE = ("batch",)
+_WITH_POSITION = ("batch", "index", "epoch")
+
+
+def _check_transform(transform: Any, passes_position: bool) -> None:
+    """Raises ConfigError for what cannot be called as it would be."""
+    if not callable(transform):
+        raise ConfigError(f"transform must be callable, not {transform!r}")
+    given = _WITH_POSITION if passes_position else _ALONE
+    if _takes(transform, given):
+        return
+    text = f"transform is called with ({', '.join(given)}), which it does not take"
+    if not passes_position and _takes(transform, _WITH_POSITION):
+        text += "; pass_position=True calls it with (batch, index, epoch)"
+    elif passes_position and _takes(transform, _ALONE):
+        text += "; without pass_position=True it is called with the batch alone"
+    else:
+        text += f": its arguments are {inspect.signature(transform)}"
+    raise ConfigError(text)
+
+
+def _takes(function: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
+    """Whether it can be called so, as far as its signature tells."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a built-in function
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +85,9 @@ class DatasetOptions:
     read_timeout_s: float = 60.0
     strict_identity: bool = False
     rank_timeout_s: float = 600.0
-    # Benchmarks only: whether the next epoch's first batches are read before it begins.
+    # Not the user's: see ViewedDataset._with.
     reads_on: bool = field(default=True, repr=False)
-    faults: Any = field(default=None, repr=False)  # tests only: a _C.FaultPlan
+    faults: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.batch_size is not None:
@@ -61,7 +97,7 @@ class DatasetOptions:
         if self.drop_last and self.pad_last:
             raise ConfigError("drop_last and pad_last: a last step is left out, or filled up")
         if self.pass_position and self.transform is None:
-            raise ConfigError("pass_position=True needs a transform to pass it to")
+            raise ConfigError("pass_position=True needs a transform= to pass it to")
         check_order(self.shuffle, self.seed, self.block_records, self.window_blocks)
         check_ranks(self.rank, self.world_size)
         check_choice("direct", self.direct, DirectMode)
@@ -75,8 +111,8 @@ class DatasetOptions:
             raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
         if isinstance(self.pool, str) and self.pool != "auto":
             raise ConfigError(f"pool must be 'auto', a BufferPoolConfig or None, not {self.pool!r}")
-        if self.transform is not None and not callable(self.transform):
-            raise ConfigError(f"transform must be callable, not {self.transform!r}")
+        if self.transform is not None:
+            _check_transform(self.transform, self.pass_position)
         # Those of numpy become plain ones, which states and digests are made of.
         for name in _INTEGERS:
             if (value := getattr(self, name)) is not None:
@@ -87,9 +123,8 @@ class DatasetOptions:
         """Whether batches are read together with the numbers of their records."""
         return self.return_index or self.pass_position
 
-    def changed(self, caller: str, changes: dict[str, Any]) -> DatasetOptions:
-        """The same but for ``changes``, which are the keyword arguments of ``caller``."""
-        unknown = set(changes) - {field.name for field in fields(DatasetOptions)}
-        if unknown:
-            raise TypeError(f"{caller}() got an unexpected keyword argument {min(unknown)!r}")
+    def changed(self, caller: Callable[..., Any], changes: dict[str, Any]) -> DatasetOptions:
+        """The same but for ``changes``, which are further keyword arguments of ``caller``."""
+        known = [one.name for one in fields(DatasetOptions) if one.repr]
+        refuse_unknown(caller.__name__, changes, [*keywords_of(caller), *known])
         return replace(self, **changes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import warnings
 import weakref
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from multiprocessing.popen_fork import Popen
 from types import FrameType
 from typing import Any
 
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import get_worker_info
 
 from .. import _C
 from ..config import check_bool, check_int
@@ -31,11 +30,12 @@ from ..order.worker_state import (
 )
 from ..processes.handover import announce
 from ..processes.ranks import Ranks, compare_ranks, find_ranks
-from .collation import refuse_to_be_stacked, would_stack
+from ..warning import warn
+from .misuse import NotIndexed, is_random_split, refuse_to_be_stacked, would_stack
 from .options import DatasetOptions
 
 
-class PlannedDataset(IterableDataset[Any]):
+class PlannedDataset(NotIndexed):
     """Batches of an epoch's plan. Base of RecordDataset and Zip."""
 
     def _set_up_epochs(self, options: DatasetOptions, order: Order | MixedOrder) -> None:
@@ -108,6 +108,8 @@ class PlannedDataset(IterableDataset[Any]):
 
     def __len__(self) -> int:
         """Batches (samples with ``batch_size=None``) of this rank in a whole epoch."""
+        if is_random_split(sys._getframe(1)):
+            self._refuse_numbers("random_split")
         return self._whole_epoch().num_steps
 
     def _whole_epoch(self) -> _C.EpochPlan:
@@ -260,11 +262,7 @@ class PlannedDataset(IterableDataset[Any]):
                 f"there once more: {advice}"
             )
         if self._order.differs_by_epoch and self._clock.warn_once():
-            warnings.warn(
-                f"epoch {position.epoch} is read once more, in the same order: {advice}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            warn(f"epoch {position.epoch} is read once more, in the same order: {advice}")
 
     # ---- State.
 
@@ -354,14 +352,11 @@ class PlannedDataset(IterableDataset[Any]):
         if self._warned_of_copy or (info is not None and info.id != 0):
             return
         self._warned_of_copy = True
-        warnings.warn(
+        warn(
             f"what differs from the data that the state was saved over is {differs}: the files are "
             "taken for copies, as names, sizes and layout are the same. Where the content may be "
-            "another, "
-            "load_state_dict(state, strict=True), or strict_identity=True in the data set, "
-            "refuses such a state",
-            RuntimeWarning,
-            stacklevel=3,
+            "another, load_state_dict(state, strict=True), or strict_identity=True in the data "
+            "set, refuses such a state"
         )
 
     # ---- On the way to workers and copies.

@@ -23,6 +23,7 @@ from ..format.files import (
 )
 from ..format.layout import RecordLayout, make_layout, make_window_layout
 from ..format.paths import FileOrder, Paths, find_files, manifest_folders
+from ..keywords import checks_keywords
 from ..order.epochs import Position
 from ..order.record_order import (
     MixedOrder,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 Batch = Any  # a tensor, a dict of tensors, or what `transform` makes of them
 
 
+@checks_keywords
 class RecordDataset(Contents, ViewedDataset):
     """Batches of fixed-size records, read with O_DIRECT and io_uring into pooled buffers.
 
@@ -163,8 +165,6 @@ class RecordDataset(Contents, ViewedDataset):
         read_timeout_s: float = 60.0,
         strict_identity: bool = False,
         rank_timeout_s: float = 600.0,
-        _reads_on: bool = True,
-        _faults: Any = None,
     ) -> None:
         options = DatasetOptions(
             batch_size=batch_size,
@@ -186,8 +186,6 @@ class RecordDataset(Contents, ViewedDataset):
             read_timeout_s=read_timeout_s,
             strict_identity=strict_identity,
             rank_timeout_s=rank_timeout_s,
-            reads_on=_reads_on,
-            faults=_faults,
         )
         header_bytes = check_int("header_bytes", header_bytes, 0)
         folders = manifest_folders(paths, file_order)
@@ -230,7 +228,7 @@ class RecordDataset(Contents, ViewedDataset):
             DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
             ConfigError: ``dtype`` is needed, or is not what the headers say.
         """
-        checked = DatasetOptions().changed("from_npy", options)
+        checked = DatasetOptions().changed(cls.from_npy, options)
         if records is not None:
             check_choice("records", records, NpyRecords)
         files = find_files(paths, file_order, ending=".npy")
@@ -270,7 +268,7 @@ class RecordDataset(Contents, ViewedDataset):
             as_dtype: For instance torch.int64, which embeddings want.
             **options: As for ``from_npy``.
         """
-        checked = DatasetOptions().changed("from_tokens", options)
+        checked = DatasetOptions().changed(cls.from_tokens, options)
         layout, token_bytes = make_window_layout(dtype, window, stride, as_dtype)
         files = find_files(paths, file_order)
         return cls._of(count_windows(files, layout, token_bytes), layout, checked)
@@ -282,13 +280,15 @@ class RecordDataset(Contents, ViewedDataset):
         layout: RecordLayout,
         options: DatasetOptions,
         view: tuple[Stage, ...] = (),
+        is_told: bool = False,
     ) -> Self:
         dataset = cls.__new__(cls)
-        dataset._set_up(shards, layout, options, view)
+        dataset._set_up(shards, layout, options, view, is_told=is_told)
         return dataset
 
     def _sibling(self, options: DatasetOptions, view: tuple[Stage, ...]) -> Self:
-        return self._of(self._shards, self._layout, options, view)
+        is_told = options.direct == self._options.direct
+        return self._of(self._shards, self._layout, options, view, is_told)
 
     def _set_up(
         self,
@@ -297,6 +297,7 @@ class RecordDataset(Contents, ViewedDataset):
         options: DatasetOptions,
         view: tuple[Stage, ...] = (),
         order: Order | MixedOrder | None = None,
+        is_told: bool = False,  # of what the file system refuses
     ) -> None:
         self._shards = shards
         self._layout = layout
@@ -319,6 +320,7 @@ class RecordDataset(Contents, ViewedDataset):
         )
         self._made_order: _C.RecordOrder | None = None
         self._set_up_epochs(options, self._order)
+        self._is_told = is_told
         self._runtime: Runtime | None = None
         self._arena: Arena | None = None
         # Finds settings that cannot work now rather than in a worker: it reads nothing.
@@ -439,6 +441,7 @@ class RecordDataset(Contents, ViewedDataset):
                 most_records=most,
                 neighbours=self._order.neighbours,
                 window=self._order.window,
+                is_told=self._is_told or self._clock.owner != os.getpid(),
             )
         return self._runtime
 

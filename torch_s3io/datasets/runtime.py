@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import multiprocessing.util
 import os
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,8 @@ from ..format.layout import RecordLayout
 from ..order.record_order import Window
 from ..processes.handover import Arena
 from ..processes.ranks import find_local_ranks
+from ..warning import warn
+from ..wording import count_of
 from .options import DatasetOptions
 from .sizing import auto_pool, check_pool
 
@@ -54,10 +55,13 @@ class Runtime:
         most_records: int | None = None,
         neighbours: int = 1,
         window: Window | None = None,
+        is_told: bool = False,
     ) -> None:
         """``board``: in a worker, where the main process sees what it counts. ``most_records``:
         that a batch has at most. ``neighbours``: records that the order reads one after the other
-        as they lie in a file. ``window``: that it mixes."""
+        as they lie in a file. ``window``: that it mixes. ``is_told``: that another process has
+        warned of what the file system refuses."""
+        self._is_told = is_told
         self.owner = os.getpid()
         self._arena = arena
         self._board = board
@@ -94,12 +98,11 @@ class Runtime:
             for shard in self._shards
             if shard.direct_alignment == 0 or opened[shard.identity[0]] == 0
         ]
-        if refused:
-            warnings.warn(
+        if refused and not self._is_told:
+            others = f" (and {count_of(len(refused) - 1, 'other file')})" if refused[1:] else ""
+            warn(
                 f"{refused[0]}: the file system refuses O_DIRECT: direct='auto' reads it through "
-                f"the page cache (it, and {len(refused) - 1} other files)",
-                RuntimeWarning,
-                stacklevel=6,
+                f"the page cache{others}; direct='off' does so without a warning"
             )
         if not any(opened.values()):
             return 1
@@ -330,7 +333,12 @@ class Runtime:
         reason = _C.uring_unavailable_reason() if self._options.engine == "auto" else ""
         if reason:
             self._engine = "threads"
-            warnings.warn(f"{reason}: reading with threads instead", RuntimeWarning, stacklevel=3)
+            worker = get_worker_info()
+            if worker is None or worker.id == 0:  # the others would say the same
+                warn(
+                    f"{reason}: reading with threads instead; engine='threads' does so without a "
+                    "warning"
+                )
 
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = dict(self._source.stats())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import _C
@@ -30,8 +31,13 @@ class ViewedDataset(PlannedDataset):
     def with_options(self, **options: Any) -> Self:
         """The same records under other options: those of RecordDataset from ``batch_size`` to
         ``rank_timeout_s``, but for ``header_bytes`` and ``as_dtype``. Begins at epoch 0."""
-        changed = self._options.changed("with_options", options)
+        changed = self._options.changed(self.with_options, options)
         return self._sibling(changed, self._view)
+
+    def _with(self, *, reads_on: bool = True, faults: Any = None) -> Self:
+        """The same for benchmarks and tests. ``reads_on``: whether the next epoch's first batches
+        are read before it begins; ``faults``: a _C.FaultPlan, by which reads fail."""
+        return self._sibling(replace(self._options, reads_on=reads_on, faults=faults), self._view)
 
     def subset(self, start: int, stop: int) -> Self:
         """The records ``start`` to ``stop - 1``, as a data set with the same options."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -58,20 +59,34 @@ class Zip(PlannedDataset):
             records.
     """
 
+    _instead_of_numbers = (
+        "Take subset, split, get_batch or a RecordMapDataset of each of its parts; subsets, and "
+        "splits of one seed, go together in another Zip"
+    )
+
     def __init__(self, **arguments: Any) -> None:
         given = {k: part for k, part in arguments.items() if isinstance(part, PlannedDataset)}
         changes = {k: value for k, value in arguments.items() if k not in given}
         parts = _checked_parts(given)
-        for name in changes:
+        for name, value in changes.items():
             if name not in (*_SHARED, *_OWN):
-                raise ConfigError(f"Zip: {name!r} is neither a RecordDataset nor an option of Zip")
+                nearest = difflib.get_close_matches(name, (*_SHARED, *_OWN), 1)
+                advice = (
+                    f"did you mean {nearest[0]!r}?"
+                    if nearest
+                    else f"it is a {type(value).__name__}. A Zip has data sets: write other data "
+                    "with RecordWriter, or numpy.save and RecordDataset.from_npy"
+                )
+                raise ConfigError(
+                    f"Zip: {name!r} is neither a RecordDataset nor an option of Zip; {advice}"
+                )
         first = next(iter(parts.values()))
         own = {"transform": None, "pass_position": False, "return_index": False}
-        options = first._options.changed("Zip", {**own, **changes})
+        options = first._options.changed(Zip, {**own, **changes})
         if options.shuffle == "block" and options.block_records is None:
             together = sum(part._layout.stride_bytes for part in parts.values())
             block = default_block_records(together)
-            options = options.changed("Zip", {"block_records": block})
+            options = options.changed(Zip, {"block_records": block})
         shared = {name: getattr(options, name) for name in _SHARED}
         self._parts = {
             name: part.with_options(

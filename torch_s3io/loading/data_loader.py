@@ -11,10 +11,12 @@ import torch.utils.data
 from torch.utils.data import Dataset, get_worker_info
 
 from ..config import check_bool, check_int
+from ..datasets.misuse import refuse_what_the_data_set_does
 from ..datasets.planned import PlannedDataset
 from ..datasets.record_dataset import RecordDataset
 from ..datasets.zipped import Zip
 from ..errors import ConfigError
+from ..keywords import keywords_of, refuse_unknown
 from ..order.progress import Progress
 from ..order.state import State
 from ..processes.interrupts import free_locks
@@ -22,6 +24,7 @@ from ..processes.ranks import Ranks, refuse_other_ranks
 from .loader_pass import LoaderPass, pass_of
 
 _MOST_PREFETCHED = 8
+_OF_THE_DATA_SET = ("batch_size", "shuffle", "drop_last", "sampler", "batch_sampler")
 
 
 class DataLoader(torch.utils.data.DataLoader[Any]):
@@ -73,12 +76,15 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         progress: bool = False,
         **options: Any,
     ) -> None:
+        known = keywords_of(torch.utils.data.DataLoader)
+        refuse_unknown("DataLoader", options, [*known, "progress"], keywords_of(RecordDataset))
         check_bool("progress", progress)
         num_workers = check_int("num_workers", num_workers, 0)
         if prefetch_factor is not None:
             prefetch_factor = check_int("prefetch_factor", prefetch_factor, 1)
         if isinstance(dataset, PlannedDataset):
-            _refuse_what_the_data_set_does({"batch_size": batch_size, **options})
+            given = {"batch_size": batch_size, **options}
+            refuse_what_the_data_set_does({name: given.get(name) for name in _OF_THE_DATA_SET})
         self._shows_progress = progress
         self._pass: weakref.ref[LoaderPass] | None = None  # that has the persistent workers
         self._worker_ranks: Ranks | None = None  # of the persistent workers
@@ -262,23 +268,6 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         self._wait_s += wait_s
         self._wall_s += wall_s
         self._batches += batches
-
-
-def _refuse_what_the_data_set_does(options: dict[str, Any]) -> None:
-    for name in ("batch_size", "shuffle", "drop_last", "sampler", "batch_sampler"):
-        value = options.get(name)
-        is_flag = name in ("shuffle", "drop_last")
-        if value is None or (is_flag and not value):
-            continue
-        what = "makes the batches and their order itself"
-        if name.endswith("sampler"):
-            raise ConfigError(
-                f"{name}= in the DataLoader: the data set {what}; a RecordMapDataset of it takes "
-                "samplers"
-            )
-        raise ConfigError(
-            f"{name}={value} in the DataLoader: the data set {what}; set {name} there"
-        )
 
 
 def _prefetched(dataset: Dataset[Any], num_workers: int) -> int:

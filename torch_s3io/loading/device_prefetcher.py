@@ -21,9 +21,11 @@ import torch
 
 from ..config import check_int
 from ..errors import ConfigError
+from ..keywords import checks_keywords
 from ..order.state import State
 
 
+@checks_keywords
 class DevicePrefetcher:
     """Iterates over ``loader`` with its tensors on ``device``, the next ``depth`` under way.
 

@@ -15,7 +15,6 @@ import os
 import pickle
 import sys
 import threading
-import warnings
 import weakref
 from collections import deque
 from multiprocessing.context import get_spawning_popen
@@ -31,6 +30,7 @@ from torch.utils.data import dataloader as _dataloader
 from .. import _C
 from ..config import BufferPoolConfig
 from ..errors import DataError, Error
+from ..warning import warn
 from .ranks import Ranks, find_ranks, refuse_other_ranks
 
 # torch's thread that pins batches: that it unpickles a batch says that pinning is wanted.
@@ -88,7 +88,7 @@ class Arena:
         try:
             pool = self._core.claim(preferred=worker, capacity=config.capacity)
         except Error as error:
-            warnings.warn(f"{error}: batches are copied on their way", RuntimeWarning, stacklevel=2)
+            warn(f"{error}: batches are copied on their way")
             return None
         if pool is not None:
             _end_with_parent()
@@ -127,7 +127,7 @@ class Arena:
         self._warned.add(topic)
         # Unpickling must not raise, not even where warnings are errors.
         with contextlib.suppress(Exception):
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            warn(text)
 
 
 _arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
@@ -221,12 +221,10 @@ def _say_not_shared(reason: str) -> None:
         return
     _said_not_shared = True
     with contextlib.suppress(Exception):  # where warnings are errors the batch is not lost either
-        warnings.warn(
+        warn(
             f"torch cannot share the memory of a new tensor ({reason}): its bytes go through a "
             "pipe, which is slower; make room in /dev/shm, or raise the limit of open files "
-            "(ulimit -n)",
-            RuntimeWarning,
-            stacklevel=3,
+            "(ulimit -n)"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import operator
 import os
-import warnings
 from typing import Any
 
 import torch
@@ -13,6 +12,8 @@ import torch
 from .. import _C
 from ..config import EngineKind, FileSystemConfig, check_bool, check_choice, check_int
 from ..errors import ConfigError, RangeError
+from ..keywords import checks_keywords
+from ..warning import warn
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 
 ObjectInfo = _C.ObjectInfo
@@ -36,6 +37,7 @@ def check_store_config(config: Any) -> FileSystemConfig:
     return config
 
 
+@checks_keywords
 class FileStore:
     """Reads the files of a mounted file system as tensors, and writes them whole or not at all.
 
@@ -57,14 +59,19 @@ class FileStore:
         config: FileSystemConfig | None = None,
         *,
         engine: EngineKind = "auto",
-        _faults: Any = None,  # tests only: a _C.FaultPlan
     ) -> None:
         config = check_store_config(FileSystemConfig() if config is None else config)
         check_choice("engine", engine, EngineKind)
         self.config = config
         self.engine = engine
         self._said_buffered = False
-        self._store = self._make(_faults)
+        self._store = self._make()
+
+    def _with(self, *, faults: Any) -> FileStore:
+        """For tests: the same, where calls fail by a _C.FaultPlan."""
+        store = FileStore(self.config, engine=self.engine)
+        store._store = store._make(faults)
+        return store
 
     def _make(self, faults: Any = None) -> _C.FileStore:
         config, ranges, pool = self.config, self.config.range_engine, self.config.buffer_pool
@@ -166,11 +173,9 @@ class FileStore:
             return
         if self._store.stats()["buffered_written_bytes"] > 0:
             self._said_buffered = True
-            warnings.warn(
+            warn(
                 f"{path}: the file system refuses O_DIRECT: direct_io='auto' wrote it through the "
-                "page cache; FileSystemConfig(direct_io='off') does so without a warning",
-                RuntimeWarning,
-                stacklevel=4,
+                "page cache; FileSystemConfig(direct_io='off') does so without a warning"
             )
 
     def checksum(self, path: str | os.PathLike[str]) -> int:

@@ -16,6 +16,7 @@ from ..config import MIB, BufferPoolConfig, EngineKind, FileSystemConfig, check_
 from ..errors import ConfigError, Error, WriteError
 from ..format.layout import make_layout
 from ..format.manifest import MANIFEST_NAME, Manifest, ShardEntry
+from ..keywords import checks_keywords
 from ..store.file_store import FileStore, as_path, check_store_config
 from ..store.object_writer import ObjectWriter, WrittenObject
 from .record_folder import RecordFolder
@@ -63,6 +64,7 @@ def shard_name(generation: str, number: int) -> str:
     return f"records-{generation}-{number:05d}.bin"
 
 
+@checks_keywords
 class RecordWriter:
     """Writes a data set of fixed-size records into a folder: shards and a manifest.
 

@@ -1,0 +1,107 @@
+"""What torch takes for map-style data sets and samples, given ours: refused with what to call.
+
+Note: why frames. torch refuses iterable data sets there itself, but in words that say nothing of
+our ways; and it asks a data set nothing but its class, its length and its iterator. Nor is a data
+set told which loader reads it, or how. Who asks knows: our caller's frame. Where another torch has
+no such caller, nothing is refused by us.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABCMeta
+from types import CodeType, FrameType
+from typing import Any, NoReturn
+
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    IterableDataset,
+    _utils,
+    default_collate,
+    random_split,
+)
+
+from ..errors import ConfigError
+
+_Fetcher: Any = getattr(_utils.fetch, "_IterableDatasetFetcher", None)
+_ORDERING = ("shuffle", "sampler", "batch_sampler")
+
+
+class NotIndexed(IterableDataset[Any]):
+    """An iterable data set that says so to those who take it for a map-style one.
+
+    Note: without ``super()``, whose ``__class__`` would be the one here.
+    """
+
+    _instead_of_numbers = (
+        "Its parts are dataset.subset(0, 100) and dataset.split([0.9, 0.1]); its records by number "
+        "are dataset.get_batch([7, 3]), or those of a RecordMapDataset(dataset), which Subset, "
+        "random_split, ConcatDataset and samplers take. A Mix is several data sets as one"
+    )
+
+    def __getitem__(self, index: Any) -> NoReturn:
+        self._refuse_numbers("an index")
+
+    def _refuse_numbers(self, what: str) -> NoReturn:
+        kind = type(self).__name__
+        raise ConfigError(
+            f"{what} is not for a {kind}, which is iterated, batch by batch, in an order of its "
+            f"own. {self._instead_of_numbers}"
+        )
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # isinstance() asks for it, with which torch's constructors begin
+        caller = sys._getframe(1)
+        if caller.f_code is _code_of(ABCMeta.__instancecheck__):
+            caller = caller.f_back or caller
+        if caller.f_code is _code_of(ConcatDataset.__init__):
+            self._refuse_numbers("ConcatDataset")
+        if caller.f_code is _code_of(DataLoader.__init__):
+            given = caller.f_locals
+            refuse_what_the_data_set_does({name: given.get(name) for name in _ORDERING})
+        return type(self)
+
+
+def is_random_split(caller: FrameType) -> bool:
+    return caller.f_code is _code_of(random_split)
+
+
+def refuse_what_the_data_set_does(options: dict[str, Any]) -> None:
+    """Options of a loader that make another order, or batches."""
+    for name, value in options.items():
+        is_flag = name in ("shuffle", "drop_last")
+        if value is None or (is_flag and not value):
+            continue
+        what = "makes the batches and their order itself"
+        if name.endswith("sampler"):
+            raise ConfigError(
+                f"{name}= in the DataLoader: the data set {what}; a RecordMapDataset of it takes "
+                "samplers"
+            )
+        raise ConfigError(
+            f"{name}={value} in the DataLoader: the data set {what}. Set it there: "
+            f"dataset.with_options({name}={value}), or when it is made"
+        )
+
+
+def would_stack(caller: FrameType) -> bool:
+    """Whether what called ``__iter__`` is a loader that stacks what it gets, by torch's rules."""
+    # Of no other frame: asking for its variables would keep them, and so its batches, alive.
+    if _Fetcher is None or caller.f_code is not _code_of(_Fetcher.__init__):
+        return False
+    fetcher: Any = caller.f_locals["self"]
+    return fetcher.auto_collation is True and fetcher.collate_fn is default_collate
+
+
+def refuse_to_be_stacked() -> NoReturn:
+    raise ConfigError(
+        "the data set makes the batches, and this DataLoader would stack them once more, with a "
+        "dimension in front: give batch_size=None to the DataLoader, or to the data set, which "
+        "then yields samples (torch_s3io.DataLoader has the right default). To stack batches, "
+        "give the DataLoader a collate_fn of your own"
+    )
+
+
+def _code_of(function: Any) -> CodeType | None:
+    return getattr(function, "__code__", None)
