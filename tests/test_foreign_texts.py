@@ -139,7 +139,7 @@ def test_a_state_that_differs_in_everything_is_told_in_part(disk):
         state[part] |= {"\ud800" * number: ENDLESS for number in range(500)}
         refused(lambda s=state: dataset.load_state_dict(s), DataError, ConfigError)
     state = dataset.state_dict()
-    state["data"] = {"": {}, **dict.fromkeys(state["data"], {"": None})}
+    state["data"] = {"": {}, **{key: {"": None} for key in state["data"]}}
     refused(lambda: dataset.load_state_dict(state), DataError)
     assert len(dataset.state_dict()["data"]) < 50  # what was changed was the loop's own copy
 

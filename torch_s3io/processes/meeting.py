@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import torch.distributed as dist
 
 from ..errors import ReadTimeoutError
+from ..warning import warn
 
 _RANKS_PER_COUNTER = 32  # each has a bit of it
 _MOST_NAMED = 8
@@ -95,7 +95,7 @@ class Meetings:
                 text = (
                     f"{self._describe(epoch, waited_s)}. It goes on waiting, {timeout_s:g} s in all"
                 )
-                warnings.warn(text, RuntimeWarning, stacklevel=2)
+                warn(text)
             # As long as it has waited so far: it ends late by as much again at most.
             time.sleep(min(_LONGEST_PAUSE_S, max(0.001, waited_s)))
 
