@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/align.h"
+#include "base/error.h"
 
 namespace s3io {
 namespace {
@@ -194,6 +195,19 @@ int64_t put_in_order(Placement& placement, int64_t record_bytes, std::byte* land
 }
 
 }  // namespace
+
+void check_offsets(const ShardTable& shards, const RecordLayout& layout) {
+  constexpr int64_t kMostBytes = int64_t{1} << 62;
+  for (const Shard& shard : shards.shards()) {
+    const int64_t left = kMostBytes - shard.header_bytes - layout.record_bytes;
+    if (left < 0 || shard.num_records > left / layout.record_stride) {
+      throw Error(
+          ErrorKind::config,
+          message(shard.path, ": ", shard.num_records, " records every ", layout.record_stride,
+                  " bytes after ", shard.header_bytes, " header bytes are more than 2^62 bytes"));
+    }
+  }
+}
 
 void place_records(std::span<const int64_t> records, const ShardTable& shards,
                    const RecordLayout& layout, int64_t alignment, Placement& out) {

@@ -48,6 +48,9 @@ struct Placement {
   std::vector<std::byte> spare_row;
 };
 
+// Throws Error(config) for files so long that offsets in them would overflow.
+void check_offsets(const ShardTable& shards, const RecordLayout& layout);
+
 // Places `records`, which must exist, in order. Reuses the memory of `out`.
 void place_records(std::span<const int64_t> records, const ShardTable& shards,
                    const RecordLayout& layout, int64_t alignment, Placement& out);

@@ -11,6 +11,7 @@ namespace s3io {
 namespace {
 
 constexpr int64_t kMaxRecordBytes = int64_t{1} << 46;
+constexpr size_t kMostDimensions = 64;  // of a tensor that numpy can view, the batch's included
 
 // Calls `visit` with a value of the C++ type of `type`; false for types without arithmetic here.
 template <typename Visitor>
@@ -62,6 +63,11 @@ bool visit_arithmetic(ScalarType type, Visitor visit) {
 
 bool has_arithmetic(ScalarType type) {
   return visit_arithmetic(type, [](auto) {});
+}
+
+bool is_float(ScalarType type) {
+  return type == ScalarType::float16 || type == ScalarType::bfloat16 ||
+         type == ScalarType::float32 || type == ScalarType::float64;
 }
 
 bool is_complex(ScalarType type) {
@@ -134,20 +140,29 @@ void RecordLayout::validate() const {
                         ", not ", record_bytes, " (stride ", record_stride, ")"));
   }
   for (const Field& field : fields) {
+    if (field.shape.size() >= kMostDimensions) {
+      throw Error(ErrorKind::config,
+                  message("field '", field.name, "': a shape has fewer than ", kMostDimensions,
+                          " entries, not ", field.shape.size()));
+    }
     int64_t bytes = size_bytes(field.type);
+    int64_t extents = bytes;  // strides of tensors count empty dimensions as one
     for (const int64_t extent : field.shape) {
-      if (extent < 0 || (extent > 0 && bytes > kMaxRecordBytes / extent)) {
+      if (extent < 0 || extents > kMaxRecordBytes / std::max<int64_t>(extent, 1)) {
         throw Error(ErrorKind::config,
                     message("field '", field.name, "': shape entry ", extent, " is out of bounds"));
       }
       bytes *= extent;
+      extents *= std::max<int64_t>(extent, 1);
     }
     if (field.offset < 0 || field.offset > record_bytes - bytes) {
       throw Error(ErrorKind::config,
                   message("field '", field.name, "' lies outside of its record"));
     }
     const bool converts = field.type != field.output;
-    if (converts && !(has_arithmetic(field.type) && has_arithmetic(field.output))) {
+    const bool may_convert = has_arithmetic(field.type) && has_arithmetic(field.output) &&
+                             (is_float(field.output) || !is_float(field.type));
+    if (converts && !may_convert) {
       throw Error(ErrorKind::config,
                   message(field.name.empty() ? "dtype" : "field '" + field.name + "'",
                           ": no conversion from ", name_of(field.type), " to ",

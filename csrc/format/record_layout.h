@@ -29,7 +29,8 @@ struct RecordLayout {
   int64_t record_bytes = 0;
   int64_t record_stride = 0;
 
-  // Throws Error(config): no fields, a field outside of the record, sizes that overflow.
+  // Throws Error(config): no fields, a field outside of the record, sizes that overflow, a
+  // conversion that there is none of (of floats to integers, for instance).
   void validate() const;
 };
 

@@ -40,7 +40,7 @@ class EpochBoard {
 
   // Throws Error(out_of_memory).
   EpochBoard();
-  // The board of another process, over its descriptor.
+  // The board of another process, over its descriptor. Throws Error(out_of_memory), Error(data).
   explicit EpochBoard(UniqueFd fd);
 
   int fd() const { return fd_.get(); }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/mman.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,6 +33,18 @@ constexpr int kCollapseAttempts = 4;
   throw Error(ErrorKind::out_of_memory,
               message("cannot ", what, " ", size_bytes, " bytes of buffer memory: ",
                       errno_text(errno), "; lower BufferPoolConfig.capacity or buffer_size"));
+}
+
+// Memory beyond the end of a file can be mapped, and ends the process when it is touched.
+void check_size(int fd, int64_t wanted_bytes) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) throw_no_memory("look at", wanted_bytes);
+  if (status.st_size < wanted_bytes) {
+    throw Error(ErrorKind::data,
+                message("shared memory of ", status.st_size, " bytes, where ", wanted_bytes,
+                        " are needed: another program's, or one of "
+                        "another version of torch_s3io"));
+  }
 }
 
 // A file of the kernel; empty if there is none.
@@ -114,6 +127,7 @@ UniqueFd make_memory_file(int64_t size_bytes) {
 
 SharedMapping::SharedMapping(int fd, int64_t offset, int64_t size_bytes)
     : size_(align_up(size_bytes, kHugePageBytes)) {
+  check_size(fd, offset + size_);
   // Reserve one huge page more than needed, then place the mapping at the boundary inside.
   const auto reserved_bytes = static_cast<size_t>(size_ + kHugePageBytes);
   void* reserved = ::mmap(nullptr, reserved_bytes, PROT_NONE,

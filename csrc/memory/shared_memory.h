@@ -17,7 +17,8 @@ UniqueFd make_memory_file(int64_t size_bytes);
 class SharedMapping {
  public:
   // Maps `size_bytes`, rounded up to whole huge pages, of a memory file from `offset` on, a
-  // multiple of the huge page. The file may be closed afterwards. Throws Error(out_of_memory).
+  // multiple of the huge page. The file may be closed afterwards. Throws Error(out_of_memory), and
+  // Error(data) for a file that is shorter.
   SharedMapping(int fd, int64_t offset, int64_t size_bytes);
   SharedMapping(const SharedMapping&) = delete;
   SharedMapping& operator=(const SharedMapping&) = delete;

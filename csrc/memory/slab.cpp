@@ -141,8 +141,12 @@ bool Slab::reads_may_be_in_flight(Clock::time_point now) {
                                  [](const auto& word) { return (word.load() & kTaken) != 0; });
   if (!taken) return false;
   const int64_t now_ns = std::chrono::nanoseconds(now.time_since_epoch()).count();
-  if (control_->rests_since_ns.load() == 0) control_->rests_since_ns.store(now_ns);
-  return now_ns - control_->rests_since_ns.load() < nanoseconds(kRestAfterDeath).count();
+  int64_t since_ns = control_->rests_since_ns.load();
+  if (since_ns <= 0 || since_ns > now_ns) {
+    since_ns = now_ns;
+    control_->rests_since_ns.store(now_ns);
+  }
+  return now_ns - since_ns < nanoseconds(kRestAfterDeath).count();
 }
 
 int64_t Slab::reclaim() {

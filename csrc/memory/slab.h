@@ -20,6 +20,7 @@
 // Slots of 2 MiB or more are whole huge pages; smaller ones are packed.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -85,14 +86,14 @@ class Slab {
   bool receive(int64_t slot, uint32_t generation);
   void release_received(int64_t slot);
   // How many slots the producer uses, of those there is room for.
-  int64_t slots_in_use() const { return control_->slots.load(std::memory_order_relaxed); }
+  int64_t slots_in_use() const { return counted(control_->slots); }
 
   // ---- Both.
 
   uint32_t generation(int64_t slot) const;
   int64_t held_slots() const;  // not free, for whatever reason
-  int64_t lent_slots() const { return control_->lent.load(std::memory_order_relaxed); }
-  int64_t received_slots() const { return control_->received.load(std::memory_order_relaxed); }
+  int64_t lent_slots() const { return counted(control_->lent); }
+  int64_t received_slots() const { return counted(control_->received); }
 
   // Sleeps until a slot is released after `seen` was read, for at most `timeout`.
   uint32_t release_count() const { return control_->releases.load(std::memory_order_acquire); }
@@ -120,6 +121,10 @@ class Slab {
   static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
   uint64_t let_go(int64_t slot, uint64_t amount);  // returns the word as it was
+  // A number of slots in memory that another process may damage: never more than there are.
+  int64_t counted(const std::atomic<int64_t>& count) const {
+    return std::clamp<int64_t>(count.load(std::memory_order_relaxed), 0, geometry_.slots);
+  }
 
   SlabGeometry geometry_;
   int64_t stride_bytes_;

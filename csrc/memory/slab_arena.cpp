@@ -47,7 +47,7 @@ SlabArena::SlabArena(const SlabGeometry& geometry)
       attached_(kSegments) {}
 
 SlabArena::SlabArena(const SlabGeometry& geometry, UniqueFd fd, uint64_t id)
-    : geometry_(geometry),
+    : geometry_((geometry.check(), geometry)),
       fd_(std::move(fd)),
       header_memory_(fd_.get(), 0, kHugePageBytes),
       header_(reinterpret_cast<Header*>(header_memory_.data())),

@@ -48,7 +48,8 @@ class SlabArena {
   // The consumer's side. `geometry` is the largest slab that a producer will want. Throws
   // Error(config), Error(out_of_memory).
   explicit SlabArena(const SlabGeometry& geometry);
-  // A producer's side, over the descriptor and the id that the consumer sent.
+  // A producer's side, over the descriptor and the id that the consumer sent. Throws Error(config),
+  // Error(data), Error(out_of_memory).
   SlabArena(const SlabGeometry& geometry, UniqueFd fd, uint64_t id);
 
   uint64_t id() const { return id_; }

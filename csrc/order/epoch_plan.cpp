@@ -1,6 +1,7 @@
 #include "order/epoch_plan.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/error.h"
@@ -65,9 +66,19 @@ EpochPlan::EpochPlan(RecordOrderPtr order, int64_t epoch, const Config& config)
 }
 
 EpochPlan EpochPlan::following() const {
+  if (epoch_ == std::numeric_limits<int64_t>::max()) {
+    throw Error(ErrorKind::config, message("epoch ", epoch_, " is the last one there is"));
+  }
   Config config = config_;
   config.start = 0;
   return EpochPlan(order_, epoch_ + 1, config);
+}
+
+int64_t EpochPlan::positions_between_groups() const {
+  int64_t product = 0;
+  const bool overflows = __builtin_mul_overflow(step_positions_, config_.num_workers, &product) ||
+                         __builtin_mul_overflow(product, config_.group_size, &product);
+  return overflows ? RecordOrder::kMostPositions : std::min(product, RecordOrder::kMostPositions);
 }
 
 int64_t EpochPlan::num_groups() const { return divided_up(num_local_batches_, config_.group_size); }

@@ -52,7 +52,8 @@ class EpochPlan {
   // Throws Error(config) for nonsense.
   EpochPlan(RecordOrderPtr order, int64_t epoch, const Config& config);
 
-  // The whole epoch after this one. Throws Error(config) where an endless stream ends.
+  // The whole epoch after this one. Throws Error(config) after the last one, 2^63 - 1, and where an
+  // endless stream ends.
   EpochPlan following() const;
   // Whether both are the same part of the same epoch of the same order.
   bool operator==(const EpochPlan& other) const {
@@ -76,10 +77,8 @@ class EpochPlan {
   // The record numbers of this worker's `group`-th group, in order. Keeps the vector's capacity.
   void records(int64_t group, std::vector<int64_t>& out) const;
 
-  // Positions from one group of this worker to its next one.
-  int64_t positions_between_groups() const {
-    return step_positions_ * config_.num_workers * config_.group_size;
-  }
+  // Positions from one group of this worker to its next one; at most 2^62, where there is none.
+  int64_t positions_between_groups() const;
   // The position that this worker's `group`-th group begins at.
   int64_t first_position(int64_t group) const {
     return positions(step_of(group * config_.group_size)).first;

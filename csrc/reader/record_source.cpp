@@ -40,6 +40,7 @@ RecordSource::RecordSource(ShardTable shards, RecordLayout layout,
       options_(std::move(options)),
       files_(options_.direct, alignment_ > 1 ? alignment_ : 0) {
   layout_.validate();
+  check_offsets(shards_, layout_);
   if (identities_.size() != shards_.shards().size()) {
     throw Error(ErrorKind::config, "one identity per shard is needed");
   }
@@ -52,15 +53,17 @@ RecordSource::RecordSource(ShardTable shards, RecordLayout layout,
 int64_t RecordSource::batch_bytes(int64_t count) const {
   constexpr int64_t kMost = int64_t{1} << 46;
   const int64_t per_record = std::max(layout_.record_bytes, layout_.record_stride) + 2 * alignment_;
-  if (count < 0 || count > kMost / per_record) {
+  const auto throw_too_large = [&] {
     throw Error(ErrorKind::config, message("a batch of ", count, " records of ",
                                            layout_.record_bytes, " bytes is too large"));
-  }
+  };
+  if (count < 0 || count > kMost / per_record) throw_too_large();
   int64_t bytes = 0;
   if (options_.with_record_numbers) bytes = align_up(count * 8, kFieldAlignment);
   for (size_t index = 0; index < layout_.fields.size(); ++index) {
     if (is_view_[index]) continue;
     bytes += align_up(output_bytes(layout_.fields[index], count), kFieldAlignment);
+    if (bytes > kMost) throw_too_large();  // fields may overlap, so that their sum has no bound
   }
   bytes = align_up(bytes, std::max(alignment_, kFieldAlignment));
   return bytes + (count > 0 ? max_landing_bytes(count, layout_, alignment_) : 0);

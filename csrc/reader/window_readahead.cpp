@@ -10,13 +10,17 @@ namespace {
 // So that several readers can share the runs of a block.
 constexpr int64_t kMostRunBytes = int64_t{128} << 10;
 constexpr int64_t kBytesPerCall = int64_t{16} << 20;
+// So that no arithmetic on them overflows.
+constexpr int64_t kMostWindow = int64_t{1} << 40;
+constexpr int64_t kMostBetween = int64_t{1} << 60;
+constexpr int64_t kMostBytes = int64_t{1} << 46;
 
 }  // namespace
 
 WindowReadahead::WindowReadahead(RecordSource& source, const Config& config)
     : source_(source), config_(config) {
-  if (config.window_positions < 0 || config.count < 1 || config.share < 0 ||
-      config.share >= config.count) {
+  if (config.window_positions < 0 || config.window_positions > kMostWindow || config.count < 1 ||
+      config.share < 0 || config.share >= config.count) {
     throw Error(ErrorKind::config,
                 message("share ", config.share, " of ", config.count, " of a window of ",
                         config.window_positions, " does not exist"));
@@ -35,10 +39,11 @@ void WindowReadahead::advance(const EpochPlan& plan, int64_t group) {
   }
   // A group ends before the next one of this worker begins, and so do those that other workers read
   // meanwhile; after that this one is asked again.
-  const int64_t between = plan.positions_between_groups();
+  const int64_t between = std::min(plan.positions_between_groups(), kMostBetween);
   const int64_t end = position + length / 2 + std::max(length / 2, 2 * between);
   // Twice of what comes until then: whoever is behind catches up.
-  const int64_t bytes = between / config_.count * source_.layout().record_stride;
+  const int64_t stride = source_.layout().record_stride;
+  const int64_t bytes = std::min(between / config_.count, kMostBytes / stride) * stride;
   int64_t budget = std::max(kBytesPerCall, 2 * bytes);
   while (window_ * length < std::min(end, plan.num_positions())) {
     const auto ahead = static_cast<double>(end - window_ * length);

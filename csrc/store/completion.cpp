@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <exception>
-#include <string_view>
 #include <utility>
 
 #include "base/error.h"
+#include "store/checksum_text.h"
 #include "store/timed_steps.h"
 
 namespace s3io {
@@ -32,10 +31,8 @@ class Steps {
   bool keep_checksum() {
     if (!completion_.crc32c) return false;
     steps_.begin("keeping its checksum (fsetxattr)");
-    char digits[16];
-    std::snprintf(digits, sizeof(digits), "%08x", *completion_.crc32c);
     const int result = file_.calls().set_attribute(
-        fd_, kChecksumAttribute, message(std::string_view(digits), " ", completion_.size_bytes));
+        fd_, kChecksumAttribute, checksum_text({completion_.size_bytes, *completion_.crc32c}));
     // Many file systems have no such attributes, or no room for one more.
     const bool has_none = result == -EOPNOTSUPP || result == -EPERM || result == -EACCES ||
                           result == -ENOSPC || result == -EDQUOT || result == -E2BIG;

@@ -15,10 +15,6 @@
 
 namespace s3io {
 
-// The attribute in which a file keeps the checksum of its content, where its file system has such
-// attributes: "<8 hex digits> <size in bytes>".
-inline constexpr const char* kChecksumAttribute = "user.torch_s3io.crc32c";
-
 struct Completion {
   std::string path;  // as errors name it
   int64_t size_bytes = 0;

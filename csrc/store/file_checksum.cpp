@@ -4,14 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <memory>
 #include <vector>
 
 #include "base/align.h"
 #include "base/crc32c.h"
 #include "memory/aligned_buf.h"
-#include "store/completion.h"
 
 namespace s3io {
 namespace {
@@ -109,16 +107,9 @@ std::optional<uint32_t> kept_checksum(const std::string& path) {
   std::array<char, 64> text{};
   const ssize_t count = ::getxattr(path.c_str(), kChecksumAttribute, text.data(), text.size());
   if (count < 0) return std::nullopt;
-  const char* end = text.data() + count;
-  uint32_t crc = 0;
-  int64_t size = -1;
-  const auto digits = std::from_chars(text.data(), end, crc, 16);
-  if (digits.ec != std::errc() || digits.ptr != text.data() + 8 || digits.ptr == end) {
-    return std::nullopt;
-  }
-  const auto rest = std::from_chars(digits.ptr + 1, end, size);
-  if (rest.ec != std::errc() || rest.ptr != end || size != size_bytes) return std::nullopt;
-  return crc;
+  const auto kept = parse_checksum({text.data(), static_cast<size_t>(count)});
+  if (!kept || kept->size_bytes != size_bytes) return std::nullopt;
+  return kept->crc32c;
 }
 
 }  // namespace s3io

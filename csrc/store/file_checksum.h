@@ -6,6 +6,7 @@
 #include <string>
 
 #include "io/read_queue.h"
+#include "store/checksum_text.h"
 #include "store/object_store.h"
 
 namespace s3io {
@@ -17,16 +18,11 @@ struct ChecksumOptions {
   double timeout_s = 30;  // longest wait without progress
 };
 
-struct FileChecksum {
-  int64_t size_bytes = 0;
-  uint32_t crc32c = 0;
-};
-
 // Reads the file. Throws Error naming the path, also when the file changes meanwhile.
 FileChecksum checksum_of_file(const std::string& path, const ChecksumOptions& options,
                               const WaitCallback& on_wait);
 
-// The checksum that the file keeps in its attribute (completion.h). Nothing where there is none,
+// The checksum that the file keeps in its attribute (checksum_text.h). Nothing where there is none,
 // or where it is of another size than the file has: then the file was changed by other means.
 std::optional<uint32_t> kept_checksum(const std::string& path);
 

@@ -3,6 +3,7 @@
 #include "memory/epoch_board.h"
 
 #include <doctest/doctest.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -97,6 +98,14 @@ TEST_SUITE("epoch board") {
     SharedMapping page(board.fd(), 0, 8);
     *reinterpret_cast<uint64_t*>(page.data()) = 1;  // odd: being set
     CHECK(caught([&] { board.read(); }).kind == ErrorKind::data);
+  }
+
+  TEST_CASE("a descriptor of less memory is refused before it is touched") {
+    for (const off_t size : {off_t{0}, off_t{4096}}) {
+      UniqueFd fd(::memfd_create("short", MFD_CLOEXEC));
+      REQUIRE(::ftruncate(fd.get(), size) == 0);
+      CHECK(caught([&] { EpochBoard board(std::move(fd)); }).kind == ErrorKind::data);
+    }
   }
 }
 

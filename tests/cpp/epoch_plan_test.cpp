@@ -143,6 +143,8 @@ TEST_CASE("the largest numbers do not overflow") {
         CHECK(plan.num_steps() == (start < kMostPositions ? 1 : 0));
         CHECK(plan.num_local_batches() == plan.num_steps());
         CHECK(plan.consumed_after(kMost) == kMostPositions);
+        CHECK(plan.positions_between_groups() == kMostPositions);
+        CHECK(caught([&] { plan.following(); }).kind == ErrorKind::config);
         std::vector<int64_t> records;
         for (int64_t group = 0; group < plan.num_groups(); ++group) plan.records(group, records);
         CHECK(records.size() == static_cast<size_t>(plan.num_groups()));

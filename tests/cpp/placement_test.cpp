@@ -218,5 +218,18 @@ TEST_CASE("shards with negative or overflowing numbers are refused, naming the p
   }
 }
 
+TEST_CASE("files in which an offset would overflow are refused, naming the path") {
+  RecordLayout layout;
+  layout.fields.emplace_back();
+  layout.record_bytes = layout.record_stride = int64_t{1} << 40;
+  check_offsets(ShardTable({{"good", 4096, int64_t{1} << 20}}), layout);
+  for (const Shard& shard : std::vector<Shard>{{"bad", 0, int64_t{1} << 40},
+                                               {"bad", std::numeric_limits<int64_t>::max(), 1}}) {
+    const Caught error = caught([&] { check_offsets(ShardTable({shard}), layout); });
+    CHECK(error.kind == ErrorKind::config);
+    CHECK(error.says("bad"));
+  }
+}
+
 }  // namespace
 }  // namespace s3io::testing

@@ -178,6 +178,10 @@ TEST_CASE("layouts that cannot be are refused, and the error names the field") {
       {.name = "x", .shape = {kMost}},
       {.name = "x", .shape = {kMost, kMost}},
       {.name = "x", .shape = {int64_t{1} << 40, int64_t{1} << 40}},
+      {.name = "x", .shape = {0, int64_t{1} << 40, int64_t{1} << 40}},  // its strides overflow
+      {.name = "x", .shape = std::vector<int64_t>(64, 1)},
+      {.name = "x", .type = ScalarType::float32, .output = ScalarType::int8},
+      {.name = "x", .type = ScalarType::float16, .output = ScalarType::boolean},
       {.name = "x", .offset = kMost},
       {.name = "x", .type = ScalarType::float64, .output = ScalarType::float64, .offset = 1},
       {.name = "x", .type = ScalarType::complex64},

@@ -4,10 +4,13 @@
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <limits>
 #include <thread>
 
+#include "base/align.h"
 #include "leak_check.h"
 #include "memory/buffer_pool.h"
 #include "testing.h"
@@ -215,6 +218,38 @@ TEST_CASE("behind a gate a slot is let go when the device is past the mark, not 
   CHECK(holds_soon([&] { return both.claim->slab->held_slots() == 0; }));
   CHECK(holds_soon([] { return pending_releases() == 0; }));
   std::this_thread::sleep_for(2 * kWaitSlice);  // its thread ends: the sanitizers count threads
+}
+
+TEST_CASE("counts that another process has damaged are never more than there are slots") {
+  Both both;
+  const int64_t segment = both.claim->segment;
+  const SharedMapping control(both.arena->fd(), kHugePageBytes + segment * kGeometry.total_bytes(),
+                              64);
+  for (const int64_t damaged : {std::numeric_limits<int64_t>::max(), int64_t{-1}}) {
+    std::fill_n(reinterpret_cast<int64_t*>(control.data()), 5, damaged);
+    const Slab& slab = *both.claim->slab;
+    for (const int64_t count : {slab.slots_in_use(), slab.lent_slots(), slab.received_slots()}) {
+      CHECK(count >= 0);
+      CHECK(count <= kGeometry.slots);
+    }
+    const auto now = Clock::now();
+    CHECK_FALSE(both.claim->slab->reads_may_be_in_flight(now));
+    const int64_t slot = both.lent(1);
+    both.claim->slab->hold_free_slot();
+    CHECK(both.claim->slab->reads_may_be_in_flight(now));
+    both.claim->slab->reclaim();
+    CHECK(slot >= 0);
+  }
+}
+
+TEST_CASE("an arena is adopted with the geometry of its memory only") {
+  const SlabArena arena(kGeometry);
+  const auto adopt = [&](const SlabGeometry& geometry) {
+    return caught([&] { SlabArena(geometry, UniqueFd(::dup(arena.fd())), arena.id()); }).kind;
+  };
+  CHECK(adopt({-1, 4096, 4096}) == ErrorKind::config);
+  CHECK(adopt({8, int64_t{1} << 62, 4096}) == ErrorKind::config);
+  CHECK(adopt({8, 4096, 3}) == ErrorKind::config);
 }
 
 }  // namespace

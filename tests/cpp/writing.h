@@ -9,7 +9,7 @@
 
 #include "base/crc32c.h"
 #include "leak_check.h"
-#include "store/completion.h"
+#include "store/checksum_text.h"
 #include "store/object_writer.h"
 #include "testing.h"
 

@@ -40,7 +40,7 @@ def from_mapping(kind: type[Config], values: Any, where: str = "") -> Config:
         raise ConfigError(
             f"{where or 'the configuration'} must hold keys and values: {short(values)}"
         )
-    known = _types_of(kind)  # type: ignore[arg-type]  # classes can be hashed
+    known = _types_of(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
@@ -53,9 +53,7 @@ def from_mapping(kind: type[Config], values: Any, where: str = "") -> Config:
     return kind(**arguments)
 
 
-@functools.cache
-def _types_of(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+_types_of: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -94,9 +92,9 @@ def with_settings(
 
 def takes_text(kind: Any, key: str) -> bool:
     """Whether ``key``, as in "data.folder", is that of a text in this dataclass."""
-    first, _, rest = key.partition(".")
-    inner = typing.get_type_hints(kind).get(first) if is_dataclass(kind) else None
-    return takes_text(inner, rest) if rest else inner is str
+    for name in key.split("."):
+        kind = _types_of(kind).get(name) if is_dataclass(kind) else None
+    return kind is str
 
 
 def _copied(values: Any) -> Any:
