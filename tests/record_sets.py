@@ -16,6 +16,8 @@ def all_records(folder, **options) -> list:
 
 
 def write_set(folder, value: int, **options) -> None:
+    """In the place of what the folder holds."""
+    options = {"overwrite": True, **options}
     with RecordWriter(folder, dtype="u1", shape=1000, shard_bytes=300_000, **options) as writer:
         for _ in range(5):
             writer.write(np.full((200, 1000), value, "u1"))
@@ -37,7 +39,7 @@ def check_clean(folder) -> None:
 
 def is_clean_after_a_start(folder) -> bool:
     """The same, once the next writer has removed what a killed one has left."""
-    RecordWriter(folder, dtype="u1").cancel()
+    RecordWriter(folder, dtype="u1", overwrite=True).cancel()
     manifest = json.loads((folder / "manifest.json").read_text())
     return len(os.listdir(folder)) == len(manifest["shards"]) + 1
 

@@ -74,13 +74,13 @@ def test_what_was_packed_into_a_source_folder_is_no_source(disk, capsys):
     (disk / "in" / ".hidden").mkdir()
     (disk / "in" / ".hidden" / "4.raw").write_bytes(b"no record")
     packed = disk / "in" / "packed"
-    for _ in range(2):
-        pack(disk / "in", "-o", packed)
+    for options in ([], ["--overwrite"]):
+        pack(disk / "in", "-o", packed, *options)
         assert everything(packed).tobytes() == b"".join(contents)
     (packed / "manifest.json").unlink()  # as a killed run leaves it
     pack(disk / "in", "-o", packed)
     for name in ("manifest.json", ".s3io-pack-0.jsonl"):
-        pack(disk / "in", "-o", disk / "out", "--dtype", "f4", "--shape", 1250)
+        pack(disk / "in", "-o", disk / "out", "--dtype", "f4", "--shape", 1250, "--overwrite")
         assert everything(disk / "out").tobytes() == b"".join(contents)
         (packed / "manifest.json").rename(packed / name)
     assert main(["pack", str(disk / "in"), "-o", str(disk / "in")]) == 1
@@ -219,9 +219,40 @@ def test_sources_that_changed_are_packed_anew(disk):
     np.save(disk / "x.npy", np.zeros((50, 100), "u1"))
     pack(disk / "x.npy", "-o", disk / "out")
     np.save(disk / "x.npy", np.ones((60, 100), "u1"))
-    pack(disk / "x.npy", "-o", disk / "out")
+    pack(disk / "x.npy", "-o", disk / "out", "--overwrite")
     assert everything(disk / "out").sum() == 6000
     check_clean(disk / "out")
+
+
+def test_a_folder_that_holds_a_data_set_is_refused_unless_it_is_to_be_replaced(disk, capsys):
+    np.save(disk / "x.npy", np.zeros((50, 100), "u1"))
+    np.save(disk / "y.npy", np.ones((60, 100), "u1"))
+    pack(disk / "x.npy", "-o", disk / "out")
+    assert "replaced" not in capsys.readouterr().out
+    for name in ("y.npy", "x.npy"):
+        assert main(["pack", f"{disk}/{name}", "-o", f"{disk}/out"]) == 1
+        error = capsys.readouterr().err
+        assert "holds a data set of 50 records in 1 shard already; --overwrite replaces it" in error
+    assert everything(disk / "out").sum() == 0
+    pack(disk / "y.npy", "-o", disk / "out", "--overwrite")
+    assert "replaced: 50 records of 100 bytes in 1 shard" in capsys.readouterr().out
+    assert everything(disk / "out").sum() == 6000
+    check_clean(disk / "out")
+
+
+def test_photos_of_different_sizes_are_told_the_next_step(disk, capsys):
+    (disk / "photos").mkdir()
+    for number in range(3):
+        (disk / "photos" / f"{number}.jpg").write_bytes(random_bytes(1000 + number))
+    assert main(["pack", f"{disk}/photos", "-o", f"{disk}/out"]) == 1
+    error = capsys.readouterr().err
+    assert "1.jpg: has 1001 bytes" in error
+    assert "decode them to arrays of one shape" in error
+    assert "RecordWriter" in error
+    for path in (disk / "photos").iterdir():
+        path.rename(path.with_suffix(".dat"))
+    assert main(["pack", f"{disk}/photos", "-o", f"{disk}/out"]) == 1
+    assert "--format records" in capsys.readouterr().err
 
 
 def test_verify_finds_damage_and_says_where(disk, capsys):

@@ -22,7 +22,7 @@ from torch_s3io.store.object_writer import ObjectWriter
 
 def begun_writer(folder) -> RecordWriter:
     """Two shards are full, and a third one is open."""
-    writer = RecordWriter(folder, dtype="u1", shape=1000, shard_bytes=300_000)
+    writer = RecordWriter(folder, dtype="u1", shape=1000, shard_bytes=300_000, overwrite=True)
     writer.write(np.full((700, 1000), 2, "u1"))
     return writer
 
@@ -82,7 +82,7 @@ def unlistable(monkeypatch):
 def test_a_folder_that_cannot_be_listed_is_an_error_of_start_and_leaves_it_free(disk, unlistable):
     write_set(disk / "set", 1)
     with unlistable(), pytest.raises(WriteError, match="set: cannot list the folder") as kept:
-        RecordWriter(disk / "set", dtype="u1")
+        RecordWriter(disk / "set", dtype="u1", overwrite=True)
     write_set(disk / "set", 2)  # although `kept` keeps the frames of the first one
     assert kept.value
     check_set(disk / "set", 2)
@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_listed_after_the_manifest_is_an_error_that_says
     with unlistable(), pytest.raises(WriteError, match=r"cannot list .* new data set is in place"):
         writer.finish()
     assert values_in(disk / "set") == {2}
-    RecordWriter(disk / "set", dtype="u1").cancel()  # removes the old shards
+    RecordWriter(disk / "set", dtype="u1", overwrite=True).cancel()  # removes the old shards
     check_set(disk / "set", 2)
 
 
@@ -107,7 +107,7 @@ def test_a_manifest_that_fails_in_a_folder_that_cannot_be_listed_leaves_it_free(
     with unlistable(), pytest.raises(WriteError, match=r"manifest\.json: cannot create: EIO"):
         writer.finish()
     assert values_in(disk / "set") == {1}
-    RecordWriter(disk / "set", dtype="u1").cancel()  # removes the new shards
+    RecordWriter(disk / "set", dtype="u1", overwrite=True).cancel()  # removes the new shards
     check_set(disk / "set", 1)
 
 
@@ -117,7 +117,7 @@ def test_a_manifest_of_another_program_is_not_replaced(disk):
     for text in ('{"name": "a web app", "icons": []}', ""):
         manifest.write_text(text)
         with pytest.raises(ConfigError, match=r"manifest\.json: is another program's"):
-            RecordWriter(disk / "set", dtype="u1")
+            RecordWriter(disk / "set", dtype="u1", overwrite=True)
         assert manifest.read_text() == text
     manifest.unlink()
     write_set(disk / "set", 1)
@@ -142,15 +142,15 @@ def test_a_writer_waits_for_a_manifest_on_its_way_but_not_for_files_that_are_nam
         on_its_way(disk / "set", "manifest.json"),
         pytest.raises(ConfigError, match="may yet put its manifest in place") as kept,
     ):
-        RecordWriter(disk / "set", dtype="u1")
+        RecordWriter(disk / "set", dtype="u1", overwrite=True)
     write_set(disk / "set", 2)  # although `kept` keeps the frames of the first one
     assert kept.value
     for name in ("my-manifest.json", "manifest.json-", "manifest"):
         with on_its_way(disk / "set", name):
-            RecordWriter(disk / "set", dtype="u1").cancel()
+            RecordWriter(disk / "set", dtype="u1", overwrite=True).cancel()
     with open(disk / "set" / ".s3io-tmp-x-manifest.json", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        RecordWriter(disk / "set", dtype="u1").cancel()
+        RecordWriter(disk / "set", dtype="u1", overwrite=True).cancel()
         os.unlink(file.name)
     check_set(disk / "set", 2)
 
@@ -181,7 +181,7 @@ def test_a_writer_that_had_no_manifest_yet_removes_its_shards_at_once(disk):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_neither_keeps_nor_gives_back_the_folder(disk):
-    writer = RecordWriter(disk / "set", dtype="u1")
+    writer = RecordWriter(disk / "set", dtype="u1", overwrite=True)
     ended, end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -196,9 +196,9 @@ def test_a_forked_child_neither_keeps_nor_gives_back_the_folder(disk):
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(closing, 0)[1]) == 0
     with pytest.raises(ConfigError, match="another writer"):
-        RecordWriter(disk / "set", dtype="u1")
+        RecordWriter(disk / "set", dtype="u1", overwrite=True)
     writer.cancel()
-    RecordWriter(disk / "set", dtype="u1").cancel()
+    RecordWriter(disk / "set", dtype="u1", overwrite=True).cancel()
     assert os.waitpid(child, os.WNOHANG) == (0, 0)  # it lives
     os.close(end)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

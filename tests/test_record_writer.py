@@ -15,6 +15,7 @@ from record_sets import (
     bytes_of,
     check_set,
     random_array,
+    values_in,
     write_set,
 )
 
@@ -47,7 +48,12 @@ STRUCTURES = [
 def test_plain_records_come_back(disk, dtype, shape, counts, shard_bytes, align, as_tensor):
     array = random_array(dtype, sum(counts), shape, 1)
     with RecordWriter(
-        disk / "set", dtype=dtype, shape=shape, shard_bytes=shard_bytes, align_records=align
+        disk / "set",
+        dtype=dtype,
+        shape=shape,
+        shard_bytes=shard_bytes,
+        align_records=align,
+        overwrite=True,
     ) as writer:
         begin = 0
         for count in counts:
@@ -75,7 +81,8 @@ def test_structured_records_come_back(disk, dtype, count, as_columns, align):
     columns = {name: array[name] for name in dtype.names if dtype[name].names is None}
     for name in set(dtype.names) - set(columns):
         columns |= {f"{name}.{inner}": array[name][inner] for inner in dtype[name].names}
-    with RecordWriter(disk / "set", dtype=dtype, shard_bytes=1000, align_records=align) as writer:
+    options = {"shard_bytes": 1000, "align_records": align, "overwrite": True}
+    with RecordWriter(disk / "set", dtype=dtype, **options) as writer:
         writer.write(columns if as_columns else array)
     assert bytes_of(disk / "set", count, dtype.itemsize) == array.tobytes()
     for name, column in columns.items():
@@ -154,7 +161,7 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
     with pytest.raises(ConfigError, match="finished"):
         writer.write(np.zeros((1, 2, 3), "f4"))
     structured = [("x", "u1"), ("y", "u1")]
-    with RecordWriter(disk / "set", dtype=structured) as writer:
+    with RecordWriter(disk / "set", dtype=structured, overwrite=True) as writer:
         for wrong in (
             np.zeros(3, "u1"),
             np.zeros(3, [("x", "u1"), ("z", "u1")]),
@@ -180,7 +187,8 @@ def test_what_is_not_the_dtype_is_refused_and_harms_nothing(disk):
 
 def test_a_shard_that_is_not_of_its_size_gets_no_manifest(disk):
     write_set(disk / "set", 1)
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, align_records=None)
+    options = {"dtype": "u1", "shape": 1000, "align_records": None, "overwrite": True}
+    writer = RecordWriter(disk / "set", **options)
     writer.write(np.ones((10, 1000), "u1"))
     writer._shard.write(b"not a record")
     with pytest.raises(WriteError, match="has 10012 bytes, but its 10 records take 10000"):
@@ -204,16 +212,87 @@ def test_a_new_data_set_takes_the_place_of_the_old_one_and_leaves_other_files(di
 
 def test_an_exception_leaves_the_old_data_set(disk):
     write_set(disk / "set", 1)
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+    options = {"dtype": "u1", "shape": 1000, "shard_bytes": 300_000, "overwrite": True}
+    writer = RecordWriter(disk / "set", **options)
     with contextlib.suppress(KeyError), writer:
         writer.write(np.zeros((500, 1000), "u1"))
         raise KeyError
     check_set(disk / "set", 1)
     with pytest.raises(ConfigError, match="no records"):
-        RecordWriter(disk / "set", dtype="u1").finish()
+        RecordWriter(disk / "set", dtype="u1", overwrite=True).finish()
     check_set(disk / "set", 1)
-    RecordWriter(disk / "set", dtype="u1")  # dropped without finishing
+    RecordWriter(disk / "set", dtype="u1", overwrite=True)  # dropped without finishing
     check_set(disk / "set", 1)
+
+
+def test_a_folder_that_holds_a_data_set_is_refused_unless_it_is_to_be_replaced(disk):
+    write_set(disk / "set", 1)
+    for _ in range(2):  # a refusal leaves the folder free
+        with pytest.raises(ConfigError, match=r"/set: holds a data set of 1000 records in 4 shards "
+                                              r"already; overwrite=True replaces it"):  # fmt: skip
+            RecordWriter(disk / "set", dtype="f4", shape=3)
+    check_set(disk / "set", 1)
+    with RecordWriter(disk / "set", dtype="u1", shape=1000, overwrite=True) as writer:
+        writer.write(np.full((30, 1000), 2, "u1"))
+        assert writer.replaced_records == 1000
+        assert values_in(disk / "set") == {1}  # until the new one is whole
+    check_set(disk / "set", 2)
+    manifest = disk / "set" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:100])
+    with pytest.raises(ConfigError, match="whose manifest cannot be read already; overwrite=True"):
+        RecordWriter(disk / "set", dtype="u1")
+    with pytest.raises(ConfigError, match="overwrite must be True or False"):
+        RecordWriter(disk / "set", dtype="u1", overwrite="yes")
+
+
+def test_a_folder_without_a_data_set_needs_no_leave(disk):
+    (disk / "set").mkdir()
+    (disk / "set" / "notes.txt").write_text("mine")
+    RecordWriter(disk / "set", dtype="u1", shape=1000).cancel()
+    with RecordWriter(disk / "set", dtype="u1", shape=1000) as writer:
+        writer.write(np.full((30, 1000), 1, "u1"))
+        assert writer.replaced_records == 0
+    assert (disk / "set" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"x": np.zeros((0, 4), "f4"), "y": np.zeros(0, "i8")},
+        {"x": torch.zeros(0, 4), "y": torch.zeros(0, dtype=torch.int64)},
+        np.zeros(0, [("x", "f4", 4), ("y", "i8")]),
+    ],
+)
+def test_a_batch_of_no_records_writes_nothing(disk, nothing):
+    record = np.dtype([("x", "f4", 4), ("y", "i8")])
+    with RecordWriter(disk / "set", dtype=record) as writer:
+        writer.write(nothing)
+        writer.write(np.ones(3, record))
+        writer.write(nothing)
+    assert RecordDataset(disk / "set").num_records == 3
+    with RecordWriter(disk / "plain", dtype="f4", shape=(2, 3)) as writer:
+        for empty in (np.zeros((0, 2, 3), "f4"), torch.zeros(0, 2, 3)):
+            writer.write(empty)
+        writer.write(np.ones((1, 2, 3), "f4"))
+    assert RecordDataset(disk / "plain").num_records == 1
+    store = FileStore()
+    with store.writer(disk / "file") as file:
+        for empty in (b"", np.zeros((0, 3)), torch.zeros(0, 3), torch.zeros(0)):
+            file.write(empty)
+            store.put(disk / "empty", empty)
+            assert (disk / "empty").read_bytes() == b""
+    assert (disk / "file").read_bytes() == b""
+
+
+def test_what_is_no_array_is_told_what_makes_one(disk):
+    writer = RecordWriter(disk / "set", dtype="f4", shape=3)
+    for wrong in ([], [[1.0, 2.0, 3.0]], None, 7):
+        with pytest.raises(
+            ConfigError, match=r"f?loat32 \[B, 3\] is expected, not .*numpy\.asarray"
+        ):
+            writer.write(wrong)
+    with pytest.raises(ConfigError, match=r"no records were written.*cancel\(\)"):
+        writer.finish()
 
 
 def test_two_writers_in_one_folder_are_one_too_many(disk):

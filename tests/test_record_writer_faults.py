@@ -44,7 +44,9 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_data_set(disk, error_n
     failed = 0
     for number in range(6):
         write_set(disk / "set", 1)
-        writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+        writer = RecordWriter(
+            disk / "set", dtype="u1", shape=1000, shard_bytes=300_000, overwrite=True
+        )
         writer.write(np.full((1000, 1000), 2, "u1"))
         plan = _C.FaultPlan(by_call={number: error_number})
         writer._manifest_store = FileStore()._with(faults=plan)
@@ -65,14 +67,17 @@ def write_and_finish(writer: RecordWriter, records: np.ndarray) -> None:
 def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
     for number in range(2):
         write_set(disk / "set", 1)
-        writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+        writer = RecordWriter(
+            disk / "set", dtype="u1", shape=1000, shard_bytes=300_000, overwrite=True
+        )
         full = {0: (errno.ENOSPC, False, False)}
         plan = _C.FaultPlan(by_number=full, by_call={number: errno.EIO})
         writer.write(np.full((600, 1000), 2, "u1"))
         writer._store = FileStore()._with(faults=plan)
         with pytest.raises(WriteError, match="records-"):
             write_and_finish(writer, np.full((600, 1000), 2, "u1"))
-        RecordWriter(disk / "set", dtype="u1").cancel()  # where removing a file failed, too
+        # where removing a file failed, too
+        RecordWriter(disk / "set", dtype="u1", overwrite=True).cancel()
         check_set(disk / "set", 1)
         with pytest.raises(WriteError, match=r"failed before, with \w+Error: .*records-"):
             writer.finish()
@@ -80,7 +85,7 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_data_set(disk):
 
 def test_shards_stay_while_their_manifest_may_yet_come_into_its_place(disk):
     write_set(disk / "set", 1)
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000, overwrite=True)
     writer.write(np.full((1000, 1000), 2, "u1"))
     plan = _C.FaultPlan(by_call={2: HANGING_CALL})  # of the manifest: the rename
     ranges = RangeEngineConfig(range_timeout=0.2)
@@ -90,10 +95,10 @@ def test_shards_stay_while_their_manifest_may_yet_come_into_its_place(disk):
         writer.finish()
     assert values_in(disk / "set") == {1}
     with pytest.raises(ConfigError, match="may yet put its manifest in place"):
-        RecordWriter(disk / "set", dtype="u1")
+        RecordWriter(disk / "set", dtype="u1", overwrite=True)
     plan.release()
     assert holds_soon(lambda: values_in(disk / "set") == {2})
-    RecordWriter(disk / "set", dtype="u1").cancel()  # removes the old shards
+    RecordWriter(disk / "set", dtype="u1", overwrite=True).cancel()  # removes the old shards
     check_set(disk / "set", 2)
 
 
@@ -103,7 +108,9 @@ def test_killed_at_each_block_and_call_a_writer_leaves_the_old_data_set_or_the_n
     disk, of_manifest
 ):
     def write(plan) -> None:
-        writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=1_500_000)
+        writer = RecordWriter(
+            disk / "set", dtype="u1", shape=1000, shard_bytes=1_500_000, overwrite=True
+        )
         writer.write(np.full((1500, 1000), 2, "u1"))
         name = "_manifest_store" if of_manifest else "_store"
         setattr(writer, name, FileStore(writer._store.config)._with(faults=plan))
@@ -130,7 +137,8 @@ WRITE_SETS_FOR_EVER = """
 
     number = 1
     while True:
-        with RecordWriter(sys.argv[1], dtype="u1", shape=1000, shard_bytes=300_000) as writer:
+        options = {"dtype": "u1", "shape": 1000, "shard_bytes": 300_000, "overwrite": True}
+        with RecordWriter(sys.argv[1], **options) as writer:
             for _ in range(5):
                 writer.write(np.full((200, 1000), number % 200, "u1"))
         if number == 1:

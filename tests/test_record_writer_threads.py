@@ -51,7 +51,7 @@ def test_batches_of_several_threads_stay_whole_and_in_the_order_of_their_thread(
 ):
     num_threads, num_batches, size = 4, 50, 10
     options = {"shard_bytes": 5_000, "align_records": align}
-    with RecordWriter(disk / "set", dtype="<i4", shape=2, **options) as writer:
+    with RecordWriter(disk / "set", dtype="<i4", shape=2, **options, overwrite=True) as writer:
 
         def write(thread: int) -> None:
             for number in range(num_batches):
@@ -69,7 +69,7 @@ def test_batches_of_several_threads_stay_whole_and_in_the_order_of_their_thread(
 
 
 def test_of_threads_that_finish_one_does(disk, hasty_threads):
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, shard_bytes=300_000, overwrite=True)
     writer.write(np.ones((500, 1000), "u1"))
     with ThreadPoolExecutor(4) as threads:
         texts = list(threads.map(lambda _: error_text(writer.finish), range(4)))
@@ -82,7 +82,9 @@ def test_a_block_in_which_another_thread_failed_to_write_does_not_end_as_if_all_
     plan = _C.FaultPlan(by_number={0: (errno.EIO, False, False)})
 
     def write_in_a_thread() -> None:
-        with RecordWriter(disk / "set", dtype="u1", shape=1 << 20, shard_bytes=1 << 20) as writer:
+        with RecordWriter(
+            disk / "set", dtype="u1", shape=1 << 20, shard_bytes=1 << 20, overwrite=True
+        ) as writer:
             writer._store = FileStore(writer._store.config)._with(faults=plan)
             with ThreadPoolExecutor(1) as threads:
                 threads.submit(writer.write, np.ones((20, 1 << 20), "u1")).exception()
@@ -98,7 +100,9 @@ def test_a_block_in_which_another_thread_failed_to_write_does_not_end_as_if_all_
 )
 def test_who_comes_after_a_failure_hears_of_it_in_its_own_type(disk, how, code, kind):
     plan = _C.FaultPlan(by_number={0: (code, False, False)})
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1 << 20, shard_bytes=1 << 20)
+    writer = RecordWriter(
+        disk / "set", dtype="u1", shape=1 << 20, shard_bytes=1 << 20, overwrite=True
+    )
     writer._store = FileStore(writer._store.config)._with(faults=plan)
     records = np.ones((20, 1 << 20), "u1")
     with pytest.raises(kind):
@@ -118,7 +122,10 @@ def test_who_comes_after_a_failure_hears_of_it_in_its_own_type(disk, how, code, 
 
 def test_a_block_in_which_another_thread_failed_to_finish_ends_with_that_error(disk):
     def finish_in_a_thread() -> None:
-        with RecordWriter(disk / "set", dtype="u1") as writer, ThreadPoolExecutor(1) as threads:
+        with (
+            RecordWriter(disk / "set", dtype="u1", overwrite=True) as writer,
+            ThreadPoolExecutor(1) as threads,
+        ):
             assert "no records" in threads.submit(error_text, writer.finish).result()
 
     with pytest.raises(ConfigError, match=r"failed before, with ConfigError: .*no records"):
@@ -128,7 +135,9 @@ def test_a_block_in_which_another_thread_failed_to_finish_ends_with_that_error(d
 def test_cancel_ends_the_call_that_another_thread_is_in_and_is_no_failure_of_the_block(disk):
     write_set(disk / "set", 1)
     plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the first shard
-    with RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024) as writer:
+    with RecordWriter(
+        disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024, overwrite=True
+    ) as writer:
         writer._store = FileStore(SLOW_TO_GIVE_UP)._with(faults=plan)
         with ThreadPoolExecutor(1) as threads:
             written = threads.submit(error_text, lambda: writer.write(np.ones((900, 1024), "u1")))
@@ -143,7 +152,7 @@ def test_a_block_that_is_cancelled_while_it_ends_is_cancelled_and_no_more(disk):
     write_set(disk / "set", 1)
     plan = _C.FaultPlan(by_call={4: HANGING_CALL})  # the sync of the only shard
     with ThreadPoolExecutor(1) as threads:
-        with RecordWriter(disk / "set", dtype="u1", shape=1024) as writer:
+        with RecordWriter(disk / "set", dtype="u1", shape=1024, overwrite=True) as writer:
             writer._store = FileStore(SLOW_TO_GIVE_UP)._with(faults=plan)
             writer.write(np.ones((900, 1024), "u1"))
 
@@ -161,12 +170,12 @@ def test_what_comes_after_an_interrupt_in_the_last_step_leaves_open_which_set_is
     disk, monkeypatch
 ):
     write_set(disk / "set", 1)
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1000)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1000, overwrite=True)
     writer.write(np.full((600, 1000), 2, "u1"))
     put = writer._manifest_store.put
 
-    def put_and_interrupt(*arguments) -> None:
-        put(*arguments)
+    def put_and_interrupt(*arguments, **options) -> None:
+        put(*arguments, **options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(writer._manifest_store, "put", put_and_interrupt)
@@ -180,17 +189,19 @@ def test_what_comes_after_an_interrupt_in_the_last_step_leaves_open_which_set_is
 def cancelling_before(call, writer, threads):
     """``call``, with a cancellation by another thread that has begun before it runs."""
 
-    def called(*arguments):
+    def called(*arguments, **options):
         threads.submit(writer.cancel)
         assert holds_soon(lambda: writer._is_cancelling)
-        return call(*arguments)
+        return call(*arguments, **options)
 
     return called
 
 
 def test_a_shard_that_is_begun_while_the_writer_is_cancelled_gets_no_records(disk, monkeypatch):
     write_set(disk / "set", 1)
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024)
+    writer = RecordWriter(
+        disk / "set", dtype="u1", shape=1024, shard_bytes=300 * 1024, overwrite=True
+    )
     with ThreadPoolExecutor(1) as threads:
         begin = cancelling_before(writer._store.writer, writer, threads)
         monkeypatch.setattr(writer._store, "writer", begin)
@@ -201,7 +212,7 @@ def test_a_shard_that_is_begun_while_the_writer_is_cancelled_gets_no_records(dis
 
 def test_a_writer_that_is_cancelled_before_its_manifest_leaves_the_old_one(disk, monkeypatch):
     write_set(disk / "set", 1)
-    writer = RecordWriter(disk / "set", dtype="u1", shape=1024)
+    writer = RecordWriter(disk / "set", dtype="u1", shape=1024, overwrite=True)
     writer.write(np.ones((900, 1024), "u1"))
     with ThreadPoolExecutor(1) as threads:
         cancel = cancelling_before(lambda: None, writer, threads)

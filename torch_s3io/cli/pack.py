@@ -47,6 +47,8 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="files, patterns, or folders of files")
     add("-o", "--output", required=True, metavar="FOLDER", help="made if it is not there")
+    add("--overwrite", action="store_true",
+        help="take the place of the data set in FOLDER, once the new one is whole")  # fmt: skip
     add("--format", choices=get_args(PackFormat), default="auto",
         help="what the sources are (default: by name and kind)")  # fmt: skip
     add("--file-order", choices=get_args(FileOrder), default="name",
@@ -88,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     job = PackJob.of(sources, folder, max(1, int(args.shard_mib * MIB)), args.align)
     start = time.monotonic()
     with _bar(job.total_bytes) as on_bytes:
-        packed = run_pack(job, args.processes, on_bytes)
+        packed = run_pack(job, args.processes, on_bytes, overwrite=args.overwrite)
     elapsed_s = time.monotonic() - start
     manifest = packed.manifest
     padding = job.stride_bytes - manifest.record_bytes
@@ -98,6 +100,12 @@ def run(args: argparse.Namespace) -> int:
         f"{f' (and {padding} of padding)' if padding else ''} in "
         f"{count_of(len(manifest.shards), 'shard')}, packed as {sources.format}"
     )
+    if packed.replaced is not None:
+        old = packed.replaced
+        say(
+            f"replaced: {count_of(old.num_records, 'record')} of {old.record_bytes} bytes in "
+            f"{count_of(len(old.shards), 'shard')}"
+        )
     resumed = f"; {count_of(packed.resumed_shards, 'shard')} there before"
     say(
         f"{size_text(job.total_bytes)} in {elapsed_s:.2f} s, "

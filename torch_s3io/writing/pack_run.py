@@ -34,26 +34,36 @@ class Packed:
     Attributes:
         manifest: Of the data set.
         resumed_shards: Those that an earlier run had finished, checked.
+        replaced: The data set whose place it took; None where there was none that can be read.
     """
 
     manifest: Manifest
     resumed_shards: int
+    replaced: Manifest | None = None
 
 
-def run_pack(job: PackJob, processes: int, on_bytes: Callable[[int], None]) -> Packed:
+def run_pack(
+    job: PackJob, processes: int, on_bytes: Callable[[int], None], *, overwrite: bool = False
+) -> Packed:
     """Packs, or goes on with what an interrupted run of the same job has left.
 
     Args:
         processes: That pack shards at the same time; with 1, this process does.
         on_bytes: Called with the bytes of records that are done, now and then.
+        overwrite: Take the place of another data set that the folder holds.
 
     Raises:
-        ConfigError: Another writer is at work in the folder.
+        ConfigError: The folder holds another data set; another writer is at work in the folder.
         Error: Whatever reading or writing raises; finished shards stay, to be resumed.
     """
     folder = RecordFolder(job.folder)
     try:
         journal = _Journal(folder, job)
+        replaced = folder.current()
+        if replaced is not None and journal.is_there and _is_of(replaced, job):
+            replaced = None  # this job's own, killed in its last step
+        elif not overwrite:
+            folder.refuse_to_replace("--overwrite")
         folder.start(keep=frozenset([journal.name, *(entry.name for entry in journal.entries)]))
         done = dict(_whole_shards(job, journal.entries, folder, on_bytes))
         resumed = len(done)
@@ -69,7 +79,7 @@ def run_pack(job: PackJob, processes: int, on_bytes: Callable[[int], None]) -> P
         FileStore(WRITE_CONFIG).put(path, manifest.to_json(), follow_links=False)
         folder.remove(journal.name)
         folder.tidy_after_manifest()
-        return Packed(manifest, resumed)
+        return Packed(manifest, resumed, replaced)
     finally:
         folder.close()
 
@@ -91,12 +101,18 @@ def _whole_shards(
                 yield number, entry
 
 
+def _is_of(manifest: Manifest, job: PackJob) -> bool:
+    names = [job.name(number) for number in range(job.num_shards)]
+    return [entry.name for entry in manifest.shards] == names
+
+
 class _Journal:
     """The shards that are finished, a line each, as they come. A torn last line is not read."""
 
     def __init__(self, folder: RecordFolder, job: PackJob) -> None:
         self.name = f"{JOURNAL_PREFIX}{job.fingerprint()[:32]}.jsonl"
         self._path = folder.file(self.name)
+        self.is_there = os.path.lexists(self._path)
         self.entries: list[ShardEntry] = []
         with contextlib.suppress(OSError), open(self._path, "rb") as file:
             for line in file.read(job.num_shards * _MOST_LINE_BYTES).splitlines():

@@ -16,6 +16,7 @@ from ..format.manifest import (
     is_shard_name,
     read_manifest,
 )
+from ..wording import count_of
 
 JOURNAL_PREFIX = ".s3io-pack-"
 # As csrc/store/temporary_file.h names it until then.
@@ -105,6 +106,23 @@ class RecordFolder:
         """A rename that hangs may happen after its writer gave up: its file is locked so long."""
         _C.remove_abandoned(self.path)
         return any(map(_MANIFEST_ON_ITS_WAY.fullmatch, _names_in(self.path)))
+
+    def refuse_to_replace(self, option: str) -> None:
+        """Raises ConfigError where a data set is there; ``option`` is what replaces it."""
+        if not has_own_manifest(self.path):
+            return
+        raise ConfigError(
+            f"{self.path}: holds {self._described()} already; {option} replaces it once the new "
+            "one is whole, or name another folder"
+        )
+
+    def _described(self) -> str:
+        try:
+            old = read_manifest(self.path)
+        except Error:
+            return "a data set whose manifest cannot be read"
+        shards = count_of(len(old.shards), "shard")
+        return f"a data set of {count_of(old.num_records, 'record')} in {shards}"
 
     def start(self, keep: frozenset[str] = frozenset()) -> None:
         """Tidies before the first write.

@@ -12,7 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal
 
-from ..config import MIB, BufferPoolConfig, EngineKind, FileSystemConfig, check_alignment, check_int
+from ..config import (
+    MIB,
+    BufferPoolConfig,
+    EngineKind,
+    FileSystemConfig,
+    check_alignment,
+    check_bool,
+    check_int,
+)
 from ..errors import ConfigError, Error, WriteError
 from ..format.layout import make_layout
 from ..format.manifest import MANIFEST_NAME, Manifest, ShardEntry
@@ -85,7 +93,7 @@ class RecordWriter:
     order in which the calls got their turn.
 
     Args:
-        folder: Made if it is not there.
+        folder: Made if it is not there. One that holds a data set is refused, unless ``overwrite``.
         dtype: Of the records: a numpy dtype, plain or structured, or a torch dtype.
         shape: Shape of one record of a plain dtype.
         shard_bytes: Size of a shard, in bytes; at least one record goes into each.
@@ -96,10 +104,11 @@ class RecordWriter:
             buffers: while a shard is synced, the next one is begun. None: directly where possible,
             from two buffers of 10 MiB.
         engine: As for FileStore.
+        overwrite: Take the place of the data set that the folder holds, once this one is whole.
 
     Raises:
-        ConfigError: Arguments that cannot work; another writer is at work in the folder, or another
-            program's manifest.json lies there.
+        ConfigError: Arguments that cannot work; a data set is there already; another writer is at
+            work in the folder, or another program's manifest.json lies there.
         AccessError, NoSpaceError, WriteError: As for ``FileStore.put``.
     """
 
@@ -113,8 +122,10 @@ class RecordWriter:
         align_records: AlignRecords = "auto",
         config: FileSystemConfig | None = None,
         engine: EngineKind = "auto",
+        overwrite: bool = False,
     ) -> None:
         check_int("shard_bytes", shard_bytes, 1)
+        check_bool("overwrite", overwrite)
         self._layout = make_layout(dtype, shape)
         self._stride = stride_for(self._layout.record_bytes, align_records)
         self._per_shard = max(1, shard_bytes // self._stride)
@@ -140,7 +151,11 @@ class RecordWriter:
         self._lock = threading.RLock()
         self._folder = RecordFolder(as_path(folder))
         try:
+            if not overwrite:
+                self._folder.refuse_to_replace("overwrite=True")
             self._folder.start()
+            old = self._folder.current()
+            self._replaced_records = 0 if old is None else old.num_records
             self._is_open = True
         except BaseException:
             self._folder.close()
@@ -150,6 +165,11 @@ class RecordWriter:
     def num_records(self) -> int:
         """Records written so far."""
         return self._num_records
+
+    @property
+    def replaced_records(self) -> int:
+        """Records of the data set that this one takes the place of; 0 where none can be read."""
+        return self._replaced_records
 
     @property
     def stride_bytes(self) -> int:
@@ -265,7 +285,10 @@ class RecordWriter:
 
     def _complete(self) -> Manifest:
         if self.num_records == 0:
-            raise ConfigError(f"{self._folder.path}: no records were written")
+            raise ConfigError(
+                f"{self._folder.path}: no records were written, and a data set has one at least; "
+                "cancel() ends the writer without one"
+            )
         if self._shard is not None:
             self._finish_shard()
         self._wait_for_shard()
