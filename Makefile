@@ -100,6 +100,32 @@ $(eval $(call cpp_tests,cpptest,-O2))
 $(eval $(call cpp_tests,asan,-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=all))
 $(eval $(call cpp_tests,tsan,-O1 -fno-omit-frame-pointer -fsanitize=thread))
 
+## Fuzz --------------------------------------------------------------------------------------------
+
+# Targets of fuzz/targets for FUZZ_SECONDS each, by fuzz/run.py, to which ARGS go:
+#   make fuzz FUZZ_SECONDS=3600                  make fuzz ARGS="npy --input build/fuzz/artifacts/npy-7"
+FUZZ_SECONDS ?= 5
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/targets/*.cpp)))
+FUZZ_CORE := $(filter-out csrc/base/crc32c.cpp,$(wildcard csrc/base/*.cpp csrc/format/*.cpp \
+	csrc/memory/*.cpp csrc/order/*.cpp)) csrc/store/checksum_text.cpp
+FUZZ_OBJECTS := $(FUZZ_CORE:%.cpp=build/fuzz/objects/%.o)
+FUZZ_FLAGS = -std=c++20 -g -O1 -pthread -Icsrc -Ifuzz -fno-omit-frame-pointer \
+	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
+
+.PHONY: fuzz fuzzers
+fuzz: setup build/stamps/packages-fuzz ## hostile inputs for all that is parsed, FUZZ_SECONDS each
+	@$(MAKE) --no-print-directory -j$(JOBS) fuzzers
+	@$(PY) fuzz/run.py --seconds $(FUZZ_SECONDS) $(ARGS)
+
+fuzzers: $(FUZZ_TARGETS:%=build/fuzz/%)
+
+build/fuzz/objects/%.o: %.cpp Makefile
+	@mkdir -p $(@D); echo "  building $@"
+	@clang++ $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
+$(FUZZ_TARGETS:%=build/fuzz/%): build/fuzz/%: build/fuzz/objects/fuzz/targets/%.o $(FUZZ_OBJECTS)
+	@clang++ $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@
+-include $(FUZZ_OBJECTS:.o=.d) $(FUZZ_TARGETS:%=build/fuzz/objects/fuzz/targets/%.d)
+
 ## Check -------------------------------------------------------------------------------------------
 
 .PHONY: check check-format check-tidy check-python check-types check-stubs check-wheels
@@ -107,7 +133,7 @@ check: check-format check-tidy check-python check-types check-stubs check-wheels
 
 check-format: build/stamps/packages-check
 	@echo "== clang-format"
-	@clang-format --dry-run -Werror $(CSRC) $(wildcard tests/cpp/*)
+	@clang-format --dry-run -Werror $(CSRC) $(wildcard tests/cpp/* fuzz/*/*.cpp fuzz/*/*.h)
 
 check-tidy: build/stamps/packages-check
 	@echo "== clang-tidy"
@@ -139,7 +165,7 @@ check-wheels: setup
 
 .PHONY: format stubs clean distclean
 format: setup build/stamps/packages-check ## reformat C++ and Python
-	@clang-format -i $(CSRC) $(wildcard tests/cpp/*)
+	@clang-format -i $(CSRC) $(wildcard tests/cpp/* fuzz/*/*.cpp fuzz/*/*.h)
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 

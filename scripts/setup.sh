@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the Makefile's targets need. Installs only what is missing.
 #
-#   scripts/setup.sh packages build|test|check|bench   system packages for that kind of work
+#   scripts/setup.sh packages build|test|check|bench|fuzz   system packages for that kind of work
 #   scripts/setup.sh venv                              .venv with PyTorch and the build tools
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,6 +25,10 @@ need() {
 }
 
 has_header() { echo "#include <$1>" | g++ -E -x c++ -; }
+has_fuzzer() {
+  echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
+    clang++ -fsanitize=fuzzer,address -x c++ - -o /dev/null
+}
 has_python_header() {
   "$PYTHON" -c 'import os, sysconfig as s; open(os.path.join(s.get_path("include"), "Python.h"))'
 }
@@ -47,6 +51,10 @@ check_packages() {
       need clang-tidy command -v clang-tidy
       ;;
     bench) need fio command -v fio ;;
+    fuzz)
+      need clang command -v clang++
+      need libclang-rt-dev has_fuzzer
+      ;;
     *) die "unknown kind of work: $1" ;;
   esac
 }
@@ -55,7 +63,7 @@ install_packages() {
   check_packages "$1"
   ((${#missing[@]})) || return 0
   command -v apt-get >/dev/null || die "please install what Debian calls: ${missing[*]}
-On Fedora: dnf install gcc-c++ make pkgconf liburing-devel python3-devel doctest-devel clang-tools-extra fio"
+On Fedora: dnf install gcc-c++ make pkgconf liburing-devel python3-devel doctest-devel clang-tools-extra fio clang compiler-rt"
   local sudo=()
   if ((EUID != 0)); then
     sudo -n true 2>/dev/null || die "system packages are missing. Please run
@@ -98,5 +106,5 @@ make_venv() {
 case ${1:-} in
   packages) install_packages "${2:?kind of work}" ;;
   venv) make_venv ;;
-  *) die "usage: scripts/setup.sh packages build|test|check|bench, or scripts/setup.sh venv" ;;
+  *) die "usage: scripts/setup.sh packages build|test|check|bench|fuzz, or scripts/setup.sh venv" ;;
 esac

@@ -1,0 +1,1 @@
+"""Fuzzing in Python: inputs by mutation, guided by the lines that they reach."""
