@@ -17,6 +17,7 @@ from torch_s3io import (
     DataLoader,
     Error,
     FileStore,
+    RangeError,
     RecordDataset,
     RecordWriter,
     record_generator,
@@ -103,6 +104,8 @@ def test_numbers_that_have_no_text_are_config_errors(disk):
         refused(lambda o=options: RecordDataset(disk / "x.bin", dtype="u1", **o), ConfigError)
     refused(lambda: record_generator(0, ENDLESS, 0), ConfigError)
     refused(lambda: DataLoader([1], num_workers=ENDLESS), ConfigError)
+    refused(lambda: FileStore().get_range(disk / "x.bin", ENDLESS, 1), RangeError)
+    refused(lambda: FileStore().get_range(disk / "x.bin", "0" * 100_000, 1), ConfigError)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from ..config import EngineKind, FileSystemConfig, check_bool, check_choice, che
 from ..errors import ConfigError, RangeError
 from ..keywords import checks_keywords
 from ..warning import warn
+from ..wording import short
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 
 ObjectInfo = _C.ObjectInfo
@@ -111,9 +112,11 @@ class FileStore:
         """
         for name, value in (("offset", offset), ("length", length)):
             if isinstance(value, bool) or not hasattr(value, "__index__"):
-                raise ConfigError(f"{name} must be an integer, not {value!r}")
+                raise ConfigError(f"{name} must be an integer, not {short(value)}")
             if not 0 <= operator.index(value) < 1 << 63:
-                raise RangeError(f"{os.fspath(path)!r}: {name} {value} is not within any file")
+                raise RangeError(
+                    f"{os.fspath(path)!r}: {name} {short(value)} is not within any file"
+                )
         data: torch.Tensor = self._store.get_range(as_path(path), offset, length)
         return data
 
