@@ -137,7 +137,7 @@ def train(args: argparse.Namespace, device: torch.device) -> bool:
         )
 
     batches = s3io.DevicePrefetcher(loader, device)
-    while loader.epoch < args.epochs:
+    for epoch in loader.epochs(args.epochs):
         for points, index in batches:
             if args.stop_after and step == args.stop_after:
                 say(f"killed in step {step}")
@@ -151,8 +151,7 @@ def train(args: argparse.Namespace, device: torch.device) -> bool:
             step += 1
             if step % args.save_every == 0:
                 dcp.save(state, checkpoint_id=checkpoints / f"step-{step:08d}")
-        say(f"epoch {loader.epoch}: loss {loss.item():.4f} after step {step}")
-        loader.set_epoch(loader.epoch + 1)
+        say(f"epoch {epoch}: loss {loss.item():.4f} after step {step}")
 
     seen = training.seen_by_all()
     # Where fewer records than ranks are left at an epoch's end, the ranks without one get another.

@@ -160,12 +160,11 @@ def main() -> int:
 
     meter = Meter(dataset, RECORD.itemsize)
     table = Table("epoch", "loss", "accuracy", *meter.columns)
-    for epoch in range(1, args.epochs + 1):
-        dataset.set_epoch(epoch)
+    for epoch in dataset.epochs(args.epochs):
         loss = train_epoch(model, optimizer, meter.watch(loader), device)
         rates = meter.lap()
         reached = accuracy(model, held_out_loader, device)
-        table.row(str(epoch), f"{loss:.4f}", f"{reached:.1%}", *rates)
+        table.row(str(epoch + 1), f"{loss:.4f}", f"{reached:.1%}", *rates)
     print(meter.how_it_was_read())
 
     verdict = "reached" if reached >= GOAL else "NOT reached"

@@ -75,7 +75,7 @@ def main() -> int:
 
     table = Table("epoch", "loss", "accuracy", "samples/s", "GB/s", "waiting", "in place")
     before = loader.stats()
-    for epoch in range(1, args.epochs + 1):
+    for epoch in loader.epochs(args.epochs):
         loss = train_epoch(model, optimizer, batches)
         reached = accuracy(model, s3io.DevicePrefetcher(s3io.DataLoader(held_out), device))
         now = loader.stats()
@@ -83,7 +83,7 @@ def main() -> int:
         in_place = now.get("received_tensors", 0) - before.get("received_tensors", 0)
         before = now
         table.row(
-            str(epoch),
+            str(epoch + 1),
             f"{loss:.4f}",
             f"{reached:.1%}",
             f"{since['batch_bytes'] / RECORD.itemsize / since['loop_s']:,.0f}",

@@ -14,7 +14,6 @@ from support import raise_warnings
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
-from torch_s3io.order.epochs import EpochClock, Position
 
 SETTING = Setting(records=60, batch=4, seed=3, shuffle=True)
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -243,32 +242,6 @@ def test_a_transform_learns_epoch_and_record_numbers(path, num_workers):
         assert {one for _, epochs in batches for one in epochs} == {epoch}
 
 
-def test_a_clock_waits_for_the_workers_of_an_iterator_in_use_and_for_no_others(monkeypatch):
-    clock = EpochClock(Position(0, 0))
-    clock.share()
-    clock.begin()
-    looked = []
-
-    def in_use_until_a_worker_came() -> bool:
-        looked.append(clock.workers_began)
-        if len(looked) == 3:
-            clock.pick_up(0)
-        return True
-
-    clock.expect(1, in_use_until_a_worker_came)
-    assert clock.begin() == Position(1, 0)
-    assert looked == [False, False, False]
-
-    clock.expect(1, lambda: False)  # nobody waits for what that iterator's worker reads
-    assert clock.begin() == Position(2, 0)
-
-    clock.expect(2, lambda: True)
-    clock.pick_up(0)
-    monkeypatch.setattr("torch_s3io.order.epochs._LONGEST_WAIT_S", 0.01)
-    with pytest.raises(s3io.ReadTimeoutError, match="1 of 2 workers of the running iterator"):
-        clock.set_epoch(5)
-
-
 def test_a_loader_that_cannot_start_its_workers_leaves_the_epoch_to_the_next_try(path):
     dataset = make(path).with_options(transform=lambda rows: rows)  # cannot be pickled
     loader = s3io.DataLoader(dataset, num_workers=1, multiprocessing_context="spawn")
@@ -280,8 +253,7 @@ def test_a_loader_that_cannot_start_its_workers_leaves_the_epoch_to_the_next_try
 
 
 @pytest.mark.parametrize("persistent", [True, False])
-def test_workers_that_never_began_are_not_waited_for_after_an_error(path, monkeypatch, persistent):
-    monkeypatch.setattr("torch_s3io.order.epochs._LONGEST_WAIT_S", 0.0)
+def test_workers_that_never_began_are_followed_by_others(path, persistent):
     failing = True
 
     def fail(_: int) -> None:

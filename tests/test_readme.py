@@ -132,7 +132,7 @@ def test_a_loop_that_goes_on_from_its_state_sees_every_record_once_an_epoch(bloc
         "model": SimpleNamespace(state_dict=dict),
         "step": step,
     }
-    README.run(block, names, replaced={"loader.epoch, 10": "loader.epoch, 4"})
+    README.run(block, names, replaced={"epochs(10)": "epochs(4)"})
     assert len(labels) == 4 * 600
     del labels[saved_at:]
     names["checkpoint"] = torch.load("checkpoint.pt")

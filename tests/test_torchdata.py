@@ -112,15 +112,52 @@ def test_a_loader_goes_on_in_a_later_epoch(path, context):
     assert numbers(resumed) == batches_of(path, 4)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_state_from_the_end_of_an_epoch_begins_the_next_one(path, num_workers):
-    loader = make_loader(path, num_workers)
-    numbers(loader)
-    resumed = make_loader(path, num_workers)
-    resumed.load_state_dict(loader.state_dict())
-    if num_workers:
-        resumed.dataset.set_epoch(1)
-    assert numbers(resumed) == batches_of(path, 1)
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("in_the_loop", [True, False])
+@pytest.mark.parametrize("num_workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("records", [3, 44, 45])  # 1, 11 and 12 steps
+def test_a_state_from_the_end_of_an_epoch_begins_the_next_one(
+    path, records, num_workers, in_the_loop, persistent
+):
+    if persistent and not num_workers:
+        return
+    others = {"persistent_workers": persistent} if num_workers else {}
+
+    def make() -> Any:
+        return make_loader(
+            path, num_workers, dataset=SETTING.dataset(path).subset(0, records), **others
+        )
+
+    dataset = SETTING.dataset(path).subset(0, records)
+    epochs = [numbers(dataset) for _ in range(2)]
+    loader = make()
+    for _ in loader:
+        state = loader.state_dict()
+    if not in_the_loop:
+        state = loader.state_dict()
+    state = json.loads(json.dumps(state))
+
+    resumed = make()
+    resumed.load_state_dict(state)
+    assert numbers(resumed) == epochs[1]
+    if in_the_loop:
+        asked_for_it = make()
+        asked_for_it.dataset.set_epoch(0)
+        asked_for_it.load_state_dict(state)
+        assert numbers(asked_for_it) == []
+        asked_for_it.dataset.set_epoch(1)
+        assert numbers(asked_for_it) == epochs[1]
+
+    # And from any step of the epoch that it begins.
+    for step in (1, len(epochs[1]) // 2):
+        if not 0 < step < len(epochs[1]):
+            continue
+        first = make()
+        first.load_state_dict(state)
+        head = numbers(itertools.islice(iter(first), step))
+        second = make()
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert head + numbers(second) == epochs[1]
 
 
 def test_a_loader_that_would_stack_batches_is_told_how_not_to(path):

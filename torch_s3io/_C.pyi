@@ -130,6 +130,7 @@ class EpochBoard:
     """
     See csrc/memory/epoch_board.h.
     """
+    TEAMS: typing.ClassVar[int] = 256
     @staticmethod
     def adopt(*, fd: typing.SupportsInt | typing.SupportsIndex) -> EpochBoard:
         """
@@ -137,19 +138,39 @@ class EpochBoard:
         """
     def __init__(self) -> None:
         ...
-    def pick_up(self, worker: typing.SupportsInt | typing.SupportsIndex) -> tuple[int, int, bool]:
+    def clear(self, place: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
-        (epoch, start, whether a worker of this number has begun here since the last change)
+        For another team.
         """
-    def read(self) -> tuple[int, int]:
+    def join(self, *, place: typing.SupportsInt | typing.SupportsIndex, team: typing.SupportsInt | typing.SupportsIndex, number: typing.SupportsInt | typing.SupportsIndex, offered: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, bool]) -> tuple[int, int, int, bool] | None:
         """
-        (epoch, start), without beginning there
+        (epoch, start, change, repeats) of a team's pass; None where it is not known any more.
         """
-    def set(self, *, epoch: typing.SupportsInt | typing.SupportsIndex, start: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def mark_begun(self, change: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
-    def warn_once(self) -> bool:
+    def mark_read(self, change: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def note_restored(self, *, place: typing.SupportsInt | typing.SupportsIndex, epoch: typing.SupportsInt | typing.SupportsIndex, has_left: bool, sharing: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def read(self) -> tuple[int, int, int, bool]:
+        """
+        What was set.
+        """
+    def restored_epoch(self, place: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        That a team goes on with, as the states of its workers say; 0 without any.
+        """
+    def set(self, position: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, bool]) -> None:
+        """
+        (epoch, start, change, repeats) of the data set.
+        """
+    def warn_once(self, topic: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
         True for the first caller in all processes: who warns.
+        """
+    def was_read(self, change: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether workers have read more than a look there.
         """
     def worker_kinds(self) -> list[str]:
         """
@@ -163,9 +184,9 @@ class EpochBoard:
     def fd(self) -> int:
         ...
     @property
-    def pick_ups(self) -> int:
+    def has_begun(self) -> bool:
         """
-        How many workers have begun here since the last change.
+        Whether workers have begun at the position that was set last.
         """
 class FaultPlan:
     """

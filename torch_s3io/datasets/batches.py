@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import ConfigError, RangeError
+from .callers import run_transform
 from .options import DatasetOptions
 
 
@@ -38,7 +39,7 @@ def transformed(options: DatasetOptions, epoch: int, batch: Any) -> Any:
 def _call(transform: Callable[..., Any], *arguments: Any) -> Any:
     """Calls it. A StopIteration out of it must not pass for the end of the epoch."""
     try:
-        return transform(*arguments)
+        return run_transform(transform, *arguments)
     except StopIteration as error:
         raise RuntimeError("transform raised StopIteration") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ class RecordMapDataset(Dataset[Any]):
 
     The data set's order, shares of ranks and state do not matter here: they are the sampler's.
     ``transform`` is called with what ``[]`` returns (with ``pass_position``, in the data set's
-    epoch: ``records.dataset.set_epoch(epoch)`` before each one, since nobody counts them here; it
-    reaches workers that are alive already). The data set's ``batch_size`` does not matter either.
+    epoch, which nobody counts here: ``for epoch in records.epochs(10)`` sets it, also for workers
+    that are alive already). The data set's ``batch_size`` does not matter either.
 
     Args:
         dataset: A RecordDataset or a view of one.
@@ -50,6 +50,11 @@ class RecordMapDataset(Dataset[Any]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.dataset!r})"
+
+    def epochs(self, stop: int) -> Iterator[int]:
+        """The epochs up to ``stop - 1``, from the one that the data set is set to on; each is set
+        before the loop gets it. See RecordDataset.epochs."""
+        return self.dataset.epochs(stop)
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> Any:
         """A record, or for a slice, a sequence of numbers or a mask a batch of them. Negative
@@ -76,7 +81,7 @@ class RecordMapDataset(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """The records of these numbers, read together."""
-        options, epoch = self.dataset._options, self.dataset.epoch
+        options, epoch = self.dataset._options, self.dataset._current_position().epoch
         batch = self.dataset._fetch(indices)
         if options.with_record_numbers:
             records, numbers = batch

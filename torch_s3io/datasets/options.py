@@ -85,6 +85,7 @@ class DatasetOptions:
     read_timeout_s: float = 60.0
     strict_identity: bool = False
     rank_timeout_s: float = 600.0
+    shard_by_worker: bool | None = None
     # Not the user's: see ViewedDataset._with.
     reads_on: bool = field(default=True, repr=False)
     faults: Any = field(default=None, repr=False)
@@ -94,6 +95,8 @@ class DatasetOptions:
             check_int("batch_size", self.batch_size, 1)
         for name in ("drop_last", "pad_last", "pass_position", "return_index", "strict_identity"):
             check_bool(name, getattr(self, name))
+        if self.shard_by_worker is not None:
+            check_bool("shard_by_worker", self.shard_by_worker)
         if self.drop_last and self.pad_last:
             raise ConfigError("drop_last and pad_last: a last step is left out, or filled up")
         if self.pass_position and self.transform is None:

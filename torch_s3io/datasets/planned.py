@@ -7,7 +7,6 @@ import os
 import sys
 import weakref
 from abc import abstractmethod
-from collections.abc import Iterator
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.popen_fork import Popen
 from types import FrameType
@@ -16,26 +15,23 @@ from typing import Any
 from torch.utils.data import get_worker_info
 
 from .. import _C
-from ..config import check_bool, check_int
-from ..errors import ConfigError
+from ..config import check_bool
+from ..errors import ConfigError, Error
 from ..order.epochs import EpochClock, Position
-from ..order.progress import Pass, Progress
+from ..order.progress import Progress
 from ..order.record_order import MixedOrder, Order
 from ..order.state import State, make_state, read_state, refuse_far_epoch, summary
-from ..order.worker_state import (
-    WorkerPlace,
-    make_worker_state,
-    refuse_other_worker,
-    refuse_worker_state,
-)
-from ..processes.handover import announce
+from ..order.teams import Start
+from ..order.worker_state import read_worker_place, refuse_worker_state
 from ..processes.ranks import Ranks, compare_ranks, find_ranks
 from ..warning import warn
-from .misuse import NotIndexed, is_random_split, refuse_to_be_stacked, would_stack
+from .callers import find_start
+from .counting import CountingDataset
+from .misuse import is_random_split
 from .options import DatasetOptions
 
 
-class PlannedDataset(NotIndexed):
+class PlannedDataset(CountingDataset):
     """Batches of an epoch's plan. Base of RecordDataset and Zip."""
 
     def _set_up_epochs(self, options: DatasetOptions, order: Order | MixedOrder) -> None:
@@ -47,29 +43,15 @@ class PlannedDataset(NotIndexed):
         self._summary: dict[str, str | bytes] | None = None
         self._fingerprint: State | None = None
         self._warned_of_copy = False
+        self._warned_of_look = False
+        self._set_up_in_process()
+
+    def _set_up_in_process(self) -> None:
         self._forget_progress()
+        self._set_up_in_worker()
         _datasets.add(self)
 
-    def _forget_progress(self) -> None:
-        self._progress: Progress | None = None  # of the latest pass in this process
-        self._worker_place: WorkerPlace | None = None  # in a worker: of the latest pass
-        self._next_place: WorkerPlace | None = None  # in a worker: of the next one, where set
-        self._is_counted_elsewhere = False  # by a DataLoader, for its workers
-        self._is_stacked = False  # by a DataLoader that should not
-
     # ---- What a kind of data set says of itself.
-
-    @abstractmethod
-    def _read(self, position: Position, ranks: Ranks, worker: int, workers: int) -> Iterator[Any]:
-        """The worker's batches from ``position`` on, as the loop gets them."""
-
-    @abstractmethod
-    def _plan(self, position: Position, ranks: Ranks) -> _C.EpochPlan:
-        """The rank's batches from ``position`` on."""
-
-    @abstractmethod
-    def _describe_data(self) -> State:
-        """What tells this data set from another one, for JSON."""
 
     @abstractmethod
     def _share_with_workers(self) -> None:
@@ -129,51 +111,6 @@ class PlannedDataset(NotIndexed):
             return self._carried_ranks
         return find_ranks(self._options.rank, self._options.world_size)
 
-    # ---- Epochs.
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that is being read; before its first batch, the one that comes next. In a
-        worker, that of the batches it makes: for a ``transform``, for instance."""
-        return self._current_position().epoch
-
-    def _current_position(self) -> Position:
-        """Where the epoch began that is being read; before its first batch, the one that comes."""
-        if get_worker_info() is None:
-            return self._own_clock().position
-        place = self._worker_place
-        return self._clock.look() if place is None else place.position
-
-    def _next_epoch(self) -> int:
-        return self._own_clock().next_position().epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """The next iteration reads this epoch, at most 2**48 - 1 (less for a Mix whose epochs are
-        long). Reaches workers that are alive already.
-
-        Needed before each epoch under torch's DataLoader with workers, which cannot count; without
-        workers, and in torch_s3io.DataLoader, epochs count up by themselves. After
-        ``load_state_dict``, setting the epoch that was loaded keeps the place within it.
-
-        With torch.distributed every rank must call it, with the same value.
-        """
-        epoch = check_int("epoch", epoch, 0)
-        if epoch > self._order.last_epoch:
-            raise ConfigError(f"epoch must be at most {self._order.last_epoch}, not {epoch}")
-        if get_worker_info() is not None:
-            self._next_place = self._place_in_worker(Position(epoch, 0))
-            return
-        clock = self._own_clock()
-        clock.set_epoch(epoch)
-        self._forget_progress()
-        self._compare_ranks(clock.position)
-
-    def _own_clock(self) -> EpochClock:
-        """A process that was forked for something else has an epoch of its own."""
-        if self._clock.owner != os.getpid() and get_worker_info() is None:
-            self._clock = EpochClock(self._clock.position)
-        return self._clock
-
     def _compare_ranks(self, position: Position) -> None:
         ranks = self._ranks()
         if ranks.source == "torch.distributed":
@@ -189,81 +126,6 @@ class PlannedDataset(NotIndexed):
             self._summary = summary(settings, self._describe_data())
         return self._summary
 
-    # ---- Iteration.
-
-    def __iter__(self) -> Iterator[Any]:
-        makes_batches = self._options.batch_size is not None
-        self._is_stacked = makes_batches and would_stack(sys._getframe(1))
-        if self._is_stacked:
-            return Pass(refuse_to_be_stacked)
-        if get_worker_info() is None:
-            return Pass(self._begin)
-        place, is_repeated = self._pick_up()
-        ranks = self._ranks()
-        progress = Progress(place.position, self._plan(place.position, ranks))
-        self._worker_place, self._progress = place, progress
-
-        # Note: what goes wrong goes wrong with the first batch. Where torch's persistent workers
-        # make an iterator, it would end the worker.
-        def begin() -> tuple[Iterator[Any], Progress]:
-            if is_repeated:
-                self._refuse_repetition(place.position)
-            if self._clock.owner != os.getpid():
-                announce(ranks)
-            return self._read(place.position, ranks, place.worker, place.num_workers), progress
-
-        return Pass(begin)
-
-    def _begin(self) -> tuple[Iterator[Any], Progress]:
-        progress = self._begin_epoch()
-        return self._read(progress.position, self._ranks(), 0, 1), progress
-
-    def _begin_epoch(self) -> Progress:
-        """In the main process: the next iteration begins, here or in workers."""
-        clock = self._own_clock()
-        last = self._order.last_epoch
-        if clock.next_position().epoch > last:
-            raise ConfigError(f"epoch {last} is the last one there is: set_epoch() goes back")
-        self._compare_ranks(clock.next_position())
-        position = clock.begin()
-        self._is_counted_elsewhere = False
-        self._progress = Progress(position, self._plan(position, self._ranks()))
-        return self._progress
-
-    def _begin_for_workers(self) -> Progress:
-        """The same, for a loader that counts for its workers."""
-        progress = self._begin_epoch()
-        self._is_counted_elsewhere = True
-        return progress
-
-    def _pick_up(self) -> tuple[WorkerPlace, bool]:
-        """Where this worker begins, and whether it has begun there before without being sent."""
-        info = get_worker_info()
-        assert info is not None
-        position, is_repeated = self._clock.pick_up(info.id)
-        place, self._next_place = self._next_place, None
-        if place is not None:
-            return place, False
-        return self._place_in_worker(position), is_repeated
-
-    def _place_in_worker(self, position: Position) -> WorkerPlace:
-        info = get_worker_info()
-        assert info is not None
-        return WorkerPlace(position, info.id, info.num_workers)
-
-    def _refuse_repetition(self, position: Position) -> None:
-        advice = (
-            "call set_epoch() before every epoch. Workers cannot count; only torch_s3io.DataLoader "
-            "does it for them, where it has this data set itself"
-        )
-        if position.start > 0:
-            raise ConfigError(
-                f"epoch {position.epoch} was resumed at record {position.start}, and would begin "
-                f"there once more: {advice}"
-            )
-        if self._order.differs_by_epoch and self._clock.warn_once():
-            warn(f"epoch {position.epoch} is read once more, in the same order: {advice}")
-
     # ---- State.
 
     def state_dict(self) -> State:
@@ -277,20 +139,7 @@ class PlannedDataset(NotIndexed):
             ConfigError: Workers read the data set: the state is the loader's.
         """
         if get_worker_info() is not None:
-            if self._is_stacked:  # StatefulDataLoader asks before it takes a batch
-                refuse_to_be_stacked()
-            place, progress = self._worker_place, self._progress
-            if place is None or progress is None:
-                raise ConfigError("this worker has not begun to read, so it has no state yet")
-            # Steps go to the workers in turn: after s of its own each has left s of everybody's.
-            steps = min(progress.steps * place.num_workers, progress.plan.num_steps)
-            position = Position(place.position.epoch, progress.plan.consumed_after(steps))
-            return make_worker_state(
-                self._place_in_worker(position),
-                self._num_records,
-                self._order.settings(),
-                self._describe_data(),
-            )
+            return self._state_in_worker()
         if self._is_counted_elsewhere or self._own_clock().workers_began:
             raise ConfigError(
                 "workers read this data set, so it does not know what the loop has received: ask "
@@ -336,16 +185,18 @@ class PlannedDataset(NotIndexed):
         saved = read_state(state, self._num_records, order, data, strict)
         position = Position(saved.epoch, saved.consumed)
         if is_worker:
-            refuse_other_worker(state, self._place_in_worker(position))
+            place = read_worker_place(state, self._place_in_worker(position))
         refuse_far_epoch(position.epoch, self._order.last_epoch)
         if saved.differs:
             self._warn_of_copy(saved.differs)
         if is_worker:
-            self._next_place = self._place_in_worker(position)
+            self._load_in_worker(place)
             return
-        is_over = position.start > 0 and self._plan(position, self._ranks()).num_steps == 0
-        self._own_clock().load(position, is_over)
+        self._own_clock().load(position, self._is_over(position))
         self._forget_progress()
+
+    def _is_over(self, position: Position) -> bool:
+        return position.start > 0 and self._plan(position, self._ranks()).num_steps == 0
 
     def _warn_of_copy(self, differs: str) -> None:
         info = get_worker_info()
@@ -361,23 +212,25 @@ class PlannedDataset(NotIndexed):
 
     # ---- On the way to workers and copies.
 
-    def _ready_for_workers(self) -> None:
-        """Before workers start: what they share with this process, and what only it knows."""
+    def _ready_for_process(self, start: Start | None) -> None:
+        """Before a process is started: what it shares with this one, and what only this knows."""
         if get_worker_info() is not None:
             return  # its consumer is the parent
-        self._own_clock().share()
-        self._share_with_workers()
+        clock = self._own_clock()
+        with contextlib.suppress(Error):  # without a board workers read one pass
+            clock.share()
+        clock.start_worker(start)
         self._carried_ranks = find_ranks(self._options.rank, self._options.world_size)
+        self._share_with_workers()
 
     def __getstate__(self) -> dict[str, Any]:
         if get_spawning_popen() is not None:
-            self._ready_for_workers()
-        return {**self.__dict__, "_progress": None}
+            self._ready_for_process(find_start())
+        return {**self.__dict__, "_progress": None, "_passes": None, "_own_epochs": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._forget_progress()
-        _datasets.add(self)
+        self._set_up_in_process()
 
 
 # Workers that are forked inherit what exists by then.
@@ -387,10 +240,10 @@ _datasets: weakref.WeakSet[PlannedDataset] = weakref.WeakSet()
 def _before_fork() -> None:
     if not _is_start_of_a_process(sys._getframe(1)):
         return  # no worker: the child's data sets share nothing with these
+    start = find_start()
     for dataset in list(_datasets):
-        # Without shared memory batches go torch's own way, and epochs do not count.
-        with contextlib.suppress(Exception):
-            dataset._ready_for_workers()
+        with contextlib.suppress(Exception):  # without shared memory batches go torch's own way
+            dataset._ready_for_process(start)
 
 
 def _is_start_of_a_process(frame: FrameType | None) -> bool:

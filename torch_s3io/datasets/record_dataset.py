@@ -60,7 +60,7 @@ class RecordDataset(Contents, ViewedDataset):
             "train/*.bin", dtype=np.float32, shape=(3, 32, 32), batch_size=64, shuffle=True
         )
         loader = s3io.DataLoader(dataset, num_workers=2)
-        for epoch in range(10):
+        for epoch in loader.epochs(10):
             for images in loader:  # float32 [64, 3, 32, 32]
                 ...
 
@@ -99,6 +99,12 @@ class RecordDataset(Contents, ViewedDataset):
             All ranks get equally many batches. With torch.distributed they compare where they are
             when an epoch begins: all must begin it. With ``rank=0, world_size=1`` one rank alone
             may read the data set, for an evaluation for instance.
+        shard_by_worker: Whether the workers of a loader share the records, or each of them reads
+            all of its rank's. None: they share those of the data set that the loader reads, itself
+            or through an iterable data set around it. What is read for something else (in a
+            ``transform``, a ``collate_fn``, a map-style ``__getitem__``) is read whole. Where an
+            iterable data set reads several of ours, or one again and again, that cannot be told:
+            they are shared, with a warning until this is set.
         drop_last: Leave out a last step in which not every rank's batch is full. Otherwise the
             ranks share what is left, evenly; where fewer records than ranks are left, the ranks
             without one get a record from the start of the epoch (``padded_records``).
@@ -151,6 +157,7 @@ class RecordDataset(Contents, ViewedDataset):
         window_blocks: int = 1,
         rank: int | None = None,
         world_size: int | None = None,
+        shard_by_worker: bool | None = None,
         drop_last: bool = False,
         pad_last: bool = False,
         header_bytes: int = 0,
@@ -174,6 +181,7 @@ class RecordDataset(Contents, ViewedDataset):
             window_blocks=window_blocks,
             rank=rank,
             world_size=world_size,
+            shard_by_worker=shard_by_worker,
             drop_last=drop_last,
             pad_last=pad_last,
             direct=direct,
@@ -365,6 +373,11 @@ class RecordDataset(Contents, ViewedDataset):
         batches = runtime.iterate(plan, worker, workers, ranks.world_size)
         return as_wanted(batches, self._options, position.epoch)
 
+    def _read_first(self, position: Position, ranks: Ranks) -> Batch:
+        numbers = self._plan(position, ranks).records(0).tolist()
+        batches = iter([self._own_runtime().look_at(numbers)])
+        return next(as_wanted(batches, self._options, position.epoch))
+
     # ---- Any records, in any order.
 
     def get_batch(self, indices: Any) -> Batch:
@@ -377,7 +390,8 @@ class RecordDataset(Contents, ViewedDataset):
         Raises:
             RangeError: A number that does not exist.
         """
-        return transformed(self._options, self.epoch, self._fetch(indices))
+        epoch = self._current_position().epoch
+        return transformed(self._options, epoch, self._fetch(indices))
 
     def _fetch(self, indices: Any) -> Batch:
         numbers = as_numbers(indices)

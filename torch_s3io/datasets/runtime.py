@@ -325,6 +325,13 @@ class Runtime:
             self._give_back_pool(pool)  # it never waits for a buffer, so it can share them
         return self._fetcher.fetch(self._source, numbers, board=self._board)
 
+    def look_at(self, numbers: list[int]) -> Any:
+        """The same by itself: neither counted, nor from a buffer or file that stays."""
+        self._check_engine()
+        source = self._make_source()
+        fetcher = _C.BatchFetcher(source=source, pool=None, processes=_sharing_processors())
+        return fetcher.fetch(source, numbers)
+
     def _check_engine(self) -> None:
         """Finds out, once, what the engine will be, and warns where it is not io_uring."""
         if self._engine != "none yet":

@@ -28,6 +28,7 @@ _SHARED = (
     "window_blocks",
     "rank",
     "world_size",
+    "shard_by_worker",
     "strict_identity",
     "rank_timeout_s",
 )
@@ -52,7 +53,8 @@ class Zip(PlannedDataset):
     Args:
         **arguments: The data sets by name; views are fine. And options of RecordDataset:
             ``batch_size``, ``drop_last``, ``pad_last``, ``shuffle``, ``seed``, ``block_records``,
-            ``window_blocks``, ``rank``, ``world_size``, ``strict_identity``, ``rank_timeout_s``
+            ``window_blocks``, ``rank``, ``world_size``, ``shard_by_worker``, ``strict_identity``,
+            ``rank_timeout_s``
             (else those of the first data set hold; those of the others do not matter);
             ``transform``, called with the dict of what the parts' own transforms made,
             ``pass_position`` and ``return_index``, which give the numbers of the first data set's
@@ -121,8 +123,13 @@ class Zip(PlannedDataset):
         return {name: part._describe_data() for name, part in self._parts.items()}
 
     def _share_with_workers(self) -> None:
-        for part in self._parts.values():
-            part._ready_for_workers()
+        """Its parts do, each for itself."""
+
+    def _read_first(self, position: Position, ranks: Ranks) -> Any:
+        batches = {
+            name: iter([part._read_first(position, ranks)]) for name, part in self._parts.items()
+        }
+        return next(_Together(self, batches, position.epoch))
 
     def _read(self, position: Position, ranks: Ranks, worker: int, workers: int) -> Iterator[Any]:
         readers = {

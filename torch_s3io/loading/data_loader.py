@@ -53,15 +53,17 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     Several iterators at a time: all but the first get workers of their own. (torch's class would
     take the workers away from the first when they are persistent.)
 
-    Epochs count up: every iteration whose first batch was taken is followed by the next epoch,
-    also after a ``break``. ``state_dict()`` says where the loop is, ``load_state_dict()`` goes on
-    there, under any number of workers and ranks::
+    ``epochs()`` is for training loops; ``state_dict()`` says where the loop is, and
+    ``load_state_dict()`` goes on there, under any number of workers and ranks::
 
-        for epoch in range(loader.epoch, 10):
+        for epoch in loader.epochs(10):
             for batch in loader:
                 step(batch)
                 if it_is_time:
                     torch.save({"model": model.state_dict(), "loader": loader.state_dict()}, path)
+
+    Outside of such a loop epochs count up: every iteration whose first batch was taken is followed
+    by the next epoch, also after a ``break``. ``peek()`` gives a batch and begins nothing.
     """
 
     def __init__(
@@ -85,8 +87,14 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         if isinstance(dataset, PlannedDataset):
             given = {"batch_size": batch_size, **options}
             refuse_what_the_data_set_does({name: given.get(name) for name in _OF_THE_DATA_SET})
+            if num_workers > 0 and dataset._options.shard_by_worker is False:
+                raise ConfigError(
+                    "shard_by_worker=False in the data set that the loader reads: each record "
+                    "would come once per worker; leave it None there"
+                )
         self._shows_progress = progress
         self._pass: weakref.ref[LoaderPass] | None = None  # that has the persistent workers
+        self._workers_failed = False  # the persistent ones, in their latest pass
         self._worker_ranks: Ranks | None = None  # of the persistent workers
         self._progress: Progress | None = None  # of the latest pass
         self._batches = 0
@@ -116,7 +124,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def __getstate__(self) -> dict[str, Any]:
         """For copies: without the workers and the loop of this one."""
         nothing = dict.fromkeys(("_iterator", "_pass", "_worker_ranks", "_progress"))
-        return {**self.__dict__, **nothing}
+        return {**self.__dict__, **nothing, "_workers_failed": False}
 
     def __iter__(self) -> Any:
         pass_ = LoaderPass(self)
@@ -134,18 +142,14 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 counting.on_begin = self._follow
             return batches
         # Workers cannot count epochs, so it is counted here, before they begin.
-        pass_.progress = self._progress = self.dataset._begin_for_workers()
-        clock = self.dataset._own_clock()
+        progress = self.dataset._begin_epoch(for_workers=True)
+        progress.read_by(pass_)
+        pass_.progress = self._progress = progress
         try:
-            batches = self._start(pass_)
+            return self._start(pass_)
         except BaseException:
-            clock.cancel()
+            self.dataset._own_clock().cancel()
             raise
-        is_alive = weakref.ref(pass_)
-        clock.expect(
-            self.num_workers, lambda: (used := is_alive()) is not None and used.awaits_workers()
-        )
-        return batches
 
     def _follow(self, progress: Progress) -> None:
         self._progress = progress
@@ -153,11 +157,25 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def _start(self, pass_: LoaderPass) -> Iterator[Any]:
         current = self._pass() if self._pass is not None else None
         if current is not None and not current.finished:
-            return self._get_iterator()
+            if not self._workers_failed:
+                return self._get_iterator()
+            current.end_workers()  # of which some may never begin it
         self._bury_workers()
         self._refuse_other_ranks()
         self._pass = weakref.ref(pass_)
-        return super().__iter__()
+        if not self._tell_workers():
+            self._dismiss(self._iterator)
+        try:
+            return super().__iter__()
+        except Exception:
+            self._note_failure(pass_)
+            raise
+
+    def _tell_workers(self) -> bool:
+        """The persistent ones, where the pass that comes begins; False where that cannot be."""
+        if self._iterator is None or not isinstance(self.dataset, PlannedDataset):
+            return True
+        return self.dataset._own_clock().tell_next_pass(self._iterator)
 
     def _refuse_other_ranks(self) -> None:
         """Persistent workers keep the rank that they were started with."""
@@ -169,10 +187,15 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             refuse_other_ranks(self._worker_ranks, self.dataset._ranks())
 
     def _bury_workers(self) -> None:
-        """Persistent workers of which one was killed: this pass starts others."""
+        """Persistent workers of which one was killed, or failed: this pass starts others."""
         workers = getattr(self._iterator, "_workers", ())
-        if not all(worker.is_alive() for worker in workers):
+        if self._workers_failed or not all(worker.is_alive() for worker in workers):
             self._dismiss(self._iterator)
+        self._workers_failed = False
+
+    def _note_failure(self, pass_: LoaderPass) -> None:
+        """An error came of this pass. Who knows which of its workers have begun it at all?"""
+        self._workers_failed = self._workers_failed or self._has_workers_of(pass_)
 
     def _has_workers_of(self, pass_: LoaderPass) -> bool:
         """Whether the persistent workers, if there are any, are this pass's."""
@@ -194,6 +217,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """The epoch that is being read; before its first batch, the one that comes next."""
         dataset = self._planned("epoch")
         progress = self._current()
+        dataset._note_question(progress)
         return dataset._next_epoch() if progress is None else progress.position.epoch
 
     def state_dict(self) -> State:
@@ -235,6 +259,15 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def set_epoch(self, epoch: int) -> None:
         """The next iteration reads this epoch; for loops that count themselves."""
         self._planned("set_epoch()").set_epoch(epoch)
+
+    def epochs(self, stop: int) -> Iterator[int]:
+        """The epochs up to ``stop - 1``, for a training loop; see RecordDataset.epochs."""
+        return self._planned("epochs()").epochs(stop)
+
+    def peek(self) -> Any:
+        """The batch that the next pass begins with, for a look; see RecordDataset.peek. Read in
+        this process, whatever ``num_workers`` is, and not page-locked."""
+        return self.collate_fn(self._planned("peek()").peek())
 
     def _planned(self, wanted: str) -> PlannedDataset:
         if isinstance(self.dataset, PlannedDataset):

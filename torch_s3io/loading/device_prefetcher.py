@@ -22,6 +22,7 @@ import torch
 from ..config import check_int
 from ..errors import ConfigError
 from ..keywords import checks_keywords
+from ..order.progress import Counting
 from ..order.state import State
 
 
@@ -31,8 +32,10 @@ class DevicePrefetcher:
 
     ::
 
-        for batch in s3io.DevicePrefetcher(loader, "cuda"):
-            step(batch)  # may use the tensors on the current stream at once
+        batches = s3io.DevicePrefetcher(loader, "cuda")
+        for epoch in loader.epochs(10):
+            for batch in batches:
+                step(batch)  # may use the tensors on the current stream at once
 
     Copies run on a stream of their own while the step computes; from page-locked batches
     (``pin_memory``) they do not block the loop. The buffer behind a batch is reused only when its
@@ -77,6 +80,11 @@ class DevicePrefetcher:
         """The loader's, or data set's, with its options (``strict=``)."""
         self._stateful("load_state_dict").load_state_dict(state, **options)
 
+    def epochs(self, stop: int) -> Iterator[int]:
+        """The loader's, or data set's."""
+        epochs: Iterator[int] = self._stateful("epochs").epochs(stop)
+        return epochs
+
     def _stateful(self, method: str) -> Any:
         if not hasattr(self._loader, method):
             raise ConfigError(f"{method}(): {type(self._loader).__name__} has none")
@@ -89,7 +97,7 @@ class DevicePrefetcher:
         copier = self._make_copier()
         batches = iter(self._loader)
         count_on_hand_out = getattr(batches, "count_on_hand_out", None)
-        hand_out = _nothing if count_on_hand_out is None else count_on_hand_out()
+        counting: Counting | None = None if count_on_hand_out is None else count_on_hand_out()
         under_way: deque[Any] = deque()
         failure: Exception | None = None
 
@@ -109,7 +117,8 @@ class DevicePrefetcher:
                     break
                 batch = copier.hand_out(under_way.popleft())
                 start_next()  # before the step does
-                hand_out()
+                if counting is not None:
+                    counting.count()
                 yield batch
                 del batch
         finally:
@@ -117,6 +126,8 @@ class DevicePrefetcher:
             under_way.clear()
         if failure is not None:
             raise failure
+        if counting is not None:
+            counting.end()
 
 
 class _CudaCopier:
@@ -158,10 +169,6 @@ class _CudaCopier:
 
 
 _END = object()
-
-
-def _nothing() -> None:
-    pass
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], data: Any) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..datasets.planned import PlannedDataset
 from ..errors import ConfigError, DataError
-from ..order.progress import Pass, Progress
+from ..order.progress import Counting, Pass, Progress
 from ..processes.interrupts import uninterrupted
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ class LoaderPass:
 
     def __init__(self, loader: DataLoader) -> None:
         self.finished = False
-        self._has_failed = False
         self._was_interrupted = False
         self.progress: Progress | None = None  # of workers; without them the data set counts
         self._counts = True
@@ -78,10 +77,12 @@ class LoaderPass:
             delivered = 1
             return batch
         except StopIteration:
+            if self._counts:
+                self.end()
             self._finish()
             raise
         except Exception:
-            self._has_failed = True
+            self._loader._note_failure(self)
             if self.progress is not None:
                 self.progress.fail()
             raise
@@ -99,33 +100,29 @@ class LoaderPass:
         if self._loader.num_workers == 0 or self._was_interrupted:
             return
         self._was_interrupted = True
-        uninterrupted(self._end_workers)
+        uninterrupted(self.end_workers)
 
-    def _end_workers(self) -> None:
+    def end_workers(self) -> None:
+        """There are no more batches."""
         batches = self._batches
         if batches is None and self._loader._has_workers_of(self):
             batches = self._loader._iterator
         self._finish()
         self._loader._dismiss(batches)
 
-    def awaits_workers(self) -> bool:
-        """Whether workers that have not begun are to begin this epoch still, now that another one
-        is wanted. After an error they may never do so, and they must not begin the other one."""
-        if self._has_failed and not self.finished:
-            batches = self._batches
-            self._finish()
-            self._loader._dismiss(batches)
-        return not self.finished
-
-    def count_on_hand_out(self) -> Callable[[], None]:
-        """For who takes batches ahead of the loop: batches count when this is called, once each."""
+    def count_on_hand_out(self) -> Counting:
+        """For who takes batches ahead of the loop, and says what the loop received."""
         self._counts = False
         counting = pass_of(self._batches)
-        return self._count if counting is None else counting.count_on_hand_out()
+        return self if counting is None else counting.count_on_hand_out()
 
-    def _count(self) -> None:
+    def count(self) -> None:
         if self.progress is not None:
             self.progress.count()
+
+    def end(self) -> None:
+        if self.progress is not None:
+            self.progress.end()
 
     def _finish(self) -> None:
         self.finished = True

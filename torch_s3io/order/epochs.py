@@ -1,152 +1,222 @@
-"""Where the next iteration of a data set begins, known to the main process and to its workers."""
+"""Where the next pass over a data set begins, as the main process counts it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Iterator
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import _C
-from ..errors import ReadTimeoutError
+from .teams import Given, Position, Start, Team
 
-_LONGEST_WAIT_S = 60.0
-_POLL_S = 0.002
-
-
-class Position(NamedTuple):
-    """The first of an epoch's positions that is still to come, counted over all ranks."""
-
-    epoch: int
-    start: int
+__all__ = ["EpochClock", "Position"]
 
 
 class EpochClock:
-    """Which position comes next. Belongs to the process that makes it; its workers read it.
+    """Which position comes next. Belongs to the process that makes it; its workers are told.
 
-    An iteration *begins* with its first batch. Beginning one after another has begun counts the
-    epoch up, whether that one came to its end or not; after ``set_epoch`` and ``load`` the next one
-    begins just there. Workers cannot count: they read the position from a page of memory that the
-    main process shares with them, so what it says reaches workers that are alive already.
+    A pass *begins* with its first batch. Beginning one after another has begun counts the epoch up,
+    whether that one came to its end or not; after ``set_epoch`` and ``load`` the next one begins
+    just there. While an epoch is *held*, all passes read that one. Workers cannot count: what they
+    are told lies on a board that the main process shares with them.
+
+    Attributes:
+        owner: The process that counts.
+        position: Where the latest pass began; where the next one begins, if there was none.
+        place: What was set or loaded last, whatever passes began since: what ``holding`` holds.
+        team: In a worker: that it belongs to.
     """
 
     def __init__(self, position: Position) -> None:
         self.owner = os.getpid()
         self.position = position
+        self.place = position
+        self.team: Team | None = None
+        self._changes = 0  # of the position
         self._has_begun = False
-        self._loaded: Position | None = None
+        self._is_held = False
+        self._is_set = False  # by somebody, and not what it is made with
+        self._counts_for_workers = False
+        self._loaded: Position | None = None  # as the state said, until an epoch has ended
         self._board: _C.EpochBoard | None = None
-        # Workers that were started to read from here: how many, and whether anybody still waits
-        # for what they read.
-        self._expected = 0
-        self._is_awaited: Callable[[], bool] = lambda: False
+        # Of an iterator, as long as it lives; and what it is an iterator of.
+        self._teams: weakref.WeakKeyDictionary[Any, tuple[Team, weakref.ref[Any]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._num_teams = 0
 
-    def share(self) -> None:
-        """Makes the position visible to workers that are started from now on."""
-        if self._board is None:
-            self._board = _C.EpochBoard()
-            self._board.set(epoch=self.position.epoch, start=self.position.start)
-
-    @property
-    def board(self) -> _C.EpochBoard | None:
-        """What this process and its workers share, once there are some."""
-        return self._board
-
-    # ---- In the main process.
-
-    @property
-    def workers_began(self) -> bool:
-        """Whether workers read from the current position on."""
-        return self._board is not None and self._board.pick_ups > 0
+    # ---- Where passes begin, in the main process.
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration begins with ``epoch``; in the middle of it where that was loaded."""
-        if self._loaded is not None and self._loaded.epoch == epoch and not self._is_taken():
-            self._move(self._loaded)
-            return
-        self._loaded = None
-        self._move(Position(epoch, 0))
+        """The next pass begins with ``epoch``; in the middle of it where that was loaded, and no
+        pass came to its end since."""
+        if self._board is not None and self._board.was_read(self._changes):
+            self._loaded = None
+        if self._loaded is None or self._loaded.epoch != epoch:
+            self._loaded = None
+        self._send(self._loaded or Position(epoch, 0))
 
     def load(self, position: Position, is_over: bool) -> None:
-        """The next iteration begins at ``position``; with the next epoch when this one is over."""
-        self._move(Position(position.epoch + 1, 0) if is_over else position)
+        """The next pass begins at ``position``; with the next epoch when this one is over, unless
+        just this one was set before, and is still to be read."""
+        asked = self._is_set or self._is_held
+        asked = asked and not self._is_taken() and self.position == (position.epoch, 0)
+        self._send(Position(position.epoch + 1, 0) if is_over and not asked else position)
         self._loaded = position
 
     def next_position(self) -> Position:
         """Where ``begin`` would begin."""
-        return Position(self.position.epoch + 1, 0) if self._is_taken() else self.position
+        if not self._is_taken():
+            return self.position
+        return self.place if self._is_held else Position(self.position.epoch + 1, 0)
 
-    def begin(self) -> Position:
-        """An iteration begins."""
+    def begin(self, for_workers: bool = False) -> Position:
+        """A pass begins, here or in workers for which this process counts."""
         if self._is_taken():
             self._move(self.next_position())
-        self._loaded = None
         self._has_begun = True
+        self._counts_for_workers = for_workers
         return self.position
 
     def cancel(self) -> None:
         """What has just begun did not."""
         self._has_begun = False
 
-    def expect(self, num_workers: int, is_awaited: Callable[[], bool]) -> None:
-        """So many workers are about to read the position, as long as anybody waits for them."""
-        self._expected = num_workers
-        self._is_awaited = is_awaited
+    def end(self, position: Position) -> None:
+        """A pass that began at ``position`` came to the end of its epoch."""
+        self._loaded = None
+        if self.place.start > 0 and self.place == position:  # of which nothing is left
+            epoch = position.epoch if self._is_held else position.epoch + 1
+            self.place = Position(epoch, 0)
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[int]:
+        """Passes that begin within the block read the epoch of ``place``. Afterwards that is the
+        next epoch; or what was set meanwhile, if no pass began there."""
+        self._is_held = True
+        self._move(self.place)
+        held = self.place.epoch
+        changes = self._changes
+        try:
+            yield held
+        finally:
+            self._is_held = False
+        if self._is_taken() or self._changes == changes:
+            self.place = Position(self.place.epoch + 1, 0)
+
+    @property
+    def workers_began(self) -> bool:
+        """Whether workers read from the current position on."""
+        return self._board is not None and self._board.has_begun
 
     def _is_taken(self) -> bool:
         return self._has_begun or self.workers_began
 
+    def _send(self, place: Position) -> None:
+        self._is_set = True
+        self.place = place
+        self._move(place)
+
     def _move(self, position: Position) -> None:
-        self._wait_for_workers()
         self._has_begun = False
-        self._expected = 0
+        self._counts_for_workers = False
         self.position = position
+        self._changes += 1
         if self._board is not None:
-            self._board.set(epoch=position.epoch, start=position.start)
+            self._board.set(self._given())
 
-    def _wait_for_workers(self) -> None:
-        """Workers of an iterator that is still in use must not begin elsewhere than it did."""
-        deadline = time.monotonic() + _LONGEST_WAIT_S
-        while self._board is not None and self._board.pick_ups < self._expected:
-            if not self._is_awaited():
-                return
-            if time.monotonic() > deadline:
-                raise ReadTimeoutError(
-                    f"{self._expected - self._board.pick_ups} of {self._expected} workers of the "
-                    f"running iterator did not begin within {_LONGEST_WAIT_S:.0f} s; the next "
-                    "epoch cannot be set before"
-                )
-            time.sleep(_POLL_S)
+    def _given(self) -> Given:
+        repeats = self._is_held or self._counts_for_workers
+        return Given(*self.position, self._changes, repeats)
 
-    # ---- In a worker.
+    # ---- What workers are told.
 
-    def look(self) -> Position:
-        """The position as the main process has set it, also since the worker was started."""
-        return self.position if self._board is None else Position(*self._board.read())
+    @property
+    def board(self) -> _C.EpochBoard | None:
+        """What this process and its workers share, once there are some."""
+        return self._board
 
-    def pick_up(self, worker: int) -> tuple[Position, bool]:
-        """The position, and whether a worker of this number has begun at it before."""
-        if self._board is None:  # not to be had when the workers were started
-            return self.position, False
-        epoch, start, repeated = self._board.pick_up(worker)
-        return Position(epoch, start), repeated
+    def share(self) -> None:
+        """Makes the position visible to workers that are started from now on."""
+        if self._board is None:
+            self._board = _C.EpochBoard()
+            self._board.set(self._given())
 
-    def warn_once(self) -> bool:
-        """True for the first worker that asks."""
-        return self._board is None or self._board.warn_once()
+    def start_worker(self, start: Start | None) -> None:
+        """A process is about to be started: a worker of this iterator, or None, something else."""
+        self.team = None
+        if start is None:
+            return
+        if start.iterator not in self._teams:
+            self._teams[start.iterator] = self._new_team(start), weakref.ref(start.loader)
+        self.team, _ = self._teams[start.iterator]
+
+    def tell_next_pass(self, iterator: Any) -> bool:
+        """The next pass of this iterator's workers begins at the current position. False where
+        there is no way to tell them."""
+        team, _ = self._teams.get(iterator, (None, None))
+        if team is None or team.place is None or self._board is None:
+            return False
+        team.passes += 1
+        return team.join(self._board, team.passes, self._given()) is not None
+
+    def _new_team(self, start: Start) -> Team:
+        given, is_set, was_read = self._given(), self._is_set or self._is_held, False
+        place = None
+        if self._board is not None:
+            epoch = self._restored_epoch_of(start.loader)
+            if epoch > given.epoch and not is_set:
+                given = given._replace(epoch=epoch, start=0)
+            was_read = self._board.was_read(given.change)
+            place = self._free_place()
+            if place is not None:
+                self._board.clear(place)
+        self._num_teams += 1
+        return Team(
+            number=self._num_teams,
+            place=place,
+            first=given,
+            was_read=was_read,
+            is_set=is_set,
+            is_persistent=start.is_persistent,
+            asked_ahead=start.asked_ahead,
+            samples=start.samples,
+        )
+
+    def _free_place(self) -> int | None:
+        taken = {team.place for team, _ in self._teams.values()}
+        return next((place for place in range(_C.EpochBoard.TEAMS) if place not in taken), None)
+
+    def _restored_epoch_of(self, loader: Any) -> int:
+        """That teams of this loader go on with, as the states of their workers say.
+
+        Note: after a state from the end of an epoch StatefulDataLoader starts workers twice, and
+        restores those that it does not use.
+        """
+        board, epochs = self._board, [0]
+        for team, of in self._teams.values():
+            if board is not None and team.place is not None and of() is loader:
+                epochs.append(board.restored_epoch(team.place))
+        return max(epochs)
 
     def __getstate__(self) -> dict[str, Any]:
-        board = self._board if get_spawning_popen() is not None else None
+        is_spawning = get_spawning_popen() is not None
+        board = self._board if is_spawning else None
         return {
-            "owner": self.owner,
+            "owner": self.owner if is_spawning else None,
             "position": self.position,
+            "team": self.team if is_spawning else None,
             "fd": None if board is None else DupFd(board.fd),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["position"])  # type: ignore[misc]
-        if state["fd"] is not None:
+        self.team = state["team"]
+        if state["owner"] is not None:
             self.owner = state["owner"]
+        if state["fd"] is not None:
             self._board = _C.EpochBoard.adopt(fd=state["fd"].detach())

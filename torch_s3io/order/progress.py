@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ..errors import DataError
-from .epochs import Position
+from .teams import Position
+
+# A loop that was given up after so many batches may have been a look at them.
+_LOOK = 4
 
 
 class Plan(Protocol):
@@ -20,18 +24,26 @@ class Plan(Protocol):
 class Progress:
     """How many steps of a plan the loop has received. A step is a batch of every rank.
 
+    Args:
+        on_end: Called when the loop has come to the end of the epoch.
+
     Attributes:
         position: Where the pass began.
         plan: Of this rank, all workers together.
         steps: Received by the loop since then.
     """
 
-    def __init__(self, position: Position, plan: Plan) -> None:
+    def __init__(
+        self, position: Position, plan: Plan, on_end: Callable[[], None] | None = None
+    ) -> None:
         self.position = position
         self.plan = plan
         self.steps = 0
         self._taken = 0  # by whoever hands batches to the loop
         self._lost_after: int | None = None
+        self._on_end = on_end
+        self._has_ended = False
+        self._reader: weakref.ref[Any] | None = None
 
     def take(self) -> None:
         """A batch is on its way to the loop."""
@@ -41,10 +53,27 @@ class Progress:
         """The loop has received one."""
         self.steps += 1
 
+    def end(self) -> None:
+        """The loop has received all of them, and knows it."""
+        is_first = not self._has_ended and self._lost_after is None
+        self._has_ended = True
+        if is_first and self._on_end is not None:
+            self._on_end()
+
     def fail(self) -> None:
         """A batch was lost. Where those before it end is still known."""
         if self._lost_after is None:
             self._lost_after = self._taken
+
+    def read_by(self, reader: Any) -> None:
+        """Of what the loop gets the batches."""
+        self._reader = weakref.ref(reader)
+
+    @property
+    def was_a_look(self) -> bool:
+        """Whether the pass was given up after its first batches."""
+        is_given_up = self._reader is not None and self._reader() is None
+        return is_given_up and not self._has_ended and 0 < self.steps <= _LOOK
 
     @property
     def consumed(self) -> int:
@@ -61,18 +90,32 @@ class Progress:
         return int(self.plan.consumed_after(self.steps))
 
 
+# Begins a pass: its batches, and what counts them.
+Begin = Callable[[], tuple[Iterator[Any], Progress]]
+
+
+class Counting(Protocol):
+    """What is told what the loop received, by who takes batches ahead of it."""
+
+    def count(self) -> None:
+        """A batch."""
+
+    def end(self) -> None:
+        """All of them."""
+
+
 class Pass:
     """An iterator that counts what it yields. Begins with its first batch.
 
     Args:
-        begin: Called before the first batch: the batches, and what to count in.
+        begin: Called before the first batch.
 
     Attributes:
         on_begin: Is told then what counts.
     """
 
-    def __init__(self, begin: Callable[[], tuple[Iterator[Any], Progress]]) -> None:
-        self._begin: Callable[[], tuple[Iterator[Any], Progress]] | None = begin
+    def __init__(self, begin: Begin) -> None:
+        self._begin: Begin | None = begin
         self._batches: Iterator[Any] = iter(())
         self.progress: Progress | None = None
         self.on_begin: Callable[[Progress], None] | None = None
@@ -85,11 +128,14 @@ class Pass:
         if self._begin is not None:
             begin, self._begin = self._begin, None
             self._batches, self.progress = begin()
+            self.progress.read_by(self)
             if self.on_begin is not None:
                 self.on_begin(self.progress)
         try:
             batch = next(self._batches)
         except StopIteration:
+            if self._counts:
+                self.end()
             raise
         except BaseException:
             if self.progress is not None:
@@ -101,14 +147,18 @@ class Pass:
             self.count()
         return batch
 
-    def count_on_hand_out(self) -> Callable[[], None]:
-        """For who takes batches ahead of the loop: batches count when this is called, once each."""
+    def count_on_hand_out(self) -> Counting:
+        """For who takes batches ahead of the loop, and says what the loop received."""
         self._counts = False
-        return self.count
+        return self
 
     def count(self) -> None:
         if self.progress is not None:
             self.progress.count()
+
+    def end(self) -> None:
+        if self.progress is not None:
+            self.progress.end()
 
     def close(self) -> None:
         """Stops reading; there are no more batches."""
