@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 from support import random_bytes
 
 from torch_s3io import _C, Error, RecordDataset, RecordWriter
+
+CIFAR10 = np.dtype([("label", "u1"), ("image", "u1", (3, 32, 32))])
 
 
 def all_records(folder, **options) -> list:
@@ -55,6 +58,15 @@ def random_array(dtype, count: int, shape: tuple[int, ...], seed: int) -> np.nda
     if dtype.kind == "b":
         raw &= 1
     return raw.view(dtype).reshape(count, *shape)
+
+
+def write_cifar10() -> np.ndarray:
+    """Three files of 200 records in train/, in the current folder."""
+    records = random_array("u1", 600, (CIFAR10.itemsize,), 1)
+    Path("train").mkdir()
+    for number, part in enumerate(np.split(records, 3)):
+        Path(f"train/{number}.bin").write_bytes(part.tobytes())
+    return records.view(CIFAR10)[:, 0]
 
 
 def bytes_of(folder, count: int, record_bytes: int) -> bytes:
