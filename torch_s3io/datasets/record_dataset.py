@@ -403,9 +403,9 @@ class RecordDataset(Contents, ViewedDataset):
         """What this process and its workers read so far, and how.
 
         ``batches``, ``batch_bytes``: delivered. ``direct_bytes``, ``cached_bytes``,
-        ``buffered_bytes``: read from the device, found in the page cache, read through the page
-        cache wherever they were: unasked, as after many ranges that were all there, or because
-        it is being filled (over-read included).
+        ``buffered_bytes``: read from the device (over-read included); copied out of the page cache,
+        where they were known to be; read through the page cache without asking what it holds,
+        after many ranges that it held, or while it is being filled.
         ``requests``: reads submitted; ``retries``, ``short_reads``: of those, repeated or
         continued. ``direct_refused``: fell back because O_DIRECT failed.
         ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
