@@ -31,6 +31,7 @@ FILES = Page("docs/files.md")
 PAGES = [READING, ORDER, WORKERS, MACHINES, WRITING, FILES]
 OTHERS = {  # pages whose snippets other tests run, or that show none to be run
     "docs/configuration.md": "test_configuration_docs.py",
+    "docs/data.md": "test_data_page.py",
     "docs/design.md": "no snippets",
     "docs/format.md": "test_manifest.py",
     "docs/tuning.md": "test_configuration_docs.py, test_doctor.py, test_bench.py",
