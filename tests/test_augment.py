@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from order_check import Setting, in_worker, write_numbers
+from record_sets import CIFAR10
 
 import torch_s3io as s3io
 
@@ -45,12 +46,11 @@ def test_random_numbers_of_a_record_do_not_depend_on_who_reads_it(path):
     assert dict(iter(loader)) == epochs[0]
 
 
-def test_the_snippet_of_the_readme_flips_a_record_alike_in_any_batch(tmp_path):
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    names: dict[str, Any] = {"s3io": s3io, "torch": torch, "np": np}
-    for pattern in (r"^record = .*\n", r"^def augment\(.*\n(?:    .*\n)+"):
-        [snippet] = re.findall(pattern, readme, re.MULTILINE)
-        exec(snippet, names)
+def test_the_snippet_of_the_docs_flips_a_record_alike_in_any_batch(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "workers-and-gpus.md").read_text()
+    names: dict[str, Any] = {"s3io": s3io, "torch": torch, "record": CIFAR10}
+    [snippet] = re.findall(r"^def augment\(.*\n(?:    .*\n)+", page, re.MULTILINE)
+    exec(snippet, names)
     stored = np.random.default_rng(0).integers(0, 256, (RECORDS, 3073), np.uint8)
     stored.tofile(tmp_path / "images.bin")
     images = stored.view(names["record"])["image"][:, 0]
