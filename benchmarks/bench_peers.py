@@ -167,7 +167,8 @@ def _note(left: dict[str, str]) -> str:
         f"{peers.WORKERS} workers. tf.data and WebDataset shuffle within buffers of "
         f"{peers.SHUFFLE_BUFFER} records, the others all of them. Where the cache is cold, "
         "RecordDataset is made anew for each epoch, with its defaults. With 2 workers, which were "
-        "started before the measurement, it has direct='require'. It reads nothing of an epoch before that begins. "
+        "started before the measurement, it has direct='require'. It reads nothing of an epoch "
+        "before that begins. "
         "The set fits into memory, so what readahead brings for the others stays there. "
         f"{listed}."
     )
