@@ -70,6 +70,11 @@ def test_a_descr_that_numpy_stumbles_over_or_warns_of_is_a_data_error(disk, desc
     refused(lambda: RecordDataset.from_npy(path), DataError, naming=str(path))
 
 
+def test_structures_in_several_dimensions_are_a_data_error(disk):
+    path = npy_file(disk / "x.npy", "[('a', [('b', '<u2')])]", "(2, 2)")
+    refused(lambda: RecordDataset.from_npy(path), DataError, naming=str(path))
+
+
 @each("shape", "2", "(-1,)", "(2.0,)", "(True,)", "(1_0,)", "(" + "1," * 99)
 def test_what_is_no_shape_is_a_data_error(disk, shape):
     path = npy_file(disk / "x.npy", "'<f4'", shape)

@@ -127,6 +127,11 @@ def count_npy(
     shape = first.shape[rows:]
     if 0 in shape or first.dtype.itemsize == 0:
         raise DataError(f"{first_path}: records of {_describe(first, rows)} have no bytes")
+    if first.dtype.names is not None and shape:
+        raise DataError(
+            f"{first_path}: holds structures in {len(first.shape)} dimensions, of which a record "
+            f"would have {len(shape)}; save array.reshape(-1) instead: every structure is a record"
+        )
     layout = make_layout(npy_dtype(first_path, first, dtype), shape, as_dtype)
     shards = []
     for (file, info), header in zip(inspected, headers, strict=True):
