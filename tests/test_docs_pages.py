@@ -34,6 +34,8 @@ OTHERS = {  # pages whose snippets other tests run, or that show none to be run
     "docs/data.md": "test_data_page.py",
     "docs/design.md": "no snippets",
     "docs/format.md": "test_manifest.py",
+    "docs/frameworks.md": "test_frameworks.py, test_lightning.py, test_accelerate.py, "
+    "test_hf_trainer.py",
     "docs/fuzzing.md": "commands that take minutes to hours",
     "docs/tuning.md": "test_configuration_docs.py, test_doctor.py, test_bench.py",
 }

@@ -18,8 +18,10 @@ from ..order.progress import Pass, Progress
 from ..processes.ranks import Ranks
 from ..warning import warn
 from .callers import Caller, find_caller
+from .collation import collation_by, samples_of
+from .frameworks import find_skipping, refuse_to_be_cut
 from .in_worker import InWorker
-from .misuse import refuse_to_be_stacked, would_stack
+from .misuse import refuse_to_be_stacked
 from .peeking import random_numbers_kept
 
 
@@ -27,6 +29,8 @@ class CountingDataset(InWorker):
     """Epochs that are counted, set, held by a loop, or looked at."""
 
     _warned_of_look: bool
+    _warned_of_samples: bool
+    _warned_of_skipping: bool
 
     def _forget_progress(self) -> None:
         self._progress: Progress | None = None  # of the latest pass in this process
@@ -71,6 +75,7 @@ class CountingDataset(InWorker):
 
         With torch.distributed every rank must call it, with the same value.
         """
+        refuse_to_be_cut(sys._getframe(1))
         epoch = check_int("epoch", epoch, 0)
         if epoch > self._order.last_epoch:
             raise ConfigError(f"epoch must be at most {self._order.last_epoch}, not {epoch}")
@@ -133,12 +138,29 @@ class CountingDataset(InWorker):
     def __iter__(self) -> Iterator[Any]:
         caller = sys._getframe(1)
         makes_batches = self._options.batch_size is not None
-        self._is_stacked = makes_batches and would_stack(caller)
+        collation = collation_by(caller) if makes_batches else "none"
+        self._is_stacked = collation == "stacks"
         if self._is_stacked:
             return Pass(refuse_to_be_stacked)
         if get_worker_info() is not None:
-            return Pass(self._pass_in_worker(find_caller(self, caller, ours=InWorker)))
-        return Pass(self._begin)
+            batches = Pass(self._pass_in_worker(find_caller(self, caller, ours=InWorker)))
+        else:
+            batches = Pass(self._begin)
+        if collation == "makes batches":
+            self._warn_of_samples()
+            return samples_of(batches)
+        return batches
+
+    def _warn_of_samples(self) -> None:
+        info = get_worker_info()
+        if self._warned_of_samples or (info is not None and info.id != 0):
+            return
+        self._warned_of_samples = True
+        warn(
+            f"transformers makes the batches (per_device_train_batch_size), of samples: "
+            f"batch_size={self._options.batch_size} of this data set does not matter. "
+            "batch_size=None says so, and calls a transform with samples"
+        )
 
     def _begin(self) -> tuple[Iterator[Any], Progress]:
         if get_worker_info() is not None:  # which was forked since: it reads for itself
@@ -148,6 +170,7 @@ class CountingDataset(InWorker):
 
     def _begin_epoch(self, for_workers: bool = False) -> Progress:
         """In the main process: the next pass begins, here or in workers for which it counts."""
+        self._begin_where_skipped()
         clock = self._own_clock()
         last = self._order.last_epoch
         if clock.next_position().epoch > last:
@@ -159,6 +182,29 @@ class CountingDataset(InWorker):
         plan = self._plan(position, self._ranks())
         self._progress = Progress(position, plan, on_end=partial(clock.end, position))
         return self._progress
+
+    def _begin_where_skipped(self) -> None:
+        """Where accelerate takes and drops batches of an epoch, it does so from its start."""
+        skipping = find_skipping()
+        if skipping is None:
+            return
+        clock = self._own_clock()
+        if skipping.epoch is None and not clock.was_moved and self._order.differs_by_epoch:
+            self._warn_of_skipping()
+        place = clock.next_position()
+        epoch = place.epoch if skipping.epoch is None else skipping.epoch
+        if place != (epoch, 0):
+            clock.load(Position(epoch, 0), is_over=False)
+
+    def _warn_of_skipping(self) -> None:
+        if self._warned_of_skipping:
+            return
+        self._warned_of_skipping = True
+        warn(
+            "accelerate's skip_first_batches() does not say which epoch it skips batches of, and "
+            "nobody else did: this reads epoch 0. Call set_epoch(epoch) before; or do not skip, "
+            "but load_state_dict() what state_dict() said, which reads nothing twice"
+        )
 
     def peek(self) -> Any:
         """The batch that the next pass begins with, for a look; nothing changes: no epoch begins,

@@ -13,18 +13,10 @@ from abc import ABCMeta
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
-from torch.utils.data import (
-    ConcatDataset,
-    DataLoader,
-    IterableDataset,
-    _utils,
-    default_collate,
-    random_split,
-)
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, random_split
 
 from ..errors import ConfigError
 
-_Fetcher: Any = getattr(_utils.fetch, "_IterableDatasetFetcher", None)
 _ORDERING = ("shuffle", "sampler", "batch_sampler")
 
 
@@ -83,15 +75,6 @@ def refuse_what_the_data_set_does(options: dict[str, Any]) -> None:
             f"{name}={value} in the DataLoader: the data set {what}. Set it there: "
             f"dataset.with_options({name}={value}), or when it is made"
         )
-
-
-def would_stack(caller: FrameType) -> bool:
-    """Whether what called ``__iter__`` is a loader that stacks what it gets, by torch's rules."""
-    # Of no other frame: asking for its variables would keep them, and so its batches, alive.
-    if _Fetcher is None or caller.f_code is not _code_of(_Fetcher.__init__):
-        return False
-    fetcher: Any = caller.f_locals["self"]
-    return fetcher.auto_collation is True and fetcher.collate_fn is default_collate
 
 
 def refuse_to_be_stacked() -> NoReturn:

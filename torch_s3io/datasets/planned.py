@@ -26,7 +26,9 @@ from ..order.worker_state import read_worker_place, refuse_worker_state
 from ..processes.ranks import Ranks, compare_ranks, find_ranks
 from ..warning import warn
 from .callers import find_start
+from .collation import counts_samples
 from .counting import CountingDataset
+from .frameworks import is_shared_out, whole
 from .misuse import is_random_split
 from .options import DatasetOptions
 
@@ -40,10 +42,13 @@ class PlannedDataset(CountingDataset):
         self._num_records = order.num_records
         self._clock = EpochClock(Position(0, 0))
         self._carried_ranks: Ranks | None = None
+        self._is_shared_out = False  # in a worker: by who started it
         self._summary: dict[str, str | bytes] | None = None
         self._fingerprint: State | None = None
         self._warned_of_copy = False
         self._warned_of_look = False
+        self._warned_of_samples = False
+        self._warned_of_skipping = False
         self._set_up_in_process()
 
     def _set_up_in_process(self) -> None:
@@ -92,7 +97,11 @@ class PlannedDataset(CountingDataset):
         """Batches (samples with ``batch_size=None``) of this rank in a whole epoch."""
         if is_random_split(sys._getframe(1)):
             self._refuse_numbers("random_split")
-        return self._whole_epoch().num_steps
+        plan = self._whole_epoch()
+        batch_size = self._options.batch_size
+        if batch_size is None or plan.num_steps == 0 or not counts_samples(sys._getframe(1)):
+            return plan.num_steps
+        return (plan.num_steps - 1) * batch_size + len(plan.records(plan.num_steps - 1))
 
     def _whole_epoch(self) -> _C.EpochPlan:
         return self._plan(Position(0, 0), self._ranks())
@@ -107,9 +116,13 @@ class PlannedDataset(CountingDataset):
         return self._plan(self._own_clock().next_position(), self._ranks()).num_steps
 
     def _ranks(self) -> Ranks:
-        if get_worker_info() is not None and self._carried_ranks is not None:
-            return self._carried_ranks
-        return find_ranks(self._options.rank, self._options.world_size)
+        in_worker = get_worker_info() is not None
+        ranks = self._carried_ranks if in_worker else None
+        if ranks is None:
+            ranks = find_ranks(self._options.rank, self._options.world_size)
+        if ranks.world_size > 1 and ((in_worker and self._is_shared_out) or is_shared_out()):
+            return whole(ranks)
+        return ranks
 
     def _compare_ranks(self, position: Position) -> None:
         ranks = self._ranks()
@@ -217,10 +230,13 @@ class PlannedDataset(CountingDataset):
         if get_worker_info() is not None:
             return  # its consumer is the parent
         clock = self._own_clock()
+        if start is not None and start.loader.dataset is self and not clock.has_started(start):
+            self._begin_where_skipped()
         with contextlib.suppress(Error):  # without a board workers read one pass
             clock.share()
         clock.start_worker(start)
         self._carried_ranks = find_ranks(self._options.rank, self._options.world_size)
+        self._is_shared_out = is_shared_out()
         self._share_with_workers()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..order.progress import Progress
 from ..order.state import State
 from ..processes.interrupts import free_locks
 from ..processes.ranks import Ranks, refuse_other_ranks
+from .lightning import follow
 from .loader_pass import LoaderPass, pass_of
 
 _MOST_PREFETCHED = 8
@@ -97,6 +98,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         self._workers_failed = False  # the persistent ones, in their latest pass
         self._worker_ranks: Ranks | None = None  # of the persistent workers
         self._progress: Progress | None = None  # of the latest pass
+        self._goes_on = False  # with the epoch at hand, in the next pass
         self._batches = 0
         self._wait_s = 0.0
         self._wall_s = 0.0
@@ -150,6 +152,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         except BaseException:
             self.dataset._own_clock().cancel()
             raise
+
+    def _before_first_batch(self) -> None:
+        if isinstance(self.dataset, PlannedDataset):
+            follow(self)
 
     def _follow(self, progress: Progress) -> None:
         self._progress = progress

@@ -23,6 +23,7 @@ class LoaderPass:
     def __init__(self, loader: DataLoader) -> None:
         self.finished = False
         self._was_interrupted = False
+        self._was_asked = False
         self.progress: Progress | None = None  # of workers; without them the data set counts
         self._counts = True
         self._loader = loader
@@ -70,6 +71,9 @@ class LoaderPass:
         asked = time.perf_counter()
         delivered = 0
         try:
+            if not self._was_asked:
+                self._was_asked = True
+                self._loader._before_first_batch()
             if self._batches is None:
                 self.begin()
             assert self._batches is not None

@@ -109,6 +109,11 @@ class EpochClock:
             self.place = Position(self.place.epoch + 1, 0)
 
     @property
+    def was_moved(self) -> bool:
+        """Whether a pass began, or somebody said where one is to begin."""
+        return self._is_set or self._changes > 0 or self._is_taken()
+
+    @property
     def workers_began(self) -> bool:
         """Whether workers read from the current position on."""
         return self._board is not None and self._board.has_begun
@@ -154,6 +159,10 @@ class EpochClock:
         if start.iterator not in self._teams:
             self._teams[start.iterator] = self._new_team(start), weakref.ref(start.loader)
         self.team, _ = self._teams[start.iterator]
+
+    def has_started(self, start: Start) -> bool:
+        """Whether workers of this iterator were started before."""
+        return start.iterator in self._teams
 
     def tell_next_pass(self, iterator: Any) -> bool:
         """The next pass of this iterator's workers begins at the current position. False where

@@ -179,7 +179,7 @@ def announce(ranks: Ranks) -> None:
     Note: persistent workers keep the rank that they were started with, and under torch's own loader
     nothing else of ours runs in the main process when they begin once more.
     """
-    if ranks.source != "arguments":  # those cannot change
+    if ranks.source not in ("arguments", "accelerate"):  # those cannot change
         _announced.append(ranks)
         ForkingPickler.register(torch.Tensor, _reduce)
 

@@ -20,11 +20,12 @@ class Ranks:
 
     Attributes:
         source: Who said so. Only ranks of ``"torch.distributed"`` can be asked where they are.
+            ``"accelerate"``: that shares out what this rank reads, which is everything.
     """
 
     rank: int
     world_size: int
-    source: Literal["arguments", "torch.distributed", "environment", "default"]
+    source: Literal["arguments", "torch.distributed", "environment", "default", "accelerate"]
 
 
 def check_ranks(rank: Any, world_size: Any) -> None:
