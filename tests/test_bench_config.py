@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 
 import pytest
 import yaml
@@ -51,9 +53,15 @@ def test_the_workloads_of_mlperf_storage_have_its_numbers(
 
 def test_what_show_prints_is_a_configuration_that_loads(tmp_path, capsys):
     assert cli.main(["bench", "--show", "unet3d"]) == 0
-    path = tmp_path / "mine.yaml"
-    path.write_text(capsys.readouterr().out)
+    path, text = tmp_path / "mine.yaml", capsys.readouterr().out
+    path.write_text(text)
     assert load(str(path), []) == dataclasses.replace(load("unet3d", []), name="mine")
+    left_out = dict(re.findall("^#   ([a-z_.]+): (.*)$", text, re.M))
+    assert left_out["loader.window_blocks"] == "1"
+    assert not left_out.keys() & {"data.files", "loader.shuffle", "description"}
+    settings = [f"{key}={value}" for key, value in left_out.items() if key != "name"]
+    settings = [setting.replace('"', "") for setting in settings if "range_engine" not in setting]
+    assert load("unet3d", settings) == load("unet3d", [])
 
 
 def test_a_configuration_survives_the_way_into_another_process():
@@ -66,9 +74,27 @@ def test_a_configuration_survives_the_way_into_another_process():
     ("text", "message"),
     [
         ("epoch: 3", "epoch does not exist; did you mean epochs?"),
-        ("storage: {dept: 3}", "storage.dept does not exist; did you mean depth?"),
-        ("storage: {pool: {capactiy: 3}}", r"storage\.pool\.capactiy .* did you mean capacity"),
-        ("storage: {zzz: 3}", "storage.zzz does not exist; there are: type, direct_io"),
+        ("storage: {dept: 3}", r"storage.dept does not exist; did you mean storage\.depth\?"),
+        ("storage: {pool: {capactiy: 3}}", r"capactiy .*; did you mean storage\.pool\.capacity\?"),
+        (
+            "storage: {zzz: 3}",
+            "storage.zzz does not exist; there are: storage.type, storage.direct",
+        ),
+        ("batch_size: 4", r"batch_size does not exist; did you mean loader\.batch_size\?"),
+        ("loader: {direct: off}", r"loader\.direct does not .*; did you mean storage\.direct_io\?"),
+        ("data: {buffer_size: 1}", r"did you mean storage\.pool\.buffer_size\?"),
+        ("loader: {block_records: 0, shuffle: block}", "loader.block_records must be at least 1"),
+        ("loader: {block_records: x, shuffle: block}", "loader.block_records must be an integer"),
+        (
+            "loader: {window_blocks: null, shuffle: block}",
+            "loader.window_blocks must be an integer",
+        ),
+        ("loader: {block_records: 4}", "loader.block_records is for loader.shuffle block"),
+        ("loader: {window_blocks: 4, shuffle: true}", "window_blocks is for loader.shuffle block"),
+        ("page_cache: warm\nstorage: {direct_io: require}", "page_cache warm has no effect with"),
+        ('name: "a\\0b"', "name must be"),
+        ('data: {folder: "a\\0b"}', "data.folder: .* NUL"),
+        ('data: {folder: "\\uD800"}', "data.folder: the locale cannot express"),
         ("epochs: many", "epochs must be an integer, or a size"),
         ("epochs: 1.5", "epochs must be an integer"),
         ("epochs: true", "epochs must be an integer"),
@@ -135,13 +161,24 @@ def test_settings_of_the_command_line_come_last():
     )
 
 
+@pytest.mark.parametrize("setting", ["storage.depth", "=3", " =3"])
+def test_a_setting_without_a_key_or_a_value_is_wrong_usage(setting, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", "resnet50", "--set", setting, "2"])
+    assert ended.value.code == 2
+    assert f"{setting} is not KEY=VALUE, as in loader.workers=2" in capsys.readouterr().err
+
+
+def test_names_and_paths_of_the_command_line_are_taken_as_they_are():
+    config = load("resnet50", ["data.folder=/a: b #\n c", "name= yes", "description=[1"])
+    assert (config.data.folder, config.name, config.description) == ("/a: b #\n c", " yes", "[1")
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("storage.depth", "KEY=VALUE"),
-        ("=3", "KEY=VALUE"),
         ("loader.batch_size.x=3", "holds no keys"),
-        ("storage.dept=3", "did you mean depth"),
+        ("storage.dept=3", "did you mean storage.depth"),
         ("epochs=[", "no YAML"),
         ("epochs=2001-99-99", "no YAML"),
         ("data={files: 2, files: 3}", "files is there twice"),
@@ -155,10 +192,19 @@ def test_a_setting_of_the_command_line_that_cannot_work_is_one_line(setting, mes
 
 
 def test_names_and_files_that_are_not_there_are_one_line(tmp_path, capsys):
-    with pytest.raises(NotFoundError, match=r"no configuration is named vgg: cosmoflow"):
-        load("vgg", [])
-    with pytest.raises(NotFoundError, match="no such file"):
-        load(str(tmp_path / "x.yaml"), [])
+    for name, meant in (
+        ("vgg", "no configuration is named vgg: there are: cosmoflow, "),
+        ("resnet", r"no configuration is named resnet: did you mean resnet50\?"),
+        (f"{tmp_path}/resnet50.yaml", r"there is no such file; did you mean resnet50\?"),
+        (f"{tmp_path}/mine", r"did you mean the file .*/mine\.yaml\?"),
+        (f"{tmp_path}/other.txt", r"the name of a file with one ends in \.yaml or \.yml"),
+    ):
+        (tmp_path / "mine.yaml").touch()
+        (tmp_path / "other.txt").touch()
+        with pytest.raises(NotFoundError, match=meant):
+            load(name, [])
+    assert cli.main(["bench", "seed-metric"]) == 1
+    assert "or the command seed-metrics?" in capsys.readouterr().err
     with pytest.raises(NotFoundError, match="no configuration is named"):
         shipped_text("../config")
     broken = tmp_path / "x.yaml"
@@ -169,7 +215,7 @@ def test_names_and_files_that_are_not_there_are_one_line(tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"x\.yaml: workers is there twice"):
         load(str(broken), [])
     broken.write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="cannot be read as text"):
+    with pytest.raises(ConfigError, match="cannot be read as UTF-8 text"):
         load(str(broken), [])
     broken.write_text("- a\n- b\n")
     with pytest.raises(ConfigError, match="keys and values"):
@@ -190,13 +236,14 @@ def test_sizes_add_up():
 
 def test_results_that_cannot_be_written_are_refused_before_anything_is_measured(disk, capsys):
     (disk / "file").touch()
-    for command in (
-        ["bench", "resnet50", "--output", str(disk / "file" / "out")],
-        ["bench", "seed-metrics", "resnet50", "--json", str(disk / "file" / "x.json")],
+    for option, command in (
+        ("--output", ["bench", "resnet50", "--output", str(disk / "file" / "out")]),
+        ("--json", ["bench", "seed-metrics", "resnet50", "--json", str(disk / "file" / "x.json")]),
     ):
         small = ["--set", f"data.folder={disk}/data", "--set", "data.files=1",
                  "--set", "data.records_per_file=400", "--set", "data.record_bytes=10"]  # fmt: skip
         assert cli.main([*command, *small]) == 1
         captured = capsys.readouterr()
-        assert "--output: cannot make" in captured.err
+        assert f"{option}: cannot make {disk / 'file'}" in captured.err
         assert len(captured.err.splitlines()) == 1
+        assert os.listdir(disk) == ["file"]

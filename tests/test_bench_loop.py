@@ -95,18 +95,40 @@ def test_the_figures_of_an_epoch_are_those_of_its_batches(monkeypatch):
     assert epoch["samples_per_s"] == pytest.approx(500.5)
 
     begins_s = epoch["timeline"]["begin_s"]
-    assert len(begins_s) == 200
+    assert len(begins_s) == 50
+    assert [sum(begin <= at < end for at in arrivals) for begin, end in
+            itertools.pairwise([*begins_s, 8.0])] == pytest.approx([20] * 50, abs=1)  # fmt: skip
     for end_s in (*begins_s, 8.0):
         arrived = sum(size for size, at in zip(sizes, arrivals, strict=True) if at < end_s)
         assert bytes_until(epoch, end_s) == pytest.approx(arrived)
 
-    edges_s, counts = (epoch["latency_histogram"][key] for key in ("edges_s", "counts"))
-    assert len(edges_s) == len(counts) + 1
-    for (low, high), count in zip(itertools.pairwise(edges_s), counts, strict=True):
-        assert high / low == pytest.approx(10 ** (1 / 20))
-        if low > 1e-7:  # the first holds all that is shorter
-            assert count == sum(low <= wait < high for wait in known.wait_s)
-    assert sum(counts) == 1001
+    percentiles, waits_s = (epoch["latency_curve"][key] for key in ("percentile", "wait_s"))
+    assert percentiles[0] == 0
+    assert percentiles == sorted(percentiles)
+    for wanted in (50, 90, 99, 99.9):
+        assert min(abs(percentile - wanted) for percentile in percentiles) < (100 - wanted) / 15
+    for percentile, wait_s in zip(percentiles, waits_s, strict=True):
+        share = sum(wait <= wait_s for wait in known.wait_s) / 1001
+        assert 100 * share == pytest.approx(percentile, abs=0.2)
+    assert waits_s[-1] == max(known.wait_s)
+
+
+@pytest.mark.parametrize(
+    ("steps", "pieces"), [(0, 1), (1, 1), (31, 1), (32, 2), (87, 5), (9999, 50)]
+)
+def test_a_piece_of_the_throughput_has_some_batches(steps, pieces, monkeypatch):
+    """Of batches that come regularly every piece has the same throughput."""
+    arrivals = [0.25 * (step + 1) for step in range(steps)]
+    known = Trace(
+        wait_s=array("d", [0.2] * steps), arrival_s=array("d", arrivals),
+        batch_bytes=array("q", [10**9] * steps), samples=steps, wall_s=0.25 * steps + 0.25,
+    )  # fmt: skip
+    monkeypatch.setattr(loop, "run_loop", lambda batches, compute_s: known)
+    epoch = figures_of([])
+    speeds = epoch["timeline"]["gb_per_s"]
+    assert len(speeds) == len(epoch["timeline"]["begin_s"]) == pieces
+    assert speeds[1:-1] == pytest.approx([4.0] * len(speeds[1:-1]))
+    assert bytes_until(epoch, known.wall_s) == pytest.approx(steps * 10**9)
 
 
 BURN = """

@@ -85,9 +85,14 @@ def test_what_is_misspelt_is_said_with_what_may_be_meant(arguments, text, capsys
 
 @pytest.mark.parametrize("option", ["--output", "--out", "-o"])
 def test_the_beginning_of_an_option_its_letter_and_numbers_are_taken(option, tmp_path, capsys):
-    command = ["pack", str(tmp_path / "x"), option, str(tmp_path / "y"), "--header-bytes", "-1"]
+    command = ["pack", str(tmp_path / "x"), option, str(tmp_path / "y")]
     assert cli.main(command) == 1
-    assert "--header-bytes" in capsys.readouterr().err
+    assert f"{tmp_path / 'x'}: " in capsys.readouterr().err
+    for number in ("-1", "-.5", "0.5", "x"):
+        with pytest.raises(SystemExit):
+            cli.main([*command, "--processes", number])
+        wanted = f"argument --processes: {number} is no whole number from 1 on"
+        assert wanted in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,7 @@ def test_what_cannot_be_packed_is_one_line_and_status_1(disk, capsys):
         [disk / "x.bin", "--format", "tokens"],
         [disk / "x.bin", "--format", "records"],
         [disk / "x.bin", "--format", "records", "--dtype", "f4", "--shape", 7],
-        [disk / "x.bin", "--format", "files", "--processes", 0],
         [disk / "x.bin", "--format", "files", "--align", 3],
-        [disk / "x.bin", "--format", "files", "--shard-mib", "inf"],
-        [disk / "x.bin", "--format", "files", "--shard-mib", "1e308"],
         [disk / "x.bin", "--format", "files", "--window", 3],
         [disk / "x.bin", "--format", "files", "--shape", 1000],
         [disk / "x.bin", "--format", "files", "--header-bytes", 1],
@@ -153,9 +150,14 @@ def test_what_cannot_be_packed_is_one_line_and_status_1(disk, capsys):
         assert output.out == ""
         assert output.err.count("\n") == 1
     assert not (disk / "out" / "manifest.json").exists()
-    with pytest.raises(SystemExit) as ended:
-        main(["pack", "x", "-o", "y", "--shape", "3,a"])
-    assert ended.value.code == 2
+    for option, value in (
+        ("--shape", "3,a"), ("--processes", "0"), ("--shard-mib", "inf"), ("--shard-mib", "1e308"),
+        ("--header-bytes", "-1"), ("--window", "0"), ("--align", "x"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as ended:
+            main(["pack", "x", "-o", "y", option, value])
+        assert ended.value.code == 2
+        assert f"{option}: {value} is " in capsys.readouterr().err
 
 
 @pytest.mark.slow

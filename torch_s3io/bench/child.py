@@ -78,8 +78,6 @@ def main() -> int:
         result = run(config, result_path.parent, request["show"])
     except errors.Error as error:
         result = {"error": str(error), "class": type(error).__name__}
-    except KeyboardInterrupt:
-        return 130
     result_path.write_text(json.dumps(result))
     return 0
 

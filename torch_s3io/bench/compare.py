@@ -6,11 +6,12 @@ import statistics
 from typing import Any
 
 from ..wording import one_line, short
-from .result import METRICS, Metric, as_lines, markdown_table, spread
+from .result import METRICS, Metric, as_lines, counted, markdown_table, spread
 
 
 def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str]) -> str:
-    """A Markdown table: of every metric both medians with spread, and second / first.
+    """A Markdown table: of every metric both medians with spread, and second / first. The first
+    epochs are left out.
 
     The ratio is that of the medians; its spread is that of all pairs of epochs, since the two were
     not run in turns.
@@ -30,7 +31,8 @@ def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str
 
 
 def _values(metric: Metric, result: dict[str, Any]) -> list[float]:
-    return [value for epoch in result["epochs"] if (value := metric.of(epoch)) is not None]
+    epochs = counted(result["epochs"])
+    return [value for epoch in epochs if (value := metric.of(epoch)) is not None]
 
 
 def _ratio(first: list[float], second: list[float]) -> str:

@@ -84,7 +84,9 @@ class StorageConfig:
 
     Attributes:
         type: Kind of storage.
-        direct_io: As ``RecordDataset(direct=)`` and ``FileSystemConfig(direct_io=)``.
+        direct_io: As ``RecordDataset(direct=)`` and ``FileSystemConfig(direct_io=)``. With
+            ``page_cache`` cold "auto" brings nothing into the page cache that it would not of a set
+            larger than memory.
         engine: "uring", "threads", or "auto".
         depth: Reads in flight (loader.reader records).
         pool: "auto"; null: an allocation for every read; or the numbers of a BufferPoolConfig.
@@ -117,6 +119,8 @@ class LoaderConfig:
         batch_size: Records, or files, in a batch.
         workers: Worker processes; 0: none.
         shuffle: false; true; "block" (records alone).
+        block_records: Records of a block; null: as many as make 128 KiB (shuffle block).
+        window_blocks: Mix the records of so many blocks (shuffle block).
         seed: Of the order.
         drop_last: Leave out a last batch that is not full.
         concurrent_files: Files read at the same time (loader.reader files).
@@ -128,6 +132,8 @@ class LoaderConfig:
     batch_size: int = 1
     workers: int = 0
     shuffle: Shuffle = False
+    block_records: int | None = None
+    window_blocks: int = 1
     seed: int = 0
     drop_last: bool = False
     concurrent_files: int = 2
@@ -141,10 +147,19 @@ class LoaderConfig:
             raise ConfigError(
                 f"loader.shuffle must be true, false or block, not {short(self.shuffle)}"
             )
+        self._check_blocks()
         check_int("loader.seed", self.seed, 0)
         check_bool("loader.drop_last", self.drop_last)
         check_int("loader.concurrent_files", self.concurrent_files, 1)
         check_bool("loader.copy_batches", self.copy_batches)
+
+    def _check_blocks(self) -> None:
+        if self.block_records is not None:
+            check_int("loader.block_records", self.block_records, 1)
+        check_int("loader.window_blocks", self.window_blocks, 1)
+        for key, default in (("block_records", None), ("window_blocks", 1)):
+            if getattr(self, key) != default and self.shuffle != "block":
+                raise ConfigError(f"loader.{key} is for loader.shuffle block: set that, too")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +172,14 @@ class BenchConfig:
         data: The files.
         storage: How they are read.
         loader: How batches reach the loop.
-        epochs: Times that the data is read as a whole.
+        epochs: Times that the data is read as a whole. The first one, in which buffers are made
+            and workers start, is reported apart and is in no median.
         compute_s_per_step: The loop sleeps so long for every batch, in seconds, as if it computed.
         page_cache: Before every epoch, files are dropped from it ("cold"), brought into it
             ("warm"), or left as they are ("leave"). Where that takes time between epochs, nothing
-            is read ahead over their ends: it would be read before the time counts.
+            is read ahead over their ends: it would be read before the time counts. "cold" measures
+            the storage, "warm" the memory, and "leave" what a training run gets, which begins with
+            the one and, where the data fits, goes on with the other.
         profile: Record the first epoch with torch's profiler: a trace with the ranges
             "torch_s3io.next" and "compute".
     """
@@ -171,7 +189,7 @@ class BenchConfig:
     data: DataConfig = DataConfig()
     storage: StorageConfig = StorageConfig()
     loader: LoaderConfig = LoaderConfig()
-    epochs: int = 3
+    epochs: int = 4
     compute_s_per_step: float = 0.0
     page_cache: PageCache = "cold"
     profile: bool = False
@@ -192,6 +210,11 @@ class BenchConfig:
                 f"not {short(self.compute_s_per_step)}"
             )
         self._check_reader()
+        if self.page_cache == "warm" and self.storage.direct_io == "require":
+            raise ConfigError(
+                "page_cache warm has no effect with storage.direct_io require, which reads past "
+                "the page cache: set storage.direct_io to auto or off, or page_cache to cold"
+            )
         if self.step_count == 0:
             raise ConfigError(
                 f"loader.drop_last leaves no batch: data.files={self.data.files} of "

@@ -3,6 +3,7 @@ in the page cache."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..config import MIB
 from ..errors import ConfigError
+from ..wording import size_text
 from .config import DataConfig
 
 _WRITE_BYTES = 16 * MIB
@@ -35,41 +37,61 @@ def missing(data: DataConfig) -> list[tuple[int, Path]]:
     return [
         (number, path)
         for number, path in enumerate(paths_of(data))
-        if not path.is_file() or path.stat().st_size != data.file_bytes
+        if not os.path.isfile(path) or os.path.getsize(path) != data.file_bytes
     ]
 
 
 def check_space(data: DataConfig) -> None:
     """Raises ConfigError where the missing files do not fit onto the disk."""
-    folder = folder_of(data)
+    folder = folder_of(data).absolute()
+    needed = len(missing(data)) * data.file_bytes
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    free = shutil.disk_usage(there).free
+    if needed and needed + _SPARE_BYTES > free:
+        raise ConfigError(
+            f"data: the files that are missing in {folder} take {size_text(needed)}, but only "
+            f"{size_text(free)} are free; lower data.files, or choose another data.folder"
+        )
+
+
+@contextlib.contextmanager
+def folder_made(folder: Path, setting: str) -> Iterator[Path]:
+    """The folder, made with those above it; gone again at the end where nothing came into it.
+
+    Raises:
+        ConfigError: It cannot be made, or not be written to. The text names the setting.
+    """
+    above = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"data.folder: cannot make {folder}: {error.strerror}") from None
-    needed = len(missing(data)) * data.file_bytes
-    free = shutil.disk_usage(folder).free
-    if needed + _SPARE_BYTES > free and needed:
-        raise ConfigError(
-            f"data: the files that are missing in {folder} take {needed:,} bytes, but only "
-            f"{free:,} are free; lower data.files, or choose another data.folder"
-        )
+        raise ConfigError(f"{setting}: cannot make {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{setting}: {folder} may not be written to by this user")
+    try:
+        yield folder
+    finally:
+        for path in above:
+            with contextlib.suppress(OSError):  # something is in it
+                path.rmdir()
 
 
 def make(data: DataConfig, files: Iterator[tuple[int, Path]]) -> None:
     """Writes these files, each whole or not at all."""
-    for number, path in files:
-        partial = path.with_suffix(".partial")
-        try:
-            with partial.open("wb") as file:
-                for block in blocks(data, number):
-                    file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.rename(path)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
-        finally:
-            partial.unlink(missing_ok=True)
+    with folder_made(folder_of(data), "data.folder"):
+        for number, path in files:
+            partial = path.with_suffix(".partial")
+            try:
+                with partial.open("wb") as file:
+                    for block in blocks(data, number):
+                        file.write(block)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.rename(path)
+            except OSError as error:
+                raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+            finally:
+                partial.unlink(missing_ok=True)
 
 
 def blocks(data: DataConfig, number: int) -> Iterator[bytes]:

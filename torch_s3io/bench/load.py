@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..console import optional_package
 from ..errors import ConfigError, NotFoundError
-from ..wording import one_line
+from ..wording import did_you_mean, one_line
 from .config import BenchConfig
-from .parse import from_mapping, takes_text, with_settings
+from .parse import from_mapping, keys_with_values, takes_text, to_mapping, with_settings
 
 _SUFFIX = ".yaml"
 _MOST_CHARACTERS = 1 << 16
@@ -25,8 +26,29 @@ def shipped_names() -> list[str]:
 def shipped_text(name: str) -> str:
     """The YAML of a configuration that comes with the package."""
     if name not in shipped_names():
-        raise NotFoundError(f"no configuration is named {name}: {', '.join(shipped_names())}")
+        raise NotFoundError(f"no configuration is named {name}: {_meant(name)}")
     return (resources.files(__package__) / "configs" / f"{name}{_SUFFIX}").read_text("utf-8")
+
+
+def explained_text(name: str) -> str:
+    """The same with the keys that it leaves out, and their defaults, as comments."""
+    text = shipped_text(name)
+    chosen = keys_with_values(_parse_yaml(text, name))
+    others = keys_with_values(to_mapping(BenchConfig()))
+    lines = [f"#   {key}: {json.dumps(others[key])}" for key in others if key not in chosen]
+    return "\n".join(
+        [text.rstrip("\n"), "# Keys that are left out, with their defaults:", *lines, ""]
+    )
+
+
+def _meant(name: str) -> str:
+    """What to name instead of a configuration that is not there."""
+    for suffix in (_SUFFIX, ".yml"):
+        if Path(name + suffix).is_file():
+            return f"did you mean the file {name}{suffix}?"
+    if Path(name).is_file():
+        return f"and the name of a file with one ends in {_SUFFIX} or .yml"
+    return did_you_mean(Path(name).stem, shipped_names())
 
 
 def load(name: str, settings: list[str]) -> BenchConfig:
@@ -39,11 +61,11 @@ def load(name: str, settings: list[str]) -> BenchConfig:
     path = Path(name)
     if path.suffix in (_SUFFIX, ".yml"):
         if not path.is_file():
-            raise NotFoundError(f"{name}: no such file")
+            raise NotFoundError(f"{name}: there is no such file; {_meant(name)}")
         try:
             text, stem = path.read_text("utf-8"), path.stem
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{name}: cannot be read as text: {error}") from None
+            raise ConfigError(f"{name}: cannot be read as UTF-8 text: {error}") from None
     else:
         text, stem = shipped_text(name), name
     values = _parse_yaml(text, name)

@@ -15,8 +15,9 @@ import torch
 
 from .counters import Usage, peak_memory_bytes, reset_peak_memory
 
-_TIMELINE_BINS = 200
-_LATENCY_BINS_PER_DECADE = 20
+_MOST_PIECES = 50  # of the throughput over time
+_BATCHES_A_PIECE = 16
+_POINTS_PER_DECADE = 20
 _OVERHEAD_STEPS = 20_000
 
 Watch = Callable[[int, float], None]  # bytes of the batch, seconds since the start
@@ -155,7 +156,7 @@ def measure_epoch(
         "copied_bytes": copied,
         "peak_rss_bytes": peak_memory_bytes(),
         "timeline": _timeline(trace),
-        "latency_histogram": _histogram(waits),
+        "latency_curve": _latency_curve(waits),
     }
 
 
@@ -164,21 +165,25 @@ def _difference(before: int | None, after: int | None) -> int | None:
 
 
 def _timeline(trace: Trace) -> dict[str, list[float]]:
-    """GB/s over the epoch, in at most 200 pieces of the same length."""
-    arrivals = np.frombuffer(trace.arrival_s) if trace.arrival_s else np.zeros(0)
-    sizes = np.frombuffer(trace.batch_bytes, dtype=np.int64) if trace.batch_bytes else np.zeros(0)
-    bins = max(1, min(_TIMELINE_BINS, len(arrivals) // 4))
-    sums, edges = np.histogram(arrivals, bins, (0.0, max(trace.wall_s, 1e-9)), weights=sizes)
-    return {"begin_s": edges[:-1].tolist(), "gb_per_s": (sums / np.diff(edges) / 1e9).tolist()}
+    """GB/s over the epoch, in pieces that each have as many batches and last from the arrival of
+    one to that of another, so that none is counted in a piece in which it did not come."""
+    steps = len(trace.arrival_s)
+    pieces = max(1, min(_MOST_PIECES, steps // _BATCHES_A_PIECE))
+    firsts = np.linspace(0, steps, pieces + 1).astype(int)
+    arrivals = np.frombuffer(trace.arrival_s) if steps else np.zeros(0)
+    sizes = np.concatenate([[0], np.cumsum(np.array(trace.batch_bytes, dtype=np.int64))])
+    edges = np.concatenate([[0.0], arrivals[firsts[1:-1]], [trace.wall_s]])
+    speeds = np.diff(sizes[firsts]) / np.maximum(np.diff(edges), 1e-9) / 1e9
+    return {"begin_s": edges[:-1].tolist(), "gb_per_s": speeds.tolist()}
 
 
-def _histogram(waits: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, list[float]]:
-    """How many batches took how long, in pieces that grow by the same factor, from 0.1 us on."""
-    edges = np.logspace(-7, 3, 10 * _LATENCY_BINS_PER_DECADE + 1)
-    counts, _ = np.histogram(np.clip(waits, edges[0], edges[-1]), edges)
-    used = np.flatnonzero(counts)
-    first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
+def _latency_curve(waits: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, list[float]]:
+    """How long the given percentage of batches took at most: as many points from 90 to 99 % as
+    from 0 to 90 %, and so on, up to the batch that took longest."""
+    decades = np.log10(len(waits))
+    rarities = np.append(np.arange(0, decades, 1 / _POINTS_PER_DECADE), decades)
+    percentiles = 100 * (1 - 10.0**-rarities)
     return {
-        "edges_s": edges[first : last + 2].tolist(),
-        "counts": counts[first : last + 1].tolist(),
+        "percentile": percentiles.tolist(),
+        "wait_s": np.percentile(waits, percentiles, method="higher").tolist(),
     }

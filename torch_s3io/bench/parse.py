@@ -22,16 +22,20 @@ _UNITS = {
     "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
 }  # fmt: skip
 _MOST = 1 << 62
+_types_of: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
-def from_mapping(kind: type[Config], values: Any, where: str = "") -> Config:
+def from_mapping(
+    kind: type[Config], values: Any, where: str = "", root: type[Any] | None = None
+) -> Config:
     """An instance of a dataclass from a mapping of its fields, nested ones included.
 
     Args:
         kind: The dataclass.
         values: A mapping, as YAML or JSON gives it. Absent keys have their defaults.
         where: Names the place in errors, as in "storage".
+        root: The dataclass that ``where`` begins in, whose keys are suggested; None: ``kind``.
 
     Raises:
         ConfigError: A key that does not exist, or a value of another type.
@@ -44,21 +48,28 @@ def from_mapping(kind: type[Config], values: Any, where: str = "") -> Config:
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
-            raise ConfigError(f"{_join(where, key)} does not exist; {_suggestion(key, names)}")
+            suggestion = _suggestion(key, where, names, root or kind)
+            raise ConfigError(f"{_join(where, key)} does not exist; {suggestion}")
     arguments = {
-        name: _value(known[name], values[name], _join(where, name))
+        name: _value(known[name], values[name], _join(where, name), root or kind)
         for name in names
         if name in values
     }
     return kind(**arguments)
 
 
-_types_of: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
-
-
 def to_mapping(config: Any) -> dict[str, Any]:
     """The inverse of from_mapping."""
     return dataclasses.asdict(config)
+
+
+def keys_with_values(values: Any, where: str = "") -> dict[str, Any]:
+    """The values of all keys, those of nested mappings as "storage.depth"."""
+    found = {}
+    for key, value in values.items():
+        name = _join(where, key)
+        found.update(keys_with_values(value, name) if isinstance(value, Mapping) else {name: value})
+    return found
 
 
 def with_settings(
@@ -108,17 +119,36 @@ def _join(where: str, key: Any) -> str:
     return f"{where}.{name}" if where else name
 
 
-def _suggestion(key: Any, names: list[str]) -> str:
-    near = difflib.get_close_matches(_join("", key), names, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+def _suggestion(key: Any, where: str, names: list[str], root: type[Any]) -> str:
+    """A key that is meant perhaps: one beside it, or one of this name elsewhere."""
+    wrong = _join("", key)
+    near = difflib.get_close_matches(wrong, names, n=1)
+    if near:
+        return f"did you mean {_join(where, near[0])}?"
+    elsewhere = {found.rpartition(".")[2]: found for found in _keys_of(root)}
+    near = difflib.get_close_matches(wrong.rpartition(".")[2], elsewhere, n=1)
+    known = ", ".join(_join(where, name) for name in names)
+    return f"did you mean {elsewhere[near[0]]}?" if near else f"there are: {known}"
 
 
-def _value(kind: Any, value: Any, where: str) -> Any:
+def _keys_of(kind: Any, where: str = "") -> list[str]:
+    """All keys of a dataclass and of those in it, as "storage.pool.capacity"."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return [key for inner in get_args(kind) for key in _keys_of(inner, where)]
+    if not is_dataclass(kind):
+        return []
+    keys = []
+    for name, inner in _types_of(kind).items():
+        keys += [_join(where, name), *_keys_of(inner, _join(where, name))]
+    return keys
+
+
+def _value(kind: Any, value: Any, where: str, root: type[Any]) -> Any:
     """The value if it is of this type (sizes may be texts such as "256 KiB"), else ConfigError."""
     if get_origin(kind) in (Union, types.UnionType):
-        return _one_of(get_args(kind), value, where)
+        return _one_of(get_args(kind), value, where, root)
     if is_dataclass(kind) and isinstance(kind, type):
-        return from_mapping(kind, value, where)
+        return from_mapping(kind, value, where, root)
     if get_origin(kind) is Literal:
         return value  # the dataclass checks it, and names the choices
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -133,16 +163,18 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     raise ConfigError(f"{where} must be {names.get(kind, kind)}, not {short(value)}")
 
 
-def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+def _one_of(kinds: tuple[Any, ...], value: Any, where: str, root: type[Any]) -> Any:
     if value is None and type(None) in kinds:
         return None
     if isinstance(value, Mapping):
         for kind in kinds:
             if is_dataclass(kind) and isinstance(kind, type):
-                return from_mapping(kind, value, where)
+                return from_mapping(kind, value, where, root)
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     if value in choices or (bool in kinds and isinstance(value, bool)):
         return value
+    if int in kinds:
+        return _value(int, value, where, root)
     allowed = [str(choice) for choice in choices]
     allowed += ["null"] if type(None) in kinds else []
     allowed += ["true", "false"] if bool in kinds else []

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..console import CommandError
 from ..errors import DataError, NotFoundError
-from ..wording import printable
+from ..wording import count_of, printable
 
 _LARGEST = 1e100
 _MOST_LEVELS = 8
@@ -69,16 +69,28 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
     )
 
 
+def counted(epochs: list[Epoch]) -> list[Epoch]:
+    """The epochs that count: all but the first, which makes buffers and starts workers, unless it
+    is the only one."""
+    return epochs[1:] or epochs
+
+
+def epoch_name(number: int, epochs: list[Epoch]) -> str:
+    """How an epoch is called: its number, from 1 on."""
+    return f"{number} (warm-up)" if number == 1 and len(epochs) > 1 else str(number)
+
+
 def as_markdown(result: dict[str, Any], command: str) -> str:
-    """What was run and where, a row an epoch, and the medians."""
+    """What was run and where, a row an epoch, and the medians of those that count."""
     config, epochs = result["config"], result["epochs"]
     shown = [metric for metric in METRICS if any(metric.of(epoch) is not None for epoch in epochs)]
     rows = [
-        [str(number), *(metric.show(metric.of(epoch)) for metric in shown)]
+        [epoch_name(number, epochs), *(metric.show(metric.of(epoch)) for metric in shown)]
         for number, epoch in enumerate(epochs, 1)
     ]
-    if len(epochs) > 1:
-        rows.append(["median", *(metric.show(_median(metric, epochs)) for metric in shown)])
+    if len(epochs) > 2:
+        medians = [metric.show(_median(metric, counted(epochs))) for metric in shown]
+        rows.append([f"median of 2-{len(epochs)}", *medians])
     lines = [
         f"### {config['name']}",
         "",
@@ -86,8 +98,8 @@ def as_markdown(result: dict[str, Any], command: str) -> str:
         f"`{command}`",
         "",
         *(f"- {key.replace('_', ' ')}: {value}" for key, value in result["machine"].items()),
-        f"- data: {_data_text(config)}",
-        f"- read: {_storage_text(config, result['stats'])}",
+        f"- data: {data_text(config)}",
+        f"- read: {storage_text(config, result['stats'])}",
         f"- the tool itself: {overhead_text(result)}",
         *(f"- {note}" for note in result["notes"]),
         "",
@@ -106,22 +118,33 @@ def _median(metric: Metric, epochs: list[Epoch]) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _data_text(config: dict[str, Any]) -> str:
+def data_text(config: dict[str, Any]) -> str:
     data, loader = config["data"], config["loader"]
     return (
         f"{data['files']:,} files of {data['records_per_file']:,} records of "
         f"{data['record_bytes']:,} bytes, {loader['batch_size']:,} a batch, page cache "
-        f"{config['page_cache']}, shuffle {str(loader['shuffle']).lower()}"
+        f"{config['page_cache']}, {_order_text(loader)}"
     )
 
 
-def _storage_text(config: dict[str, Any], stats: dict[str, Any]) -> str:
+def _order_text(loader: dict[str, Any]) -> str:
+    """The order of the records, with what was chosen of it."""
+    text = f"shuffle {str(loader['shuffle']).lower()}"
+    if loader.get("block_records"):
+        text += f", {loader['block_records']:,} records a block"
+    if loader.get("window_blocks", 1) > 1:
+        text += f", {loader['window_blocks']:,} blocks a window"
+    return text
+
+
+def storage_text(config: dict[str, Any], stats: dict[str, Any]) -> str:
     storage, loader = config["storage"], config["loader"]
-    workers = loader["workers"] or "no"
+    workers, compute_s = loader["workers"], config["compute_s_per_step"]
     return (
         f"{loader['reader']}, direct_io {storage['direct_io']}, engine "
-        f"{stats.get('engine', storage['engine'])}, {workers} workers, "
-        f"{config['compute_s_per_step']:g} s computing a step"
+        f"{stats.get('engine', storage['engine'])}, "
+        f"{count_of(workers, 'worker') if workers else 'no workers'}, "
+        f"{f'{compute_s:g} s computing a step' if compute_s else 'no computing'}"
     )
 
 

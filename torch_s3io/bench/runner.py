@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,8 @@ def allocation_counter() -> Iterator[tuple[dict[str, str], str]]:
         source.write_bytes((resources.files(__package__) / source.name).read_bytes())
         library = source.with_suffix(".so")
         command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source)]
-        built = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        own = {**os.environ, "TMPDIR": folder}  # what it leaves when it is killed goes with that
+        built = subprocess.run(command, env=own, capture_output=True, text=True, errors="replace")
         if built.returncode != 0:
             yield {}, NOT_COUNTED.format(f"the compiler says: {built.stderr.strip()[:200]}")
             return
@@ -84,8 +86,9 @@ def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) ->
         paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
         status = subprocess.run(
             [sys.executable, "-m", "torch_s3io.bench.child", str(request), str(answer)],
-            env={**os.environ, **environment, "PYTHONPATH": paths},
+            env={**os.environ, **environment, "PYTHONPATH": paths, "TMPDIR": folder},
             stdin=subprocess.DEVNULL,
+            preexec_fn=_ignore_interrupts,
         ).returncode
         if status != 0 or not answer.exists():
             raise CommandError(f"the measured process ended with status {status}: see above")
@@ -102,6 +105,12 @@ def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) ->
         "notes": [note] if note else [],
         **measured,
     }
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C goes to all processes of a terminal: this one ends the measured one, without a word
+    from that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def machine(folder: Path) -> dict[str, str]:

@@ -58,13 +58,15 @@ class Source:
 
 def record_dataset(config: BenchConfig) -> RecordDataset:
     loader, storage, data = config.loader, config.storage, config.data
-    return RecordDataset(
+    dataset = RecordDataset(
         [str(path) for path in paths_of(data)],
         dtype=np.uint8,
         shape=(data.record_bytes,),
         batch_size=loader.batch_size,
         shuffle=loader.shuffle,
         seed=loader.seed,
+        block_records=loader.block_records,
+        window_blocks=loader.window_blocks,
         rank=0,
         world_size=1,
         drop_last=loader.drop_last,
@@ -73,7 +75,12 @@ def record_dataset(config: BenchConfig) -> RecordDataset:
         pool=storage.pool,
         depth=storage.depth,
         transform=torch.clone if loader.copy_batches else None,
-    )._with(reads_on=not config.sets_cache_each_time)
+    )
+    # What is dropped from the page cache before each epoch shall not be brought into it: that takes
+    # several times a direct read, and a set that does not fit in memory is read without it.
+    return dataset._with(
+        reads_on=not config.sets_cache_each_time, keeps_cached=config.page_cache != "cold"
+    )
 
 
 class FilesDataset(IterableDataset[list[torch.Tensor]]):

@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(args.run(args))
     except Error as error:
         status, text = 1, str(error)
-    except KeyboardInterrupt:
-        status, text = 130, "interrupted"
+    except KeyboardInterrupt as interrupt:
+        status, text = 130, "; ".join(filter(None, ["interrupted", str(interrupt)]))
     show_progress("")
     note(f"{_program_name()}: {text}")
     return status

@@ -3,89 +3,83 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import Any
 
 from ..bench import seed_metrics
 from ..bench.compare import compare
-from ..bench.load import load, shipped_names, shipped_text
+from ..bench.data import folder_made, folder_of
+from ..bench.load import explained_text, load, shipped_names
 from ..bench.parse import to_mapping
 from ..bench.plot import plot
 from ..bench.result import as_markdown, read, save, write_text
 from ..bench.runner import make_data, run
 from ..console import CommandError, note, say, say_text, show_step
+from ..errors import NotFoundError
+from ..wording import size_text
+from .parser import Parser, whole_number
 
 _PROGRAM = "python -m torch_s3io"
-_COMMANDS = ("run", "compare", "seed-metrics", "-h", "--help")
+_STATUSES = """\
+exit status:
+  0  measured     1  failed: a line on stderr says why     2  wrong usage     130  Ctrl-C
+"""
 
 _DESCRIPTION = """\
-Runs epochs of an emulated training loop over files that it makes where they are absent, and says
-per epoch: GB/s, samples/s, accelerator utilisation (AU, as MLPerf Storage defines it), latencies of
-batches, processor time, page faults, allocator calls, copied bytes, memory.
+Runs epochs of an emulated training loop and says per epoch: GB/s, samples/s, accelerator
+utilisation (AU, as MLPerf Storage defines it), waits for batches, processor time, page faults,
+allocator calls, copied bytes, memory. The first epoch is a warm-up.
 
-A configuration is a YAML file, or the name of one that comes with the package.
+CONFIG is a YAML file, or the name of a configuration that comes with the package. Keys that a
+file leaves out have defaults; --set changes them. The files that are read are made where they are
+absent, in data.folder (data/bench in this folder), and stay there for the next run.
 """
 
 _EPILOG = f"""\
-examples:
-  {_PROGRAM} bench --list
-  {_PROGRAM} bench resnet50
-  {_PROGRAM} bench resnet50 --set loader.workers=2 --set data.folder=/mnt/nvme/bench
-  {_PROGRAM} bench --show resnet50 > mine.yaml && {_PROGRAM} bench mine.yaml
-  {_PROGRAM} bench compare results/resnet50 results/mine
-  {_PROGRAM} bench seed-metrics
+other commands (each has --help):
+  %(prog)s compare A B            two results as ratios
+  %(prog)s seed-metrics [CONFIG]  the same work without a buffer pool and with it
 
-Every key of a configuration: docs/configuration.md.
-"""
+examples:
+  %(prog)s --list
+  %(prog)s resnet50 --set data.folder=/mnt/nvme/bench
+  %(prog)s resnet50 --set loader.workers=2 --set epochs=6 --output results/two-workers
+  %(prog)s compare results/resnet50 results/two-workers
+  %(prog)s --show resnet50 > mine.yaml   then change it, and: %(prog)s mine.yaml
+
+keys that are changed most (all of them: docs/configuration.md, Benchmarks):
+  data.folder, data.files, data.records_per_file, data.record_bytes (4 KiB, 1.5 MB, ...)
+  storage.direct_io   require | auto | off        storage.depth, storage.engine, storage.pool
+  loader.batch_size, loader.workers               loader.shuffle   true | false | block
+  page_cache          cold | warm | leave         epochs, compute_s_per_step
+
+{_STATUSES}"""
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = _add(
-        subparsers,
+    parser = subparsers.add_parser(
         "bench",
         help="epochs of an emulated training loop, from a configuration",
+        usage="%(prog)s [run] CONFIG [--set KEY=VALUE ...] [--output DIR] [--no-plot]\n"
+        "       %(prog)s --list | --show NAME\n"
+        "       %(prog)s compare A B | seed-metrics [CONFIG ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    usage = "[run] CONFIG | compare A B | seed-metrics"
-    commands = parser.add_subparsers(metavar=usage, required=True)
-    _add_run(commands)
-    _add_compare(commands)
-    _add_seed_metrics(commands)
-    _run_by_default(parser)
+    _add_run(parser)
+    parser.commands = {
+        "run": parser,  # as without it
+        "compare": _compare_parser(f"{parser.prog} compare"),
+        "seed-metrics": _seed_metrics_parser(f"{parser.prog} seed-metrics"),
+    }
 
 
-def _add(subparsers: Any, name: str, **options: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        name, formatter_class=argparse.RawDescriptionHelpFormatter, **options
-    )
-    return parser
-
-
-def _run_by_default(parser: argparse.ArgumentParser) -> None:
-    """``bench resnet50`` is short for ``bench run resnet50``."""
-    parse = parser.parse_known_args
-
-    def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
-        if args is not None and (not args or args[0] not in _COMMANDS):
-            args = ["run", *args]
-        return parse(args, namespace)
-
-    parser.parse_known_args = parse_known_args  # type: ignore[method-assign]
-
-
-def _add_run(commands: Any) -> None:
-    parser = _add(
-        commands, "run", help="run a configuration", description=_DESCRIPTION, epilog=_EPILOG
-    )
+def _add_run(parser: Parser) -> None:
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file, or a name")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="change a key of the configuration, as in storage.depth=64; may be repeated",
-    )  # fmt: skip
+    _add_settings(parser)
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
         help="folder for result.json, table.md, plot.png and plot.svg (default: results/NAME)",
@@ -96,42 +90,53 @@ def _add_run(commands: Any) -> None:
     parser.set_defaults(run=_run, parser=parser)
 
 
-def _add_compare(commands: Any) -> None:
-    parser = _add(
-        commands,
-        "compare",
-        help="two results as ratios",
-        description="Medians of two results with their spread, and the second as a ratio of the "
-        "first.",
-        epilog=f"example:\n  {_PROGRAM} bench compare results/resnet50 results/resnet50-2-workers",
+def _add_settings(parser: Parser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", dest="settings",
+        help="change a key of the configuration, as in loader.workers=2; may be repeated",
+    )  # fmt: skip
+
+
+def _setting(text: str) -> str:
+    if not text.partition("=")[0].strip() or "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text} is not KEY=VALUE, as in loader.workers=2")
+    return text
+
+
+def _compare_parser(program: str) -> Parser:
+    parser = Parser(
+        prog=program,
+        description="Medians of two results with their spread, without the first epochs; the "
+        "second one as a ratio of the first;\nthe settings that differ.",
+        epilog=f"example:\n  %(prog)s results/resnet50 results/two-workers\n\n{_STATUSES}",
     )
-    for name in ("first", "second"):
-        parser.add_argument(name, type=Path, help="a result.json, or the folder of one")
+    parser.add_argument("first", type=Path, metavar="A", help="a result.json, or the folder of one")
+    parser.add_argument("second", type=Path, metavar="B", help="another one")
     parser.set_defaults(run=_compare)
+    return parser
 
 
-def _add_seed_metrics(commands: Any) -> None:
-    parser = _add(
-        commands,
-        "seed-metrics",
-        help="the same work without a buffer pool and with it",
+def _seed_metrics_parser(program: str) -> Parser:
+    parser = Parser(
+        prog=program,
         description="Runs the same configuration without a buffer pool (an allocation for every "
         "read, a copy of every\nbatch) and with it, in turns, and fio on the same files; says what "
         "the pool changes: throughput,\nprocessor time, minor faults, allocator calls, and the gap "
         "to fio.",
-        epilog=f"example:\n  {_PROGRAM} bench seed-metrics files-8mib --rounds 5",
+        epilog=f"example:\n  %(prog)s files-8mib --rounds 5\n\n{_STATUSES}",
     )
     parser.add_argument(
         "config", nargs="*", default=["files-8mib", "resnet50"], metavar="CONFIG",
         help="YAML files, or names (default: files-8mib and resnet50)",
     )  # fmt: skip
+    _add_settings(parser)
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="change a key of the configurations; may be repeated",
+        "--rounds", type=whole_number(1), default=5, metavar="N",
+        help="how often each is measured (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every sample to PATH")
     parser.set_defaults(run=_seed_metrics, parser=parser)
+    return parser
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -140,37 +145,37 @@ def _run(args: argparse.Namespace) -> int:
             say(f"{name:<20} {load(name, []).description}")
         return 0
     if args.show is not None:
-        say_text(shipped_text(args.show))
+        say_text(explained_text(args.show))
         return 0
     if args.config is None:
-        args.parser.error("CONFIG is missing: a YAML file, or a name that bench --list shows")
-    config = load(args.config, args.settings)
-    folder = _output_folder(args.output or Path("results") / config.name)
-    make_data(config)
-    result = run(config, trace=folder / "trace.json")
+        args.parser.error("CONFIG is missing: a YAML file, or a name that --list shows")
+    config = _load(args, args.config)
     command = _command(args.config, args.settings)
-    written = save(result, folder, command)
-    if config.profile:
-        written.append(folder / "trace.json")
-    if not args.no_plot:
-        try:
-            written += plot(result, folder)
-        except CommandError as error:
-            note(f"no plot: {error}")
+    with folder_made(args.output or Path("results") / config.name, "--output") as folder:
+        make_data(config)
+        result = run(config, trace=folder / "trace.json")
+        written = save(result, folder, command)
+        if config.profile:
+            written.append(folder / "trace.json")
+        if not args.no_plot:
+            try:
+                written += plot(result, folder)
+            except CommandError as error:
+                note(f"no plot: {error}; --no-plot does without")
     say_text(f"{as_markdown(result, command)}\n")
     say(f"written: {', '.join(map(str, written))}")
+    size = size_text(config.data.total_bytes)
+    say(f"data: {size} in {folder_of(config.data)}, which the next run reads again")
     return 0
 
 
-def _output_folder(folder: Path) -> Path:
-    """Made before anything is measured, so that no result is lost."""
+def _load(args: argparse.Namespace, name: str) -> Any:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(f"--output: cannot make {folder}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):
-        raise CommandError(f"--output: {folder} may not be written to")
-    return folder
+        return load(name, args.settings)
+    except NotFoundError as error:
+        commands = getattr(args.parser, "commands", [])
+        near = difflib.get_close_matches(name, commands, n=1)
+        raise NotFoundError(f"{error}; or the command {near[0]}?" if near else str(error)) from None
 
 
 def _compare(args: argparse.Namespace) -> int:
@@ -182,23 +187,21 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _seed_metrics(args: argparse.Namespace) -> int:
-    if args.rounds < 1:
-        args.parser.error("--rounds must be at least 1")
-    if args.json is not None:
-        _output_folder(args.json.parent)
-    times = seed_metrics.take_give(args.rounds)
-    everything: dict[str, Any] = {"take_give_ns": times}
-    for name in args.config:
-        config = load(name, args.settings)
-        make_data(config)
-        measured = seed_metrics.measure(config, args.rounds, show_step)
-        rounds = ["--rounds", str(args.rounds)]
-        command = _command("seed-metrics", args.settings, name, *rounds)
-        say_text(f"{seed_metrics.as_markdown(measured, config, command)}\n")
-        everything[config.name] = {"config": to_mapping(config), **measured}
-    say_text(f"{seed_metrics.take_give_markdown(times)}\n")
-    if args.json is not None:
-        write_text(args.json, json.dumps(everything, indent=1) + "\n")
+    if args.json is not None and args.json.is_dir():
+        args.parser.error(f"--json: {args.json} is a folder: name a file in it")
+    configs = [(name, _load(args, name)) for name in args.config]
+    with folder_made(args.json.parent if args.json else Path(), "--json"):
+        times = seed_metrics.take_give(args.rounds)
+        everything: dict[str, Any] = {"take_give_ns": times}
+        for name, config in configs:
+            make_data(config)
+            measured = seed_metrics.measure(config, args.rounds, show_step)
+            command = _command("seed-metrics", args.settings, name, "--rounds", str(args.rounds))
+            say_text(f"{seed_metrics.as_markdown(measured, config, command)}\n")
+            everything[config.name] = {"config": to_mapping(config), **measured}
+        say_text(f"{seed_metrics.take_give_markdown(times)}\n")
+        if args.json is not None:
+            write_text(args.json, json.dumps(everything, indent=1) + "\n")
     return 0
 
 

@@ -20,14 +20,14 @@ PATH it also reads from there for about a minute, and finds the best block size 
 
 _EPILOG = """\
 exit status:
-  0  nothing costs performance        2  wrong usage
-  1  could not be run                 3  something costs performance
+  0  nothing costs performance        3  something costs performance
+  1  could not be run                 2  wrong usage     130  Ctrl-C
 
 examples:
-  python -m torch_s3io doctor                   this machine; takes seconds
-  python -m torch_s3io doctor /data/train       and the storage of a folder
-  python -m torch_s3io doctor x.bin --quick     some seconds of reading one file, rough figures
-  python -m torch_s3io doctor /data --json | python -m json.tool
+  %(prog)s                   this machine; takes seconds
+  %(prog)s /data/train       and the storage of a folder; takes a minute
+  %(prog)s x.bin --quick     some seconds of reading one file, rough figures
+  %(prog)s /data --json | python -m json.tool
 """
 
 
@@ -37,7 +37,6 @@ def add_parser(subparsers: Any) -> None:
         help="what this machine offers for reading fast, and what to change",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "path",

@@ -11,15 +11,26 @@ from ..console import say
 from ..format.manifest import Manifest, read_manifest
 from ..wording import size_text
 
+_EPILOG = """\
+examples:
+  %(prog)s packed                     records, their fields, shards
+  %(prog)s packed --json | python -m json.tool
+
+exit status:
+  0  shown     1  no data set that can be read: a line on stderr says why     2  wrong usage
+"""
+
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "info",
         help="layout and counts of a data set",
-        description="Prints what the manifest of a folder of records says.",
+        description="Prints what a data set in a folder says of itself: how many records, their "
+        "size and fields, its shards.\nIt reads the manifest alone; verify reads the records, too.",
+        epilog=_EPILOG,
     )
-    parser.add_argument("folder", metavar="FOLDER", help="of a RecordWriter, or of pack")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("folder", metavar="FOLDER", help="what pack or a RecordWriter wrote")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.set_defaults(run=run)
 
 

@@ -11,12 +11,12 @@ from typing import Any, get_args
 
 from ..config import MIB
 from ..console import progress_bar, say
-from ..errors import ConfigError
 from ..format.paths import FileOrder
 from ..wording import count_of, size_text
 from ..writing.pack_run import run_pack
 from ..writing.packing import PackJob
 from ..writing.sources import PackFormat, find_sources
+from .parser import whole_number
 
 _MOST_SHARD_MIB = 1 << 40
 
@@ -30,8 +30,11 @@ examples:
   %(prog)s raw/*.bin --format records --dtype float32 --shape 3,32,32 -o records
 
 Of a folder, what is hidden in it is left out, and so are data sets in it that were packed before.
-A pack that was killed goes on when the same command is given again: shards that are finished are
+A pack that was stopped goes on when the same command is given again: shards that are finished are
 read and compared with their checksums, not written again.
+
+exit status:
+  0  packed     1  failed: a line on stderr says why     2  wrong usage     130  Ctrl-C
 """
 
 
@@ -40,9 +43,9 @@ def add_parser(subparsers: Any) -> None:
         "pack",
         help="existing files as shards of records with a manifest",
         description="Packs .npy arrays, folders of equal-size files, CIFAR-10 binaries, token "
-        "files or raw records into shards that RecordDataset(FOLDER) opens with no other argument.",
+        "files or raw records into\na folder that RecordDataset(FOLDER) opens with no other "
+        "argument.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="files, patterns, or folders of files")
@@ -56,25 +59,22 @@ def add_parser(subparsers: Any) -> None:
     add("--dtype", metavar="D",
         help="of the records or tokens: a numpy dtype, or bfloat16 (tokens: uint16)")  # fmt: skip
     add("--shape", type=_shape, default=(), metavar="N,N", help="of one record")
-    add("--header-bytes", type=int, default=0, metavar="N",
+    add("--header-bytes", type=whole_number(0), default=0, metavar="N",
         help="to skip in every file (records, files)")  # fmt: skip
-    add("--window", type=int, metavar="N", help="tokens of a record")
-    add("--stride", type=int, metavar="N",
+    add("--window", type=whole_number(1), metavar="N", help="tokens of a record")
+    add("--stride", type=whole_number(1), metavar="N",
         help="tokens from one window's start to the next one's (default: the window)")  # fmt: skip
-    add("--shard-mib", type=float, default=256, metavar="MIB",
+    add("--shard-mib", type=_mib, default=256, metavar="MIB",
         help="size of a shard, in MiB (default: %(default)s)")  # fmt: skip
     add("--align", type=_align, default="auto", metavar="auto|none|BYTES",
         help="where records begin: 'auto' pads to blocks where that costs under 3 %%")  # fmt: skip
-    add("--processes", type=int, default=min(4, len(os.sched_getaffinity(0))), metavar="N",
+    processes = min(4, len(os.sched_getaffinity(0)))
+    add("--processes", type=whole_number(1), default=processes, metavar="N",
         help="that pack shards at the same time (default: %(default)s)")  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.processes < 1 or args.header_bytes < 0:
-        raise ConfigError("--processes must be above 0, --header-bytes at least 0")
-    if not 0 < args.shard_mib <= _MOST_SHARD_MIB:
-        raise ConfigError(f"--shard-mib must be above 0, at most {_MOST_SHARD_MIB}")
     sources = find_sources(
         args.sources,
         args.output,
@@ -89,8 +89,11 @@ def run(args: argparse.Namespace) -> int:
     folder = os.path.abspath(args.output)
     job = PackJob.of(sources, folder, max(1, int(args.shard_mib * MIB)), args.align)
     start = time.monotonic()
-    with _bar(job.total_bytes) as on_bytes:
-        packed = run_pack(job, args.processes, on_bytes, overwrite=args.overwrite)
+    try:
+        with _bar(job.total_bytes) as on_bytes:
+            packed = run_pack(job, args.processes, on_bytes, overwrite=args.overwrite)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on with what is finished") from None
     elapsed_s = time.monotonic() - start
     manifest = packed.manifest
     padding = job.stride_bytes - manifest.record_bytes
@@ -126,11 +129,21 @@ def _bar(total_bytes: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: None if count == 0 else shown.update(count)
 
 
+def _mib(text: str) -> float:
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0.0
+    if not 0 < size <= _MOST_SHARD_MIB:
+        raise argparse.ArgumentTypeError(f"{text} is no number of MiB above 0, such as 256")
+    return size
+
+
 def _shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(extent) for extent in text.replace("x", ",").split(",") if extent)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a shape such as 3,32,32") from None
+        raise argparse.ArgumentTypeError(f"{text} is not a shape such as 3,32,32") from None
 
 
 def _align(text: str) -> int | str | None:
@@ -139,4 +152,6 @@ def _align(text: str) -> int | str | None:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not 'auto', 'none' or bytes") from None
+        raise argparse.ArgumentTypeError(
+            f"{text} is not 'auto', 'none' or bytes such as 4096"
+        ) from None

@@ -15,14 +15,25 @@ from ..store.file_store import FileStore
 from ..wording import count_of, size_text
 from ..writing.record_writer import WRITE_CONFIG
 
+_EPILOG = """\
+examples:
+  %(prog)s packed                     a data set of pack or of a RecordWriter
+  %(prog)s checkpoints/*.bin          files that FileStore wrote
+
+exit status:
+  0  all are as they were written     1  some are not, or it cannot be told: the output says which
+  2  wrong usage                      130  Ctrl-C
+"""
+
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "verify",
         help="whether data is what was written, by its checksums",
-        description="Reads data sets and files and compares them with the checksums of their "
-        "manifest, or of the attribute that FileStore keeps. All are looked at, whatever becomes "
-        "of the first ones. Exit status 0 if all are as they were written, 1 if not.",
+        description="Reads data sets and files whole and compares them with the checksums of "
+        "their manifest, or of the attribute\nthat FileStore keeps. All are looked at, whatever "
+        "becomes of the first ones.",
+        epilog=_EPILOG,
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="folders of records, or files")
     parser.set_defaults(run=run)

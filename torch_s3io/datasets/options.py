@@ -88,6 +88,7 @@ class DatasetOptions:
     shard_by_worker: bool | None = None
     # Not the user's: see ViewedDataset._with.
     reads_on: bool = field(default=True, repr=False)
+    keeps_cached: bool = field(default=True, repr=False)
     faults: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

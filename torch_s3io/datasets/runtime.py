@@ -156,6 +156,9 @@ class Runtime:
         return self._options.direct == "auto" and is_time and self._fits()
 
     def _fits(self) -> bool:
+        """Whether the set is kept in the page cache, in which it leaves room for others."""
+        if not self._options.keeps_cached:
+            return False
         total_bytes = sum(shard.size_bytes for shard in self._shards)
         return total_bytes <= _C.available_memory_bytes() // 2
 

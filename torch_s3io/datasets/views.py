@@ -34,10 +34,14 @@ class ViewedDataset(PlannedDataset):
         changed = self._options.changed(self.with_options, options)
         return self._sibling(changed, self._view)
 
-    def _with(self, *, reads_on: bool = True, faults: Any = None) -> Self:
+    def _with(
+        self, *, reads_on: bool = True, keeps_cached: bool = True, faults: Any = None
+    ) -> Self:
         """The same for benchmarks and tests. ``reads_on``: whether the next epoch's first batches
-        are read before it begins; ``faults``: a _C.FaultPlan, by which reads fail."""
-        return self._sibling(replace(self._options, reads_on=reads_on, faults=faults), self._view)
+        are read before it begins; ``keeps_cached``: whether "auto" keeps a set that fits in memory
+        in the page cache; ``faults``: a _C.FaultPlan, by which reads fail."""
+        own = {"reads_on": reads_on, "keeps_cached": keeps_cached, "faults": faults}
+        return self._sibling(replace(self._options, **own), self._view)
 
     def subset(self, start: int, stop: int) -> Self:
         """The records ``start`` to ``stop - 1``, as a data set with the same options."""

@@ -29,7 +29,7 @@ def cuda() -> Finding:
             cost="the GPU is not used",
             fix="install a CUDA build of PyTorch: https://pytorch.org/get-started/locally",
         )
-    return Finding(topic="CUDA", found="none here; nothing to page-lock batches for")
+    return Finding(topic="CUDA", found="PyTorch finds no GPU; batches need no page-locking")
 
 
 def _pinning() -> Finding:

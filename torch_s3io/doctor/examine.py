@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import stat
 import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -58,6 +59,8 @@ class Examination:
                 for label, text in (("  costs:", finding.cost), ("  to fix:", finding.fix))
                 if text
             ]
+        if self.path is not None:
+            lines.insert(1, f"storage: {printable(str(self.path))}")
         count = len(self.costs)
         verdict = "Nothing here costs performance."
         if count:
@@ -65,6 +68,8 @@ class Examination:
             verdict = (
                 f"{count} {'thing costs' if count == 1 else 'things cost'} something: {topics}."
             )
+        if self.path is None:
+            verdict += " Storage was not read: doctor FOLDER does that."
         return "\n".join([*lines, "", verdict])
 
 
@@ -99,13 +104,14 @@ def examine(
         ConfigError: There is nothing to read there, and no room to make it; or it is a device.
     """
     place = None if path is None else _checked(Path(path))
+    report("looking at the machine")
     findings = [
         system.kernel(),
         system.build(),
         system.io_uring(),
         system.huge_pages(),
         system.locked_memory(),
-        system.open_files(0 if place is None else storage.count_files(place)),
+        system.open_files() if place is None else _open_files(place),
         system.memory(),
         devices.cuda(),
     ]
@@ -113,16 +119,26 @@ def examine(
     if nodes is not None:
         findings.append(nodes)
     if place is not None:
-        with storage.file_to_read(place, quick) as (file, origin):
+        with storage.file_to_read(place, quick, report) as (file, origin):
             findings.append(storage.direct_reads(file))
             findings += storage.read_speed(file, origin, quick, report)
     return Examination(path=place, findings=findings)
 
 
+def _open_files(place: Path) -> Finding:
+    return system.open_files(storage.count_files(place), place)
+
+
 def _checked(path: Path) -> Path:
-    if not path.exists():
-        raise NotFoundError(f"{path}: no such file or folder")
-    if not (path.is_file() or path.is_dir()):
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        raise AccessError(f"{path}: may not be reached by this user") from None
+    except OSError as error:
+        raise NotFoundError(
+            f"{path}: {error.strerror}; name a folder or file on the storage to look at"
+        ) from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ConfigError(
             f"{path}: is neither a file nor a folder; of a disk, name a folder or file that lies "
             "on it"

@@ -56,8 +56,9 @@ class ReadSpeed:
 
     def __str__(self) -> str:
         return (
-            f"{in_bytes(self.block_bytes)} at depth {self.depth}: {self.gb_per_s:.2f} GB/s, "
-            f"{self.requests_per_s:,.0f} requests/s, {self.cpu_s_per_gb:.3f} CPU s/GB"
+            f"{self.gb_per_s:.2f} GB/s with requests of {in_bytes(self.block_bytes)}, {self.depth} "
+            f"at a time ({self.requests_per_s:,.0f} requests/s, {self.cpu_s_per_gb:.3f} s of "
+            "processor time per GB)"
         )
 
 
@@ -74,7 +75,7 @@ def count_files(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def file_to_read(path: Path, quick: bool) -> Iterator[tuple[Path, str]]:
+def file_to_read(path: Path, quick: bool, report: Report) -> Iterator[tuple[Path, str]]:
     """A file on the storage below ``path``, and where it comes from.
 
     ``path`` itself, a file of at least 1 GiB in the folder, or a new one without a name, which
@@ -84,9 +85,10 @@ def file_to_read(path: Path, quick: bool) -> Iterator[tuple[Path, str]]:
         ConfigError: The file is too small to measure, or there is no room for a new one.
     """
     if path.is_file():
-        if path.stat().st_size < _SMALLEST_FILE_BYTES:
+        size = path.stat().st_size
+        if size < _SMALLEST_FILE_BYTES:
             raise ConfigError(
-                f"{path}: {path.stat().st_size} bytes are too few to measure reads; name a file of "
+                f"{path}: {in_bytes(size)} are too few to measure reads; name a file of "
                 f"{in_bytes(_SMALLEST_FILE_BYTES)} or more, or a folder"
             )
         yield path, "the file that was named"
@@ -97,20 +99,21 @@ def file_to_read(path: Path, quick: bool) -> Iterator[tuple[Path, str]]:
         if large and os.access(candidate, os.R_OK):
             yield candidate, f"{name}, which was there"
             return
-    with _new_file(path, quick) as (made, size):
+    with _new_file(path, quick, report) as (made, size):
         yield made, f"a temporary file of {in_bytes(size)}"
 
 
 @contextlib.contextmanager
-def _new_file(folder: Path, quick: bool) -> Iterator[tuple[Path, int]]:
+def _new_file(folder: Path, quick: bool, report: Report) -> Iterator[tuple[Path, int]]:
     space = os.statvfs(folder)
     free = space.f_bavail * space.f_frsize
     size = min(_QUICK_FILE_BYTES if quick else _FILE_BYTES, free // 4) // MIB * MIB
     if size < _SMALLEST_FILE_BYTES:
         raise ConfigError(
             f"{folder}: only {in_bytes(free)} are free, too few for a file to measure reads of; "
-            "name a file that is there"
+            "free some space, or name a file that is there"
         )
+    report(f"making a file of {in_bytes(size)} in {folder}, gone at the end")
     with contextlib.ExitStack() as stack:
         try:
             # A file without a name where the file system can (O_TMPFILE).
@@ -146,7 +149,7 @@ def direct_reads(file: Path) -> Finding:
         )
     return Finding(
         topic="direct reads",
-        found=f"O_DIRECT works, at multiples of {alignment} bytes",
+        found=f"work (O_DIRECT), at multiples of {alignment} bytes",
         data=data,
     )
 
@@ -204,7 +207,7 @@ def sweep(file: Path, quick: bool, direct: bool, report: Report) -> list[ReadSpe
     )
     speeds = []
     for number, (block, depth) in enumerate(wanted, 1):
-        report(f"reading, {number} of {len(wanted)}: {in_bytes(block)} at depth {depth}")
+        report(f"reading, {number} of {len(wanted)}: {in_bytes(block)}, {depth} at a time")
         speeds.append(measure(file, block, depth, seconds, direct=direct))
     return speeds
 
@@ -232,12 +235,13 @@ def read_speed(file: Path, origin: str, quick: bool, report: Report) -> list[Fin
             )
         ]
     best = best_of(speeds)
-    how = "random direct reads" if direct else "random reads through the page cache"
+    how = "past the page cache" if direct else "through the page cache"
     small = max((s for s in speeds if s.block_bytes == BLOCKS[0]), key=lambda s: s.gb_per_s)
     findings = [
         Finding(
             topic="reads",
-            found=f"{how} of {origin}, by {best.engine}. Best: {best}. Small ones: {small}",
+            found=f"random reads of {origin}, {how}, by {best.engine}. Best: {best}. Small ones: "
+            f"{small}",
             data={"origin": origin, "direct": direct, "best": asdict(best),
                   "measured": [asdict(speed) for speed in speeds]},
         )
@@ -266,15 +270,18 @@ def _against_defaults(
         defaults.append(default.gb_per_s)
     ratio, speed = statistics.median(ratios), statistics.median(defaults)
     data = {"ratio": ratio, "ratios": ratios, "depth": depth, "default_gb_per_s": speed}
-    text = f"data sets read {in_bytes(DATASET_BLOCK)} at depth {DATASET_DEPTH}: {speed:.2f} GB/s"
+    text = (
+        f"a RecordDataset has requests of {in_bytes(DATASET_BLOCK)}, {DATASET_DEPTH} at a time: "
+        f"{speed:.2f} GB/s"
+    )
     if depth == DATASET_DEPTH or ratio < _WORTH_SAYING:
-        found = f"{text}; no other depth is much faster"
+        found = f"{text}; no other number at a time is much faster"
         return [Finding(topic="defaults", found=found, data=data)]
     return [
         Finding(
             topic="defaults",
             status="costs",
-            found=f"{text}; depth {depth} is {ratio:.2f} times as fast",
+            found=f"{text}; {depth} at a time are {ratio:.2f} times as fast",
             cost=f"{(1 - 1 / ratio):.0%} of the throughput, where records are large",
             fix=f"RecordDataset(..., depth={depth})",
             data=data,

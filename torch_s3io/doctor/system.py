@@ -76,7 +76,7 @@ def io_uring() -> Finding:
     """Whether a read through io_uring works, and if not, who forbids it."""
     reason = _C.uring_unavailable_reason()
     if not reason:
-        return Finding(topic="io_uring", found="works: a test read went through it")
+        return Finding(topic="io_uring", found="works: a file was read through it")
     found, fix = _who_forbids_io_uring(reason)
     return Finding(
         topic="io_uring",
@@ -91,7 +91,7 @@ def io_uring() -> Finding:
 
 def _who_forbids_io_uring(reason: str) -> tuple[str, str]:
     if not _C.built_with_uring:
-        return "this build has none", "see build"
+        return "this build has none", "build torch_s3io anew, as it says under build"
     error_number = _try_io_uring_setup()
     seccomp = process_status("Seccomp") == "2"
     disabled = read_text(_IO_URING_DISABLED)
@@ -118,7 +118,7 @@ def _who_forbids_io_uring(reason: str) -> tuple[str, str]:
         )
     if error_number in (errno.EPERM, errno.EACCES):
         return "a security module (SELinux, AppArmor) forbids it", "allow io_uring in its policy"
-    return reason, "see the reason"
+    return reason, "please report it with what doctor --json prints: the reason is not a known one"
 
 
 def _try_io_uring_setup() -> int:
@@ -142,7 +142,7 @@ def huge_pages() -> Finding:
     if small == 0:
         return Finding(
             topic="huge pages",
-            found=f"a buffer of {in_bytes(_SLAB_BYTES)} got {huge} pages of 2 MiB",
+            found=f"work: a buffer of {in_bytes(_SLAB_BYTES)} lies on {huge} pages of 2 MiB",
             data=data,
         )
     found, fix = _who_forbids_huge_pages()
@@ -181,10 +181,11 @@ def locked_memory() -> Finding:
     exempt = int(process_status("CapEff") or "0", 16) >> _CAP_IPC_LOCK & 1
     data = {"limit_bytes": None if limit == resource.RLIM_INFINITY else limit}
     if limit == resource.RLIM_INFINITY or exempt:
-        why = "no limit" if limit == resource.RLIM_INFINITY else "this user is exempt from it"
-        return Finding(topic="locked memory", found=f"{why} (ulimit -l)", data=data)
+        why = "" if limit == resource.RLIM_INFINITY else ", of which this user is exempt"
+        return Finding(topic="locked memory", found=f"no limit (ulimit -l){why}", data=data)
     if limit >= 256 * MIB:
-        return Finding(topic="locked memory", found=f"{in_bytes(limit)} (ulimit -l)", data=data)
+        found = f"{in_bytes(limit)} may be locked (ulimit -l)"
+        return Finding(topic="locked memory", found=found, data=data)
     return Finding(
         topic="locked memory",
         status="costs",
@@ -196,8 +197,8 @@ def locked_memory() -> Finding:
     )
 
 
-def open_files(files_at_path: int = 0) -> Finding:
-    """Whether all files stay open; if not, they are opened again. ``files_at_path``: as
+def open_files(files_at_path: int = 0, path: Path = Path()) -> Finding:
+    """Whether all files at the path stay open; if not, they are opened again. ``files_at_path``: as
     storage.count_files counts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     kept = max(1, min(soft // _DESCRIPTORS_A_FILE, _MOST_FILES_KEPT_OPEN))
@@ -215,8 +216,8 @@ def open_files(files_at_path: int = 0) -> Finding:
     return Finding(
         topic="open files",
         status="costs",
-        found=f"{found}, but PATH has {count}",
-        cost="files are closed and opened again during an epoch",
+        found=f"{found}, but there are {count} in {path}",
+        cost="files are closed and opened again during an epoch, if all are read",
         fix=_how_more_stay_open(files_at_path, hard),
         data=data,
     )

@@ -216,6 +216,7 @@ def _start_process(job: PackJob, counts: _ByteCounts, parent: int) -> None:
     global _job, _counts
     _job, _counts = job, counts
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the command's handler, which unwinds
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, too, which ends this
     end_with(parent)
 
 

@@ -1,0 +1,117 @@
+"""Commands that Ctrl-C or SIGTERM stops: a short line, the status that a shell has for it, no
+traceback of any process, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import DEADLINE_S, holds_soon, program_env
+
+SMALL = ["--set", "data.files=4", "--set", "data.record_bytes=100 KB"]
+FOR_EVER = ["--set", "epochs=1000000"]
+
+# A command, what its output has when it is at work, and what may be left of it.
+COMMANDS = {
+    "pack": (
+        ["pack", "{disk}/x.npy", "-o", "{disk}/out", "--shard-mib", "1", "--processes", "2"],
+        "",
+        {"x.npy", "out"},
+    ),
+    "verify": (["verify", *["{disk}/x.npy"] * 3000], "NOT VERIFIED", {"x.npy"}),
+    "doctor": (["doctor", "{disk}", "--quick"], "making a file of", {"x.npy"}),
+    "bench": (
+        ["bench", "cosmoflow", *SMALL, *FOR_EVER, "--set", "data.folder={disk}/data"],
+        "epoch 1 of",
+        {"x.npy", "data"},
+    ),
+    "bench with workers": (
+        ["bench", "cosmoflow", *SMALL, *FOR_EVER, "--set", "loader.workers=2",
+         "--set", "data.folder={disk}/data"],
+        "epoch 1 of",
+        {"x.npy", "data"},
+    ),
+    "bench that makes data": (
+        ["bench", "cosmoflow", "--set", "data.files=1", "--set", "data.record_bytes=30 GB",
+         "--set", "data.folder={disk}/data"],
+        "making 1 file",
+        {"x.npy"},
+    ),
+    "seed-metrics": (
+        ["bench", "seed-metrics", "cosmoflow", *SMALL, "--rounds", "5",
+         "--set", "data.folder={disk}/data", "--json", "{disk}/json/x.json"],
+        "round 1 of",
+        {"x.npy", "data"},
+    ),
+}  # fmt: skip
+
+
+def is_packing(disk: Path) -> bool:
+    """Whether a shard is finished."""
+    with contextlib.suppress(OSError):
+        return any(name.endswith(".bin") for name in os.listdir(disk / "out"))
+    return False
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_is_stopped_says_so_and_leaves_nothing(name, number, status, disk):
+    arguments, at_work, may_stay = COMMANDS[name]
+    np.save(disk / "x.npy", np.zeros((400, 1 << 20), "u1") if name == "pack" else np.zeros(9))
+    temporary = disk / "tmp"
+    temporary.mkdir()
+    output = disk / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "torch_s3io", *(a.format(disk=disk) for a in arguments)],
+            env=program_env({"TMPDIR": str(temporary)}), cwd=disk,
+            stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
+    try:
+        begun = lambda: is_packing(disk) if name == "pack" else at_work in output.read_text()  # noqa: E731
+        assert holds_soon(lambda: begun() or process.poll() is not None)
+        # Ctrl-C goes to all processes of the terminal, kill to one.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        process.wait(DEADLINE_S)
+        assert process.returncode == status, output.read_text()
+        assert holds_soon(lambda: not group_lives(process.pid))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    text = output.read_text()
+    assert "Traceback" not in text
+    last = text.splitlines()[-1] if text else ""
+    assert last.startswith("python -m torch_s3io: interrupted") == (number == signal.SIGINT)
+    assert os.listdir(temporary) == []
+    output.unlink()
+    temporary.rmdir()
+    assert set(os.listdir(disk)) == may_stay
+    assert not [path for path in disk.rglob("*") if "partial" in path.name or "tmp" in path.name]
+
+
+def group_lives(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_pack_that_is_stopped_says_how_it_goes_on(monkeypatch, tmp_path, capsys):
+    from torch_s3io import cli
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    np.save(tmp_path / "x.npy", np.zeros((4, 4)))
+    monkeypatch.setattr("torch_s3io.cli.pack.run_pack", stop)
+    assert cli.main(["pack", str(tmp_path / "x.npy"), "-o", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == (
+        "python -m torch_s3io: interrupted; the same command goes on with what is finished\n"
+    )
