@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from order_check import Setting, batches_of, numbers, write_numbers
+from order_check import Setting, Wrapped, batches_of, numbers, write_numbers
 from support import raise_warnings
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -134,6 +134,37 @@ def test_a_missing_set_epoch_is_warned_of_once(path, persistent):
         numbers(loader)
     loader = DataLoader(dataset, batch_size=None, num_workers=2, worker_init_fn=raise_warnings)
     assert numbers(loader) == epoch_of(path, 0)
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+@pytest.mark.parametrize("persistent", [True, False])
+def test_passes_that_are_broken_off_are_told_from_looks(tmp_path, persistent, wraps):
+    dataset = make(write_numbers(tmp_path / "many.bin", 600))  # 150 batches
+
+    def take(batches: int) -> int:
+        return len(numbers(itertools.islice(iter(loader), batches)))
+
+    loader = DataLoader(
+        Wrapped(dataset) if wraps else dataset,
+        batch_size=None,
+        num_workers=1,
+        persistent_workers=persistent,
+        worker_init_fn=raise_warnings,
+    )
+    for batches in (1, 8, 20, 100):
+        assert take(batches) == batches
+    with pytest.raises(RuntimeWarning, match=r"call set_epoch\(\) before every epoch"):
+        take(1)
+
+
+def test_of_epochs_that_a_loader_reads_ahead_nothing_is_said(tmp_path):
+    loader = DataLoader(
+        make(write_numbers(tmp_path / "few.bin", 12)),  # 3 batches
+        batch_size=None,
+        num_workers=1,
+        worker_init_fn=raise_warnings,
+    )
+    assert numbers(loader) == numbers(loader)
 
 
 def test_nobody_is_warned_where_all_epochs_are_the_same(path):
