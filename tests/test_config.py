@@ -111,23 +111,23 @@ def test_nonsense_is_refused_by_the_name_of_the_setting(kind, setting, value):
 
 def test_an_automatic_pool_holds_whole_batches_within_its_bounds():
     available = 64 << 30
-    small = auto_pool(4096, 512, 1, available)
+    small = auto_pool(4096, 512, 1, available, available)
     assert (small.capacity, small.buffer_size) == (64, 4096)
-    medium = auto_pool(1 * MIB, 512, 1, available)
+    medium = auto_pool(1 * MIB, 512, 1, available, available)
     assert (medium.capacity, medium.buffer_size) == (8, 1 * MIB)
-    large = auto_pool(512 * MIB, 4096, 1, available)
+    large = auto_pool(512 * MIB, 4096, 1, available, available)
     assert (large.capacity, large.buffer_size) == (6, 512 * MIB)
-    assert auto_pool(1000, 65536, 1, available).alignment == 65536
+    assert auto_pool(1000, 65536, 1, available, available).alignment == 65536
 
 
 def test_an_automatic_pool_is_divided_over_the_workers_and_never_too_small_to_work():
-    assert auto_pool(512 * MIB, 4096, 4, 64 << 30).capacity == 3
-    assert auto_pool(512 * MIB, 4096, 1, 2 << 30).capacity == 3
+    assert auto_pool(512 * MIB, 4096, 4, 64 << 30, 64 << 30).capacity == 3
+    assert auto_pool(512 * MIB, 4096, 1, 2 << 30, 2 << 30).capacity == 3
 
 
 def test_a_pool_beyond_the_memory_is_refused_with_the_numbers():
     with pytest.raises(ConfigError, match=r"1048576 bytes.*6291456 bytes.*6000000 bytes"):
-        auto_pool(1 * MIB, 4096, 2, 6_000_000)
+        auto_pool(1 * MIB, 4096, 2, 1 << 40, 6_000_000)
     check_pool(BufferPoolConfig(capacity=2, buffer_size=1 * MIB), 2, 4 * MIB)
     with pytest.raises(
         ConfigError, match=r"2 buffers of 1048576 bytes.*2 processes.*4194304 bytes"

@@ -32,8 +32,8 @@ from torch_s3io.doctor.finding import in_bytes, process_status
 
 CAP_SYS_RESOURCE = 24
 
-TOPICS = ["kernel", "build", "io_uring", "huge pages", "locked memory", "open files", "memory",
-          "CUDA"]  # fmt: skip
+TOPICS = ["kernel", "build", "io_uring", "system calls", "huge pages", "locked memory",
+          "open files", "memory", "CUDA"]  # fmt: skip
 
 
 def test_without_a_path_it_looks_at_the_machine(capsys):
@@ -60,6 +60,7 @@ def poor_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(_C, "built_with_uring", False)
     monkeypatch.setattr(_C, "uring_unavailable_reason", lambda: "this build has none")
     monkeypatch.setattr(_C, "available_memory_bytes", lambda: 100 << 20)
+    monkeypatch.setattr(_C, "refused_calls", lambda: [("statx", 1), ("memfd_create", 1)])
     monkeypatch.setattr(_C, "BufferPool", lambda **options: PoolOnSmallPages())
     monkeypatch.setattr(system, "_THP", tmp_path / "no_huge_pages")
     monkeypatch.setattr(system, "process_status", lambda key: "0")
@@ -150,7 +151,7 @@ def test_a_build_without_io_uring_is_named(monkeypatch):
 
 @pytest.mark.parametrize("cgroup", [None, 512 << 20])
 def test_little_memory_is_named(cgroup, monkeypatch):
-    monkeypatch.setattr(system, "cgroup_limit_bytes", lambda: cgroup)
+    monkeypatch.setattr(_C, "memory_limit_bytes", lambda: cgroup)
     text = "no cgroup limit" if cgroup is None else "within a cgroup of 512 MiB"
     for mib, shown, status in ((1024, "1 GiB", "ok"), (1023, "1023 MiB", "costs")):
         monkeypatch.setattr(_C, "available_memory_bytes", lambda mib=mib: mib * MIB)
@@ -380,19 +381,6 @@ def test_a_count_that_was_not_finished_is_not_given_for_the_number(tmp_path, mon
     assert more.found.endswith("there are more than 5 in /data/set")
     assert (all_counted.data["counted_all"], more.data["counted_all"]) == (True, False)
     assert all_counted.data["files_at_path"] == more.data["files_at_path"] == 5
-
-
-def test_the_smallest_limit_of_the_groups_counts(tmp_path):
-    path = Path("/proc/self/cgroup").read_text()
-    group = next((line.split(":", 2)[2] for line in path.splitlines() if line[:2] == "0:"), None)
-    if group is None:
-        pytest.skip("NO CGROUP V2 HERE")
-    folder = tmp_path / group.strip("/")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memory.max").write_text("max\n")
-    assert system.cgroup_limit_bytes(tmp_path) is None
-    (tmp_path / "memory.max").write_text("1000000\n")
-    assert system.cgroup_limit_bytes(tmp_path) == 1_000_000
 
 
 def test_sizes_are_written_as_people_read_them():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -52,7 +54,30 @@ def delete(path) -> None:
     path.unlink()
 
 
-CHANGES = [truncate, empty, append, rewrite_in_place, replace, delete]
+def replace_by_one_that_looks_the_same(path) -> None:
+    other = path.with_suffix(".new")
+    other.write_bytes(bytes(COUNT * RECORD_BYTES))
+    shutil.copystat(path, other)  # as cp -p and rsync -t do
+    os.replace(other, path)
+
+
+def touch(path) -> None:
+    os.utime(path)
+
+
+CHANGES = [
+    *(truncate, empty, append, rewrite_in_place, replace, delete, touch),
+    replace_by_one_that_looks_the_same,
+]
+# What the error says of each, when the file is opened again.
+SAID = {
+    truncate: f"it has {3 * RECORD_BYTES + 5} bytes and had {COUNT * RECORD_BYTES}",
+    append: f"it has {(COUNT + 1) * RECORD_BYTES} bytes and had {COUNT * RECORD_BYTES}",
+    rewrite_in_place: "its time of change is .* and was .*: it was written to, or touched",
+    replace: "its time of change is",
+    touch: "it was written to, or touched",
+    replace_by_one_that_looks_the_same: "another file of this name",
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -95,6 +120,42 @@ def test_a_change_between_epochs_is_an_error(path, direct, change):
         list(dataset)
     with pytest.raises((FileChangedError, NotFoundError), match=r"x\.bin"):
         dataset.get_batch([1])
+
+
+@pytest.mark.parametrize("change", SAID)
+def test_the_error_says_what_was_seen_and_no_more(path, change):
+    dataset = make(path)
+    change(path)
+    with pytest.raises(FileChangedError, match=SAID[change]) as caught:
+        next(iter(dataset))
+    assert "rewritten" not in str(caught.value)
+    assert "make the data set anew" in str(caught.value)
+
+
+def test_times_are_said_as_people_read_them(path):
+    os.utime(path, ns=(0, 1_700_000_000_000_000_001))
+    dataset = make(path)
+    os.utime(path, ns=(0, -1))
+    with pytest.raises(FileChangedError) as caught:
+        next(iter(dataset))
+    assert "1969-12-31 23:59:59.999999999 UTC" in str(caught.value)
+    assert "2023-11-14 22:13:20.000000001 UTC" in str(caught.value)
+
+
+def test_a_data_set_that_came_from_another_machine_does_not_compare_inode_numbers(
+    path, monkeypatch
+):
+    """There the file is a copy, with the same size and time of change."""
+    records = np.frombuffer(path.read_bytes(), np.uint8).reshape(COUNT, RECORD_BYTES)
+    sent = pickle.dumps(make(path))
+    copy = path.with_suffix(".copy")
+    shutil.copy2(path, copy)
+    os.replace(copy, path)
+    with pytest.raises(FileChangedError, match="another file of this name"):
+        next(iter(pickle.loads(sent)))
+    monkeypatch.setattr("torch_s3io.format.files.machine", lambda: "another one")
+    for position, batch in enumerate(pickle.loads(sent)):
+        np.testing.assert_array_equal(batch.numpy(), records[position * 4 : position * 4 + 4])
 
 
 def test_after_an_error_a_new_data_set_reads_what_is_there(path):

@@ -25,6 +25,17 @@ ALLOWED = {
 }
 # Includes that only the bindings may have, by the first part of their path.
 PYTHON_SIDE = {"torch", "ATen", "c10", "pybind11", "Python.h", "structmember.h"}
+# Includes that nothing has: beside some builds of PyTorch a stream that formats or parses a number
+# crashes (base/error.h).
+STREAMS = {
+    *("iostream", "istream", "ostream", "fstream", "sstream", "strstream", "spanstream"),
+    *("syncstream", "streambuf", "iomanip"),
+}
+# What parses numbers by the locale, or by a stream, instead of std::from_chars.
+OTHER_NUMBER_PARSERS = re.compile(
+    r"(?<![\w:])(?:std)?::(?:sto(?:i|l|ll|ul|ull|f|d|ld)|strto\w+|ato(?:i|l|ll|f)|v?sscanf"
+    r"|\w*stream(?:buf)?|getline|regex)\b"
+)
 
 
 def includes_of(source: Path) -> list[str]:
@@ -82,6 +93,26 @@ def test_only_the_bindings_see_python_and_torch():
     }
     assert {source: names for source, names in wrong.items() if names} == {}
     assert python_includes(includes_of(CSRC / "bindings" / "tensors.cpp")) != []
+
+
+def streams_and_parsers(text: str, includes: list[str]) -> list[str]:
+    return [name for name in includes if name in STREAMS] + OTHER_NUMBER_PARSERS.findall(text)
+
+
+def test_the_check_sees_a_number_from_a_stream():
+    text = "std::ifstream file(path); int n = std::stoi(x); ::strtoll(y, &end, 10);"
+    assert streams_and_parsers(text, ["fstream", "vector"]) == [
+        *("fstream", "std::ifstream", "std::stoi", "::strtoll")
+    ]
+    assert streams_and_parsers("// no streams here\nio_stream_count(); word >> 3;", []) == []
+
+
+def test_no_number_is_parsed_from_a_stream_or_by_the_locale():
+    wrong = {
+        str(source.relative_to(CSRC)): streams_and_parsers(source.read_text(), includes_of(source))
+        for source in SOURCES
+    }
+    assert {source: names for source, names in wrong.items() if names} == {}
 
 
 def test_only_one_file_pair_sees_tensors():

@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'measure_reads', 'pending_releases', 'receive_tensor', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'available_processors', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -289,14 +289,21 @@ class Arena:
     def stats(self) -> dict[str, typing.Any]:
         ...
     @property
+    def backed_bytes(self) -> int:
+        ...
+    @property
     def fd(self) -> int:
         ...
     @property
     def id(self) -> int:
         ...
-def available_memory_bytes() -> int:
+def available_memory_bytes(*, with_swap: bool = False) -> int:
     """
     What this process can still allocate, cgroup limits included, in bytes.
+    """
+def available_processors() -> int:
+    """
+    Processors that this process may use, quotas of cgroups included.
     """
 def benchmark_allocate_free(size_bytes: typing.SupportsInt | typing.SupportsIndex, *, alignment: typing.SupportsInt | typing.SupportsIndex, rounds: typing.SupportsInt | typing.SupportsIndex, held: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
     """
@@ -340,14 +347,30 @@ def kept_checksum(path: os.PathLike | str | bytes) -> int | None:
     """
     The checksum that a file keeps of its content, if it does.
     """
+def mapped_files() -> int:
+    """
+    How many such tensors are mapped now.
+    """
 def measure_reads(path: os.PathLike | str | bytes, *, block_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex, sequential: bool = False, engine: str = 'auto', direct: str = 'require', seed: typing.SupportsInt | typing.SupportsIndex = 0, memory_bytes: typing.SupportsInt | typing.SupportsIndex = 0) -> dict[str, typing.Any]:
     """
     Reads blocks at a constant depth for a while, as the reader does. For benchmarks.
+    """
+def memory_limit_bytes() -> int | None:
+    """
+    The smallest memory limit of this process's cgroups, or None.
+    """
+def open_shared(fd: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, bool]:
+    """
+    A uint8 tensor over memory that another process shares, and whether it is mapped (else it is a copy).
     """
 def pending_releases() -> int:
     ...
 def receive_tensor(sent: bytes) -> typing.Any:
     ...
+def refused_calls() -> list[tuple[str, int]]:
+    """
+    System calls with a substitute that fail as under a filter (seccomp), and their errno.
+    """
 def remove_abandoned(folder: os.PathLike | str | bytes) -> None:
     """
     Removes the temporary files of dead writers.

@@ -22,7 +22,7 @@ class NotFoundError(Error, FileNotFoundError):
 
 
 class AccessError(Error, PermissionError):
-    """The file may not be read by this user."""
+    """The file may not be read by this user, or a container forbids a system call."""
 
 
 class ReadError(Error, OSError):
@@ -65,5 +65,6 @@ class RangeError(Error, IndexError):
     """A byte range or a record number outside of what exists."""
 
 
-class OutOfMemoryError(Error, MemoryError):
-    """Memory, file descriptors or another bounded resource ran out."""
+class OutOfMemoryError(Error, MemoryError, RuntimeError):
+    """Memory, file descriptors, threads or another bounded resource ran out. The text names the
+    limit. (A RuntimeError, as torch raises where descriptors run out.)"""

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/limits.h"
+
 namespace s3io {
 
 void append(std::string& text, double part) {
@@ -47,21 +49,30 @@ ErrorKind kind_of_errno(int error_number) {
   }
 }
 
+bool may_be_filtered(int error_number) {
+  return error_number == EPERM || error_number == ENOSYS || error_number == EACCES;
+}
+
+std::string filter_hint(int error_number, std::string_view system_call) {
+  if (!may_be_filtered(error_number)) return "";
+  return message("; a container's filter (seccomp) refuses ", system_call,
+                 ", or the kernel has no such call: allow it in the profile (docker run "
+                 "--security-opt seccomp=profile.json)");
+}
+
 Error error_from_errno(int error_number, std::string_view action, std::string_view path) {
-  std::string hint;
-  if (error_number == EMFILE)
-    hint =
-        "; raise the limit of open files (ulimit -n), or lower batch_size: a batch keeps its files "
-        "open while it is read";
+  std::string hint = limit_hint(error_number);
+  if (error_number == EMFILE) {
+    append(hint, ", or lower batch_size: a batch keeps its files open while it is read");
+  }
   return Error(kind_of_errno(error_number),
                message(path, ": cannot ", action, ": ", errno_text(error_number), hint));
 }
 
 Error write_error_from_errno(int error_number, std::string_view action, std::string_view path) {
-  std::string_view hint;
+  std::string hint = limit_hint(error_number);
   if (error_number == ENOSPC) hint = "; free some space there";
   if (error_number == EDQUOT) hint = "; free some space there, or raise the quota";
-  if (error_number == EFBIG) hint = "; raise the limit of file sizes (ulimit -f)";
   const ErrorKind kind = kind_of_errno(error_number);
   return Error(kind == ErrorKind::read ? ErrorKind::write : kind,
                message(path, ": cannot ", action, ": ", errno_text(error_number), hint));

@@ -59,6 +59,12 @@ std::string errno_text(int error_number);
 // The kind that describes `error_number` when it comes from opening or reading a file.
 ErrorKind kind_of_errno(int error_number);
 
+// Whether a system call that never fails so by itself was refused by a filter (seccomp): containers
+// answer calls that they do not know with any of these.
+bool may_be_filtered(int error_number);
+// "; a container's filter (seccomp) ..." for such a call; empty where it failed in another way.
+std::string filter_hint(int error_number, std::string_view system_call);
+
 // Error "<path>: cannot <action>: <errno text>" with the matching kind.
 Error error_from_errno(int error_number, std::string_view action, std::string_view path);
 // The same for what is being written: kind `write` where that would be `read`.

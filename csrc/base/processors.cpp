@@ -4,9 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <thread>
+
+#include "base/cgroup.h"
+#include "base/kernel_text.h"
 
 namespace s3io {
 namespace {
@@ -21,35 +26,37 @@ int processors_to_run_on() {
   return static_cast<int>(std::thread::hardware_concurrency());
 }
 
-// The group of this process in the unified hierarchy: the line "0::/...".
-std::string own_cgroup() {
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("0::")) return line.substr(3);
+// The quota of one group in processors; nothing where it sets none.
+std::optional<double> quota_of(const Cgroup& cgroup) {
+  std::optional<int64_t> quota;
+  std::optional<int64_t> period;
+  if (cgroup.unified) {
+    const std::string text = read_kernel_text(cgroup.folder + "/cpu.max");
+    std::string_view rest = text;  // "quota period" or "max period"
+    quota = number_in(take_until(rest, ' ').value_or(""));
+    period = number_in(rest);
+  } else {
+    quota = number_in(read_kernel_text(cgroup.folder + "/cpu.cfs_quota_us"));  // -1: none
+    period = number_in(read_kernel_text(cgroup.folder + "/cpu.cfs_period_us"));
   }
-  return "";
+  if (!quota || !period || *quota <= 0 || *period <= 0) return std::nullopt;
+  return static_cast<double>(*quota) / static_cast<double>(*period);
 }
 
 }  // namespace
 
-int processors_of_cgroup(const std::string& root, std::string group) {
+int processors_of_cgroups(const std::string& root) {
   int least = std::numeric_limits<int>::max();
-  while (true) {
-    std::ifstream file(root + group + "/cpu.max");  // "quota period" or "max period"
-    double quota = 0;
-    double period = 0;
-    if (file >> quota >> period && quota > 0 && period > 0) {
-      least = static_cast<int>(std::min<double>(least, std::ceil(quota / period)));
+  for (const Cgroup& cgroup : own_cgroups("cpu", root)) {
+    if (const std::optional<double> quota = quota_of(cgroup)) {
+      least = static_cast<int>(std::min<double>(least, std::ceil(*quota)));
     }
-    const size_t slash = group.rfind('/');
-    if (slash == std::string::npos) return least;
-    group.resize(slash);
   }
+  return least;
 }
 
 int available_processors() {
-  return std::max(
-      1, std::min(processors_to_run_on(), processors_of_cgroup("/sys/fs/cgroup", own_cgroup())));
+  return std::max(1, std::min(processors_to_run_on(), processors_of_cgroups()));
 }
 
 int copiers_for(int processes) {

@@ -6,13 +6,14 @@
 
 namespace s3io {
 
-// That this thread may run on (sched_getaffinity), and that its cgroups let it use (cpu.max of
-// cgroup v2, rounded up); at least 1.
+// That this thread may run on (sched_getaffinity), and that its cgroups let it use (rounded up); at
+// least 1.
 int available_processors();
 
-// As cpu.max of the cgroup and of those above it says; the largest int where none sets a limit.
-// `root`: where cgroups are mounted; `group`: "/..." below it.
-int processors_of_cgroup(const std::string& root, std::string group);
+// As the quota of the process's cgroups and of those above them says (cpu.max; v1:
+// cpu.cfs_quota_us), rounded up; the largest int where none sets one. `root` stands before all
+// paths; for tests.
+int processors_of_cgroups(const std::string& root = "");
 
 // Threads with which each of so many processes may copy at the same time: its share of the
 // processors, at least 1, and no more than it takes to saturate memory.

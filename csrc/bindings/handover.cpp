@@ -14,6 +14,7 @@
 #include "bindings/tensors.h"
 #include "memory/buffer_pool.h"
 #include "memory/release_gate.h"
+#include "memory/shared_file.h"
 #include "memory/slab_arena.h"
 #include "memory/slab_handover.h"
 
@@ -146,6 +147,8 @@ void register_handover(py::module_& module) {
           py::arg("alignment"), "The arena of another process; takes the descriptor over.")
       .def_property_readonly("id", [](const Arena& self) { return self.arena().id(); })
       .def_property_readonly("fd", [](const Arena& self) { return self.arena().fd(); })
+      .def_property_readonly("backed_bytes",
+                             [](const Arena& self) { return self.arena().backed_bytes(); })
       .def("claim", &Arena::claim, py::kw_only(), py::arg("preferred"), py::arg("capacity"))
       .def("prepared_segments", &Arena::prepared_segments)
       .def("guard_device_copies", &Arena::guard_device_copies)
@@ -154,6 +157,10 @@ void register_handover(py::module_& module) {
   module.def("send_tensor", &send_bytes, py::arg("tensor"),
              "Bytes from which the consuming process makes the same tensor, or None.");
   module.def("receive_tensor", &receive, py::arg("sent"));
+  module.def("open_shared", &shared_file_tensor, py::arg("fd"), py::arg("length"),
+             "A uint8 tensor over memory that another process shares, and whether it is mapped "
+             "(else it is a copy).");
+  module.def("mapped_files", &mapped_files, "How many such tensors are mapped now.");
   module.def("handover_events", &handover_events,
              "Counts up when a segment is mapped, and when the first batch is copied out.");
   module.def("pending_releases", &pending_releases);

@@ -3,8 +3,10 @@
 #include <memory>
 #include <utility>
 
+#include "base/processors.h"
 #include "bindings/bindings.h"
 #include "bindings/tensors.h"
+#include "memory/available_memory.h"
 #include "memory/buffer_pool.h"
 
 namespace py = pybind11;
@@ -79,8 +81,19 @@ void register_memory(py::module_& module) {
           py::arg("buffer"))
       .def("stats", [](const BufferPool& pool) { return stats_dict(pool.stats()); });
 
-  module.def("available_memory_bytes", &available_memory_bytes,
-             "What this process can still allocate, cgroup limits included, in bytes.");
+  module.def(
+      "available_memory_bytes",
+      [](bool with_swap) {
+        const AvailableMemory available = available_memory();
+        return with_swap ? available.with_swap_bytes : available.bytes;
+      },
+      py::kw_only(), py::arg("with_swap") = false,
+      "What this process can still allocate, cgroup limits included, in bytes.");
+  module.def("available_processors", &available_processors,
+             "Processors that this process may use, quotas of cgroups included.");
+  module.def(
+      "memory_limit_bytes", [] { return memory_limit_bytes(); },
+      "The smallest memory limit of this process's cgroups, or None.");
 }
 
 }  // namespace s3io::bindings

@@ -15,6 +15,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/tensors.h"
+#include "io/refused_calls.h"
 #include "reader/batch_fetcher.h"
 #include "reader/batch_reader.h"
 
@@ -325,6 +326,16 @@ void register_reader(py::module_& module) {
       },
       py::arg("paths"),
       "For each path ((device, inode, size_bytes, modified_ns), alignment of direct reads or 0).");
+  module.def(
+      "refused_calls",
+      [] {
+        std::vector<std::pair<std::string, int>> refused;
+        for (const RefusedCall& call : refused_calls()) {
+          refused.emplace_back(call.name, call.error_number);
+        }
+        return refused;
+      },
+      "System calls with a substitute that fail as under a filter (seccomp), and their errno.");
   module.def(
       "direct_alignment",
       [](const std::filesystem::path& path, const std::string& direct) {

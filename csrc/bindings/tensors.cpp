@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "base/align.h"
+#include "bindings/bindings.h"
+#include "memory/shared_file.h"
 
 namespace py = pybind11;
 
@@ -279,6 +281,18 @@ py::object receive_tensor(const std::string& sent, Consumer& consumer) {
   const SharedStorage storage(received.owner, &free_received, received.data,
                               received.data + header->slot.length);
   return py::cast(storage.view(received.data, type, sizes, strides));
+}
+
+std::pair<py::object, bool> shared_file_tensor(int fd, int64_t length) {
+  SharedFile file;
+  {
+    const NoGil no_gil;
+    file = open_shared_file(fd, length);
+  }
+  const std::array<int64_t, 1> size{length};
+  const std::array<int64_t, 1> stride{1};
+  const SharedStorage storage(file.owner, &free_shared_file, file.data, file.data + length);
+  return {py::cast(storage.view(file.data, ScalarType::uint8, size, stride)), file.is_mapped};
 }
 
 std::shared_ptr<ReleaseGate> make_device_gate() {

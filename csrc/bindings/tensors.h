@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "memory/release_gate.h"
 #include "memory/slab_handover.h"
@@ -30,6 +31,10 @@ std::optional<std::string> send_tensor(pybind11::handle tensor);
 uint64_t arena_of(const std::string& sent);
 // The tensor. Throws Error(data) for bytes that make no sense or a handle that is stale.
 pybind11::object receive_tensor(const std::string& sent, Consumer& consumer);
+
+// A uint8 tensor [length] over memory that another process shares by `fd`, and whether it is mapped
+// (else it is a copy). The descriptor may be closed afterwards.
+std::pair<pybind11::object, bool> shared_file_tensor(int fd, int64_t length);
 
 // A gate for memory that a CUDA device copies from: marks the calling thread's current stream. Null
 // where this PyTorch has no CUDA.

@@ -1,61 +1,66 @@
 #include "io/direct_file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdio>
+#include <ctime>
 #include <utility>
 
-#include "base/align.h"
 #include "base/error.h"
+#include "io/file_status.h"
 
 namespace s3io {
 namespace {
 
-constexpr int64_t kDefaultAlignment = 4096;
-constexpr unsigned kBasicMask = STATX_TYPE | STATX_SIZE | STATX_INO | STATX_MTIME | STATX_NLINK;
-
-#ifdef STATX_DIOALIGN  // Linux 6.1
-constexpr unsigned kFullMask = kBasicMask | STATX_DIOALIGN;
-
-int64_t direct_alignment_of(const struct statx& fields) {
-  if ((fields.stx_mask & STATX_DIOALIGN) == 0) return kDefaultAlignment;
-  if (fields.stx_dio_mem_align == 0) return 0;
-  return std::max(fields.stx_dio_mem_align, fields.stx_dio_offset_align);
+FileIdentity identity_of(const FileStatus& status) {
+  return {.device = status.device,
+          .inode = status.inode,
+          .size_bytes = status.size_bytes,
+          .modified_ns = status.modified_ns};
 }
-#else
-constexpr unsigned kFullMask = kBasicMask;
 
-int64_t direct_alignment_of(const struct statx&) { return kDefaultAlignment; }
-#endif
-
-struct statx checked_status(int folder, const char* name, int flags, unsigned mask,
-                            const std::string& path) {
-  struct statx fields {};
-  if (::statx(folder, name, flags, mask, &fields) != 0) {
-    throw error_from_errno(errno, "open", path);
-  }
-  if (!S_ISREG(fields.stx_mode)) {
-    const char* kind = S_ISDIR(fields.stx_mode)    ? "a directory"
-                       : S_ISFIFO(fields.stx_mode) ? "a FIFO"
-                                                   : "a device or a socket";
+// Throws Error for what is not a regular file.
+FileStatus of_regular_file(const FileStatus& status, const std::string& path) {
+  if (status.error_number != 0) throw error_from_errno(status.error_number, "open", path);
+  if (!S_ISREG(status.mode)) {
+    const char* kind = S_ISDIR(status.mode)    ? "a directory"
+                       : S_ISFIFO(status.mode) ? "a FIFO"
+                                               : "a device or a socket";
     throw Error(ErrorKind::config, message(path, ": is ", kind, ", not a regular file"));
   }
-  return fields;
+  return status;
 }
 
-FileIdentity identity_of(const struct statx& fields) {
-  FileIdentity identity;
-  identity.device = (uint64_t{fields.stx_dev_major} << 32) | fields.stx_dev_minor;
-  identity.inode = fields.stx_ino;
-  identity.size_bytes = static_cast<int64_t>(fields.stx_size);
-  identity.modified_ns = fields.stx_mtime.tv_sec * 1'000'000'000 + fields.stx_mtime.tv_nsec;
-  return identity;
+// Whether a file keeps its inode number as long as it exists, on the file system of `fd`.
+bool keeps_inode_numbers(int fd) {
+  struct statfs system {};
+  if (::fstatfs(fd, &system) != 0) return false;
+  constexpr std::array<uint32_t, 9> kLocal{
+      EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC,    F2FS_SUPER_MAGIC,
+      TMPFS_MAGIC,      RAMFS_MAGIC,     0x2fc12fc1 /* ZFS */, 0xca451a4e /* bcachefs */,
+      0x3153464a /* JFS */};
+  return std::ranges::find(kLocal, static_cast<uint32_t>(system.f_type)) != kLocal.end();
 }
 
-struct statx status_of_open(int fd, unsigned mask, const std::string& path) {
-  return checked_status(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, mask, path);
+// "2026-11-25 10:20:30.123456789 UTC".
+std::string time_text(int64_t nanoseconds_since_1970) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  int64_t fraction = nanoseconds_since_1970 % kSecond;
+  if (fraction < 0) fraction += kSecond;
+  const time_t seconds = (nanoseconds_since_1970 - fraction) / kSecond;
+  std::tm parts{};
+  std::array<char, 40> digits{};
+  ::gmtime_r(&seconds, &parts);
+  const size_t length = std::strftime(digits.data(), digits.size(), "%Y-%m-%d %H:%M:%S", &parts);
+  std::snprintf(digits.data() + length, digits.size() - length, ".%09d UTC",
+                static_cast<int>(fraction));
+  return digits.data();
 }
 
 }  // namespace
@@ -68,9 +73,21 @@ DirectMode parse_direct_mode(const std::string& name) {
               message("direct must be 'auto', 'require' or 'off', not '", name, "'"));
 }
 
+std::string difference(const FileIdentity& before, const FileIdentity& now, int fd) {
+  if (now.size_bytes != before.size_bytes) {
+    return message("it has ", now.size_bytes, " bytes and had ", before.size_bytes);
+  }
+  if (now.modified_ns != before.modified_ns) {
+    return message("its time of change is ", time_text(now.modified_ns), " and was ",
+                   time_text(before.modified_ns), ": it was written to, or touched");
+  }
+  if (before.inode == 0 || now.inode == before.inode || !keeps_inode_numbers(fd)) return "";
+  return "it is another file of this name, of the same size and time of change";
+}
+
 FileInfo inspect_file(const std::string& path) {
-  const struct statx fields = checked_status(AT_FDCWD, path.c_str(), 0, kFullMask, path);
-  return {identity_of(fields), direct_alignment_of(fields)};
+  const FileStatus status = of_regular_file(status_of_path(path), path);
+  return {identity_of(status), status.direct_alignment};
 }
 
 DirectFile::DirectFile(std::string path, DirectMode mode, int64_t min_alignment)
@@ -85,25 +102,29 @@ DirectFile::DirectFile(std::string path, DirectMode mode, int64_t min_alignment)
     buffered_fd_ = UniqueFd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
     if (!buffered_fd_.valid()) throw error_from_errno(errno, "open", path_);
   }
-  if (direct_fd_.valid() && buffered_fd_.valid() &&
-      identity_of(status_of_open(direct_fd_.get(), kBasicMask, path_)) !=
-          identity_of(status_of_open(buffered_fd_.get(), kBasicMask, path_))) {
-    throw Error(ErrorKind::file_changed,
-                message(path_, ": was replaced while it was being opened"));
-  }
-  if (any_fd() >= 0) {
-    const struct statx fields = status_of_open(any_fd(), kFullMask, path_);
-    identity_ = identity_of(fields);
-    const int64_t direct_alignment = direct_alignment_of(fields);
-    if (direct_alignment == 0) direct_fd_ = UniqueFd();
-    if (direct_fd_.valid()) alignment_ = std::max(direct_alignment, min_alignment);
-  }
+  if (any_fd() >= 0) look(min_alignment);
   if (mode == DirectMode::require && !direct_fd_.valid()) {
     throw Error(ErrorKind::direct_io,
                 message(path_,
                         ": the file system refuses O_DIRECT; direct='auto' or 'off' reads "
                         "through the page cache"));
   }
+}
+
+void DirectFile::look(int64_t min_alignment) {
+  const FileStatus status = of_regular_file(status_of_open(any_fd()), path_);
+  identity_ = identity_of(status);
+  has_name_ = status.links > 0;
+  if (direct_fd_.valid() && buffered_fd_.valid()) {
+    const FileStatus other = of_regular_file(status_of_open(buffered_fd_.get()), path_);
+    const std::string what = difference(identity_, identity_of(other), buffered_fd_.get());
+    if (!what.empty()) {
+      throw Error(ErrorKind::file_changed,
+                  message(path_, ": changed while it was being opened: ", what));
+    }
+  }
+  if (status.direct_alignment == 0) direct_fd_ = UniqueFd();
+  if (direct_fd_.valid()) alignment_ = std::max(status.direct_alignment, min_alignment);
 }
 
 int DirectFile::any_fd() const {
@@ -122,14 +143,13 @@ DirectFile::~DirectFile() {
 }
 
 void DirectFile::check_unchanged() const {
-  const struct statx fields = status_of_open(any_fd(), kBasicMask, path_);
-  const FileIdentity now = identity_of(fields);
-  if (now == identity_ && fields.stx_nlink > 0) return;
-  std::string what = fields.stx_nlink == 0 ? "was deleted or replaced" : "was rewritten";
-  if (now.size_bytes != identity_.size_bytes) {
-    what = message("changed from ", identity_.size_bytes, " to ", now.size_bytes, " bytes");
-  }
-  throw Error(ErrorKind::file_changed, message(path_, ": ", what, " while it was being read"));
+  const FileStatus status = of_regular_file(status_of_open(any_fd()), path_);
+  FileIdentity now = identity_of(status);
+  now.inode = identity_.inode;  // what is open is the same file
+  std::string what = difference(identity_, now, any_fd());
+  if (what.empty() && has_name_ && status.links == 0) what = "it was deleted, or replaced";
+  if (what.empty()) return;
+  throw Error(ErrorKind::file_changed, message(path_, ": changed while it was being read: ", what));
 }
 
 }  // namespace s3io

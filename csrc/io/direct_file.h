@@ -18,15 +18,24 @@ enum class DirectMode : uint8_t {
 // "auto", "require", "off". Throws Error(config) for anything else.
 DirectMode parse_direct_mode(const std::string& name);
 
-// What identifies a version of a file: a change of any of these means that its bytes may differ.
+// A version of a file, as far as the kernel tells. Another size or time of change is another
+// version. Another inode number is another file only where file systems keep those (`changed`), and
+// the device's number may be another one after every mount.
 struct FileIdentity {
   uint64_t device = 0;
-  uint64_t inode = 0;
+  uint64_t inode = 0;  // 0: not compared
   int64_t size_bytes = 0;
   int64_t modified_ns = 0;
 
   bool operator==(const FileIdentity&) const = default;
 };
+
+// In words how `now`, of the file that `fd` has open, shows another version than `before`: another
+// size, another time of change, or another file of this name. Empty where nothing does.
+//
+// Note: local file systems keep inode numbers; FUSE, network and overlay file systems may give an
+// unchanged file another one when their caches expire.
+std::string difference(const FileIdentity& before, const FileIdentity& now, int fd);
 
 struct FileInfo {
   FileIdentity identity;
@@ -66,18 +75,25 @@ class DirectFile {
   bool can_probe_cache() const { return can_probe_cache_; }
   void refuse_cache_probes() { can_probe_cache_ = false; }
 
-  // Throws Error(file_changed) if the file was truncated, rewritten, replaced or deleted since it
-  // was opened.
+  // Throws Error(file_changed) if the file's size or time of change is another one than when it was
+  // opened, or if it was deleted or replaced since.
   void check_unchanged() const;
+  // How the file differs from `before`; empty where it does not.
+  std::string difference_from(const FileIdentity& before) const {
+    return difference(before, identity_, any_fd());
+  }
   // The file's size as it is now, in bytes; -1 if the kernel does not say.
   int64_t size_now() const noexcept;
 
  private:
+  // What the kernel says of what was opened: the identity, and the alignment.
+  void look(int64_t min_alignment);
   int any_fd() const;
 
   std::string path_;
   DirectMode mode_;
   FileIdentity identity_;
+  bool has_name_ = true;  // some file systems say of every file that it has none
   int64_t alignment_ = 1;
   UniqueFd direct_fd_;
   UniqueFd buffered_fd_;

@@ -233,7 +233,8 @@ void ReadQueue::make_copies(std::vector<RangeRead*>& finished) {
   for (IoRequest* request : made_) {
     Chunk& chunk = *static_cast<Chunk*>(request);
     if (chunk.result < 0) {  // not there, or not yet, or the file system cannot tell
-      if (chunk.result == -EOPNOTSUPP) options_.copiers = 1;
+      const auto error_number = static_cast<int>(-chunk.result);
+      if (error_number == EOPNOTSUPP || may_be_filtered(error_number)) options_.copiers = 1;
       chunk.is_shared_copy = false;
       chunk.route = Route::buffered;
       prepare(chunk);

@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <system_error>
 
-#include "base/error.h"
+#include "base/limits.h"
 
 namespace s3io {
 namespace {
@@ -27,11 +27,9 @@ ThreadEngine::ThreadEngine(const EngineOptions& options)
   for (int index = 0; index < count; ++index) {
     try {
       threads_.emplace_back([this] { work(); });
-    } catch (const std::system_error&) {
+    } catch (const std::system_error& error) {
       if (!threads_.empty()) break;  // fewer threads than wanted still do everything
-      throw Error(ErrorKind::engine,
-                  "cannot start a thread to read or write with; raise the limit of "
-                  "processes (ulimit -u)");
+      throw thread_error("a thread to read or write with", error.code().value());
     }
   }
 }

@@ -3,12 +3,14 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <utility>
 
 #include "base/align.h"
 #include "base/error.h"
 #include "base/fork_count.h"
+#include "base/limits.h"
 
 namespace s3io {
 
@@ -55,8 +57,8 @@ AlignedBuf AlignedBuf::allocate(int64_t size_bytes, int64_t alignment) {
   constexpr int64_t kMost = int64_t{1}
                             << 46;  // more than any machine has: rounding cannot overflow
   if (size_bytes > kMost) {
-    throw Error(ErrorKind::out_of_memory,
-                message("cannot allocate a buffer of ", size_bytes, " bytes"));
+    throw Error(ErrorKind::out_of_memory, message("cannot allocate a buffer of ", size_bytes,
+                                                  " bytes; ask for less at once"));
   }
   const bool large = size_bytes >= kHugePageBytes;
   const int64_t boundary = std::max(alignment, large ? kHugePageBytes : kPageBytes);
@@ -64,7 +66,8 @@ AlignedBuf AlignedBuf::allocate(int64_t size_bytes, int64_t alignment) {
   auto* data = static_cast<std::byte*>(std::aligned_alloc(static_cast<size_t>(boundary), rounded));
   if (data == nullptr) {
     throw Error(ErrorKind::out_of_memory,
-                message("cannot allocate a buffer of ", rounded, " bytes"));
+                message("cannot allocate a buffer of ", rounded, " bytes", limit_hint(ENOMEM),
+                        "; lower batch_size, or ask for less at once"));
   }
   if (large) ::madvise(data, rounded, MADV_HUGEPAGE);  // advice: nothing to do where it is refused
   return {nullptr, -1, data, size_bytes};

@@ -31,12 +31,12 @@ constexpr int kEpochShift = 16;
 
 EpochBoard::EpochBoard()
     : fd_(make_memory_file(sizeof(Page))),
-      memory_(fd_.get(), 0, sizeof(Page)),
+      memory_(fd_.get(), 0, sizeof(Page), sizeof(Page)),
       page_(reinterpret_cast<Page*>(memory_.data())) {}
 
 EpochBoard::EpochBoard(UniqueFd fd)
     : fd_(std::move(fd)),
-      memory_(fd_.get(), 0, sizeof(Page)),
+      memory_(fd_.get(), 0, sizeof(Page), sizeof(Page)),
       page_(reinterpret_cast<Page*>(memory_.data())) {}
 
 void EpochBoard::SharedPosition::store(const Position& position) {

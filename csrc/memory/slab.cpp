@@ -1,5 +1,6 @@
 #include "memory/slab.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +23,13 @@ constexpr uint64_t kInUse = 0xffff'ffff;
 constexpr uint64_t kOneGeneration = uint64_t{1} << 32;
 
 uint32_t generation_of(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
+
+// Named where possible, so that people find it in /proc/<pid>/maps.
+SharedMapping memory_of_this_process(int64_t size_bytes) {
+  const UniqueFd fd(::memfd_create("torch_s3io", MFD_CLOEXEC));
+  if (!fd.valid() || ::ftruncate(fd.get(), size_bytes) != 0) return SharedMapping(size_bytes);
+  return {fd.get(), 0, size_bytes};
+}
 
 }  // namespace
 
@@ -52,16 +60,20 @@ int64_t SlabGeometry::total_bytes() const {
 }
 
 Slab::Slab(const SlabGeometry& geometry)
-    : Slab(geometry, (geometry.check(), make_memory_file(geometry.total_bytes())).get(), 0) {
+    : Slab(geometry, (geometry.check(), memory_of_this_process(geometry.total_bytes())), {}) {
   control_->slots.store(geometry_.slots, std::memory_order_relaxed);
 }
 
 Slab::Slab(const SlabGeometry& geometry, int fd, int64_t offset, UniqueFd claim)
+    : Slab(geometry, SharedMapping(fd, offset, geometry.total_bytes(), sizeof(Control)),
+           std::move(claim)) {}
+
+Slab::Slab(const SlabGeometry& geometry, SharedMapping memory, UniqueFd claim)
     : geometry_(geometry),
       stride_bytes_(geometry.stride_bytes()),
       claim_(std::move(claim)),
-      memory_(fd, offset, geometry.total_bytes()),
-      control_(reinterpret_cast<Control*>(memory_.data())),  // a fresh memfd reads as zeros
+      memory_(std::move(memory)),
+      control_(reinterpret_cast<Control*>(memory_.data())),  // fresh memory reads as zeros
       prepared_(static_cast<size_t>(memory_.size() / kHugePageBytes)) {}
 
 std::byte* Slab::slot_data(int64_t slot) const {
@@ -192,7 +204,7 @@ void Slab::prepare(int64_t slot, int64_t size_bytes) {
   const std::lock_guard lock(prepare_mutex_);
   for (int64_t page = first_page; page <= last_page; ++page) {
     if (prepared_[static_cast<size_t>(page)]) continue;
-    const bool huge = prepare_huge_page(memory_.data() + (page + 1) * kHugePageBytes);
+    const bool huge = memory_.prepare_huge_page((page + 1) * kHugePageBytes);
     (huge ? huge_pages_ : small_pages_).fetch_add(1, std::memory_order_relaxed);
     prepared_[static_cast<size_t>(page)] = true;
   }

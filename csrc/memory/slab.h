@@ -120,6 +120,7 @@ class Slab {
   static_assert(sizeof(Control) <= 2 << 20);
   static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
+  Slab(const SlabGeometry& geometry, SharedMapping memory, UniqueFd claim);
   uint64_t let_go(int64_t slot, uint64_t amount);  // returns the word as it was
   // A number of slots in memory that another process may damage: never more than there are.
   int64_t counted(const std::atomic<int64_t>& count) const {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -41,7 +42,7 @@ void count_handover_event() { events.fetch_add(1, std::memory_order_relaxed); }
 SlabArena::SlabArena(const SlabGeometry& geometry)
     : geometry_((geometry.check(), geometry)),
       fd_(make_memory_file(kHugePageBytes + kSegments * geometry.total_bytes())),
-      header_memory_(fd_.get(), 0, kHugePageBytes),
+      header_memory_(fd_.get(), 0, kHugePageBytes, sizeof(Header)),
       header_(reinterpret_cast<Header*>(header_memory_.data())),
       id_(random_id()),
       attached_(kSegments) {}
@@ -49,7 +50,7 @@ SlabArena::SlabArena(const SlabGeometry& geometry)
 SlabArena::SlabArena(const SlabGeometry& geometry, UniqueFd fd, uint64_t id)
     : geometry_((geometry.check(), geometry)),
       fd_(std::move(fd)),
-      header_memory_(fd_.get(), 0, kHugePageBytes),
+      header_memory_(fd_.get(), 0, kHugePageBytes, sizeof(Header)),
       header_(reinterpret_cast<Header*>(header_memory_.data())),
       id_(id),
       attached_(kSegments) {}
@@ -110,6 +111,12 @@ std::vector<std::shared_ptr<Slab>> SlabArena::attached() const {
   std::copy_if(attached_.begin(), attached_.end(), std::back_inserter(slabs),
                [](const auto& slab) { return slab != nullptr; });
   return slabs;
+}
+
+int64_t SlabArena::backed_bytes() const {
+  constexpr int64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
+  struct stat status {};
+  return ::fstat(fd_.get(), &status) == 0 ? status.st_blocks * kBlockBytes : 0;
 }
 
 bool SlabArena::has(const SlotHandle& handle) const {

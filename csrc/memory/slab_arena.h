@@ -77,6 +77,8 @@ class SlabArena {
   // Reads a handle's bytes without mapping them. False when that fails.
   bool read(const SlotHandle& handle, std::byte* into) const;
 
+  // Memory that all segments take by now.
+  int64_t backed_bytes() const;
   // Producers that found no segment.
   int64_t refused_claims() const { return header_->refused_claims.load(); }
 

@@ -1,6 +1,7 @@
 #include "memory/slab_handover.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -10,6 +11,7 @@
 #include "base/align.h"
 #include "base/error.h"
 #include "base/fork_count.h"
+#include "base/limits.h"
 
 namespace s3io {
 namespace {
@@ -47,7 +49,8 @@ Received allocate(int64_t length) {
   owner->allocation = static_cast<std::byte*>(std::aligned_alloc(kCacheLineBytes, rounded));
   if (owner->allocation == nullptr) {
     throw Error(ErrorKind::out_of_memory,
-                message("cannot allocate ", length, " bytes to copy a batch out of the pool"));
+                message("cannot allocate ", length, " bytes to copy a batch out of the pool",
+                        limit_hint(ENOMEM), "; keep fewer batches"));
   }
   std::byte* data = owner->allocation;
   return {data, owner.release()};
@@ -180,7 +183,8 @@ Received Consumer::copy_unmapped(const SlotHandle& handle) {
   words->release_received(handle.slot);
   if (complete) return copy;
   free_received(copy.owner);
-  throw Error(ErrorKind::out_of_memory, "cannot map, nor read, the memory of a worker");
+  throw Error(ErrorKind::out_of_memory,
+              message("cannot map, nor read, the memory of a worker", limit_hint(ENOMEM)));
 }
 
 }  // namespace s3io

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/fork_count.h"
+#include "base/limits.h"
 
 namespace s3io {
 namespace {
@@ -350,9 +351,7 @@ BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& 
   try {
     thread_ = std::thread([worker = worker_] { worker->run(); });
   } catch (const std::system_error& error) {
-    throw Error(ErrorKind::out_of_memory,
-                message("cannot start the reader's thread: ", error.what(),
-                        "; raise the limit of processes (ulimit -u)"));
+    throw thread_error("the reader's thread", error.code().value());
   }
 }
 

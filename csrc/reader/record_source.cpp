@@ -90,11 +90,11 @@ void RecordSource::check_alignment(int64_t pool_alignment) const {
 std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {
   const auto index = static_cast<size_t>(shard);
   std::shared_ptr<DirectFile> file = files_.open(shards_.shards()[index].path);
-  if (file->identity() != identities_[index]) {
+  const std::string what = file->difference_from(identities_[index]);
+  if (!what.empty()) {
     throw Error(ErrorKind::file_changed,
-                message(file->path(),
-                        ": is not the file that was there when the data set was made "
-                        "(size, time or inode differ); make the data set anew"));
+                message(file->path(), ": is not as it was when the data set was made: ", what,
+                        "; make the data set anew, or restore the file"));
   }
   // Batches are placed for `alignment_`: a file that needs more is not read directly.
   if (file->can_read_direct() && file->alignment() > alignment_) {

@@ -34,8 +34,8 @@ class Steps {
     const int result = file_.calls().set_attribute(
         fd_, kChecksumAttribute, checksum_text({completion_.size_bytes, *completion_.crc32c}));
     // Many file systems have no such attributes, or no room for one more.
-    const bool has_none = result == -EOPNOTSUPP || result == -EPERM || result == -EACCES ||
-                          result == -ENOSPC || result == -EDQUOT || result == -E2BIG;
+    const bool has_none = result == -EOPNOTSUPP || may_be_filtered(-result) || result == -ENOSPC ||
+                          result == -EDQUOT || result == -E2BIG;
     if (!has_none) check(result, "keep its checksum");
     return result == 0;
   }
@@ -83,9 +83,9 @@ class Steps {
     return std::min(kPieceBytes, completion_.size_bytes - offset);
   }
 
-  // False where the file system cannot do this.
+  // False where the file system cannot do this, or a container forbids the call.
   bool succeeds(int result) const {
-    if (result == -ENOSYS || result == -EINVAL || result == -ESPIPE) return false;
+    if (may_be_filtered(-result) || result == -EINVAL || result == -ESPIPE) return false;
     check(result, "write it back from the page cache");
     return true;
   }

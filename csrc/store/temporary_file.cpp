@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "io/file_status.h"
 
 namespace s3io {
 namespace {
@@ -53,18 +54,6 @@ std::string temporary_name(const std::string& path) {
 bool is_still_linked(int fd) {
   struct stat status {};
   return ::fstat(fd, &status) == 0 && status.st_nlink > 0;
-}
-
-// Of direct writes from memory: often less than that of their place in the file.
-int64_t memory_alignment_of([[maybe_unused]] int fd, int64_t alignment) {
-#ifdef STATX_DIOALIGN  // Linux 6.1
-  struct statx fields {};
-  if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &fields) == 0 &&
-      (fields.stx_mask & STATX_DIOALIGN) != 0 && fields.stx_dio_mem_align > 0) {
-    return std::min<int64_t>(fields.stx_dio_mem_align, alignment);
-  }
-#endif
-  return alignment;
 }
 
 }  // namespace
@@ -122,13 +111,14 @@ void TemporaryFile::create() {
 }
 
 void TemporaryFile::lock_and_align(int64_t min_alignment) {
-  const int64_t alignment = inspect_file(temporary_path_).direct_alignment;
+  const FileStatus status = status_of_open(fd_.get());
+  const int64_t alignment = status.direct_alignment;
   const int flags = ::fcntl(fd_.get(), F_GETFL);
   const bool is_direct =
       alignment > 0 && flags >= 0 && ::fcntl(fd_.get(), F_SETFL, flags | O_DIRECT) == 0;
   if (is_direct) {
     output_.alignment = std::max({alignment, min_alignment, int64_t{2}});
-    output_.memory_alignment = std::max(memory_alignment_of(fd_.get(), alignment), min_alignment);
+    output_.memory_alignment = std::max(status.memory_alignment, min_alignment);
   }
   if (!is_direct && output_.mode == DirectMode::require) {
     throw Error(ErrorKind::direct_io,

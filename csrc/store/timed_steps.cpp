@@ -6,6 +6,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/limits.h"
+
 namespace s3io {
 namespace {
 
@@ -19,9 +21,8 @@ std::thread started(const std::function<void()>& body, const std::string& path) 
   try {
     return std::thread(body);
   } catch (const std::system_error& error) {
-    throw Error(ErrorKind::out_of_memory,
-                message(path, ": cannot start the thread that writes with a time limit: ",
-                        error.what(), "; raise the limit of processes (ulimit -u)"));
+    throw thread_error(message("the thread that writes ", path, " with a time limit"),
+                       error.code().value());
   }
 }
 

@@ -2,12 +2,16 @@
 #include "io/direct_file.h"
 
 #include <doctest/doctest.h>
+#include <linux/magic.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include <cerrno>
 #include <chrono>
 #include <optional>
 
 #include "base/align.h"
+#include "forbid.h"
 #include "leak_check.h"
 #include "memory/aligned_buf.h"
 #include "testing.h"
@@ -160,19 +164,70 @@ TEST_CASE("a file that was truncated, extended, rewritten, replaced or deleted i
       CHECK(error.says(what));
     }
   };
-  check("from 1000 to 10 bytes", [&] { std::filesystem::resize_file(path, 10); });
-  check("from 1000 to 1001 bytes", [&] { std::filesystem::resize_file(path, 1001); });
+  check("it has 10 bytes and had 1000", [&] { std::filesystem::resize_file(path, 10); });
+  check("it has 1001 bytes and had 1000", [&] { std::filesystem::resize_file(path, 1001); });
   check("deleted", [&] { std::filesystem::remove(path); });
   check("replaced", [&] {
     write_file(folder.path("new"), random_bytes(1000, 2));
     std::filesystem::rename(folder.path("new"), path);
   });
-  check("rewritten", [&] {
+  check("its time of change is", [&] {
     write_file(path, random_bytes(1000, 3));
     // Timestamps are only as fine as the kernel's clock: make the difference certain.
     std::filesystem::last_write_time(
         path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));
   });
+}
+
+TEST_CASE("another inode number is another file only where the file system keeps them") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  write_file(path, random_bytes(1000, 1));
+  const UniqueFd local(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd other(::open("/proc/version", O_RDONLY | O_CLOEXEC));
+  const FileIdentity identity{.device = 1, .inode = 2, .size_bytes = 3, .modified_ns = 4};
+  FileIdentity changed = identity;
+  CHECK(difference(identity, changed, local.get()).empty());
+  changed.device = 9;
+  CHECK(difference(identity, changed, local.get()).empty());
+  changed.inode = 8;
+  CHECK(difference(identity, changed, other.get()).empty());
+  struct statfs system {};
+  REQUIRE(::fstatfs(local.get(), &system) == 0);
+  const bool is_local = system.f_type == EXT4_SUPER_MAGIC || system.f_type == TMPFS_MAGIC ||
+                        system.f_type == XFS_SUPER_MAGIC;
+  if (is_local) {
+    CHECK(difference(identity, changed, local.get()).find("another file") != std::string::npos);
+  }
+  FileIdentity unknown = identity;
+  unknown.inode = 0;
+  CHECK(difference(unknown, changed, local.get()).empty());
+}
+
+TEST_CASE("without statx the same is known of a file, but for its alignment") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  write_file(path, random_bytes(1000, 1));
+  const FileInfo wanted = inspect_file(path);
+  for (const unsigned error_number : {EPERM, EACCES, ENOSYS}) {
+    const std::string failure = run_in_child([&] {
+      forbid(SYS_statx, error_number);
+      const FileInfo info = inspect_file(path);
+      require_in_child(info.identity == wanted.identity, "another identity");
+      require_in_child(info.direct_alignment == 4096, "another alignment");
+      const DirectFile file(path, DirectMode::off, 0);
+      require_in_child(file.identity() == wanted.identity, "another identity when open");
+      file.check_unchanged();
+      try {
+        inspect_file(folder.path("missing"));
+      } catch (const Error& error) {
+        require_in_child(error.kind() == ErrorKind::not_found, error.what());
+        return;
+      }
+      throw std::runtime_error("a file that is not there was found");
+    });
+    CHECK(failure == "");
+  }
 }
 
 TEST_CASE("names of modes are what the documentation says") {

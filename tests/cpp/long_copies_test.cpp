@@ -227,23 +227,4 @@ TEST_CASE("processes share the processors that they may run on") {
   CHECK(copiers == 1);
 }
 
-TEST_CASE("a cgroup's quota of processor time counts, its own and those above") {
-  const TemporaryFolder folder;
-  const std::string root = folder.path("root");
-  std::filesystem::create_directories(root + "/pod/container");
-  const auto set = [&](const std::string& group, const std::string& text) {
-    std::ofstream(root + group + "/cpu.max") << text;
-  };
-  constexpr int kNoLimit = std::numeric_limits<int>::max();
-  CHECK(processors_of_cgroup(root, "/pod/container") == kNoLimit);
-  set("/pod/container", "max 100000\n");
-  CHECK(processors_of_cgroup(root, "/pod/container") == kNoLimit);
-  set("/pod", "250000 100000\n");
-  CHECK(processors_of_cgroup(root, "/pod/container") == 3);
-  set("/pod/container", "50000 100000\n");
-  CHECK(processors_of_cgroup(root, "/pod/container") == 1);
-  CHECK(processors_of_cgroup(root, "") == kNoLimit);
-  CHECK(processors_of_cgroup("/nowhere", "/pod") == kNoLimit);
-}
-
 }  // namespace s3io::testing

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
+from .. import _C
 from ..config import MIB
 from ..console import progress_bar, say
 from ..format.paths import FileOrder
@@ -68,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
         help="size of a shard, in MiB (default: %(default)s)")  # fmt: skip
     add("--align", type=_align, default="auto", metavar="auto|none|BYTES",
         help="where records begin: 'auto' pads to blocks where that costs under 3 %%")  # fmt: skip
-    processes = min(4, len(os.sched_getaffinity(0)))
+    processes = min(4, _C.available_processors())
     add("--processes", type=whole_number(1), default=processes, metavar="N",
         help="that pack shards at the same time (default: %(default)s)")  # fmt: skip
     parser.set_defaults(run=run)

@@ -12,7 +12,7 @@ from torch.utils.data import get_worker_info
 
 from .. import _C
 from ..config import MIB, BufferPoolConfig, DirectMode
-from ..errors import ConfigError
+from ..errors import AccessError, ConfigError, NoSpaceError
 from ..format.files import Shard
 from ..format.layout import RecordLayout
 from ..order.record_order import Window
@@ -81,6 +81,7 @@ class Runtime:
         self._readers: list[_C.BatchIterator] = []
         self._ahead: tuple[_C.BatchIterator, _C.BufferPool | None] | None = None
         self._engine = "none yet"
+        self._said_no_arena = False
         self._fetcher: _C.BatchFetcher | None = None
 
     def _find_alignment(self) -> int:
@@ -112,7 +113,7 @@ class Runtime:
         layout, options = self._layout, self._options
         return _C.RecordSource(
             shards=[
-                (shard.path, shard.header_bytes, shard.num_records, shard.identity)
+                (shard.path, shard.header_bytes, shard.num_records, shard.identity_here)
                 for shard in self._shards
             ],
             fields=[
@@ -179,10 +180,13 @@ class Runtime:
         batch_bytes = self._buffer_bytes(records)
         if setting is None:
             return None
-        available = _C.available_memory_bytes()
+        # Workers find memory that other ones, or those before them, took for the same pools.
+        backed = 0 if self._arena is None else self._arena.backed_bytes
+        most = backed + _C.available_memory_bytes(with_swap=True)
         if setting == "auto":
-            return auto_pool(batch_bytes, self._alignment, num_workers, available)
-        check_pool(setting, num_workers, available)
+            available = backed + _C.available_memory_bytes()
+            return auto_pool(batch_bytes, self._alignment, num_workers, available, most)
+        check_pool(setting, num_workers, most)
         if setting.buffer_size < batch_bytes:
             raise ConfigError(
                 f"BufferPoolConfig.buffer_size is {setting.buffer_size} bytes, but a batch of "
@@ -205,9 +209,18 @@ class Runtime:
         return 0 if config is None else config.capacity
 
     def make_arena(self) -> Arena | None:
-        """Room for the pools of workers; None where data does not go through pools."""
+        """Room for the pools of workers; None where data does not go through pools, or where shared
+        memory is not to be had, which is warned of."""
         config = self._pool_config(num_workers=1)
-        return None if config is None else Arena(config)
+        if config is None:
+            return None
+        try:
+            return Arena(config)
+        except (AccessError, NoSpaceError) as error:
+            if not self._said_no_arena:
+                self._said_no_arena = True
+                warn(f"{error}: batches from workers are copied on their way")
+            return None
 
     def _borrow_pool(self, num_workers: int) -> _C.BufferPool | None:
         try:

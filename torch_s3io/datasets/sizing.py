@@ -12,10 +12,11 @@ _MOST_BUFFERS = 64
 _PREFERRED_BUFFERS = 6
 _FEWEST_BUFFERS = 3  # one with the training loop, one ready, one being read
 _MOST_BYTES = 4096 * MIB
+_WHAT_COUNTS = "page cache and swap counted, within the limits of cgroups"
 
 
 def auto_pool(
-    batch_bytes: int, alignment: int, num_workers: int, available_bytes: int
+    batch_bytes: int, alignment: int, num_workers: int, available_bytes: int, most_bytes: int
 ) -> BufferPoolConfig:
     """A pool for batches of ``batch_bytes`` (over-read included), for each of ``num_workers``.
 
@@ -23,15 +24,15 @@ def auto_pool(
     4 GiB over all workers, but never fewer than 3 buffers.
 
     Raises:
-        ConfigError: 3 buffers per worker are more than the available memory.
+        ConfigError: 3 buffers per worker are more than ``most_bytes``, swap included.
     """
     workers = max(1, num_workers)
     fewest = _FEWEST_BUFFERS * batch_bytes * workers
-    if fewest > available_bytes:
+    if fewest > most_bytes:
         raise ConfigError(
             f"a batch needs a buffer of {batch_bytes} bytes, and {_FEWEST_BUFFERS} buffers for "
-            f"each of {workers} processes make {fewest} bytes, but only {available_bytes} bytes of "
-            "memory are available (cgroup limits included); lower batch_size or num_workers"
+            f"each of {workers} processes make {fewest} bytes, but only {most_bytes} bytes of "
+            f"memory are available ({_WHAT_COUNTS}); lower batch_size or num_workers"
         )
     wanted = min(_MOST_BUFFERS, max(_PREFERRED_BUFFERS, _TARGET_BYTES // batch_bytes))
     affordable = min(_MOST_BYTES, available_bytes // 2) // workers // batch_bytes
@@ -42,14 +43,15 @@ def auto_pool(
     )
 
 
-def check_pool(config: BufferPoolConfig, num_workers: int, available_bytes: int) -> None:
-    """Raises ConfigError if the pools of all workers are more than the available memory."""
+def check_pool(config: BufferPoolConfig, num_workers: int, most_bytes: int) -> None:
+    """Raises ConfigError if the pools of all workers are more than ``most_bytes``, swap
+    included."""
     workers = max(1, num_workers)
     total = config.total_bytes * workers
-    if total > available_bytes:
+    if total > most_bytes:
         raise ConfigError(
             f"the pool has {config.capacity} buffers of {config.buffer_size} bytes for each of "
-            f"{workers} processes, {total} bytes in all, but only {available_bytes} bytes of "
-            "memory are available (cgroup limits included); lower BufferPoolConfig.capacity or "
+            f"{workers} processes, {total} bytes in all, but only {most_bytes} bytes of "
+            f"memory are available ({_WHAT_COUNTS}); lower BufferPoolConfig.capacity or "
             "buffer_size"
         )

@@ -68,7 +68,10 @@ def numa(path: Path | None, root: Path = Path("/")) -> Finding | None:
     nodes = numa_nodes(root)
     if len(nodes) < 2:
         return None
-    cpus = os.sched_getaffinity(0)
+    try:
+        cpus = os.sched_getaffinity(0)
+    except OSError as error:  # a container's filter
+        return Finding(topic="NUMA", found=f"{len(nodes)} nodes; this process: {error.strerror}")
     running_on = {node for node, node_cpus in nodes.items() if cpus & node_cpus}
     wanted: dict[str, int] = {}
     if path is not None and (node := device_node(path.stat().st_dev, root)) >= 0:

@@ -109,6 +109,7 @@ def examine(
         system.kernel(),
         system.build(),
         system.io_uring(),
+        system.system_calls(),
         system.huge_pages(),
         system.locked_memory(),
         system.open_files() if place is None else _open_files(place),

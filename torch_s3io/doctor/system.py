@@ -89,6 +89,34 @@ def io_uring() -> Finding:
     )
 
 
+_WITHOUT = {
+    "statx": "direct reads are aligned to 4 KiB, whatever the device needs",
+    "memfd_create": "batches from workers lie in /dev/shm, which must be large enough for them",
+    "cachestat": "direct='auto' cannot see what is in the page cache",
+    "preadv2": "one thread alone copies out of the page cache",
+}
+
+
+def system_calls() -> Finding:
+    """Whether a container's filter refuses calls that have a substitute."""
+    refused = _C.refused_calls()
+    seccomp = process_status("Seccomp") == "2"
+    # A kernel that has no such call says so in the same way: `kernel` names those.
+    names = [name for name, number in refused if seccomp or number != errno.ENOSYS]
+    if not names:
+        return Finding(topic="system calls", found="none is refused")
+    filtered = "a seccomp filter" if seccomp else "a security module"
+    return Finding(
+        topic="system calls",
+        status="costs",
+        found=f"{filtered} refuses {', '.join(names)}",
+        cost="; ".join(_WITHOUT[name] for name in names),
+        fix=f"a seccomp profile that allows {', '.join(names)} (docker run --security-opt "
+        "seccomp=profile.json)",
+        data={"refused": names},
+    )
+
+
 def _who_forbids_io_uring(reason: str) -> tuple[str, str]:
     if not _C.built_with_uring:
         return "this build has none", "build torch_s3io anew, as it says under build"
@@ -241,7 +269,7 @@ def _how_more_stay_open(files_at_path: int, hard: int) -> str:
 
 def memory() -> Finding:
     available = _C.available_memory_bytes()
-    limit = cgroup_limit_bytes()
+    limit = _C.memory_limit_bytes()
     text = f"{in_bytes(available)} available"
     text += f", within a cgroup of {in_bytes(limit)}" if limit is not None else ", no cgroup limit"
     data = {"available_bytes": available, "cgroup_limit_bytes": limit}
@@ -256,23 +284,3 @@ def memory() -> Finding:
         "uses the memory",
         data=data,
     )
-
-
-def cgroup_limit_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The smallest memory limit of this process's cgroup and those above it; None without one."""
-    groups = read_text(Path("/proc/self/cgroup")).splitlines()
-    limits = []
-    for line in groups:
-        number, controllers, path = line.split(":", 2)
-        if number != "0" and "memory" not in controllers.split(","):
-            continue
-        name = "memory.max" if number == "0" else "memory.limit_in_bytes"
-        top = root if number == "0" else root / "memory"
-        folder = top / path.lstrip("/")
-        for group in (folder, *folder.parents):
-            text = read_text(group / name)
-            if text.isdigit() and int(text) < 1 << 60:
-                limits.append(int(text))
-            if group == top:
-                break
-    return min(limits, default=None)

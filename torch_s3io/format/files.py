@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from .. import _C
@@ -16,6 +19,15 @@ from .paths import Found
 NpyRecords = Literal["rows", "files"]
 
 
+@cache
+def machine() -> str:
+    """Tells machines apart, and the times since they were started."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return platform.node()
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of a data set.
@@ -26,8 +38,10 @@ class Shard:
         header_bytes: Where the first record begins.
         num_records: Possibly 0.
         size_bytes: Of the file.
-        identity: (device, inode, size_bytes, modified_ns): changes with the file.
+        identity: (device, inode, size_bytes, modified_ns): changes with the file. An inode of 0
+            is not compared.
         direct_alignment: Of direct reads, in bytes; 0 where the file system says there are none.
+        machine: Where the inode is the file's, as ``machine()`` says; copies elsewhere have others.
     """
 
     path: str
@@ -37,6 +51,13 @@ class Shard:
     size_bytes: int
     identity: tuple[int, int, int, int]
     direct_alignment: int
+    machine: str
+
+    @property
+    def identity_here(self) -> tuple[int, int, int, int]:
+        """The identity, as far as it can be compared in this process."""
+        device, inode, size_bytes, modified_ns = self.identity
+        return device, inode if self.machine == machine() else 0, size_bytes, modified_ns
 
     def unused_bytes(self, layout: RecordLayout) -> int:
         """Bytes at the end that belong to no record; its padding up to the stride does."""
@@ -267,4 +288,5 @@ def _whole_records(path: str, info: _Info, layout: RecordLayout, header_bytes: i
 
 def _shard(file: Found, info: _Info, header_bytes: int, count: int) -> Shard:
     identity, alignment = info
-    return Shard(file.path, file.name, header_bytes, count, identity[2], identity, alignment)
+    size = identity[2]
+    return Shard(file.path, file.name, header_bytes, count, size, identity, alignment, machine())

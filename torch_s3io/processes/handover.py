@@ -2,7 +2,8 @@
 
 The main process owns an ``Arena``, shared memory with room for a pool per worker. In a worker,
 tensors that lie there are pickled as handles of about a hundred bytes; unpickling makes the same
-tensor over the main process's mapping of that memory. What does not lie there goes torch's own way.
+tensor over the main process's mapping of that memory. What does not lie there goes torch's own way,
+but that it keeps no descriptors (new_tensors).
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from typing import Any, NoReturn
 
 import torch
 from torch._utils import ExceptionWrapper
-from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import dataloader as _dataloader
 
 from .. import _C
 from ..config import BufferPoolConfig
 from ..errors import DataError, Error
 from ..warning import warn
+from . import new_tensors
 from .ranks import Ranks, find_ranks, refuse_other_ranks
 
 # torch's thread that pins batches: that it unpickles a batch says that pinning is wanted.
@@ -93,6 +94,11 @@ class Arena:
         if pool is not None:
             _end_with_parent()
         return pool
+
+    @property
+    def backed_bytes(self) -> int:
+        """Memory that it takes by now, for all workers."""
+        return self._core.backed_bytes
 
     def stats(self) -> dict[str, Any]:
         """What came from the workers, see RecordDataset.stats."""
@@ -204,15 +210,12 @@ def _reduced(tensor: torch.Tensor) -> Any:
         return _receive, (sent,)
     reason = _why_not_shared(tensor)
     if reason is None:
-        return _torchs_way(tensor)
+        try:
+            return _receive_new, (new_tensors.pickled(tensor),)
+        except OSError as error:  # no descriptor is left
+            reason = str(error)
     _say_not_shared(reason)
     return pickle.loads, (pickle.dumps(tensor),)
-
-
-def _torchs_way(tensor: torch.Tensor) -> Any:
-    """As bytes, so that what torch does in the main process, which may fail, is not done before a
-    function of ours is called."""
-    return _receive_torchs, (bytes(ForkingPickler.dumps(reduce_tensor(tensor))),)
 
 
 def _say_not_shared(reason: str) -> None:
@@ -223,8 +226,8 @@ def _say_not_shared(reason: str) -> None:
     with contextlib.suppress(Exception):  # where warnings are errors the batch is not lost either
         warn(
             f"torch cannot share the memory of a new tensor ({reason}): its bytes go through a "
-            "pipe, which is slower; make room in /dev/shm, or raise the limit of open files "
-            "(ulimit -n)"
+            "pipe, which is slower. Make room in /dev/shm (docker run --shm-size=8g), or raise the "
+            f"limit of open files: {new_tensors.descriptor_hint()}"
         )
 
 
@@ -239,7 +242,7 @@ def _why_not_shared(tensor: torch.Tensor) -> str | None:
     try:
         if tensor.untyped_storage().nbytes() > 0:
             tensor.share_memory_()
-            os.close(os.eventfd(0))  # torch needs one more descriptor
+            os.close(os.open(os.devnull, os.O_RDONLY))  # torch needs one more descriptor
     except (OSError, RuntimeError) as error:
         return str(error)
     return None
@@ -259,17 +262,13 @@ def _receive(sent: bytes) -> Any:
         return LostTensor(str(error))
 
 
-def _receive_torchs(pickled: bytes) -> Any:
-    """A tensor that torch sent. Never raises, either: torch maps memory by a file descriptor."""
+def _receive_new(pickled: bytes) -> Any:
+    """A tensor that lay in no pool. Never raises, either."""
     try:
-        how, what = pickle.loads(pickled)
-        return how(*what)
-    except Exception as error:
+        return new_tensors.received(pickled)
+    except Error as error:
         _raise_lost_batches_at_next()
-        return LostTensor(
-            f"a tensor from a worker cannot be mapped here ({error}); keep fewer batches, or raise "
-            "the limit of open files (ulimit -n)"
-        )
+        return LostTensor(str(error), type(error))
 
 
 def _receive_for(ranks: Ranks, how: Any, what: tuple[Any, ...]) -> Any:

@@ -59,8 +59,9 @@ class PackJob:
 
     def fingerprint(self) -> str:
         """Changes with any source file, the layout, and how it is packed."""
+        # Size and time: a mount that comes back may give its files other inode numbers.
         files = [
-            (shard.path, shard.header_bytes, shard.num_records, shard.identity)
+            (shard.path, shard.header_bytes, shard.num_records, shard.identity[2:])
             for shard in self.sources.shards
         ]
         text = json.dumps(

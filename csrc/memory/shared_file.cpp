@@ -1,0 +1,90 @@
+#include "memory/shared_file.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+#include <utility>
+
+#include "base/align.h"
+#include "base/error.h"
+#include "base/limits.h"
+
+namespace s3io {
+namespace {
+
+std::atomic<int64_t> mappings{0};
+
+// Of the bytes: unmaps, or frees.
+struct Owner {
+  Owner(std::byte* bytes, size_t count) : data(bytes), length(count) {}
+  Owner(const Owner&) = delete;
+  Owner& operator=(const Owner&) = delete;
+  ~Owner() {
+    if (length == 0) {
+      std::free(data);
+      return;
+    }
+    ::munmap(data, length);
+    mappings.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  std::byte* data;
+  size_t length;  // of the mapping; 0: an allocation
+};
+
+std::unique_ptr<Owner> map(int fd, size_t length) {
+  if (mappings.load(std::memory_order_relaxed) >= kMostMappings) return nullptr;
+  void* mapped = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  mappings.fetch_add(1, std::memory_order_relaxed);
+  return std::make_unique<Owner>(static_cast<std::byte*>(mapped), length);
+}
+
+std::unique_ptr<Owner> copy(int fd, int64_t length) {
+  const auto rounded = static_cast<size_t>(align_up(length, kCacheLineBytes));
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(kCacheLineBytes, rounded));
+  if (data == nullptr) {
+    throw Error(ErrorKind::out_of_memory,
+                message("cannot allocate ", length, " bytes for a tensor from a worker",
+                        limit_hint(ENOMEM), "; keep fewer batches"));
+  }
+  auto owner = std::make_unique<Owner>(data, 0);
+  for (int64_t offset = 0; offset < length;) {
+    const ssize_t count = ::pread(fd, data + offset, static_cast<size_t>(length - offset), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      throw Error(ErrorKind::data, message("cannot read a tensor from a worker: ",
+                                           count < 0 ? errno_text(errno) : "it ends too early"));
+    }
+    offset += count;
+  }
+  return owner;
+}
+
+}  // namespace
+
+SharedFile open_shared_file(int fd, int64_t length) {
+  struct stat status {};
+  // Beyond its end a mapping must not be touched.
+  if (length < 1 || ::fstat(fd, &status) != 0 || status.st_size < length) {
+    throw Error(ErrorKind::data,
+                message("a tensor from a worker of ", length, " bytes has only ", status.st_size));
+  }
+  std::unique_ptr<Owner> owner = map(fd, static_cast<size_t>(length));
+  const bool is_mapped = owner != nullptr;
+  if (!is_mapped) owner = copy(fd, length);
+  std::byte* data = owner->data;
+  return {data, owner.release(), is_mapped};
+}
+
+void free_shared_file(void* owner) noexcept { delete static_cast<Owner*>(owner); }
+
+int64_t mapped_files() { return mappings.load(std::memory_order_relaxed); }
+
+}  // namespace s3io
