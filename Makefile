@@ -65,7 +65,7 @@ test: cpptest pytest ## set up everything and run the whole test suite
 pytest: setup ## the Python tests alone
 	@$(PY) -m pytest $(ARGS)
 
-trainers: setup ## install Lightning and Accelerate, whose tests are skipped without them
+trainers: setup ## install Lightning, Accelerate and transformers, whose tests are skipped without them
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[trainers]'
 
 cpptest: build/stamps/packages-test ## the C++ tests alone (they need no PyTorch)

@@ -1,9 +1,8 @@
-"""Batches that somebody else's loader would make batches of.
+"""What loaders make of what a data set yields.
 
 Note: why frames. A data set is not told which loader reads it, or how. What calls ``iter(dataset)``
 in torch's loaders, in the main process and in workers, is their fetcher, which knows. A data set
-that wraps ours is called by it in our place; where another torch has no such caller, nothing is
-refused.
+that wraps ours is called by it in our place.
 """
 
 from __future__ import annotations
