@@ -382,11 +382,11 @@ RUN_ON_RAY = """
 @PAGE.runs("Ray Train", "python")
 def test_ray_goes_on_after_the_epoch_that_it_saved(block):
     """Ray starts the ranks itself, also once more."""
-    write_records("a.bin", 160)
+    write_records("a.bin", 320)  # 10 steps of two ranks an epoch
     path = program(block, RAY, RUN_ON_RAY)
     run_alone(path, 0)
     *first, third, fourth = read_by(4)
-    check_epochs(together([log[:10] for log in first], [third, fourth]), 2, 160)
+    check_epochs(together([log[:10] for log in first], [third, fourth]), 2, 320)
 
 
 @pytest.mark.parametrize(
