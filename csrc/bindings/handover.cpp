@@ -117,7 +117,8 @@ py::object receive(const py::bytes& sent) {
   const std::shared_ptr<Consumer> consumer = consumers().find(arena_of(text));
   if (consumer == nullptr) {
     throw Error(ErrorKind::data,
-                "a batch from a worker is not for this process, or its data set is gone");
+                "a batch from a worker is not for this process, or its data set is gone; keep the "
+                "data set while its batches are in use, and send copies (.clone()) elsewhere");
   }
   return receive_tensor(text, *consumer);
 }

@@ -20,8 +20,10 @@ std::unique_ptr<IoEngine> make_uring(const EngineOptions& options) {
 }
 #else
 std::unique_ptr<IoEngine> make_uring(const EngineOptions&) {
-  throw Error(ErrorKind::engine,
-              "io_uring is not available: this build of torch_s3io was made without liburing");
+  throw Error(
+      ErrorKind::engine,
+      "io_uring is not available: this build of torch_s3io was made without liburing; install "
+      "that and build it again, or say engine='threads'");
 }
 #endif
 

@@ -21,6 +21,9 @@ constexpr int kHitsBeforeSampling = 256;
 constexpr int kMissesBeforeSampling = 32;
 constexpr int kProbeEvery = 17;
 
+constexpr const char* kDeviceFailed =
+    "; the device or its file system reports that: the kernel's log (dmesg) says more";
+
 // A shorter copy is made before another thread is awake.
 constexpr int64_t kShortestShared = int64_t{64} << 10;
 
@@ -44,7 +47,8 @@ Error error_of(const RangeRead& range) {
                          range.file->alignment(), "); raise alignment, or use direct='auto'"));
   }
   return Error(ErrorKind::read, message(where, ": the read failed at byte ", range.error_offset,
-                                        ": ", errno_text(range.error_number)));
+                                        ": ", errno_text(range.error_number),
+                                        range.error_number == EIO ? kDeviceFailed : ""));
 }
 
 ReadQueue::ReadQueue(std::unique_ptr<IoEngine> engine, const ReadQueueOptions& options,

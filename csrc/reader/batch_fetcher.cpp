@@ -34,7 +34,7 @@ void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
   for (const int64_t record : records) {
     if (record < 0 || record >= source_->shards().num_records()) {
       throw Error(ErrorKind::range, message("record ", record, " does not exist: the data set has ",
-                                            source_->shards().num_records()));
+                                            source_->shards().num_records(), ", from 0 on"));
     }
   }
   const int64_t bytes = source_->batch_bytes(static_cast<int64_t>(records.size()));

@@ -54,8 +54,9 @@ int64_t RecordSource::batch_bytes(int64_t count) const {
   constexpr int64_t kMost = int64_t{1} << 46;
   const int64_t per_record = std::max(layout_.record_bytes, layout_.record_stride) + 2 * alignment_;
   const auto throw_too_large = [&] {
-    throw Error(ErrorKind::config, message("a batch of ", count, " records of ",
-                                           layout_.record_bytes, " bytes is too large"));
+    throw Error(ErrorKind::config,
+                message("a batch of ", count, " records of ", layout_.record_bytes,
+                        " bytes is too large; lower batch_size"));
   };
   if (count < 0 || count > kMost / per_record) throw_too_large();
   int64_t bytes = 0;
@@ -83,8 +84,9 @@ void RecordSource::check_buffers(const BufferPoolConfig& pool, int64_t batch_rec
 
 void RecordSource::check_alignment(int64_t pool_alignment) const {
   if (pool_alignment >= alignment_) return;
-  throw Error(ErrorKind::config, message("BufferPoolConfig.alignment is ", pool_alignment,
-                                         ", but direct reads of these files need ", alignment_));
+  throw Error(ErrorKind::config,
+              message("BufferPoolConfig.alignment is ", pool_alignment,
+                      ", but direct reads of these files need ", alignment_, "; raise it"));
 }
 
 std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {

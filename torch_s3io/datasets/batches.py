@@ -41,7 +41,11 @@ def _call(transform: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return run_transform(transform, *arguments)
     except StopIteration as error:
-        raise RuntimeError("transform raised StopIteration") from error
+        raise RuntimeError(
+            "transform raised StopIteration: a next() in it found nothing more; give it a "
+            "default, or "
+            "catch the error there"
+        ) from error
 
 
 def _samples(batches: Iterator[Any], with_index: bool) -> Iterator[Any]:
@@ -69,7 +73,9 @@ def as_numbers(indices: Any) -> list[int]:
     try:
         array = np.asarray(indices)
     except (TypeError, ValueError):  # rows of different lengths, a tensor without data
-        raise ConfigError("indices must be a one-dimensional sequence of integers") from None
+        raise ConfigError(
+            "indices must be a one-dimensional sequence of integers, as in [7, 3]"
+        ) from None
     if array.size == 0:
         return []
     if array.ndim != 1 or array.dtype.kind not in "iu":

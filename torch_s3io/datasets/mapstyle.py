@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError, RangeError
+from ..wording import short
 from .batches import as_numbers, rows, transformed
 from .record_dataset import RecordDataset
 
@@ -42,7 +43,11 @@ class RecordMapDataset(Dataset[Any]):
 
     def __init__(self, dataset: RecordDataset) -> None:
         if not isinstance(dataset, RecordDataset):
-            raise ConfigError(f"RecordMapDataset needs a RecordDataset, not {dataset!r}")
+            raise ConfigError(
+                f"RecordMapDataset needs a RecordDataset, not {short(dataset)}; of a Zip, make "
+                "one of each "
+                "part"
+            )
         self.dataset = dataset
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from ..config import check_int
 from ..errors import ConfigError
 from ..order.record_order import MOST_MIXED, MixedOrder, Order, check_seed
+from ..wording import short
 from .record_dataset import RecordDataset
 
 _DENOMINATOR = 1 << 30
@@ -67,7 +68,10 @@ class Mix(RecordDataset):
                 raise ConfigError(f"num_records must be at most {MOST_MIXED}, not {num_records}")
         for name in ("shuffle", "block_records", "window_blocks"):
             if name in options:
-                raise ConfigError(f"Mix has no {name}: its parts keep their own")
+                raise ConfigError(
+                    f"Mix has no {name}: its parts keep their own; set it there, with "
+                    f"part.with_options({name}=...)"
+                )
         if "transform" not in options:
             _refuse_different_transforms(parts)
         shares = [part.num_records for part in parts] if weights is None else weights
@@ -106,14 +110,20 @@ def _order_of(part: RecordDataset) -> Order:
 
 def _checked_parts(datasets: Any) -> list[RecordDataset]:
     if not isinstance(datasets, Sequence) or not datasets:
-        raise ConfigError("Mix needs a sequence of at least one RecordDataset")
+        raise ConfigError("Mix needs a list of data sets, at least one: Mix([web, books])")
     for number, part in enumerate(datasets):
         if not isinstance(part, RecordDataset) or isinstance(part, Mix):
-            raise ConfigError(f"Mix mixes RecordDatasets, and part {number} is {part!r}")
+            raise ConfigError(
+                f"Mix mixes RecordDatasets, and part {number} is {short(part)}; a mixture of "
+                "mixtures "
+                "is one Mix of all their parts"
+            )
         if part._layout != datasets[0]._layout:
             raise ConfigError(
                 f"the parts of a Mix have one layout, but part {number} is {part!r} and part 0 is "
-                f"{datasets[0]!r}"
+                f"{datasets[0]!r}; as_dtype= makes other types equal, RecordWriter writes other "
+                "shapes "
+                "anew"
             )
     return list(datasets)
 
@@ -127,7 +137,9 @@ def whole_weights(weights: Any, count: int) -> tuple[int, ...]:
         numbers, total = [], 0.0
     if len(numbers) != count or not all(0 < number < math.inf for number in numbers):
         raise ConfigError(
-            f"weights must be a positive number for each of {count} parts, with a finite sum"
+            f"weights must be a positive number for each of {count} parts, with a finite sum, as "
+            "in "
+            "weights=[0.9, 0.1]"
         )
     shares = [number / total for number in numbers]
     if min(shares) < _SMALLEST_SHARE:

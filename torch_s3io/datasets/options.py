@@ -99,7 +99,9 @@ class DatasetOptions:
         if self.shard_by_worker is not None:
             check_bool("shard_by_worker", self.shard_by_worker)
         if self.drop_last and self.pad_last:
-            raise ConfigError("drop_last and pad_last: a last step is left out, or filled up")
+            raise ConfigError(
+                "drop_last and pad_last: give one, as a last step is left out or filled up"
+            )
         if self.pass_position and self.transform is None:
             raise ConfigError("pass_position=True needs a transform= to pass it to")
         check_order(self.shuffle, self.seed, self.block_records, self.window_blocks)

@@ -38,10 +38,10 @@ from ..processes.ranks import Ranks
 from ..warning import warn
 from ..wording import count_of
 from .batches import as_numbers, as_wanted, transformed
-from .contents import Contents
+from .described import DescribedDataset
 from .options import DatasetOptions, PoolSetting
 from .runtime import Runtime
-from .views import ViewedDataset, stored_numbers
+from .views import stored_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,7 +50,7 @@ Batch = Any  # a tensor, a dict of tensors, or what `transform` makes of them
 
 
 @checks_keywords
-class RecordDataset(Contents, ViewedDataset):
+class RecordDataset(DescribedDataset):
     """Batches of fixed-size records, read with O_DIRECT and io_uring into pooled buffers.
 
     Iterating yields the batches of an epoch, every record once over all ranks and workers, in an
@@ -199,7 +199,9 @@ class RecordDataset(Contents, ViewedDataset):
         folders = manifest_folders(paths, file_order)
         if folders:
             if header_bytes:
-                raise ConfigError(f"{folders[0]}: files with a manifest have no header_bytes")
+                raise ConfigError(
+                    f"{folders[0]}: files with a manifest have no header; leave header_bytes= out"
+                )
             shards, layout = count_manifests(folders, dtype, shape, as_dtype)
         else:
             files = find_files(paths, file_order)
@@ -314,7 +316,7 @@ class RecordDataset(Contents, ViewedDataset):
         if self._stored_records == 0:
             raise DataError(
                 f"there are no records in {count_of(len(shards), 'file')}, the first being "
-                f"{shards[0].path}"
+                f"{shards[0].path}: they are empty"
             )
         # Records that have a number here; a mixture's epochs may be longer or shorter.
         self._num_numbers = view[0][1] if view else self._stored_records
@@ -399,48 +401,6 @@ class RecordDataset(Contents, ViewedDataset):
             numbers = stored_numbers(self._view, self._num_numbers, numbers)
         return self._own_runtime().fetch(numbers)
 
-    def stats(self) -> dict[str, Any]:
-        """What this process and its workers read so far, and how.
-
-        ``batches``, ``batch_bytes``: delivered. ``direct_bytes``, ``cached_bytes``,
-        ``buffered_bytes``: read from the device (over-read included); copied out of the page cache,
-        where they were known to be; read through the page cache without asking what it holds,
-        after many ranges that it held, or while it is being filled.
-        ``requests``: reads submitted; ``retries``, ``short_reads``: of those, repeated or
-        continued. ``direct_refused``: fell back because O_DIRECT failed.
-        ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
-        order or alignment. ``spilled_batches``: copied out of the pool. ``filled_bytes``: brought
-        into the page cache before they were read. ``quarantined_buffers``: lost to reads that
-        never came back. ``reader_wait_s``: the reader waited for a free buffer, because the
-        consumer is slower. ``consumer_wait_s``: the consumer waited for data.
-        ``engine``: in use, "uring" or "threads". ``page_size``: behind the buffers, "2 MiB" or
-        "4 KiB". Both may be "mixed" or "none yet". ``direct``: in use; ``huge_pages``,
-        ``small_pages``, ``pool_*``: of the pools (see BufferPool.stats); all these of this process
-        alone.
-
-        ``dropped_records``, ``padded_records``: of the epoch that began last, over all ranks, as
-        the properties say.
-
-        Once there were workers: ``received_tensors``, ``received_bytes``: from them, without a
-        copy but for ``held_out_tensors``, ``held_out_bytes`` (copied, because the batches held here
-        left the worker too few buffers) and ``unmapped_tensors`` (read, because their memory could
-        not be mapped). ``stale_tensors``: refused. ``held_buffers``: now held by tensors here.
-        ``refused_workers``: found no room in the shared memory; torch copies their batches.
-        """
-        stats = self._own_runtime().stats()
-        stats["dropped_records"] = self.dropped_records
-        stats["padded_records"] = self.padded_records
-        board = self._clock.board
-        if board is not None and self._clock.owner == os.getpid():
-            for key, value in board.worker_stats().items():
-                stats[key] += value
-            kinds = set(board.worker_kinds())
-            stats["engine"] = _in_use(stats["engine"], kinds & {"uring", "threads"})
-            stats["page_size"] = _in_use(stats["page_size"], kinds & {"2 MiB", "4 KiB"})
-        if self._arena is not None and self._arena.owner == os.getpid():
-            stats.update(self._arena.stats())
-        return stats
-
     def _own_runtime(self) -> Runtime:
         """The files, buffers and counters of this process; never those of a parent."""
         if self._runtime is None or self._runtime.owner != os.getpid():
@@ -468,23 +428,3 @@ class RecordDataset(Contents, ViewedDataset):
         state = super().__getstate__()
         arena = self._arena if get_spawning_popen() is not None else None
         return {**state, "_runtime": None, "_made_order": None, "_arena": arena}
-
-    def __repr__(self) -> str:
-        described = ", ".join(
-            f"{field.name or 'record'}: {field.output}{list(field.shape)}"
-            for field in self._layout.fields
-        )
-        return (
-            f"{type(self).__name__}({count_of(self._num_records, 'record')} of "
-            f"{self._layout.record_bytes} bytes in {count_of(len(self._shards), 'file')}, "
-            f"{{{described}}}, batch_size={self._options.batch_size}, "
-            f"shuffle={self._options.shuffle!r})"
-        )
-
-
-def _in_use(here: str, in_workers: set[str]) -> str:
-    """One of the kinds in use, where there is one."""
-    kinds = in_workers | ({here} - {"none yet"})
-    if not kinds:
-        return here
-    return kinds.pop() if len(kinds) == 1 else "mixed"

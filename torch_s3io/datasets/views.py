@@ -11,6 +11,7 @@ from .. import _C
 from ..config import check_int
 from ..errors import ConfigError, RangeError
 from ..order.record_order import Order, Stage, check_seed
+from ..wording import short
 from .options import DatasetOptions
 from .planned import PlannedDataset
 
@@ -74,7 +75,9 @@ def stored_numbers(view: tuple[Stage, ...], count: int, numbers: list[int]) -> l
     order = Order(count, view=view).make()
     for number in numbers:
         if not 0 <= number < count:
-            raise RangeError(f"record {number} does not exist: this view has {count} records")
+            raise RangeError(
+                f"record {number} does not exist: this view has {count} records, from 0 on"
+            )
     return [int(order.records(0, number, 1)[0]) for number in numbers]
 
 
@@ -99,14 +102,19 @@ def split_stages(num_records: int, fractions: Any, seed: int) -> list[Stage]:
         parts = []
     if not parts or not all(0 < part <= 1 for part in parts) or sum(parts) > 1 + 1e-9:
         raise ConfigError(
-            f"split({fractions!r}): fractions must be numbers above 0 that add up to at most 1"
+            f"split({short(fractions)}): fractions must be numbers above 0 that add up to at most "
+            "1, as "
+            "in split([0.9, 0.1]); subset(start, stop) takes numbers of records"
         )
     key = _C.derive_key(seed, [_C.PURPOSE_SPLIT])
     stages: list[Stage] = []
     offset = 0
     for part, count in zip(parts, split_sizes(num_records, parts), strict=True):
         if count == 0:
-            raise ConfigError(f"split({fractions!r}): {part} of {num_records} records is none")
+            raise ConfigError(
+                f"split({short(fractions)}): {part} of {num_records} records is none; raise it, or "
+                "leave that part out"
+            )
         stages.append((offset, count, (num_records, key)))
         offset += count
     return stages

@@ -12,6 +12,7 @@ from ..order.epochs import Position
 from ..order.record_order import default_block_records
 from ..order.state import State
 from ..processes.ranks import Ranks
+from ..wording import short
 from .batches import transformed
 from .mix import Mix
 from .planned import PlannedDataset
@@ -180,8 +181,14 @@ def _checked_parts(given: dict[str, Any]) -> dict[str, RecordDataset]:
         raise ConfigError("Zip needs data sets by name: Zip(images=..., labels=...)")
     for name, part in given.items():
         if not isinstance(part, RecordDataset) or isinstance(part, Mix):
-            raise ConfigError(f"Zip zips RecordDatasets, and {name} is {part!r}")
+            raise ConfigError(
+                f"Zip zips RecordDatasets, and {name} is {short(part)}; a Mix or a Zip cannot be "
+                "part"
+            )
     counts = {name: part.num_records for name, part in given.items()}
     if len(set(counts.values())) > 1:
-        raise ConfigError(f"the data sets of a Zip have equally many records, not {counts}")
+        raise ConfigError(
+            f"the data sets of a Zip have equally many records, not {counts}; "
+            "dataset.subset(0, count) takes as many of a longer one"
+        )
     return given

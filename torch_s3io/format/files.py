@@ -103,7 +103,8 @@ def count_windows(files: list[Found], layout: RecordLayout, item_bytes: int) -> 
         size = info[0][2]
         if size % item_bytes:
             raise DataError(
-                f"{file.path}: has {size} bytes, no multiple of the {item_bytes} bytes of a token"
+                f"{file.path}: has {size} bytes, no multiple of the {item_bytes} bytes of a token: "
+                "another dtype= may be meant, or the file was cut off"
             )
         count = 0
         if size >= layout.record_bytes:
@@ -147,7 +148,9 @@ def count_npy(
     first_path, first = files[0].path, headers[0]
     shape = first.shape[rows:]
     if 0 in shape or first.dtype.itemsize == 0:
-        raise DataError(f"{first_path}: records of {_describe(first, rows)} have no bytes")
+        raise DataError(
+            f"{first_path}: records of {_describe(first, rows)} have no bytes; leave it out"
+        )
     if first.dtype.names is not None and shape:
         raise DataError(
             f"{first_path}: holds structures in {len(first.shape)} dimensions, of which a record "
@@ -161,7 +164,7 @@ def count_npy(
         if info[0][2] != expected:
             raise DataError(
                 f"{file.path}: has {info[0][2]} bytes, but its header describes {expected}: "
-                "it was cut off or appended to"
+                "it was cut off or appended to; save or copy it again"
             )
         shards.append(_shard(file, info, header.header_bytes, count))
     return shards, layout
@@ -252,7 +255,7 @@ def _count_manifest(
         if info[0][2] != entry.size_bytes:
             raise DataError(
                 f"{file.path}: has {info[0][2]} bytes, but the manifest says {entry.size_bytes}: "
-                "it was cut off or appended to"
+                "it was cut off or appended to; copy it again, or write the data set anew"
             )
         shards.append(_shard(file, info, 0, entry.num_records))
     return shards, layout
@@ -274,7 +277,11 @@ def _whole_records(path: str, info: _Info, layout: RecordLayout, header_bytes: i
     if size == 0:
         return 0
     if size < header_bytes:
-        raise DataError(f"{path}: has {size} bytes, fewer than header_bytes={header_bytes}")
+        raise DataError(
+            f"{path}: has {size} bytes, fewer than header_bytes={header_bytes}; lower that, or "
+            "leave "
+            "the file out"
+        )
     count, rest = divmod(size - header_bytes, layout.record_bytes)
     if rest:
         after = f" after a header of {header_bytes}" if header_bytes else ""

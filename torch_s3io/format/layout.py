@@ -114,7 +114,8 @@ def make_layout(
     names = [field.name for field in fields]
     if len(set(names)) < len(names):
         raise ConfigError(
-            f"two fields have the same name once nested names are joined: {listed(names)}"
+            f"two fields have the same name once nested names are joined: {listed(names)}; rename "
+            "one"
         )
     for name in names:
         if not is_text(name):
@@ -122,7 +123,11 @@ def make_layout(
     for extent in shape:
         record_bytes *= extent
     if record_bytes == 0 or not fields:
-        raise ConfigError(f"a record of dtype {_type_text(dtype)} and shape {shape} has no bytes")
+        raise ConfigError(
+            f"a record of dtype {_type_text(dtype)} and shape {shape} has no bytes: give a dtype "
+            "of one at "
+            "least"
+        )
     return RecordLayout(
         fields=_with_outputs(tuple(fields), as_dtype),
         record_bytes=record_bytes,
@@ -143,7 +148,7 @@ def make_window_layout(
     step = window if stride is None else check_int("stride", stride, 1)
     token = make_layout(dtype)
     if not token.is_plain or token.fields[0].shape:
-        raise ConfigError(f"tokens have a plain dtype, not {short(dtype)}")
+        raise ConfigError(f"tokens have a plain dtype such as 'uint16', not {short(dtype)}")
     token_bytes = token.record_bytes
     layout = make_layout(dtype, (window,), as_dtype, stride_bytes=step * token_bytes)
     return layout, token_bytes
@@ -163,7 +168,10 @@ def _type_text(dtype: Any) -> str:
 def _check_shape(shape: Any) -> tuple[int, ...]:
     items = (shape,) if hasattr(shape, "__index__") and not np.ndim(shape) else shape
     if isinstance(items, (str, Set)) or not isinstance(items, Iterable):
-        raise ConfigError(f"shape must be an integer or a tuple of integers, not {short(shape)}")
+        raise ConfigError(
+            "shape must be an integer or a tuple of integers, such as (3, 32, 32), not "
+            f"{short(shape)}"
+        )
     return tuple(check_int("every entry of shape", item, 1) for item in items)
 
 
@@ -174,7 +182,13 @@ def checked_dtype(dtype: Any) -> torch.dtype | np.dtype[Any]:
         ConfigError: What is none, or one of torch that files are not read as.
     """
     if dtype is None:
-        raise ConfigError("dtype= is missing: a numpy dtype or a torch dtype")
+        raise ConfigError(
+            "dtype= is missing: of the records, a numpy or torch dtype, such as np.float32 (with "
+            "shape= of "
+            "one record). RecordDataset.from_npy reads it from .npy files, and "
+            "RecordDataset(folder) "
+            "from the manifest of a folder that RecordWriter or pack wrote"
+        )
     if isinstance(dtype, str) and dtype in _TORCH_NAMES:
         dtype = getattr(torch, dtype)
     if not isinstance(dtype, torch.dtype):

@@ -166,7 +166,11 @@ def _read(path: str) -> bytes:
                 raise DataError(f"{path}: has {status.st_size} bytes, more than a manifest has")
             return f.read(_MOST_MANIFEST_BYTES + 1)
     except FileNotFoundError:
-        raise NotFoundError(f"{path}: there is no manifest") from None
+        raise NotFoundError(
+            f"{path}: there is no manifest: the folder is none that RecordWriter or pack wrote, "
+            "or its "
+            "writer was interrupted"
+        ) from None
     except PermissionError as error:
         raise AccessError(f"{path}: cannot open: {error.strerror}") from None
     except OSError as error:
@@ -182,7 +186,11 @@ class _Parser:
     def manifest(self, text: bytes) -> Manifest:
         root = self._object(self._load(text), "the manifest")
         if root.get("format") != FORMAT:
-            self._fail(f'"format" is {short(root.get("format"))}, not {FORMAT!r}')
+            self._fail(
+                f'"format" is {short(root.get("format"))}, not {FORMAT!r}: it is another '
+                "program's; "
+                "name the files of records, and say dtype= and shape="
+            )
         version = self._integer(root, "version", "the manifest", 0)
         if version != VERSION:
             self._fail(f"version {version} is not known, only {VERSION}; update torch_s3io")
@@ -305,7 +313,8 @@ class _Parser:
         return value
 
     def _fail(self, text: str) -> NoReturn:
-        raise DataError(f"{self._path}: {text}")
+        advice = "" if ";" in text else "; copy the data set again, or write it anew"
+        raise DataError(f"{self._path}: {text}{advice}")
 
 
 def _too_long(name: str) -> bool:

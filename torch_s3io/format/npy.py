@@ -60,7 +60,11 @@ def read_npy_header(path: str) -> NpyHeader:
             f"{path}: invalid dtype {short(descr)} in the .npy header: {one_line(str(error))}"
         ) from None
     if dtype.hasobject:
-        raise DataError(f"{path}: holds Python objects, which cannot be read as tensors")
+        raise DataError(
+            f"{path}: holds Python objects, which cannot be read as tensors; save an array of "
+            "numbers "
+            "instead, such as array.astype(numpy.float32)"
+        )
     if fortran_order and len(shape) > 1:
         raise DataError(
             f"{path}: is in Fortran order, so its records are not contiguous; "
@@ -141,17 +145,22 @@ def _readable(descr: Any) -> Any:
 def _header_text(file: BinaryIO, path: str) -> tuple[str, int]:
     prefix = file.read(8)
     if len(prefix) < 8 or not prefix.startswith(_MAGIC):
-        raise DataError(f"{path}: is not a .npy file (it does not begin with {_MAGIC!r})")
+        raise DataError(
+            f"{path}: is not a .npy file (it does not begin with {_MAGIC!r}); of a .npz file, "
+            "save each "
+            "array by numpy.save; bare numbers are read by RecordDataset(path, dtype=..., "
+            "shape=...)"
+        )
     major, minor = prefix[6], prefix[7]
     if major not in (1, 2, 3) or minor != 0:
-        raise DataError(f"{path}: .npy version {major}.{minor} is not known")
+        raise DataError(f"{path}: .npy version {major}.{minor} is not known; save it by numpy.save")
     length_bytes = 2 if major == 1 else 4
     length = int.from_bytes(file.read(length_bytes), "little")
     if length > _MAX_HEADER_BYTES:
         raise DataError(f"{path}: the .npy header claims {length} bytes, more than a header has")
     raw = file.read(length)
     if len(raw) < length:
-        raise DataError(f"{path}: ends within its .npy header")
+        raise DataError(f"{path}: ends within its .npy header; save or copy it again")
     try:
         text = raw.decode("utf-8" if major == 3 else "latin-1")
     except UnicodeDecodeError:

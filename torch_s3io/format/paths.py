@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..config import check_choice
 from ..errors import AccessError, ConfigError, NotFoundError
+from ..wording import short
 from .manifest import has_manifest, has_own_manifest
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -49,7 +50,11 @@ def find_files(
     items = [paths] if isinstance(paths, _PATH) else paths
     has_no_order = isinstance(items, (set, frozenset))
     if not isinstance(items, Iterable) or has_no_order:
-        raise ConfigError(f"paths must be a path, a pattern or a sequence of them, not {paths!r}")
+        raise ConfigError(
+            f"paths must be a path, a pattern or a sequence of them, not {short(paths)}; of a set "
+            "or "
+            "an iterator, make a list"
+        )
     files: list[Found] = []
     for item in items:
         if not isinstance(item, _PATH):
@@ -59,7 +64,9 @@ def find_files(
             raise ConfigError(f"{item!r} is not a path")
         files += _find(path, order, ending)
     if not files:
-        raise NotFoundError("there are no files: paths is empty")
+        raise NotFoundError(
+            "there are no files: paths is empty; name a file, a pattern or a folder"
+        )
     return files
 
 
@@ -110,7 +117,9 @@ def _files_of_folder(path: str, order: FileOrder, ending: str | None) -> list[st
         )
     if ending is None:
         raise ConfigError(
-            f"{path}: is a directory without a manifest; name its files, or a pattern: {path}/*.bin"
+            f"{path}: is a directory without a manifest; name its files, or a pattern: "
+            f"{path}/*.bin "
+            "(RecordDataset.from_npy takes a folder of .npy files)"
         )
     found = [file for file in files_below(path) if file.endswith(ending)]
     if not found:

@@ -109,7 +109,11 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 "prefetch_factor": prefetch_factor or _prefetched(dataset, num_workers),
             }
         elif persistent_workers or prefetch_factor is not None:
-            raise ConfigError("persistent_workers and prefetch_factor need num_workers > 0")
+            raise ConfigError(
+                "persistent_workers and prefetch_factor need num_workers > 0: raise that, or "
+                "leave them "
+                "out"
+            )
         pin = torch.cuda.is_available() if pin_memory is None else pin_memory
         super().__init__(
             dataset,

@@ -61,7 +61,11 @@ class DevicePrefetcher:
         if self._device.type not in ("cpu", "cuda"):
             raise ConfigError(f"device must be a CPU or a CUDA device, not {device!r}")
         if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(f"device {device!r}: this PyTorch finds no CUDA device")
+            raise ConfigError(
+                f"device {device!r}: this PyTorch finds no CUDA device; 'cpu' passes batches "
+                "through, and "
+                "`nvidia-smi` and torch.version.cuda say what is there"
+            )
         self._loader = loader
         self._depth = depth
         # Without a reference to this object, which then takes its loader along as it goes: of a
@@ -87,7 +91,10 @@ class DevicePrefetcher:
 
     def _stateful(self, method: str) -> Any:
         if not hasattr(self._loader, method):
-            raise ConfigError(f"{method}(): {type(self._loader).__name__} has none")
+            raise ConfigError(
+                f"{method}() needs a loader that has one, such as torch_s3io.DataLoader, in the "
+                f"DevicePrefetcher, not {type(self._loader).__name__}"
+            )
         return self._loader
 
     def __iter__(self) -> Iterator[Any]:

@@ -21,6 +21,7 @@ _LARGEST = 1 << 62
 _LONGEST_TEXT = 60
 
 State = dict[str, Any]
+_ANOTHER = "; load another checkpoint"
 
 _DESCRIPTIONS = {
     "version": "the version of this comparison",
@@ -157,7 +158,9 @@ def read_state(
 def refuse_far_epoch(epoch: int, last: int) -> None:
     """Raises DataError for an epoch that no data set of these settings comes to."""
     if epoch > last:
-        raise DataError(f"damaged state: epoch {epoch}, and {last} is the last one there is")
+        raise DataError(
+            f"damaged state: epoch {epoch}, and {last} is the last one there is{_ANOTHER}"
+        )
 
 
 def _refuse_other_data(saved: Mapping[str, Any], here: Mapping[str, Any], strict: bool) -> str:
@@ -166,7 +169,9 @@ def _refuse_other_data(saved: Mapping[str, Any], here: Mapping[str, Any], strict
     if wrong:
         raise DataError(
             f"the state was saved over other data: what differs is {listed(wrong + copied)}; "
-            "the records that are left cannot be told"
+            "the records that are left cannot be told. Load it over the data that it is of, or "
+            "begin "
+            "without it"
         )
     if strict and copied:
         raise DataError(
@@ -230,22 +235,24 @@ def integer(state: Any, key: str) -> int:
     """Raises DataError where there is no count of that name."""
     value = _value(state, key)
     if type(value) is not int or not 0 <= value < _LARGEST:
-        raise DataError(f"damaged state: {key!r} is {short(value)}, no count")
+        raise DataError(f"damaged state: {key!r} is {short(value)}, no count{_ANOTHER}")
     return value
 
 
 def _mapping(state: Any, key: str) -> Mapping[str, Any]:
     value = _value(state, key)
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise DataError(f"damaged state: {key!r} is {short(value)}, no dict of settings")
+        raise DataError(f"damaged state: {key!r} is {short(value)}, no dict of settings{_ANOTHER}")
     return value
 
 
 def _value(state: Any, key: str) -> Any:
     if not isinstance(state, Mapping):
-        raise DataError(f"this is no state of a data set, but {short(state)}")
+        raise DataError(
+            f"this is no state of a data set, but {short(state)}: give what state_dict() gave"
+        )
     if key not in state:
-        raise DataError(f"damaged state, or none of a data set: {key!r} is missing")
+        raise DataError(f"damaged state, or none of a data set: {key!r} is missing{_ANOTHER}")
     return state[key]
 
 

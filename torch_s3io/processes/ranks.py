@@ -37,7 +37,9 @@ def check_ranks(rank: Any, world_size: Any) -> None:
     check_int("world_size", world_size, 1)
     check_int("rank", rank, 0)
     if rank >= world_size:
-        raise ConfigError(f"rank {rank} of world_size {world_size} does not exist")
+        raise ConfigError(
+            f"rank {rank} of world_size {world_size} does not exist: ranks are 0 to world_size - 1"
+        )
 
 
 def find_ranks(rank: int | None, world_size: int | None) -> Ranks:

@@ -156,7 +156,10 @@ def as_bytes(data: Bytes) -> memoryview:
         data = data.detach().resolve_conj().resolve_neg().reshape(-1).view(torch.uint8).numpy()
     elif isinstance(data, np.ndarray):
         if not data.flags.c_contiguous or data.dtype.hasobject:
-            raise ConfigError("only contiguous arrays without Python objects are written")
+            raise ConfigError(
+                "only contiguous arrays without Python objects are written; call "
+                "numpy.ascontiguousarray(array)"
+            )
         refuse_masked(data, "data")
         data = data.reshape(-1).view(np.uint8)
     try:
@@ -164,5 +167,5 @@ def as_bytes(data: Bytes) -> memoryview:
     except TypeError:
         raise ConfigError(f"only bytes, arrays and tensors are written, not {data!r}") from None
     if not view.contiguous:
-        raise ConfigError("only bytes that lie together are written")
+        raise ConfigError("only bytes that lie together are written; bytes(data) copies them so")
     return view.cast("B") if view.nbytes else memoryview(b"")

@@ -166,7 +166,8 @@ def _pack_shards(
         pool.shutdown()
     except BrokenProcessPool:
         raise WriteError(
-            f"{job.folder}: a process that packed was killed; run the same command to go on"
+            f"{job.folder}: a process that packed was killed, perhaps for its memory; run the same "
+            "command to go on, with lower --processes if it happens again"
         ) from None
     finally:
         _end_processes(pool, [p for p in multiprocessing.active_children() if p not in others])

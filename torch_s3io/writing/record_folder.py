@@ -39,9 +39,9 @@ class RecordFolder:
         except PermissionError as error:
             raise AccessError(f"{path}: cannot make or open the folder: {error.strerror}") from None
         except NotADirectoryError:
-            raise ConfigError(f"{path}: is not a folder") from None
+            raise ConfigError(f"{path}: is a file, or lies below one; name a folder") from None
         except FileExistsError:
-            raise ConfigError(f"{path}: is not a folder") from None
+            raise ConfigError(f"{path}: is a file, or lies below one; name a folder") from None
         except OSError as error:
             raise WriteError(f"{path}: cannot make the folder: {error.strerror}") from None
         self.path = os.path.abspath(path)

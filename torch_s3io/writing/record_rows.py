@@ -42,7 +42,10 @@ def _from_structured(records: Any, layout: RecordLayout) -> tuple[memoryview, in
     refuse_masked(records, "records")
     given = make_layout(records.dtype)
     if (given.fields, given.record_bytes) != (layout.fields, layout.record_bytes):
-        raise ConfigError(f"records of {records.dtype} are not of the dtype of this writer")
+        raise ConfigError(
+            f"records of {records.dtype} are not of the dtype of this writer, {layout.describe()}; "
+            "call records.astype(...), or give that dtype to the writer"
+        )
     return _bytes_of(records), len(records)
 
 
@@ -55,7 +58,9 @@ def _from_columns(columns: Mapping[str, Any], layout: RecordLayout) -> tuple[mem
     for field, array in zip(layout.fields, arrays, strict=True):
         if len(array) != count:
             raise ConfigError(
-                f"field {field.name!r} has {len(array)} records, {names[0]!r} has {count}"
+                f"field {field.name!r} has {len(array)} records, {names[0]!r} has {count}; a "
+                "write has as "
+                "many of each"
             )
     if count == 0:
         return memoryview(b""), 0

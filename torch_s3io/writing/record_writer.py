@@ -363,12 +363,19 @@ class RecordWriter:
 
     def _check_open(self) -> None:
         if self._owner != os.getpid():
-            raise ConfigError(f"{self._folder.path}: this writer belongs to the parent process")
+            raise ConfigError(
+                f"{self._folder.path}: this writer belongs to the parent process; write there, or "
+                "make another "
+                "RecordWriter here, for another folder"
+            )
         if self._failure is not None and not self._is_cancelling:
             kind, text = self._failure
             raise kind(text)
         if not self._is_open or self._is_cancelling:
-            raise ConfigError(f"{self._folder.path}: this writer is finished or cancelled")
+            raise ConfigError(
+                f"{self._folder.path}: this writer is finished or cancelled; make another one to "
+                "write more"
+            )
 
     def __enter__(self) -> RecordWriter:
         return self

@@ -177,7 +177,7 @@ def _files_of(paths: Sequence[str], output: str, order: FileOrder) -> list[Found
             raise NotFoundError(f"{path}: there are no files in this folder")
         files += find_files(inside)
     if not files:
-        raise NotFoundError("there is nothing to pack")
+        raise NotFoundError("there is nothing to pack: name files, patterns or folders")
     return files
 
 
@@ -220,7 +220,7 @@ def _size_of_all(files: list[Found]) -> int:
                 f"{_advice_for_sizes(path)}"
             )
     if sizes[0] == 0:
-        raise DataError(f"{paths[0]}: is empty")
+        raise DataError(f"{paths[0]}: is empty, as all of the files are; name others")
     return sizes[0]
 
 
