@@ -192,7 +192,8 @@ class InWorker(NotIndexed):
         place, progress = self._worker_place, self._progress
         if place is None or progress is None:
             raise ConfigError(
-                "this worker has not begun to read, so it has no state yet: ask after the first batch"
+                "this worker has not begun to read, so it has no state yet: ask after its first "
+                "batch"
             )
         # Steps go to the workers in turn: after s of its own each has left s of everybody's.
         steps = min(progress.steps * place.num_workers, progress.plan.num_steps)
