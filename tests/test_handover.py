@@ -208,7 +208,7 @@ def test_a_data_set_made_in_the_worker_goes_torchs_own_way(disk):
 @pytest.mark.parametrize("name", ["batch_size", "shuffle", "drop_last", "sampler", "batch_sampler"])
 def test_what_the_data_set_does_is_refused_in_our_loader_with_where_to_set_it(disk, name):
     value = {"batch_size": 4, "shuffle": True, "drop_last": True}.get(name, [[0]])
-    where = "RecordMapDataset" if name.endswith("sampler") else f"set {name} there"
+    where = "RecordMapDataset" if name.endswith("sampler") else rf"with_options\({name}="
     with pytest.raises(s3io.ConfigError, match=rf"^{name}=.*{where}"):
         s3io.DataLoader(make(write(disk)[0]), **{name: value})
 
