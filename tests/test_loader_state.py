@@ -273,7 +273,7 @@ def fail_at_seven(rows: Any) -> Any:
 
 
 def test_a_prefetcher_around_something_else_has_no_state():
-    with pytest.raises(s3io.ConfigError, match="list has none"):
+    with pytest.raises(s3io.ConfigError, match="in the DevicePrefetcher, not list"):
         s3io.DevicePrefetcher([], "cpu").state_dict()
 
 

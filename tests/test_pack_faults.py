@@ -173,7 +173,7 @@ def test_the_death_of_one_of_several_processes_is_an_error_that_says_how_to_go_o
     with monkeypatch.context() as patch:
         plan = _C.FaultPlan(by_number={1: (KILLED, False, False)})
         fail_at(patch, job, job.name(1), plan)
-        with pytest.raises(WriteError, match="was killed; run the same command to go on"):
+        with pytest.raises(WriteError, match="was killed, perhaps for its memory; run the same command"):
             pack(job, 2)
     assert not (disk / "out" / "manifest.json").exists()
     pack(job, 2)
@@ -193,4 +193,4 @@ def test_a_process_that_is_told_to_end_is_an_error_of_pack(source, disk, monkeyp
     monkeypatch.setattr(packing, "FileStore", Ended)
     arguments = ["pack", source, "-o", disk / "out", "--processes", 2, "--shard-mib", 1]
     assert main([*map(str, arguments)]) == 1
-    assert "was killed; run the same command to go on" in capsys.readouterr().err
+    assert "was killed, perhaps for its memory; run the same command" in capsys.readouterr().err
