@@ -1,9 +1,7 @@
 #include <pybind11/stl.h>
-#include <pybind11/stl/filesystem.h>
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +12,7 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "bindings/path.h"
 #include "bindings/tensors.h"
 #include "io/refused_calls.h"
 #include "reader/batch_fetcher.h"
@@ -29,7 +28,7 @@ using std::string_view_literals::operator""sv;
 // (device, inode, size_bytes, modified_ns)
 using IdentityTuple = std::tuple<uint64_t, uint64_t, int64_t, int64_t>;
 // (path, header_bytes, num_records, identity)
-using ShardTuple = std::tuple<std::filesystem::path, int64_t, int64_t, IdentityTuple>;
+using ShardTuple = std::tuple<Path, int64_t, int64_t, IdentityTuple>;
 // (name, type, output type, swap_bytes, offset, shape)
 using FieldTuple =
     std::tuple<std::string, std::string, std::string, bool, int64_t, std::vector<int64_t>>;
@@ -64,7 +63,7 @@ std::shared_ptr<RecordSource> make_source(const std::vector<ShardTuple>& shards,
   std::vector<Shard> table;
   std::vector<FileIdentity> identities;
   for (const auto& [path, header_bytes, num_records, identity] : shards) {
-    table.push_back({path.string(), header_bytes, num_records});
+    table.push_back({path.native, header_bytes, num_records});
     const auto [device, inode, size_bytes, modified_ns] = identity;
     identities.push_back({device, inode, size_bytes, modified_ns});
   }
@@ -111,7 +110,7 @@ py::object in_unit(std::string_view name, int64_t value) {
   return py::int_(value);
 }
 
-StatsDict stats_dict(RecordSource& source) {
+StatsDict source_stats(RecordSource& source) {
   StatsDict dict;
   for (const auto& [name, value] : named_counters(source.counters())) {
     dict[name] = in_unit(name, value);
@@ -274,7 +273,7 @@ void register_reader(py::module_& module) {
            py::arg("direct"), py::arg("engine"), py::arg("chunk_bytes"), py::arg("depth"),
            py::arg("read_timeout_s"), py::arg("with_record_numbers"), py::arg("faults"))
       .def("batch_bytes", &RecordSource::batch_bytes, py::arg("count"))
-      .def("stats", &stats_dict);
+      .def("stats", &source_stats);
 
   py::class_<BatchIterator>(module, "BatchIterator")
       .def(py::init([](std::shared_ptr<RecordSource> source, const EpochPlan& plan,
@@ -315,11 +314,11 @@ void register_reader(py::module_& module) {
 
   module.def(
       "inspect_files",
-      [](const std::vector<std::filesystem::path>& paths) {
+      [](const std::vector<Path>& paths) {
         std::vector<std::pair<IdentityTuple, int64_t>> infos;
         const NoGil no_gil;
-        for (const std::filesystem::path& path : paths) {
-          const FileInfo info = inspect_file(path.string());
+        for (const Path& path : paths) {
+          const FileInfo info = inspect_file(path.native);
           infos.emplace_back(identity_tuple(info.identity), info.direct_alignment);
         }
         return infos;
@@ -338,9 +337,9 @@ void register_reader(py::module_& module) {
       "System calls with a substitute that fail as under a filter (seccomp), and their errno.");
   module.def(
       "direct_alignment",
-      [](const std::filesystem::path& path, const std::string& direct) {
+      [](const Path& path, const std::string& direct) {
         const NoGil no_gil;
-        const DirectFile file(path.string(), parse_direct_mode(direct), 0);
+        const DirectFile file(path.native, parse_direct_mode(direct), 0);
         return file.can_read_direct() ? file.alignment() : 0;
       },
       py::arg("path"), py::arg("direct"),

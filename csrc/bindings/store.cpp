@@ -1,11 +1,10 @@
 #include <pybind11/stl.h>
-#include <pybind11/stl/filesystem.h>
 
-#include <filesystem>
 #include <memory>
 #include <utility>
 
 #include "bindings/bindings.h"
+#include "bindings/path.h"
 #include "bindings/tensors.h"
 #include "bindings/writer.h"
 #include "store/file_store.h"
@@ -87,33 +86,32 @@ void warn_of_fallbacks(FileStore& store) {
   for (const std::string& text : store.take_warnings()) warn(text);
 }
 
-py::object get(FileStore& store, const std::filesystem::path& path) {
+py::object get(FileStore& store, const Path& path) {
   ObjectData data;
   {
     const NoGil no_gil;
-    data = store.get(path.native(), check_signals);
+    data = store.get(path.native, check_signals);
   }
   warn_of_fallbacks(store);
   return bytes_tensor(std::move(data));
 }
 
-py::object get_range(FileStore& store, const std::filesystem::path& path, int64_t offset,
-                     int64_t length) {
+py::object get_range(FileStore& store, const Path& path, int64_t offset, int64_t length) {
   ObjectData data;
   {
     const NoGil no_gil;
-    data = store.get_range(path.native(), ByteRange::checked(offset, length, path.native()),
+    data = store.get_range(path.native, ByteRange::checked(offset, length, path.native),
                            check_signals);
   }
   warn_of_fallbacks(store);
   return bytes_tensor(std::move(data));
 }
 
-py::typing::List<py::str> list(FileStore& store, const std::filesystem::path& prefix) {
+py::typing::List<py::str> list(FileStore& store, const Path& prefix) {
   std::vector<std::string> paths;
   {
     const NoGil no_gil;
-    paths = store.list(prefix.native());
+    paths = store.list(prefix.native);
   }
   py::typing::List<py::str> names;
   for (const std::string& path :
@@ -124,21 +122,21 @@ py::typing::List<py::str> list(FileStore& store, const std::filesystem::path& pr
   return names;
 }
 
-std::unique_ptr<Writer> make_writer(FileStore& store, const std::filesystem::path& path,
+std::unique_ptr<Writer> make_writer(FileStore& store, const Path& path,
                                     std::optional<int64_t> size_bytes, bool follow_links) {
   const Links links = follow_links ? Links::follow : Links::replace;
   const NoGil no_gil;
-  return std::make_unique<Writer>(store.writer(path.native(), size_bytes, check_signals, links));
+  return std::make_unique<Writer>(store.writer(path.native, size_bytes, check_signals, links));
 }
 
 // (size in bytes, checksum)
-std::tuple<int64_t, uint32_t> checksum(FileStore& store, const std::filesystem::path& path) {
+std::tuple<int64_t, uint32_t> checksum(FileStore& store, const Path& path) {
   const NoGil no_gil;
-  const FileChecksum sum = store.checksum(path.native(), check_signals);
+  const FileChecksum sum = store.checksum(path.native, check_signals);
   return {sum.size_bytes, sum.crc32c};
 }
 
-StatsDict stats_dict(FileStore& store) {
+StatsDict store_stats(FileStore& store) {
   const FileStoreStats stats = store.stats();
   StatsDict dict;
   dict["engine"] = stats.engine;
@@ -192,15 +190,15 @@ void register_store(py::module_& module) {
       .def("get_range", &get_range, py::arg("path"), py::arg("offset"), py::arg("length"))
       .def(
           "stat",
-          [](FileStore& store, const std::filesystem::path& path) {
+          [](FileStore& store, const Path& path) {
             const NoGil no_gil;
-            return store.stat(path.native());
+            return store.stat(path.native);
           },
           py::arg("path"))
       .def("list", &list, py::arg("prefix"))
       .def("writer", &make_writer, py::arg("path"), py::arg("size_bytes"), py::arg("follow_links"))
       .def("checksum", &checksum, py::arg("path"))
-      .def("stats", &stats_dict);
+      .def("stats", &store_stats);
 
   module.def("file_system_config", &config_fields, py::arg("name"),
              "Fields of a ready-made FileSystemConfig: 'default', 'direct_io', "

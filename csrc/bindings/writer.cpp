@@ -1,13 +1,12 @@
 #include "bindings/writer.h"
 
 #include <pybind11/stl.h>
-#include <pybind11/stl/filesystem.h>
 
-#include <filesystem>
 #include <span>
 
 #include "base/crc32c.h"
 #include "bindings/bindings.h"
+#include "bindings/path.h"
 #include "store/file_checksum.h"
 
 namespace py = pybind11;
@@ -110,16 +109,16 @@ void register_writer(py::module_& module) {
   module.def("crc32c_method", &crc32c_method, "'sse4.2', 'armv8' or 'tables'.");
   module.def(
       "kept_checksum",
-      [](const std::filesystem::path& path) {
+      [](const Path& path) {
         const NoGil no_gil;
-        return kept_checksum(path.native());
+        return kept_checksum(path.native);
       },
       py::arg("path"), "The checksum that a file keeps of its content, if it does.");
   module.def(
       "remove_abandoned",
-      [](const std::filesystem::path& folder) {
+      [](const Path& folder) {
         const NoGil no_gil;
-        remove_abandoned(folder.native());
+        remove_abandoned(folder.native);
       },
       py::arg("folder"), "Removes the temporary files of dead writers.");
 }

@@ -1,0 +1,13 @@
+#include "base/error.h"
+#include "io/uring.h"
+
+namespace s3io {
+
+const bool kBuiltWithUring = false;
+
+std::unique_ptr<IoEngine> make_uring_engine(const EngineOptions&) {
+  throw Error(ErrorKind::engine,
+              "io_uring is not available: this build of torch_s3io was made without liburing");
+}
+
+}  // namespace s3io

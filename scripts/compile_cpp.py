@@ -1,0 +1,199 @@
+"""Compiles ``csrc/`` and the C++ tests: in parallel, and only what changed.
+
+    python scripts/compile_cpp.py cpptest|asan|tsan     the C++ tests, as build/NAME/run
+
+``setup.py`` takes the extension's objects from here. The part without torch, which is all but
+``csrc/bindings``, is compiled once: the extension, its build without io_uring and ``cpptest`` share it.
+
+The files of a folder are compiled together, as one unit that includes them. Most of the time goes
+into headers, which so are read once per folder. Names that a file keeps to itself therefore must be
+unique in its folder.
+
+Environment:
+    TORCH_S3IO_NO_URING=1   leave io_uring out: the thread engine alone, no liburing needed
+    TORCH_S3IO_WERROR=1     compiler warnings are errors (CI)
+    MAX_JOBS                compilers that run at once (default: one per CPU)
+    CXX, CXXFLAGS, LDFLAGS  as everywhere
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def is_on(name: str) -> bool:
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+USE_URING = not is_on("TORCH_S3IO_NO_URING")
+WERROR = is_on("TORCH_S3IO_WERROR")
+
+RELEASE = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
+# The tests themselves are not optimized: that would take longer than all that they test.
+UNOPTIMIZED = ["-O0", "-g1"]
+SANITIZED = ["-O1", "-g1", "-fno-omit-frame-pointer"]
+SANITIZERS = {
+    "cpptest": [],  # what is shipped
+    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "tsan": ["-fsanitize=thread"],
+}
+
+
+def fail(message: str) -> None:
+    sys.exit(f"\ntorch_s3io: {message}\n")
+
+
+# Units --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Sources that are compiled together, into one object."""
+
+    target: Path
+    sources: list[str]
+    command: list[str]
+
+    def compile(self) -> str:
+        source, depfile = self.target.with_suffix(".cpp"), self.target.with_suffix(".d")
+        write(source, "".join(f'#include "{path}"\n' for path in self.sources))
+        inputs = [str(source)]
+        if depfile.exists():  # "object: source header header \ ..."
+            inputs = depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split()
+        steps = ["-MMD", "-MF", str(depfile), "-c", str(source), "-o", str(self.target)]
+        make(self.target, [*self.command, *steps], inputs)
+        return str(self.target)
+
+
+def core_units(folder: Path, flags: list[str]) -> list[Unit]:
+    """All of ``csrc`` that needs no torch."""
+    command = compiler(*flags)
+    layers = sorted(path for path in Path("csrc").iterdir() if path.name != "bindings")
+    one_of = {True: "csrc/io/uring_engine.cpp", False: "csrc/io/no_uring.cpp"}
+    units = [
+        Unit(folder / f"{layer.name}.o", sources, command)
+        for layer in layers
+        if (sources := [path for path in sources_in(layer) if path not in one_of.values()])
+    ]
+    if USE_URING:
+        command = [*command, *liburing_flags("--cflags")]
+    name = Path(one_of[USE_URING]).stem
+    return [*units, Unit(folder / f"{name}.o", [one_of[USE_URING]], command)]
+
+
+def units_of_equal_size(count: int, target: Path, sources: list[str], command: list[str]) -> list[Unit]:
+    """The sources in so many units, ``target`` with a number."""
+    parts: list[list[str]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for source in sorted(sources, key=lambda path: Path(path).stat().st_size, reverse=True):
+        smallest = sizes.index(min(sizes))
+        parts[smallest].append(source)
+        sizes[smallest] += Path(source).stat().st_size
+    return [
+        Unit(target.with_name(f"{target.name}_{number}.o"), part, command)
+        for number, part in enumerate(parts)
+    ]
+
+
+def sources_in(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.glob("*.cpp"))
+
+
+def compile_units(units: list[Unit]) -> list[str]:
+    """The objects. Units that take longest should come first."""
+    jobs = int(os.environ.get("MAX_JOBS") or len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(Unit.compile, units))
+
+
+# Commands -----------------------------------------------------------------------------------------
+
+
+def compiler(*flags: str) -> list[str]:
+    warnings = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", *(["-Werror"] if WERROR else [])]
+    command = [*shlex.split(os.environ.get("CXX", "g++")), "-std=c++20", "-pthread", *warnings]
+    return [*command, "-I.", "-Icsrc", *flags, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+
+
+def liburing_flags(option: str) -> list[str]:
+    if not shutil.which("pkg-config"):
+        fail(
+            "pkg-config is missing. Debian, Ubuntu: apt install pkg-config. "
+            "Fedora: dnf install pkgconf."
+        )
+    command = ["pkg-config", option, "liburing >= 2.3"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        fail(
+            "liburing 2.3 or newer is missing. Debian, Ubuntu: apt install liburing-dev. "
+            "Fedora: dnf install liburing-devel. TORCH_S3IO_NO_URING=1 builds without io_uring.\n"
+            f"pkg-config says: {result.stderr.strip()}"
+        )
+    return shlex.split(result.stdout.replace("-I", "-isystem "))
+
+
+def link(target: Path, objects: list[str], command: list[str], libraries: list[str]) -> None:
+    libraries = [*libraries, *(liburing_flags("--libs") if USE_URING else [])]
+    extra = shlex.split(os.environ.get("LDFLAGS", ""))
+    make(target, [*command, *objects, "-o", str(target), *libraries, *extra], objects)
+
+
+def make(target: Path, command: list[str], inputs: list[str]) -> None:
+    if is_current(target, command, inputs):
+        return
+    record = Path(f"{target}.cmd")
+    record.unlink(missing_ok=True)
+    print(f"  building {target}\n", end="", flush=True)  # one write: threads
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(result.stdout, end="", flush=True)
+    if result.returncode != 0:
+        fail(f"the compiler failed on {target}")
+    write(record, shlex.join(command))
+
+
+def is_current(target: Path, command: list[str], inputs: list[str]) -> bool:
+    """True if `target` was made by this very command and is newer than everything it came from."""
+    record = Path(f"{target}.cmd")
+    if not (target.exists() and record.exists() and record.read_text() == shlex.join(command)):
+        return False
+    built_at = target.stat().st_mtime_ns
+    return all(Path(path).exists() and Path(path).stat().st_mtime_ns <= built_at for path in inputs)
+
+
+def write(path: Path, text: str) -> None:
+    """The file keeps its time where it has that text already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not (path.exists() and path.read_text() == text):
+        path.write_text(text)
+
+
+# The C++ tests ------------------------------------------------------------------------------------
+
+
+def release_folder(*names: str) -> Path:
+    return Path("build") / "-".join(["release", *names, *(["werror"] if WERROR else [])])
+
+
+def build_tests(name: str) -> None:
+    folder, sanitizer = Path("build") / name, SANITIZERS[name]
+    tests = units_of_equal_size(
+        4, folder / "tests", sources_in(Path("tests/cpp")), compiler(*UNOPTIMIZED, *sanitizer)
+    )
+    if sanitizer:
+        core = core_units(folder, [*SANITIZED, *sanitizer])
+    else:
+        core = core_units(release_folder(), RELEASE)
+    link(folder / "run", compile_units([*tests, *core]), compiler(*sanitizer), [])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in SANITIZERS:
+        fail(f"usage: python scripts/compile_cpp.py {'|'.join(SANITIZERS)}")
+    build_tests(sys.argv[1])
