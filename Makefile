@@ -12,7 +12,6 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 ARGS ?=
-comma := ,
 JOBS ?= $(shell nproc)
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 export PYTHON TORCH_S3IO_NO_URING TORCH_S3IO_WERROR
@@ -69,36 +68,18 @@ trainers: setup ## install Lightning, Accelerate and transformers, whose tests a
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[trainers]'
 
 cpptest: build/stamps/packages-test ## the C++ tests alone (they need no PyTorch)
-	@$(MAKE) --no-print-directory -j$(JOBS) build/cpptest/run
+	@$(PYTHON) scripts/compile_cpp.py cpptest
 	build/cpptest/run
 
 asan: build/stamps/packages-test ## the C++ tests under AddressSanitizer and UBSan
-	@$(MAKE) --no-print-directory -j$(JOBS) build/asan/run
+	@$(PYTHON) scripts/compile_cpp.py asan
 	UBSAN_OPTIONS=print_stacktrace=1 build/asan/run
 
 # ThreadSanitizer needs the classic address layout where the kernel randomizes many bits.
 tsan: build/stamps/packages-test ## the C++ tests under ThreadSanitizer
-	@$(MAKE) --no-print-directory -j$(JOBS) build/tsan/run
+	@$(PYTHON) scripts/compile_cpp.py tsan
 	@no_aslr="setarch $$(uname -m) -R"; $$no_aslr true 2>/dev/null || no_aslr=; \
 	echo "build/tsan/run"; TSAN_OPTIONS=halt_on_error=1 $$no_aslr build/tsan/run
-
-URING_CFLAGS = $(if $(NO_URING),,-DS3IO_HAVE_URING=1 $(shell pkg-config --cflags liburing))
-URING_LIBS = $(if $(NO_URING),,$(shell pkg-config --libs liburing))
-CXXFLAGS_ALL = -std=c++20 -g -pthread -Icsrc -Wall -Wextra -Wshadow -Wconversion \
-	$(if $(call on,TORCH_S3IO_WERROR),-Werror) $(URING_CFLAGS)
-
-# $(1): folder under build/ and name of the target, $(2): flags for compiling and linking
-define cpp_tests
-build/$(1)/%.o: %.cpp Makefile build/stamps/settings
-	@mkdir -p $$(@D); echo "  building $$@"
-	@$$(CXX) $$(CXXFLAGS_ALL) $(2) $$(CXXFLAGS) -MMD -MP -c $$< -o $$@
-build/$(1)/run: $(patsubst %.cpp,build/$(1)/%.o,$(CORE) $(CPP_TESTS)) build/stamps/sources
-	@$$(CXX) -pthread $(2) $$(filter %.o,$$^) $$(LDFLAGS) $$(URING_LIBS) -o $$@
--include $(patsubst %.cpp,build/$(1)/%.d,$(CORE) $(CPP_TESTS))
-endef
-$(eval $(call cpp_tests,cpptest,-O2))
-$(eval $(call cpp_tests,asan,-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=all))
-$(eval $(call cpp_tests,tsan,-O1 -fno-omit-frame-pointer -fsanitize=thread))
 
 ## Fuzz --------------------------------------------------------------------------------------------
 
@@ -138,7 +119,7 @@ check-format: build/stamps/packages-check
 check-tidy: build/stamps/packages-check
 	@echo "== clang-tidy"
 	@printf '%s\n' $(CORE) | xargs -P $(JOBS) -n 1 sh -c \
-		'clang-tidy --quiet "$$0" -- -std=c++20 -Icsrc $(URING_CFLAGS) 2>&1 | { ! grep -v "warnings\? generated"; }'
+		'clang-tidy --quiet "$$0" -- -std=c++20 -Icsrc $(shell pkg-config --cflags liburing) 2>&1 | { ! grep -v "warnings\? generated"; }'
 
 check-python: setup
 	@echo "== ruff"
@@ -197,7 +178,7 @@ FORCE:
 .venv/.ready: scripts/setup.sh | build/stamps/packages-build
 	@scripts/setup.sh venv
 
-build/stamps/extension: .venv/.ready setup.py torch_s3io/_version.py $(CSRC) \
+build/stamps/extension: .venv/.ready setup.py scripts/compile_cpp.py torch_s3io/_version.py $(CSRC) \
 		build/stamps/settings build/stamps/sources
 	@echo "== building the extension"
 	@$(PY) setup.py -q build_ext --inplace

@@ -3,7 +3,8 @@
     python scripts/compile_cpp.py cpptest|asan|tsan     the C++ tests, as build/NAME/run
 
 ``setup.py`` takes the extension's objects from here. The part without torch, which is all but
-``csrc/bindings``, is compiled once: the extension, its build without io_uring and ``cpptest`` share it.
+``csrc/bindings``, is compiled once: the extension, with io_uring and without, and ``cpptest``
+share it.
 
 The files of a folder are compiled together, as one unit that includes them. Most of the time goes
 into headers, which so are read once per folder. Names that a file keeps to itself therefore must be
@@ -88,7 +89,9 @@ def core_units(folder: Path, flags: list[str]) -> list[Unit]:
     return [*units, Unit(folder / f"{name}.o", [one_of[USE_URING]], command)]
 
 
-def units_of_equal_size(count: int, target: Path, sources: list[str], command: list[str]) -> list[Unit]:
+def units_of_equal_size(
+    count: int, target: Path, sources: list[str], command: list[str]
+) -> list[Unit]:
     """The sources in so many units, ``target`` with a number."""
     parts: list[list[str]] = [[] for _ in range(count)]
     sizes = [0] * count
@@ -183,14 +186,15 @@ def release_folder(*names: str) -> Path:
 
 def build_tests(name: str) -> None:
     folder, sanitizer = Path("build") / name, SANITIZERS[name]
-    tests = units_of_equal_size(
-        4, folder / "tests", sources_in(Path("tests/cpp")), compiler(*UNOPTIMIZED, *sanitizer)
-    )
+    command, main = compiler(*UNOPTIMIZED, *sanitizer), "tests/cpp/main.cpp"
+    tests = [path for path in sources_in(Path("tests/cpp")) if path != main]
+    units = units_of_equal_size(4, folder / "tests", tests, command)
+    units.append(Unit(folder / "main.o", [main], command))  # doctest's own code
     if sanitizer:
-        core = core_units(folder, [*SANITIZED, *sanitizer])
+        units += core_units(folder, [*SANITIZED, *sanitizer])
     else:
-        core = core_units(release_folder(), RELEASE)
-    link(folder / "run", compile_units([*tests, *core]), compiler(*sanitizer), [])
+        units += core_units(release_folder(), RELEASE)
+    link(folder / "run", compile_units(units), compiler(*sanitizer), [])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ namespace py = pybind11;
 namespace s3io::bindings {
 namespace {
 
-StatsDict stats_dict(const BufferPoolStats& stats) {
+StatsDict pool_stats(const BufferPoolStats& stats) {
   StatsDict dict;
   dict["taken"] = stats.taken;
   dict["waited"] = stats.waited;
@@ -79,7 +79,7 @@ void register_memory(py::module_& module) {
       .def(
           "give", [](BufferPool& pool, AlignedBuf& buffer) { pool.give(std::move(buffer)); },
           py::arg("buffer"))
-      .def("stats", [](const BufferPool& pool) { return stats_dict(pool.stats()); });
+      .def("stats", [](const BufferPool& pool) { return pool_stats(pool.stats()); });
 
   module.def(
       "available_memory_bytes",

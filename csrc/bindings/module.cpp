@@ -1,17 +1,14 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/bindings.h"
+#include "io/uring.h"
 
 namespace py = pybind11;
 
 PYBIND11_MODULE(_C, module) {
   module.doc() = "The C++ core of torch_s3io. Private: use the Python package.";
   module.attr("__version__") = S3IO_VERSION;
-#ifdef S3IO_HAVE_URING
-  module.attr("built_with_uring") = true;
-#else
-  module.attr("built_with_uring") = false;
-#endif
+  module.attr("built_with_uring") = s3io::kBuiltWithUring;
   s3io::bindings::register_errors(module);
   s3io::bindings::register_memory(module);
   s3io::bindings::register_order(module);

@@ -26,7 +26,6 @@ int FileCalls::fault() {
 
 template <typename Call>
 int FileCalls::made(Call call) {
-  constexpr int kMaxAttempts = 100;
   int error_number = EINTR;
   for (int attempt = 0; attempt < kMaxAttempts && error_number == EINTR; ++attempt) {
     error_number = fault();

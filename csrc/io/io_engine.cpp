@@ -5,27 +5,12 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "io/thread_engine.h"
-#ifdef S3IO_HAVE_URING
-#include "io/uring_engine.h"
-#endif
+#include "io/uring.h"
 
 namespace s3io {
 namespace {
 
 constexpr int kMaxDepth = 4096;
-
-#ifdef S3IO_HAVE_URING
-std::unique_ptr<IoEngine> make_uring(const EngineOptions& options) {
-  return std::make_unique<UringEngine>(options);
-}
-#else
-std::unique_ptr<IoEngine> make_uring(const EngineOptions&) {
-  throw Error(
-      ErrorKind::engine,
-      "io_uring is not available: this build of torch_s3io was made without liburing; install "
-      "that and build it again, or say engine='threads'");
-}
-#endif
 
 void read_through(IoEngine& engine) {
   const UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
@@ -74,7 +59,7 @@ std::unique_ptr<IoEngine> make_engine(const EngineOptions& options, std::string*
   }
   if (options.kind == EngineKind::threads) return std::make_unique<ThreadEngine>(options);
   try {
-    std::unique_ptr<IoEngine> engine = make_uring(options);
+    std::unique_ptr<IoEngine> engine = make_uring_engine(options);
     probe(*engine);
     return engine;
   } catch (const Error& error) {
@@ -86,7 +71,7 @@ std::unique_ptr<IoEngine> make_engine(const EngineOptions& options, std::string*
 
 std::string uring_unavailable_reason() {
   try {
-    probe(*make_uring({.kind = EngineKind::uring, .depth = 1}));
+    probe(*make_uring_engine({.kind = EngineKind::uring, .depth = 1}));
     return "";
   } catch (const Error& error) {
     return error.what();

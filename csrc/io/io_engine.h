@@ -18,6 +18,11 @@
 
 namespace s3io {
 
+// How often a request that the kernel asks to make again (EINTR, EAGAIN) is made.
+inline constexpr int kMaxAttempts = 100;
+// How long who gives up waits for what is in flight, before its memory is left behind.
+inline constexpr milliseconds kAbandonTimeout{1000};
+
 enum class IoOperation : uint8_t { read, write };
 
 // One positioned read or write. The caller owns it and keeps it, and the memory it points to, until

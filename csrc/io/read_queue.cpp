@@ -5,11 +5,11 @@
 #include <cstddef>
 
 #include "base/align.h"
+#include "base/counter.h"
 
 namespace s3io {
 namespace {
 
-constexpr int kMaxAttempts = 100;
 // From this depth on completions are collected an eighth at a time, which spares most system calls.
 // A quarter at a time spares few more, and leaves the device with less to do.
 constexpr int kDeep = 32;
@@ -26,10 +26,6 @@ constexpr const char* kDeviceFailed =
 
 // A shorter copy is made before another thread is awake.
 constexpr int64_t kShortestShared = int64_t{64} << 10;
-
-void add(std::atomic<int64_t>& counter, int64_t amount) {
-  counter.fetch_add(amount, std::memory_order_relaxed);
-}
 
 }  // namespace
 

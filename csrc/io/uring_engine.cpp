@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "base/error.h"
+#include "io/uring.h"
 
 namespace s3io {
 namespace {
@@ -29,6 +30,12 @@ std::string setup_failure(int error_number) {
 }
 
 }  // namespace
+
+const bool kBuiltWithUring = true;
+
+std::unique_ptr<IoEngine> make_uring_engine(const EngineOptions& options) {
+  return std::make_unique<UringEngine>(options);
+}
 
 UringEngine::UringEngine(const EngineOptions& options)
     : depth_(options.depth), registered_(kMaxBuffers) {

@@ -6,19 +6,10 @@
 #include <utility>
 
 #include "base/align.h"
+#include "base/counter.h"
 #include "base/error.h"
 
 namespace s3io {
-namespace {
-
-constexpr int kMaxAttempts = 100;
-
-void add(std::atomic<int64_t>& counter, int64_t amount) {
-  counter.fetch_add(amount, std::memory_order_relaxed);
-}
-
-}  // namespace
-
 void OutputFile::refuse_direct() {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags >= 0) ::fcntl(fd, F_SETFL, flags & ~O_DIRECT);  // if it fails, so does the next write

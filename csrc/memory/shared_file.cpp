@@ -21,11 +21,11 @@ namespace {
 std::atomic<int64_t> mappings{0};
 
 // Of the bytes: unmaps, or frees.
-struct Owner {
-  Owner(std::byte* bytes, size_t count) : data(bytes), length(count) {}
-  Owner(const Owner&) = delete;
-  Owner& operator=(const Owner&) = delete;
-  ~Owner() {
+struct MappedFile {
+  MappedFile(std::byte* bytes, size_t count) : data(bytes), length(count) {}
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile() {
     if (length == 0) {
       std::free(data);
       return;
@@ -38,15 +38,15 @@ struct Owner {
   size_t length;  // of the mapping; 0: an allocation
 };
 
-std::unique_ptr<Owner> map(int fd, size_t length) {
+std::unique_ptr<MappedFile> map(int fd, size_t length) {
   if (mappings.load(std::memory_order_relaxed) >= kMostMappings) return nullptr;
   void* mapped = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (mapped == MAP_FAILED) return nullptr;
   mappings.fetch_add(1, std::memory_order_relaxed);
-  return std::make_unique<Owner>(static_cast<std::byte*>(mapped), length);
+  return std::make_unique<MappedFile>(static_cast<std::byte*>(mapped), length);
 }
 
-std::unique_ptr<Owner> copy(int fd, int64_t length) {
+std::unique_ptr<MappedFile> copy(int fd, int64_t length) {
   const auto rounded = static_cast<size_t>(align_up(length, kCacheLineBytes));
   auto* data = static_cast<std::byte*>(std::aligned_alloc(kCacheLineBytes, rounded));
   if (data == nullptr) {
@@ -54,7 +54,7 @@ std::unique_ptr<Owner> copy(int fd, int64_t length) {
                 message("cannot allocate ", length, " bytes for a tensor from a worker",
                         limit_hint(ENOMEM), "; keep fewer batches"));
   }
-  auto owner = std::make_unique<Owner>(data, 0);
+  auto owner = std::make_unique<MappedFile>(data, 0);
   for (int64_t offset = 0; offset < length;) {
     const ssize_t count = ::pread(fd, data + offset, static_cast<size_t>(length - offset), offset);
     if (count < 0 && errno == EINTR) continue;
@@ -76,14 +76,14 @@ SharedFile open_shared_file(int fd, int64_t length) {
     throw Error(ErrorKind::data,
                 message("a tensor from a worker of ", length, " bytes has only ", status.st_size));
   }
-  std::unique_ptr<Owner> owner = map(fd, static_cast<size_t>(length));
+  std::unique_ptr<MappedFile> owner = map(fd, static_cast<size_t>(length));
   const bool is_mapped = owner != nullptr;
   if (!is_mapped) owner = copy(fd, length);
   std::byte* data = owner->data;
   return {data, owner.release(), is_mapped};
 }
 
-void free_shared_file(void* owner) noexcept { delete static_cast<Owner*>(owner); }
+void free_shared_file(void* owner) noexcept { delete static_cast<MappedFile*>(owner); }
 
 int64_t mapped_files() { return mappings.load(std::memory_order_relaxed); }
 

@@ -6,18 +6,9 @@
 #include <utility>
 
 #include "base/align.h"
+#include "base/counter.h"
 
 namespace s3io {
-namespace {
-
-constexpr int64_t kFieldAlignment = 64;
-
-void add(std::atomic<int64_t>& counter, int64_t amount) {
-  counter.fetch_add(amount, std::memory_order_relaxed);
-}
-
-}  // namespace
-
 int64_t Batch::copy_out() {
   // Keep the position within a cache line, and with it the alignment of every element.
   std::byte* aligned = begin - (reinterpret_cast<uintptr_t>(begin) % kFieldAlignment);

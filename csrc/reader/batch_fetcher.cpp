@@ -5,12 +5,6 @@
 #include "base/fork_count.h"
 
 namespace s3io {
-namespace {
-
-constexpr milliseconds kAbandonTimeout{1000};
-
-}  // namespace
-
 BatchFetcher::BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool,
                            int processes)
     : source_(std::move(source)),

@@ -18,7 +18,6 @@ namespace s3io {
 namespace {
 
 constexpr int64_t kBatchesWithoutPool = 4;  // read ahead where no pool bounds it
-constexpr milliseconds kAbandonTimeout{1000};
 constexpr milliseconds kExitTimeout{5000};
 
 }  // namespace

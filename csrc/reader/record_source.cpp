@@ -9,8 +9,6 @@
 namespace s3io {
 namespace {
 
-constexpr int64_t kFieldAlignment = 64;
-
 // Direct reads place a record congruent to its place in the file, so that a view needs that to be a
 // multiple of the element size: an alignment of at least that size makes it so in memory as well.
 int64_t checked_alignment(int64_t alignment) {

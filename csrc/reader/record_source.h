@@ -18,6 +18,9 @@
 
 namespace s3io {
 
+// Fields of a batch begin at multiples of it: a cache line.
+inline constexpr int64_t kFieldAlignment = 64;
+
 struct ReadOptions {
   DirectMode direct = DirectMode::automatic;
   EngineKind engine = EngineKind::automatic;

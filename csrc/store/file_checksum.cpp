@@ -16,7 +16,6 @@ namespace {
 
 constexpr int kDepth = 8;
 constexpr int64_t kLeastBlockBytes = int64_t{1} << 20;
-constexpr milliseconds kAbandonTimeout{1000};
 
 // What reads may still touch when a call gives up; it is then left behind.
 struct Reading {

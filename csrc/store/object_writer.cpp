@@ -18,7 +18,6 @@
 namespace s3io {
 namespace {
 
-constexpr milliseconds kAbandonTimeout{1000};
 // A shorter chunk that is not lent is copied even where it is aligned: writing from the caller's
 // memory means waiting for the device before returning, and then it has nothing to do until the
 // next chunk comes.

@@ -10,8 +10,7 @@
 namespace s3io {
 namespace {
 
-constexpr milliseconds kAbandonTimeout{1000};
-constexpr size_t kMaxIdleQueues = 16;
+constexpr size_t kMaxIdleReads = 16;
 constexpr int64_t kLongestRead = int64_t{1} << 30;  // the kernel cuts reads off at 2 GiB
 
 void check(const RangeEngineConfig& config) {
@@ -36,7 +35,7 @@ void check(const RangeEngineConfig& config) {
 
 RangeEngine::RangeEngine(const Options& options) : options_(options) {
   check(options_.config);
-  idle_.reserve(kMaxIdleQueues);
+  idle_.reserve(kMaxIdleReads);
 }
 
 std::string RangeEngine::engine_name() {
@@ -83,7 +82,7 @@ std::unique_ptr<RangeEngine::Reading> RangeEngine::make_reading() {
 
 void RangeEngine::give_back(std::unique_ptr<Reading> reading) {
   const std::lock_guard lock(mutex_);
-  if (idle_.size() < kMaxIdleQueues) idle_.push_back(std::move(reading));
+  if (idle_.size() < kMaxIdleReads) idle_.push_back(std::move(reading));
 }
 
 void RangeEngine::read(DirectFile& file, ByteRange range, std::byte* data, AlignedBuf& buffer,

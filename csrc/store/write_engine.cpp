@@ -7,7 +7,7 @@
 namespace s3io {
 namespace {
 
-constexpr size_t kMaxIdleQueues = 4;
+constexpr size_t kMaxIdleWrites = 4;
 constexpr size_t kMaxTidied = 4096;  // then it begins anew
 
 }  // namespace
@@ -30,7 +30,7 @@ std::unique_ptr<WriteQueue> WriteEngine::borrow() {
 void WriteEngine::give_back(std::unique_ptr<WriteQueue> queue) {
   queue->forget_failure();
   const std::lock_guard lock(mutex_);
-  if (idle_.size() < kMaxIdleQueues) idle_.push_back(std::move(queue));
+  if (idle_.size() < kMaxIdleWrites) idle_.push_back(std::move(queue));
 }
 
 void WriteEngine::tidy(const std::string& folder, const std::function<void()>& on_progress) {

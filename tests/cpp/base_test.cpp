@@ -11,8 +11,7 @@
 #include "base/error.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::base_test {
 
 constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
 
@@ -71,5 +70,4 @@ TEST_CASE("a deadline never overflows, whatever the number of seconds") {
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::base_test

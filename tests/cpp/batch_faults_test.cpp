@@ -10,8 +10,7 @@
 #include "reader/batch_reader.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::batch_faults_test {
 
 constexpr int64_t kBatch = 6;
 
@@ -231,5 +230,4 @@ TEST_CASE("a read that never comes back is a timeout error, and only its buffer 
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::batch_faults_test

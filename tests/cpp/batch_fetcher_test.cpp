@@ -13,8 +13,7 @@
 #include "leak_check.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::batch_fetcher_test {
 
 std::vector<int64_t> random_records(std::mt19937_64& random, int64_t existing) {
   std::vector<int64_t> records(random() % 25);
@@ -210,5 +209,4 @@ TEST_CASE("a forked child cannot fetch through its parent's ring") {
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::batch_fetcher_test

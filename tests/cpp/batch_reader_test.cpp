@@ -12,8 +12,7 @@
 #include "leak_check.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::batch_reader_test {
 
 // Reads the whole plan and checks every batch. Returns how many there were.
 int64_t read_all(const DataSet& data, const std::shared_ptr<RecordSource>& source,
@@ -372,5 +371,4 @@ TEST_CASE("an order of more records than the files have is refused") {
   CHECK(error.kind == ErrorKind::config);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::batch_reader_test

@@ -12,8 +12,7 @@
 #include "leak_check.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::buffer_pool_test {
 
 constexpr int64_t kSize = 8192;
 
@@ -199,5 +198,4 @@ TEST_CASE("nonsense configurations are refused") {
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::buffer_pool_test

@@ -15,8 +15,7 @@
 #include "memory/available_memory.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::cgroup_test {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr const char* kUnified =
@@ -275,5 +274,4 @@ TEST_CASE("available memory is a number that this machine can have") {
   CHECK(memory_limit_bytes().value_or(1) > 0);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::cgroup_test

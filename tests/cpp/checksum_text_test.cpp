@@ -5,8 +5,7 @@
 
 #include <limits>
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::checksum_text_test {
 
 TEST_CASE("what is written is read") {
   CHECK(checksum_text({1234, 0xab}) == "000000ab 1234");
@@ -26,5 +25,4 @@ TEST_CASE("any other text is none") {
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::checksum_text_test

@@ -7,8 +7,7 @@
 
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::crc32c_test {
 
 Bytes text(const std::string& characters) {
   Bytes bytes;
@@ -53,5 +52,4 @@ TEST_CASE("any length, from any address, in any pieces, gives the checksum of th
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::crc32c_test

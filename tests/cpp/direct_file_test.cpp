@@ -16,8 +16,7 @@
 #include "memory/aligned_buf.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::direct_file_test {
 
 // A file whose file system refuses O_DIRECT, if there is one here.
 std::optional<std::string> file_without_direct_io() {
@@ -239,5 +238,4 @@ TEST_CASE("names of modes are what the documentation says") {
   CHECK(error.says("'yes'"));
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::direct_file_test

@@ -13,8 +13,7 @@
 #include "reader/batch_reader.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::engine_failure_test {
 
 ReadOptions failing_options(EngineKind engine, int64_t failing_wait) {
   ReadOptions options;
@@ -109,5 +108,4 @@ TEST_CASE("a fetcher whose engine fails throws the error, and the buffer is quar
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::engine_failure_test

@@ -13,8 +13,7 @@
 #include "memory/slab.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::engine_limits_test {
 
 void set_limit(int resource, rlim_t value) {
   const rlimit limit{.rlim_cur = value, .rlim_max = value};
@@ -122,5 +121,4 @@ TEST_CASE("where the limit of locked memory is too low, reads work without regis
         }) == "");
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::engine_limits_test

@@ -10,8 +10,7 @@
 #include "memory/slab.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::engine_test {
 
 constexpr int64_t kFileBytes = 300'000;
 constexpr milliseconds kLong{60'000};
@@ -207,5 +206,4 @@ TEST_CASE("a depth that cannot be is refused, and so are unknown names") {
   CHECK(caught([] { parse_engine_kind("aio"); }).says("'aio'"));
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::engine_test

@@ -15,8 +15,7 @@
 
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::epoch_board_test {
 
 TEST_SUITE("epoch board") {
   TEST_CASE("what workers note is added up, and their marks are gathered") {
@@ -189,5 +188,4 @@ TEST_SUITE("epoch board") {
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::epoch_board_test

@@ -11,8 +11,7 @@
 
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::epoch_plan_test {
 
 constexpr int64_t kMostPositions = RecordOrder::kMostPositions;
 constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
@@ -158,5 +157,4 @@ TEST_CASE("the largest numbers do not overflow") {
   CHECK(records.front() == 2 * (plan.num_groups() - 1) * 3);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::epoch_plan_test

@@ -11,8 +11,7 @@
 #include "store_fixture.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::file_store_faults_test {
 
 constexpr int64_t kFileBytes = 300'123;
 const std::vector<int> kErrors{EIO,   EINTR,  EAGAIN,     EINVAL, ENOMEM,
@@ -247,5 +246,4 @@ TEST_CASE("the ready-made configurations are what their names say, and work") {
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::file_store_faults_test

@@ -9,8 +9,7 @@
 #include "store_fixture.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::file_store_sharing_test {
 
 TEST_CASE("many threads read at once through one store") {
   const LeakCheck leaks;
@@ -115,5 +114,4 @@ TEST_CASE("a forked child reads through rings and buffers of its own") {
   CHECK(store->stats().pool.in_use == 1);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::file_store_sharing_test

@@ -10,8 +10,7 @@
 #include "store_fixture.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::file_store_test {
 
 constexpr int64_t kFileBytes = 3'000'123;
 
@@ -170,5 +169,4 @@ TEST_CASE("a pool that is not aligned enough for direct reads is refused, naming
   CHECK(error.says("BufferPoolConfig.alignment"));
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::file_store_test

@@ -15,8 +15,7 @@
 #include "read_set.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::long_copies_test {
 
 constexpr int64_t kFileBytes = 4 << 20;
 constexpr int64_t kPieceBytes = 128 << 10;
@@ -52,8 +51,6 @@ struct Fixture {
   UniqueFd fd;
   bool can_copy = false;
 };
-
-}  // namespace
 
 TEST_CASE("a crew of any size makes every copy once, again and again, and goes") {
   const LeakCheck leaks;
@@ -227,4 +224,4 @@ TEST_CASE("processes share the processors that they may run on") {
   CHECK(copiers == 1);
 }
 
-}  // namespace s3io::testing
+}  // namespace s3io::testing::long_copies_test

@@ -6,8 +6,7 @@
 
 #include "writing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::object_writer_faults_test {
 
 constexpr int64_t kBytes = 2'500'000;
 constexpr int64_t kMany = 1000;  // more than a writer makes of either kind
@@ -270,5 +269,4 @@ TEST_CASE("the limit of file sizes is an error that says so") {
   CHECK(entries_of(folder.path("")).empty());
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::object_writer_faults_test

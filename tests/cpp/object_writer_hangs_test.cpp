@@ -10,8 +10,7 @@
 #include "store/timed_steps.h"
 #include "writing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::object_writer_hangs_test {
 
 constexpr int64_t kMostCalls = 20;  // more than a writer of one small file makes
 constexpr double kLong_s = 60;
@@ -325,5 +324,4 @@ TEST_CASE("steps may take longer together than one of them may") {
   CHECK(begun > 1);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::object_writer_hangs_test

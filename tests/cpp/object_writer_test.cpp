@@ -7,8 +7,7 @@
 #include "store/file_store.h"
 #include "writing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::object_writer_test {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
@@ -427,5 +426,4 @@ TEST_CASE("a forked child leaves its parent's writer alone") {
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::object_writer_test

@@ -11,8 +11,7 @@
 #include "order/record_order.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::order_test {
 
 constexpr int64_t kMostPositions = RecordOrder::kMostPositions;
 constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
@@ -220,5 +219,4 @@ TEST_CASE("orders that make no sense are refused") {
   CHECK(refused([&] { return mix_order({{ten, 0}}, {1}, 0, kMostPositions)->epoch(1); }));
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::order_test

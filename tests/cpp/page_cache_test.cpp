@@ -9,7 +9,7 @@
 #include "leak_check.h"
 #include "testing.h"
 
-namespace s3io::testing {
+namespace s3io::testing::page_cache_test {
 
 TEST_CASE("a cold range is missing, a read one is cached, and asking brings nothing in") {
   const TemporaryFolder folder;
@@ -75,4 +75,4 @@ TEST_CASE("what is no open file is unknown, and nothing is brought in from it") 
   CHECK(bring_into_cache(-1, 0, 4096) == 0);
 }
 
-}  // namespace s3io::testing
+}  // namespace s3io::testing::page_cache_test

@@ -12,8 +12,7 @@
 #include "order/key.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::permutation_test {
 
 constexpr int64_t kMostSize = Permutation::kMostSize;
 
@@ -148,5 +147,4 @@ TEST_CASE("no two short paths under some seeds have a key in common") {
   CHECK(std::adjacent_find(keys.begin(), keys.end()) == keys.end());
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::permutation_test

@@ -11,8 +11,7 @@
 #include "base/align.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::placement_test {
 
 struct Scene {
   std::vector<Bytes> files;
@@ -231,5 +230,4 @@ TEST_CASE("files in which an offset would overflow are refused, naming the path"
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::placement_test

@@ -10,8 +10,7 @@
 #include "read_set.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::read_queue_faults_test {
 
 const std::vector<int> kErrors{EIO,   EINTR,  EAGAIN,     EINVAL, ENOMEM,
                                EBADF, EFAULT, EOPNOTSUPP, ENXIO};
@@ -233,5 +232,4 @@ TEST_CASE("where direct reads turn out to be refused, auto reads the rest throug
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::read_queue_faults_test

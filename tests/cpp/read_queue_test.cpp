@@ -11,8 +11,7 @@
 #include "read_set.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::read_queue_test {
 
 constexpr int64_t kFileBytes = 500'123;
 
@@ -291,5 +290,4 @@ TEST_CASE("reads that never come back do not hold up the others, and abandoning 
   CHECK_FALSE(queue.abandon(milliseconds(1)));
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::read_queue_test

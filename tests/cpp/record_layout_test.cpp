@@ -10,8 +10,7 @@
 
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::record_layout_test {
 
 RecordLayout one_field(Field field, int64_t record_bytes) {
   return {
@@ -200,5 +199,4 @@ TEST_CASE("layouts that cannot be are refused, and the error names the field") {
   }
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::record_layout_test

@@ -19,8 +19,7 @@
 #include "memory/slab_arena.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::shared_memory_test {
 
 void check_pages(SharedMapping& mapping) {
   for (int64_t offset = 0; offset < mapping.size(); offset += kHugePageBytes) {
@@ -154,5 +153,4 @@ TEST_CASE("a file that is shorter than what was said is refused instead of mappe
   CHECK(mapped_files() == 0);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::shared_memory_test

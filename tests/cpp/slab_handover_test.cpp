@@ -15,8 +15,7 @@
 #include "memory/buffer_pool.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::slab_handover_test {
 
 constexpr SlabGeometry kGeometry{8, 4096, 4096};
 
@@ -252,5 +251,4 @@ TEST_CASE("an arena is adopted with the geometry of its memory only") {
   CHECK(adopt({8, 4096, 3}) == ErrorKind::config);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::slab_handover_test

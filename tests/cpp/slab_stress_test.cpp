@@ -17,8 +17,7 @@
 #include "memory/slab_handover.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::slab_stress_test {
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 constexpr int64_t kHandovers = 200'000;
@@ -208,5 +207,4 @@ TEST_CASE("what the producer wrote is there for the consumer, and reading ends b
   CHECK(slab.received_slots() == 0);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::slab_stress_test

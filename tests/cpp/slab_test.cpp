@@ -13,8 +13,7 @@
 #include "memory/shared_memory.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::slab_test {
 
 // Kilobytes of the mapping around `address` that a huge-page entry of the page table maps.
 int64_t huge_kilobytes(const std::byte* address) {
@@ -148,5 +147,4 @@ TEST_CASE("waiting returns at once when a release came before it") {
   CHECK(slab.release_count() != seen);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::slab_test

@@ -7,8 +7,7 @@
 #include "store/file_cache.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::store_files_test {
 
 int64_t open_descriptors() { return static_cast<int64_t>(Resources::now().files.size()); }
 
@@ -51,5 +50,4 @@ TEST_CASE("a file is opened anew only when the path names another version of it"
   CHECK(caught([&] { cache.open_current(path); }).kind == ErrorKind::not_found);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::store_files_test

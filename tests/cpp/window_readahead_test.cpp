@@ -10,8 +10,7 @@
 #include "io/page_cache.h"
 #include "testing.h"
 
-namespace s3io::testing {
-namespace {
+namespace s3io::testing::window_readahead_test {
 
 constexpr int64_t kRecordBytes = 4096;
 constexpr int64_t kRecords = 4096;
@@ -131,5 +130,4 @@ TEST_CASE("files that are gone are left to the reader") {
   CHECK(asked_bytes(*source) == 0);
 }
 
-}  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::window_readahead_test
