@@ -7,6 +7,8 @@ import runpy
 import shutil
 import sys
 import sysconfig
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Extension, __version__, setup
@@ -27,58 +29,64 @@ def check_setuptools():
         )
 
 
-def import_torch():
-    try:
-        import torch
-    except ImportError as error:
-        cpp.fail(
-            f"building needs an installed PyTorch ({error}). Install one first and build without "
-            "isolation, so that the extension is built against the PyTorch it will run with:\n"
-            "    pip install torch==2.13.0\n"
-            "    pip install --no-build-isolation ."
-        )
-    return torch
+@dataclass(frozen=True)
+class Torch:
+    """The PyTorch to build against, by its files: importing it may need a GPU's libraries."""
 
+    folder: Path
+    version: str
+    old_strings: bool  # libstdc++'s of before 2015, as in the wheels before 2.7
 
-def compiler(torch):
-    """The compiler for the bindings. Other people's headers are -isystem: they give no warnings."""
-    torch_include = Path(torch.__file__).parent / "include"
-    system_includes = [
-        torch_include,
-        torch_include / "torch/csrc/api/include",
-        sysconfig.get_path("include"),
-        sysconfig.get_path("platinclude"),
-    ]
-    version = f'-DS3IO_VERSION="{VERSION}"'
-    return cpp.compiler(
-        *release_flags(torch), *(f"-isystem{path}" for path in system_includes), version
-    )
+    @classmethod
+    def find(cls):
+        spec = find_spec("torch")
+        if spec is None or spec.origin is None:
+            cpp.fail(
+                "building needs an installed PyTorch. Install one first and build without "
+                "isolation, so that the extension is built against the PyTorch it will run with:\n"
+                "    pip install torch==2.13.0\n"
+                "    pip install --no-build-isolation ."
+            )
+        folder = Path(spec.origin).parent
+        version = runpy.run_path(str(folder / "version.py"))["__version__"]
+        settings = folder / "share/cmake/Torch/TorchConfig.cmake"
+        old_strings = settings.exists() and "_GLIBCXX_USE_CXX11_ABI=0" in settings.read_text()
+        return cls(folder, version, old_strings)
 
+    def release_flags(self):
+        return [*cpp.RELEASE, *(["-D_GLIBCXX_USE_CXX11_ABI=0"] if self.old_strings else [])]
 
-def release_flags(torch):
-    old_strings = [] if torch.compiled_with_cxx11_abi() else ["-D_GLIBCXX_USE_CXX11_ABI=0"]
-    return [*cpp.RELEASE, *old_strings]
+    def compiler(self):
+        """The bindings' compiler. Other people's headers are -isystem: they give no warnings."""
+        system_includes = [
+            self.folder / "include",
+            self.folder / "include/torch/csrc/api/include",
+            sysconfig.get_path("include"),
+            sysconfig.get_path("platinclude"),
+        ]
+        version = f'-DS3IO_VERSION="{VERSION}"'
+        includes = (f"-isystem{path}" for path in system_includes)
+        return cpp.compiler(*self.release_flags(), *includes, version)
 
-
-def torch_libraries(torch):
-    torch_lib = Path(torch.__file__).parent / "lib"
-    flags = [f"-L{torch_lib}", "-ltorch_python", "-ltorch_cpu", "-ltorch", "-lc10"]
-    return [*flags, f"-Wl,-rpath,$ORIGIN/../torch/lib:{torch_lib}"]  # side by side; editable
+    def libraries(self):
+        lib = self.folder / "lib"
+        flags = [f"-L{lib}", "-ltorch_python", "-ltorch_cpu", "-ltorch", "-lc10"]
+        return [*flags, f"-Wl,-rpath,$ORIGIN/../torch/lib:{lib}"]  # side by side; editable
 
 
 class BuildExt(build_ext):
     """Compiles in parallel and only what changed, in build/, also when pip calls."""
 
     def build_extension(self, ext):
-        torch = import_torch()
-        folder = cpp.release_folder(f"{sys.implementation.cache_tag}-torch{torch.__version__}")
+        torch = Torch.find()
+        folder = cpp.release_folder(f"{sys.implementation.cache_tag}-torch{torch.version}")
         bindings = cpp.sources_in(Path("csrc/bindings"))
-        units = cpp.units_of_equal_size(2, folder / "bindings", bindings, compiler(torch))
-        core = cpp.release_folder(*([] if torch.compiled_with_cxx11_abi() else ["abi0"]))
-        units += cpp.core_units(core, release_flags(torch))
+        units = cpp.units_of_equal_size(2, folder / "bindings", bindings, torch.compiler())
+        core = cpp.release_folder(*(["abi0"] if torch.old_strings else []))
+        units += cpp.core_units(core, torch.release_flags())
         library = folder / ("_C.so" if cpp.USE_URING else "_C_no_uring.so")
         objects = cpp.compile_units(units)
-        cpp.link(library, objects, [*compiler(torch), "-shared"], torch_libraries(torch))
+        cpp.link(library, objects, [*torch.compiler(), "-shared"], torch.libraries())
         output = Path(self.get_ext_fullpath(ext.name))
         output.parent.mkdir(parents=True, exist_ok=True)
         output.unlink(missing_ok=True)  # a running process may have the old one mapped

@@ -1,10 +1,10 @@
-#include <pybind11/stl/filesystem.h>
-
-#include <filesystem>
+#include <algorithm>
+#include <string>
 #include <vector>
 
 #include "base/align.h"
 #include "bindings/bindings.h"
+#include "bindings/path.h"
 #include "io/read_benchmark.h"
 #include "memory/buffer_pool.h"
 
@@ -38,11 +38,11 @@ void make_and_drop(int64_t rounds, int64_t held, const Make& make) {
 void register_benchmark(py::module_& module) {
   module.def(
       "measure_reads",
-      [](const std::filesystem::path& path, int64_t block_bytes, int depth, double seconds,
-         bool sequential, const std::string& engine, const std::string& direct, uint64_t seed,
+      [](const Path& path, int64_t block_bytes, int depth, double seconds, bool sequential,
+         const std::string& engine, const std::string& direct, uint64_t seed,
          int64_t memory_bytes) {
         ReadBenchmarkOptions options;
-        options.path = path.native();
+        options.path = path.native;
         options.block_bytes = block_bytes;
         options.depth = depth;
         options.seconds = seconds;
