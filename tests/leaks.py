@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,6 +47,9 @@ def nothing_leaked() -> Iterator[None]:
         return {tid: name for tid, name in threads().items() if tid not in before.threads}
 
     def left_open() -> dict[int, str]:
+        # PyTorch gives a worker five seconds to end, then ends it and waits for it no more. This
+        # waits for those that have ended, whose pipes are then closed.
+        multiprocessing.active_children()
         now = open_files()
         return {fd: name for fd, name in now.items() if before.files.get(fd) != name}
 
