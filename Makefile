@@ -20,7 +20,6 @@ on = $(filter-out 0,$($(1)))
 PY := .venv/bin/python
 NO_URING := $(if $(call on,TORCH_S3IO_NO_URING),csrc/io/uring_engine.cpp)
 CSRC := $(shell find csrc -name '*.cpp' -o -name '*.h')
-CORE := $(filter-out csrc/bindings/% $(NO_URING),$(filter %.cpp,$(CSRC)))
 CPP_TESTS := $(wildcard tests/cpp/*.cpp)
 
 .PHONY: help
@@ -118,8 +117,7 @@ check-format: build/stamps/packages-check
 
 check-tidy: build/stamps/packages-check
 	@echo "== clang-tidy"
-	@printf '%s\n' $(CORE) | xargs -P $(JOBS) -n 1 sh -c \
-		'clang-tidy --quiet "$$0" -- -std=c++20 -Icsrc $(shell pkg-config --cflags liburing) 2>&1 | { ! grep -v "warnings\? generated"; }'
+	@$(PYTHON) scripts/compile_cpp.py tidy
 
 check-python: setup
 	@echo "== ruff"
@@ -168,7 +166,7 @@ build/stamps/packages-%: scripts/setup.sh
 
 # These two files change only when what they hold does: the settings of the compiler, the sources.
 SETTINGS = $(CXX) $(CXXFLAGS) $(LDFLAGS) $(NO_URING) $(call on,TORCH_S3IO_WERROR)
-SOURCES = $(sort $(CORE) $(CPP_TESTS) $(CSRC))
+SOURCES = $(sort $(CPP_TESTS) $(CSRC))
 build/stamps/settings build/stamps/sources: FORCE
 	@mkdir -p $(@D)
 	@content='$($(if $(filter %settings,$@),SETTINGS,SOURCES))'; \

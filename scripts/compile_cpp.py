@@ -1,6 +1,7 @@
 """Compiles ``csrc/`` and the C++ tests: in parallel, and only what changed.
 
-    python scripts/compile_cpp.py cpptest|asan|tsan     the C++ tests, as build/NAME/run
+    python scripts/compile_cpp.py cpptest|asan|tsan  the C++ tests, as build/NAME/run
+    python scripts/compile_cpp.py tidy               what clang-tidy says of the part without torch
 
 ``setup.py`` takes the extension's objects from here. The part without torch, which is all but
 ``csrc/bindings``, is compiled once: the extension, with io_uring and without, and ``cpptest``
@@ -24,9 +25,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 def is_on(name: str) -> bool:
@@ -36,8 +41,9 @@ def is_on(name: str) -> bool:
 USE_URING = not is_on("TORCH_S3IO_NO_URING")
 WERROR = is_on("TORCH_S3IO_WERROR")
 
+STANDARD = "-std=c++20"
 RELEASE = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
-# The tests themselves are not optimized: that would take longer than all that they test.
+# To optimize the tests themselves would take longer than to run them, but under a sanitizer.
 UNOPTIMIZED = ["-O0", "-g1"]
 SANITIZED = ["-O1", "-g1", "-fno-omit-frame-pointer"]
 SANITIZERS = {
@@ -62,9 +68,13 @@ class Unit:
     sources: list[str]
     command: list[str]
 
-    def compile(self) -> str:
-        source, depfile = self.target.with_suffix(".cpp"), self.target.with_suffix(".d")
+    def write_source(self) -> Path:
+        source = self.target.with_suffix(".cpp")
         write(source, "".join(f'#include "{path}"\n' for path in self.sources))
+        return source
+
+    def compile(self) -> str:
+        source, depfile = self.write_source(), self.target.with_suffix(".d")
         inputs = [str(source)]
         if depfile.exists():  # "object: source header header \ ..."
             inputs = depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split()
@@ -111,9 +121,13 @@ def sources_in(folder: Path) -> list[str]:
 
 def compile_units(units: list[Unit]) -> list[str]:
     """The objects. Units that take longest should come first."""
+    return in_parallel(Unit.compile, units)
+
+
+def in_parallel(act: Callable[[Unit], Result], units: list[Unit]) -> list[Result]:
     jobs = int(os.environ.get("MAX_JOBS") or len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(Unit.compile, units))
+        return list(pool.map(act, units))
 
 
 # Commands -----------------------------------------------------------------------------------------
@@ -121,7 +135,7 @@ def compile_units(units: list[Unit]) -> list[str]:
 
 def compiler(*flags: str) -> list[str]:
     warnings = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", *(["-Werror"] if WERROR else [])]
-    command = [*shlex.split(os.environ.get("CXX", "g++")), "-std=c++20", "-pthread", *warnings]
+    command = [*shlex.split(os.environ.get("CXX", "g++")), STANDARD, "-pthread", *warnings]
     return [*command, "-I.", "-Icsrc", *flags, *shlex.split(os.environ.get("CXXFLAGS", ""))]
 
 
@@ -186,7 +200,8 @@ def release_folder(*names: str) -> Path:
 
 def build_tests(name: str) -> None:
     folder, sanitizer = Path("build") / name, SANITIZERS[name]
-    command, main = compiler(*UNOPTIMIZED, *sanitizer), "tests/cpp/main.cpp"
+    flags = [*SANITIZED, *sanitizer] if sanitizer else UNOPTIMIZED
+    command, main = compiler(*flags), "tests/cpp/main.cpp"
     tests = [path for path in sources_in(Path("tests/cpp")) if path != main]
     units = units_of_equal_size(4, folder / "tests", tests, command)
     units.append(Unit(folder / "main.o", [main], command))  # doctest's own code
@@ -197,7 +212,30 @@ def build_tests(name: str) -> None:
     link(folder / "run", compile_units(units), compiler(*sanitizer), [])
 
 
+# clang-tidy ---------------------------------------------------------------------------------------
+
+
+def tidy() -> None:
+    units = core_units(Path("build/tidy"), [])
+    if not all(in_parallel(is_tidy, units)):
+        fail("clang-tidy has found what is above")
+
+
+def is_tidy(unit: Unit) -> bool:
+    checks = "--checks=-bugprone-suspicious-include"  # which units are made of
+    flags = unit.command[unit.command.index(STANDARD) :]  # without the compiler
+    command = ["clang-tidy", "--quiet", checks, str(unit.write_source()), "--", *flags]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = result.stdout.splitlines(keepends=True)
+    print("".join(line for line in lines if "generated" not in line), end="", flush=True)
+    return result.returncode == 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in SANITIZERS:
-        fail(f"usage: python scripts/compile_cpp.py {'|'.join(SANITIZERS)}")
-    build_tests(sys.argv[1])
+    name = sys.argv[1] if len(sys.argv) == 2 else ""
+    if name == "tidy":
+        tidy()
+    elif name in SANITIZERS:
+        build_tests(name)
+    else:
+        fail(f"usage: python scripts/compile_cpp.py {'|'.join(SANITIZERS)}|tidy")

@@ -28,7 +28,8 @@ struct type_caster<s3io::bindings::Path> {
       return false;
     }
     const auto owner = reinterpret_steal<object>(bytes);
-    value.native.assign(PyBytes_AS_STRING(bytes), static_cast<size_t>(PyBytes_GET_SIZE(bytes)));
+    value.native =
+        std::string(PyBytes_AS_STRING(bytes), static_cast<size_t>(PyBytes_GET_SIZE(bytes)));
     return true;
   }
 };

@@ -56,7 +56,9 @@ class TemporaryFolder {
 inline Bytes random_bytes(int64_t count, uint64_t seed) {
   std::mt19937_64 random(seed);
   Bytes bytes(static_cast<size_t>(count));
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+  std::vector<uint64_t> words((bytes.size() + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+  for (uint64_t& word : words) word = random();
+  if (count > 0) std::memcpy(bytes.data(), words.data(), bytes.size());
   return bytes;
 }
 

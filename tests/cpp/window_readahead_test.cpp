@@ -20,8 +20,7 @@ using Config = WindowReadahead::Config;
 
 int64_t asked_bytes(RecordSource& source) { return source.counters().reads.filled_bytes; }
 
-bool is_cached(const DataSet& data, int64_t record) {
-  const DirectFile file(data.path(0), DirectMode::off, 0);
+bool is_cached(const DirectFile& file, int64_t record) {
   return cache_state(file.buffered_fd(), record * kRecordBytes, kRecordBytes) == CacheState::cached;
 }
 
@@ -57,6 +56,7 @@ TEST_CASE("every record is there when its batch is read, however short or long w
       for (int64_t worker = 0; worker < workers; ++worker) {
         readers[static_cast<size_t>(worker)].advance(plans[static_cast<size_t>(worker)], 0);
       }
+      const DirectFile file(data->path(0), DirectMode::off, 0);
       std::vector<int64_t> records;
       int64_t missing = 0;
       for (int64_t round = 0; round < plans[0].num_groups(); ++round) {
@@ -64,7 +64,7 @@ TEST_CASE("every record is there when its batch is read, however short or long w
           if (round >= plans[worker].num_groups()) continue;
           readers[worker].advance(plans[worker], round);
           plans[worker].records(round, records);
-          for (const int64_t record : records) missing += is_cached(*data, record) ? 0 : 1;
+          for (const int64_t record : records) missing += is_cached(file, record) ? 0 : 1;
         }
       }
       CHECK(missing == 0);
@@ -88,7 +88,8 @@ TEST_CASE("each share is its part of a window, and all of them are all of it") {
   }
   std::vector<int64_t> records(kWindow);
   plan.records_unordered(kWindow, records);
-  for (const int64_t record : records) REQUIRE(is_cached(*data, record));
+  const DirectFile file(data->path(0), DirectMode::off, 0);
+  for (const int64_t record : records) REQUIRE(is_cached(file, record));
 }
 
 TEST_CASE("no call takes long: a large window is asked for in parts") {

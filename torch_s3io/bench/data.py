@@ -62,13 +62,13 @@ def folder_made(folder: Path, setting: str) -> Iterator[Path]:
         ConfigError: It cannot be made, or not be written to. The text names the setting.
     """
     above = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{setting}: cannot make {folder}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{setting}: {folder} may not be written to by this user")
-    try:
+    try:  # an interrupt may come at any step
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{setting}: cannot make {folder}: {error.strerror}") from None
+        if not os.access(folder, os.W_OK):
+            raise ConfigError(f"{setting}: {folder} may not be written to by this user")
         yield folder
     finally:
         for path in above:

@@ -32,6 +32,7 @@ NOT_COUNTED = "allocator calls are not counted: {}"
 
 def make_data(config: BenchConfig) -> None:
     """Makes the files that are missing."""
+    tempfile.gettempdir()  # found by a file in it, which an interrupt later on might leave
     data.check_space(config.data)
     wanted = data.missing(config.data)
     if not wanted:
