@@ -28,7 +28,9 @@ help: ## this list
 
 ## Use ---------------------------------------------------------------------------------------------
 
-.PHONY: setup train bench
+.PHONY: packages setup train bench
+packages: $(patsubst %,build/stamps/packages-%,build test check fuzz) ## the system packages of all that CI runs
+
 setup: build/stamps/extension build/stamps/package ## .venv with PyTorch, the extension and all tools
 
 train: setup ## set up everything and train the example
@@ -60,8 +62,8 @@ peers: setup ## install other loaders and compare with them (never in CI)
 .PHONY: test pytest trainers cpptest asan tsan
 test: cpptest pytest ## set up everything and run the whole test suite
 
-pytest: setup ## the Python tests alone
-	@$(PY) -m pytest $(ARGS)
+pytest: setup ## the Python tests alone, some at once (ARGS="-n0 -k pool": one at a time)
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 trainers: setup ## install Lightning, Accelerate and transformers, whose tests are skipped without them
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[trainers]'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import mmap
+import multiprocessing
 import os
 import shutil
 import signal
@@ -65,6 +66,7 @@ def _warmed_up() -> None:
     """What other libraries make once and keep must not look like a leak of the first test."""
     torch.set_num_threads(1)
     resource_tracker.ensure_running()
+    multiprocessing.set_forkserver_preload(["torch", "torch_s3io"])
     forkserver.ensure_running()
     if torch.cuda.is_available():
         start_cuda()

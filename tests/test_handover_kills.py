@@ -15,7 +15,7 @@ from support import CONTEXTS, holds_soon, program_env
 from test_handover import write
 
 KILLS = """
-import gc, os, signal, sys, time
+import gc, multiprocessing, os, signal, sys, time
 from multiprocessing import forkserver, resource_tracker
 import numpy as np, torch
 import torch_s3io as s3io
@@ -61,6 +61,7 @@ def work():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     resource_tracker.ensure_running()
+    multiprocessing.set_forkserver_preload(["torch", "torch_s3io"])
     forkserver.ensure_running()
     with nothing_leaked():
         work()
