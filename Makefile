@@ -59,7 +59,7 @@ peers: setup ## install other loaders and compare with them (never in CI)
 
 ## Test --------------------------------------------------------------------------------------------
 
-.PHONY: test pytest trainers cpptest asan tsan
+.PHONY: test pytest trainers compat cpptest asan tsan
 test: cpptest pytest ## set up everything and run the whole test suite
 
 pytest: setup ## the Python tests alone, some at once (ARGS="-n0 -k pool": one at a time)
@@ -67,6 +67,10 @@ pytest: setup ## the Python tests alone, some at once (ARGS="-n0 -k pool": one a
 
 trainers: setup ## install Lightning, Accelerate and transformers, whose tests are skipped without them
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[trainers]'
+
+# In no CI, for it downloads about 20 GB. make compat ARGS="--keep 2.8.0"
+compat: setup ## build with every PyTorch that is claimed, and test with the oldest and newest
+	@$(PY) scripts/compat.py $(ARGS)
 
 cpptest: build/stamps/packages-test ## the C++ tests alone (they need no PyTorch)
 	@$(PYTHON) scripts/compile_cpp.py cpptest

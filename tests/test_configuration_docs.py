@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import inspect
 import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,27 @@ def test_the_pinned_torch_is_the_same_everywhere():
     }
     assert all(found.values()), found
     assert len({version for versions in found.values() for version in versions}) == 1, found
+
+
+def test_every_pytorch_that_is_claimed_is_one_that_make_compat_tries():
+    compat = runpy.run_path(str(ROOT / "scripts" / "compat.py"))
+    tried = [tuple(map(int, version.split("."))) for version in compat["VERSIONS"]]
+    first, last = tried[0][1], tried[-1][1]
+    assert sorted({version[:2] for version in tried}) == [(2, n) for n in range(first, last + 1)]
+    assert f"TORCH_VERSION={compat['VERSIONS'][-1]}\n" in (ROOT / "scripts/setup.sh").read_text()
+    assert compat["TESTED"] <= set(compat["VERSIONS"])
+    assert tried[0][2] == 0, "the very first one is claimed, too"
+    claims = {
+        "pyproject.toml": rf'"torch>=2\.{first}"',
+        "README.md": rf"\bPyTorch >= 2\.{first}\b",
+        "scripts/setup.sh": rf"< \(2, {first}\)",
+        "docs/configuration.md": rf"PyTorch 2\.{first} to 2\.{last}\b",
+    }
+    for name, claim in claims.items():
+        assert re.search(claim, (ROOT / name).read_text()), name
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    for version in compat["TESTED"]:
+        assert version in page
 
 
 def test_the_tuning_page_names_statistics_that_exist(tmp_path):
