@@ -62,7 +62,7 @@ def start_cuda() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _warmed_up() -> None:
+def _warmed_up() -> Iterator[None]:
     """What other libraries make once and keep must not look like a leak of the first test."""
     torch.set_num_threads(1)
     resource_tracker.ensure_running()
@@ -70,8 +70,11 @@ def _warmed_up() -> None:
     forkserver.ensure_running()
     if torch.cuda.is_available():
         start_cuda()
+    support.warm_python()
     gc.collect()
     gc.freeze()  # the check below collects garbage often: let it pass over what is there for good
+    yield
+    support.warm_python().end()
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import mmap
 import os
 import re
@@ -18,10 +19,11 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
+from warm_python import Program, WarmPython
 
 import torch_s3io
 from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, RecordDataset
@@ -270,8 +272,11 @@ def end_workers(batches: Any) -> None:
 def run_program(source: str, *arguments: object, env: dict[str, str] | None = None) -> str:
     """What a Python program prints, run in a process of its own; it must succeed.
 
-    It can import this module; ``arguments`` are its sys.argv[1:].
+    It can import this module; ``arguments`` are its sys.argv[1:]. With ``env``, it is a Python of
+    its own from its first moment on.
     """
+    if env is None:
+        return printed_by(start_program(source, *arguments))
     process = subprocess.run(
         program_command(source, *arguments),
         env=program_env(env),
@@ -281,6 +286,34 @@ def run_program(source: str, *arguments: object, env: dict[str, str] | None = No
     )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
+
+
+Running = tuple[Program, IO[bytes], IO[bytes]]
+
+
+def start_program(source: str, *arguments: object) -> Running:
+    """The same at work, for `printed_by`."""
+    stdout, stderr = [os.fdopen(os.memfd_create(name), "w+b") for name in ("stdout", "stderr")]
+    files = stdout.fileno(), stderr.fileno()
+    program = warm_python().start(source, [*map(str, arguments)], program_env(), *files)
+    return program, stdout, stderr
+
+
+def printed_by(running: Running) -> str:
+    program, *outputs = running
+    status = program.wait(DEADLINE_S * 2)
+    texts = []
+    for output in outputs:
+        with output:
+            output.seek(0)
+            texts.append(output.read().decode(errors="replace"))
+    assert status == 0, "".join(texts)
+    return texts[0]
+
+
+@functools.cache
+def warm_python() -> WarmPython:
+    return WarmPython(program_env())
 
 
 def program_command(source: str, *arguments: object) -> list[str]:

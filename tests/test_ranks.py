@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import textwrap
 import threading
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 from order_check import Setting, Wrapped, numbers, order_of_epoch, steps_of, write_numbers
-from support import DEADLINE_S, end_workers, program_command, program_env
+from support import DEADLINE_S, end_workers, printed_by, start_program
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
@@ -194,22 +193,11 @@ def run_ranks(
 ) -> list[list[Any]]:
     """What each rank of a gloo group says, running the job in a process of its own."""
     rendezvous = path.parent / f"rendezvous-{len(list(path.parent.iterdir()))}"
-    processes = [
-        subprocess.Popen(
-            program_command(RANK, rendezvous, rank, world, path, num_workers, context, job),
-            env=program_env(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    ranks = [
+        start_program(RANK, rendezvous, rank, world, path, num_workers, context, job)
         for rank in range(world)
     ]
-    results = []
-    for process in processes:
-        output, errors = process.communicate(timeout=2 * DEADLINE_S)
-        assert process.returncode == 0, output + errors
-        results.append([json.loads(line) for line in output.splitlines()])
-    return results
+    return [[json.loads(line) for line in printed_by(rank).splitlines()] for rank in ranks]
 
 
 HEAD = """

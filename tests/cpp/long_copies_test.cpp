@@ -64,7 +64,7 @@ TEST_CASE("a crew of any size makes every copy once, again and again, and goes")
         Pieces pieces(file.fd.get(), 0, end);
         crew.run(pieces.pointers);
         for (const IoRequest& request : pieces.requests) REQUIRE(request.result == request.length);
-        REQUIRE(std::equal(pieces.bytes.begin(), pieces.bytes.end(), file.contents.begin()));
+        REQUIRE(equals(file.contents.data(), pieces.bytes));
       }
     }
     crew.run({});

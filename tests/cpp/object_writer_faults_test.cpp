@@ -42,7 +42,7 @@ class OverwrittenFile {
       CHECK(std::string(thrown.what()).find(path) != std::string::npos);
     }
     const bool in_place = error && std::string(error->what()).find("in place") != std::string::npos;
-    CHECK(content_of(path) == (error && !in_place ? old : fresh));
+    CHECK(holds(path, error && !in_place ? old : fresh));
     write_file(path, old);
     return error;
   }
@@ -243,7 +243,7 @@ TEST_CASE("a callback that throws cancels the write") {
   writer.write(file.fresh, kNoCallback);
   CHECK_THROWS_AS(writer.finish([] { throw std::runtime_error("interrupted"); }),
                   std::runtime_error);
-  CHECK(content_of(file.path) == file.old);
+  CHECK(holds(file.path, file.old));
   CHECK_FALSE(writer.is_open());
   CHECK(file.entries() == std::vector<std::string>{"data"});
 }

@@ -126,9 +126,9 @@ TEST_CASE("whichever system call hangs, that is a timeout, and what its text say
       const bool is_unknown = error->says("is unknown");
       CHECK(in_place == error->says("fsync of the folder"));
       CHECK(is_unknown == error->says("rename"));
-      CHECK(content_of(file.path) == (in_place ? file.fresh : file.old));
+      CHECK(holds(file.path, in_place ? file.fresh : file.old));
       file.release();
-      CHECK(content_of(file.path) == (in_place || is_unknown ? file.fresh : file.old));
+      CHECK(holds(file.path, in_place || is_unknown ? file.fresh : file.old));
       CHECK(file.entries() == std::vector<std::string>{"data"});
       write_file(file.path, file.old);
     }
@@ -139,7 +139,7 @@ TEST_CASE("whichever system call hangs, that is a timeout, and what its text say
     CHECK(std::count(hung.begin(), hung.end(), "fsetxattr") == 1);
     CHECK(std::count(hung.begin(), hung.end(), "(fsync)") == (sync ? 1 : 0));
     CHECK(std::count(hung.begin(), hung.end(), "fsync of the folder") == (sync ? 1 : 0));
-    CHECK(content_of(file.path) == file.fresh);  // nothing hung any more
+    CHECK(holds(file.path, file.fresh));  // nothing hung any more
     write_file(file.path, file.old);
   }
 }
@@ -158,13 +158,13 @@ TEST_CASE("a callback that throws gets through while the sync hangs, and the ren
     writer.cancel();
     CHECK(caught([&] { writer.finish(kNoCallback); }).kind == ErrorKind::config);
   }
-  CHECK(content_of(file.path) == file.old);
+  CHECK(holds(file.path, file.old));
   CHECK(file.entries().size() == 2);
   // The temporary file is locked as long as its call may come back.
   remove_abandoned(file.folder.path(""));
   CHECK(file.entries().size() == 2);
   file.release();
-  CHECK(content_of(file.path) == file.old);
+  CHECK(holds(file.path, file.old));
   CHECK(file.entries() == std::vector<std::string>{"data"});
 }
 
@@ -197,7 +197,7 @@ TEST_CASE("an error comes through although the removal that follows it hangs") {
   CHECK(of_rename.says("cannot replace: EACCES"));
   CHECK(file.entries().size() == 2);
   file.release();
-  CHECK(content_of(file.path) == file.old);
+  CHECK(holds(file.path, file.old));
   CHECK(file.entries() == std::vector<std::string>{"data"});
 }
 
@@ -213,7 +213,7 @@ TEST_CASE("a writer that is refused in a rename that comes back is finished") {
     throw Error(ErrorKind::config, "refused");
   });
   CHECK(written.size_bytes == 100);
-  CHECK(content_of(file.path) == little);
+  CHECK(holds(file.path, little));
   CHECK(file.entries() == std::vector<std::string>{"data"});
 }
 
@@ -232,9 +232,9 @@ TEST_CASE("a writer that is refused in a rename that hangs says that it may yet 
     CHECK(error.kind == ErrorKind::config);
     CHECK(error.says("refused; whether the new file has taken its place is unknown"));
   }
-  CHECK(content_of(file.path) == file.old);
+  CHECK(holds(file.path, file.old));
   file.release();
-  CHECK(content_of(file.path) == little);
+  CHECK(holds(file.path, little));
   CHECK(file.entries() == std::vector<std::string>{"data"});
 }
 
@@ -276,7 +276,7 @@ TEST_CASE("cancelling ends while the removal of the temporary file hangs") {
   writer.cancel();
   CHECK(file.plan->hang->is_reached());
   file.release();
-  CHECK(content_of(file.path) == file.old);
+  CHECK(holds(file.path, file.old));
   CHECK(file.entries() == std::vector<std::string>{"data"});
 }
 
