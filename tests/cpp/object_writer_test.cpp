@@ -185,7 +185,6 @@ TEST_CASE("lent blocks are not copied, however short, and eight of them are held
   const AlignedBuf memory = AlignedBuf::allocate(4 * kMiB, 4096);
   const Bytes contents = random_bytes(4 * kMiB, 1);
   std::memcpy(memory.data(), contents.data(), contents.size());
-  const uint32_t sum = crc32c_by_tables(0, contents);
   for (const EngineKind kind : engines_here()) {
     const auto engine = write_engine({.direct = DirectMode::require, .engine = kind});
     ObjectWriter writer(path, std::nullopt, engine);
