@@ -43,7 +43,7 @@ WERROR = is_on("TORCH_S3IO_WERROR")
 
 STANDARD = "-std=c++20"
 RELEASE = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
-# To optimize the tests themselves would take longer than to run them, but under a sanitizer.
+# To optimize the tests themselves takes longer than they run, but for ThreadSanitizer.
 UNOPTIMIZED = ["-O0", "-g1"]
 SANITIZED = ["-O1", "-g1", "-fno-omit-frame-pointer"]
 SANITIZERS = {
@@ -200,8 +200,8 @@ def release_folder(*names: str) -> Path:
 
 def build_tests(name: str) -> None:
     folder, sanitizer = Path("build") / name, SANITIZERS[name]
-    flags = [*SANITIZED, *sanitizer] if sanitizer else UNOPTIMIZED
-    command, main = compiler(*flags), "tests/cpp/main.cpp"
+    flags = SANITIZED if name == "tsan" else UNOPTIMIZED
+    command, main = compiler(*flags, *sanitizer), "tests/cpp/main.cpp"
     tests = [path for path in sources_in(Path("tests/cpp")) if path != main]
     units = units_of_equal_size(4, folder / "tests", tests, command)
     units.append(Unit(folder / "main.o", [main], command))  # doctest's own code
