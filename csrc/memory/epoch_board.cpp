@@ -43,11 +43,11 @@ void EpochBoard::SharedPosition::store(const Position& position) {
   epoch.store(position.epoch);
   start.store(position.start);
   change.store(position.change);
-  repeats.store(position.repeats);
+  repeats.store(position.repeats ? 1 : 0);
 }
 
 EpochBoard::Position EpochBoard::SharedPosition::load() const {
-  return {epoch.load(), start.load(), change.load(), repeats.load()};
+  return {epoch.load(), start.load(), change.load(), repeats.load() != 0};
 }
 
 void EpochBoard::set(const Position& position) {

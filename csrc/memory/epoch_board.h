@@ -100,7 +100,7 @@ class EpochBoard {
     std::atomic<int64_t> epoch;
     std::atomic<int64_t> start;
     std::atomic<uint64_t> change;
-    std::atomic<bool> repeats;
+    std::atomic<uint32_t> repeats;  // no bool: others may write any bits here
 
     void store(const Position& position);
     Position load() const;

@@ -1,5 +1,5 @@
-// The page on which workers find the epoch: whatever is written on it, they read two numbers or an
-// Error; and a descriptor that is no such page is refused.
+// The page on which workers find where their passes begin: whatever is written on it, they read a
+// position, nothing, or an Error; and a descriptor that is no such page is refused.
 #include "memory/epoch_board.h"
 
 #include <sys/mman.h>
@@ -13,15 +13,42 @@
 namespace s3io::fuzz {
 namespace {
 
+bool is_same(const EpochBoard::Position& one, const EpochBoard::Position& other) {
+  return one.epoch == other.epoch && one.start == other.start && one.change == other.change &&
+         one.repeats == other.repeats;
+}
+
+EpochBoard::Position any_position(Input& input) {
+  const int64_t epoch = input.number();
+  const int64_t start = input.number();
+  return {.epoch = epoch, .start = start, .change = input.bits(), .repeats = input.flag()};
+}
+
 void use(EpochBoard& board, Input& input) {
-  const int64_t worker = input.number();
-  const EpochBoard::PickUp first = board.pick_up(worker);
-  const EpochBoard::PickUp second = board.pick_up(worker);
-  require(second.position.epoch == first.position.epoch);
-  require(worker < 0 || worker >= EpochBoard::kWorkers || second.repeated);
-  require(board.pick_ups() >= 0);
+  const EpochBoard::Position position = board.read();
+  require(is_same(position, board.read()));
+  const auto place = static_cast<size_t>(input.between(0, EpochBoard::kTeams - 1));
+  const EpochBoard::Pass pass{.place = place,
+                              .team = static_cast<uint32_t>(input.bits()),
+                              .number = static_cast<uint32_t>(input.bits())};
+  if (const auto first = board.join(pass, any_position(input))) {
+    const auto second = board.join(pass, any_position(input));
+    require(second && is_same(*first, *second));
+  }
+  board.note_restored(place, input.number(), input.flag(), input.number());
+  board.restored_epoch(place);
+  board.clear(place);
+  require(board.restored_epoch(place) == 0);
+  board.mark_begun(position.change);
+  board.mark_read(position.change);
+  board.has_begun();
   board.add_marks(static_cast<uint32_t>(input.bits()));
-  board.warn_once();
+  const auto topic = static_cast<uint32_t>(input.between(0, 31));
+  board.warn_once(topic);
+  require(!board.warn_once(topic));
+  const auto note = static_cast<size_t>(input.between(0, EpochBoard::kNotes - 1));
+  board.add_note(note, input.number());
+  board.note(note);
 }
 
 void read(Input& input) {
@@ -34,10 +61,9 @@ void read(Input& input) {
       return;
     }
     EpochBoard board;
-    const int64_t epoch = input.number();
-    const int64_t start = input.number();
-    board.set(epoch, start);
-    require(board.read().epoch == epoch && board.read().start == start);
+    const EpochBoard::Position position = any_position(input);
+    board.set(position);
+    require(is_same(board.read(), position));
     use(board, input);
     // What another process writes over it.
     const SharedMapping page(board.fd(), 0, 4096);

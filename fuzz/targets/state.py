@@ -112,14 +112,19 @@ def _load(reader: Any, state: Any) -> Error | None:
     assert isinstance(epoch, int)
     assert isinstance(consumed, int)
     place = reader.state_dict()
-    wanted = (epoch + 1, 0) if 0 < consumed == state["records"] else (epoch, consumed)
-    assert (place["epoch"], place["consumed"]) == wanted, (place, state)
+    assert _next_of(place) == _next_of(state), (place, state)
     if consumed % 7 == 1:  # reading takes long
         left = [batch for batch in reader]
         count = sum(len(batch["a"] if isinstance(batch, dict) else batch) for batch in left)
         assert count == place["records"] - place["consumed"]
     reader.set_epoch(0)
     return None
+
+
+def _next_of(state: Any) -> tuple[int, int]:
+    """Epoch and record that come next."""
+    epoch, consumed = state["epoch"], state["consumed"]
+    return (epoch + 1, 0) if 0 < consumed == state["records"] else (epoch, consumed)
 
 
 def _load_in_worker(dataset: RecordDataset, state: Any) -> None:
