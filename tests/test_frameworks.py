@@ -334,9 +334,9 @@ def test_trainer_resumes_a_loader_of_ones_own(block):
 def check_trainer(block: Key) -> None:
     """Two ranks with 10 steps an epoch save after 14, and end after 16."""
     write_records("a.bin", 80)
-    # os._exit: what was read is what counts. A thread of PyTorch's gloo drops the tensors of the last
-    # collective; where it gets to that while the interpreter ends, the process aborts, whatever the
-    # data set. `end_training` does not end that thread: Trainer's model holds the group.
+    # os._exit: what was read is what counts. A thread of PyTorch's gloo drops the tensors of the
+    # last collective; where it gets to that while the interpreter ends, the process aborts,
+    # whatever the data set. `end_training` does not end that thread: the model holds the group.
     path = program(block, TRAINER, "trainer.accelerator.end_training()\nos._exit(0)")
     status, output = torchrun(Path.cwd(), 2, path, 16)
     assert status != 0, output
