@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from order_check import order_of_epoch, steps_of, write_numbers
-from test_ranks import SETTING, run_ranks
+from test_process_groups import SETTING, run_ranks
 
 LOOP = """
 loader = make()
