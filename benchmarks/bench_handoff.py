@@ -141,12 +141,14 @@ def contestants(path: Path, batch_bytes: int, workers: int, seconds: float) -> d
 
 
 def main() -> None:
-    args = common.parse(common.argument_parser(__doc__), min_gib=0.25)
+    parser = common.argument_parser(__doc__)
+    parser.add_argument("--max-mb", type=float, default=128, help="size of the largest batch")
+    args = common.parse(parser, min_gib=0.25)
     path = common.data_file(args.data, min(args.size_gib, 1))
     report = common.Report(args, common.machine(args.data))
     for workers in (1, 2):
         rows, all_samples = [], {}
-        for size_mb in SIZES_MB:
+        for size_mb in (size for size in SIZES_MB if size <= args.max_mb):
             batch_bytes = int(size_mb * 1e6)
             common.bring_into_cache(path)
             samples = common.in_rounds(

@@ -74,7 +74,7 @@ def _warmed_up() -> Iterator[None]:
     gc.collect()
     gc.freeze()  # the check below collects garbage often: let it pass over what is there for good
     yield
-    support.warm_python().end()
+    support.end_warm_pythons()
 
 
 @pytest.fixture(autouse=True)

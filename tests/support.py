@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import functools
 import mmap
 import os
 import re
@@ -19,18 +18,19 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
-from warm_python import Program, WarmPython
+from warm_python import RUN_FILE, WarmPython
 
 import torch_s3io
 from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, RecordDataset
 
 IMPORT_PATH = str(Path(torch_s3io.__file__).parents[1])  # the package that is being tested
 DEADLINE_S = 60.0  # longest wait for anything that must happen
-CONTEXTS = ("fork", "forkserver", "spawn")  # ways to start a worker
+QUICK_CONTEXTS = ("fork", "forkserver")  # ways to start a worker
+CONTEXTS = (*QUICK_CONTEXTS, "spawn")  # one that is spawned imports PyTorch, which takes seconds
 MIB = 1 << 20
 ENGINES = ["threads"] if _C.uring_unavailable_reason() else ["uring", "threads"]
 REFUSES_DIRECT = "/sys/kernel/mm/transparent_hugepage/enabled"  # sysfs has no direct reads
@@ -166,11 +166,13 @@ def bytes_until(epoch: dict, end_s: float) -> float:
 
 
 def open_files() -> dict[int, str]:
-    """Number and target of every open file descriptor."""
+    """Number and target of every open file descriptor, but for those of `warm_python`."""
     targets = {}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
             targets[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    for warm in _WARM.values():
+        targets.pop(warm.fileno(), None)
     return {fd: target for fd, target in targets.items() if not target.startswith("/proc/")}
 
 
@@ -276,7 +278,7 @@ def run_program(source: str, *arguments: object, env: dict[str, str] | None = No
     its own from its first moment on.
     """
     if env is None:
-        return printed_by(start_program(source, *arguments))
+        return printed_by(Running(source, *arguments).ended())
     process = subprocess.run(
         program_command(source, *arguments),
         env=program_env(env),
@@ -284,36 +286,59 @@ def run_program(source: str, *arguments: object, env: dict[str, str] | None = No
         text=True,
         timeout=DEADLINE_S * 2,
     )
+    return printed_by(process)
+
+
+def printed_by(process: subprocess.CompletedProcess[str]) -> str:
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 
 
-Running = tuple[Program, IO[bytes], IO[bytes]]
+class Running:
+    """A program at work, that was forked from a Python that has imported these modules."""
+
+    def __init__(
+        self,
+        source: str,
+        *arguments: object,
+        imported: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._outputs = [os.fdopen(os.memfd_create(name), "w+b") for name in ("stdout", "stderr")]
+        texts, fds = [*map(str, arguments)], [output.fileno() for output in self._outputs]
+        warm = warm_python(*imported)
+        self._program = warm.start(source, texts, program_env(env), *fds, folder)
+
+    def ended(self, timeout_s: float = DEADLINE_S * 2) -> subprocess.CompletedProcess[str]:
+        status = self._program.wait(timeout_s)
+        texts = []
+        for output in self._outputs:
+            with output:
+                output.seek(0)
+                texts.append(output.read().decode(errors="replace"))
+        return subprocess.CompletedProcess([], status, *texts)
 
 
-def start_program(source: str, *arguments: object) -> Running:
-    """The same at work, for `printed_by`."""
-    stdout, stderr = [os.fdopen(os.memfd_create(name), "w+b") for name in ("stdout", "stderr")]
-    files = stdout.fileno(), stderr.fileno()
-    program = warm_python().start(source, [*map(str, arguments)], program_env(), *files)
-    return program, stdout, stderr
+def run_file(
+    path: Path, *arguments: object, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``python PATH ARGUMENTS``, which workers that are spawned can import."""
+    return Running(RUN_FILE, path, *arguments, folder=folder).ended()
 
 
-def printed_by(running: Running) -> str:
-    program, *outputs = running
-    status = program.wait(DEADLINE_S * 2)
-    texts = []
-    for output in outputs:
-        with output:
-            output.seek(0)
-            texts.append(output.read().decode(errors="replace"))
-    assert status == 0, "".join(texts)
-    return texts[0]
+def warm_python(*imported: str) -> WarmPython:
+    if imported not in _WARM:
+        _WARM[imported] = WarmPython.started(program_env({"HF_HUB_OFFLINE": "1"}), *imported)
+    return _WARM[imported]
 
 
-@functools.cache
-def warm_python() -> WarmPython:
-    return WarmPython(program_env())
+def end_warm_pythons() -> None:
+    while _WARM:
+        _WARM.popitem()[1].end()
+
+
+_WARM: dict[tuple[str, ...], WarmPython] = {}
 
 
 def program_command(source: str, *arguments: object) -> list[str]:

@@ -203,7 +203,7 @@ def test_in_every_mode_two_ranks_read_every_record_or_say_why_not(tmp_path):
     path = write_numbers(tmp_path / "numbers.bin", 48)
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(MODES))
-    status, output = torchrun(tmp_path, 2, program, path)
+    status, output = torchrun(tmp_path, 2, program, path, imported=("accelerate",))
     assert status == 0, output
     lines = [json.loads(line) for line in output.splitlines() if line.startswith('["')]
     assert len(lines) == 4 * 2 * 3 * 2

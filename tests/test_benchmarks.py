@@ -40,7 +40,8 @@ def test_a_benchmark_runs_and_writes_every_sample(disk, tmp_path, name):
     results = tmp_path / "results.json"
     result = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"bench_{name}.py"), "--data", str(disk), "--rounds", "1",
-         "--size-gib", "0.25", "--seconds", "0.02", "--json", str(results)],
+         "--size-gib", "0.25", "--seconds", "0.02", "--json", str(results),
+         *(["--max-mb", "8"] if name == "handoff" else [])],
         env={**os.environ, "PYTHONPATH": IMPORT_PATH},
         capture_output=True,
         text=True,

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-import torch_s3io
+from support import run_file
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-IMPORT_PATH = str(Path(torch_s3io.__file__).parents[1])  # the package that is being tested
 DIGITS = ("train_digits.py", "--copies", "4", "--epochs", "4")
 TOKENS = ("train_tokens.py", "--steps", "120", "--hidden", "64", "--window", "64")
 
@@ -27,14 +22,7 @@ needs_digits = pytest.mark.skipif(
 
 def run_example(folder: Path, *command: str, status: int = 0) -> str:
     """What the example prints, run in this folder; it must end with this exit status."""
-    process = subprocess.run(
-        [sys.executable, str(EXAMPLES / command[0]), *command[1:]],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    process = run_file(EXAMPLES / command[0], *command[1:], folder=folder)
     assert process.returncode == status, process.stdout + process.stderr
     return process.stdout
 

@@ -7,8 +7,6 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
-import sys
 import textwrap
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 from pages import ROOT, Key, Page
-from support import IMPORT_PATH, end_workers, program_env
-from torchruns import torchrun
+from support import Running, end_workers
+from torchruns import run_machines, torchrun
+from warm_python import RUN_FILE
 
 import torch_s3io as s3io
 
@@ -201,7 +200,8 @@ def test_rank_0_evaluates_alone_while_two_ranks_train(block):
         assert all(numbers == list(range(50)) for numbers in evaluated)
         dist.destroy_process_group()
     """
-    status, output = torchrun(Path.cwd(), 2, program(block, after=after), -1)
+    command = ("--standalone", "--nproc-per-node=2", program(block, after=after), -1)
+    status, output = run_machines(Path.cwd(), [{"CUDA_VISIBLE_DEVICES": ""}], *command)
     assert status == 0, output
     check_epochs(together(read_by(2)), 2, 200)
 
@@ -218,10 +218,10 @@ def test_accelerate_keeps_the_loaders_place(block):
     """
     write_records("a.bin", 200)
     path = program(block, before, "accelerator.end_training()")
-    status, output = torchrun(Path.cwd(), 2, path, 16)
+    status, output = torchrun(Path.cwd(), 2, path, 16, imported=("accelerate",))
     assert status != 0, output
     first = read_by(2, 13)
-    status, output = torchrun(Path.cwd(), 2, path, -1)
+    status, output = torchrun(Path.cwd(), 2, path, -1, imported=("accelerate",))
     assert status == 0, output
     check_epochs(together(first, read_by(2)), 2, 200)
 
@@ -270,20 +270,14 @@ def test_lightning_goes_on_after_the_last_epoch_that_it_saved(block, ranks):
     write_records("a.bin", 200)
     path = program(block, LIGHTNING)
     steps = 20 // ranks
-    run_alone(path, steps + 3, ranks, fails=True)
+    run_alone("lightning", path, steps + 3, ranks, fails=True)
     first = read_by(ranks, steps)
-    run_alone(path, -1, ranks)
+    run_alone("lightning", path, -1, ranks)
     check_epochs(together(first, read_by(ranks)), 2, 200)
 
 
-def run_alone(path: Path, *arguments: object, fails: bool = False) -> None:
-    process = subprocess.run(
-        [sys.executable, path, *map(str, arguments)],
-        env={**program_env(), "PYTHONPATH": IMPORT_PATH},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def run_alone(imported: str, path: Path, *arguments: object, fails: bool = False) -> None:
+    process = Running(RUN_FILE, path, *arguments, imported=(imported,)).ended(timeout_s=300)
     assert (process.returncode != 0) == fails, process.stdout + process.stderr
 
 
@@ -334,14 +328,12 @@ def test_trainer_resumes_a_loader_of_ones_own(block):
 def check_trainer(block: Key) -> None:
     """Two ranks with 10 steps an epoch save after 14, and end after 16."""
     write_records("a.bin", 80)
-    # os._exit: what was read is what counts. A thread of PyTorch's gloo drops the tensors of the
-    # last collective; where it gets to that while the interpreter ends, the process aborts,
-    # whatever the data set. `end_training` does not end that thread: the model holds the group.
-    path = program(block, TRAINER, "trainer.accelerator.end_training()\nos._exit(0)")
-    status, output = torchrun(Path.cwd(), 2, path, 16)
+    path = program(block, TRAINER, "trainer.accelerator.end_training()")
+    imported = ("transformers.trainer",)
+    status, output = torchrun(Path.cwd(), 2, path, 16, imported=imported)
     assert status != 0, output
     first = read_by(2, 14)
-    status, output = torchrun(Path.cwd(), 2, path, -1)
+    status, output = torchrun(Path.cwd(), 2, path, -1, imported=imported)
     assert status == 0, output
     check_epochs(together(first, read_by(2)), 2, 80)
 
@@ -386,7 +378,7 @@ def test_ray_goes_on_after_the_epoch_that_it_saved(block):
     """Ray starts the ranks itself, also once more."""
     write_records("a.bin", 320)  # 10 steps of two ranks an epoch
     path = program(block, RAY, RUN_ON_RAY)
-    run_alone(path, 0)
+    run_alone("ray", path, 0)
     *first, third, fourth = read_by(4)
     check_epochs(together([log[:10] for log in first], [third, fourth]), 2, 320)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import CONTEXTS
+from support import QUICK_CONTEXTS
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
@@ -55,8 +55,9 @@ def handed_over(dataset: s3io.RecordDataset) -> int:
     return int(dataset.stats()["received_tensors"])
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize(
+    ("context", "persistent"), [*itertools.product(QUICK_CONTEXTS, (True, False)), ("spawn", True)]
+)
 def test_batches_arrive_untouched_in_order_epoch_after_epoch(disk, context, persistent):
     path, array = write(disk)
     dataset = make(path)
@@ -115,7 +116,7 @@ class Wrapped(IterableDataset[Any]):
             yield self.function(batch)
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("context", QUICK_CONTEXTS)
 def test_structures_views_and_new_tensors_come_through_a_wrapping_data_set(disk, context):
     path, array = write(disk, 64)
     dataset = make(path)
@@ -265,8 +266,9 @@ def in_main_process(path: Path, **options: Any) -> dict[str, Any]:
     return dataset.stats()
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("pool", ["auto", None])
+@pytest.mark.parametrize(
+    ("context", "pool"), [*itertools.product(QUICK_CONTEXTS, ("auto", None)), ("spawn", None)]
+)
 def test_what_workers_read_is_counted_also_without_shared_memory(disk, pool, context):
     path, array = write(disk)
     alone = in_main_process(path, pool=pool)

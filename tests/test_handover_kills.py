@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
+import itertools
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import CONTEXTS, holds_soon, program_env
+from support import holds_soon, run_file
 from test_handover import write
 
 KILLS = """
-import gc, multiprocessing, os, signal, sys, time
+import ctypes, faulthandler, gc, multiprocessing, os, signal, sys, time
 from multiprocessing import forkserver, resource_tracker
 import numpy as np, torch
 import torch_s3io as s3io
 from leaks import nothing_leaked
-path, who, name, context, persistent = sys.argv[1:]
+path, namespace, who, name, context, persistent = sys.argv[1:]
 
 def slow(batch):
     time.sleep(0.002)
@@ -59,6 +59,10 @@ def work():
     assert dataset.stats()["held_buffers"] == 0
 
 if __name__ == "__main__":
+    faulthandler.enable()
+    if namespace:
+        with open(namespace) as file:
+            assert ctypes.CDLL(None).setns(file.fileno(), 0) == 0
     torch.set_num_threads(1)
     resource_tracker.ensure_running()
     multiprocessing.set_forkserver_preload(["torch", "torch_s3io"])
@@ -81,11 +85,11 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def dev_shm() -> Iterator[tuple[Path, Callable[[], None] | None]]:
-    """A /dev/shm without other programs' files, and how a process enters it; the common one where
-    only root could make it."""
+def dev_shm() -> Iterator[tuple[Path, str]]:
+    """A /dev/shm without other programs' files, and the namespace that it is in; the common one
+    where only root could make it."""
     if os.geteuid() != 0:
-        yield Path("/dev/shm"), None
+        yield Path("/dev/shm"), ""
         return
     keeper = subprocess.Popen(
         [sys.executable, "-c", OWN_DEV_SHM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -93,14 +97,8 @@ def dev_shm() -> Iterator[tuple[Path, Callable[[], None] | None]]:
     assert keeper.stdin
     assert keeper.stdout
     assert keeper.stdout.readline() == b"ready\n"
-    namespace = os.open(f"/proc/{keeper.pid}/ns/mnt", os.O_RDONLY)
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def enter() -> None:
-        assert libc.setns(namespace, 0) == 0
-
-    yield Path("/proc", str(keeper.pid), "root", "dev", "shm"), enter
-    os.close(namespace)
+    process = Path("/proc", str(keeper.pid))
+    yield process / "root/dev/shm", str(process / "ns/mnt")
     keeper.stdin.close()
     keeper.stdout.close()
     keeper.wait(60)
@@ -113,25 +111,23 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("persistent", [True, False])
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM"])
-@pytest.mark.parametrize("who", ["worker", "main"])
-def test_whoever_is_killed_nothing_is_left(disk, dev_shm, who, name, persistent, context):
+CASES = [*itertools.product(("worker", "main"), ("SIGKILL", "SIGSEGV", "SIGTERM"), (True, False))]
+
+
+# Forked workers see every case. Others take seconds to start: between them, they see every pair.
+@pytest.mark.parametrize(
+    ("context", "who", "name", "persistent"),
+    [("fork", *case) for case in CASES]
+    + [("forkserver", *case) for number, case in enumerate(CASES) if number % 4 in (0, 3)]
+    + [("spawn", *case) for number, case in enumerate(CASES) if number % 4 in (1, 2)],
+)
+def test_whoever_is_killed_nothing_is_left(disk, dev_shm, context, who, name, persistent):
     path, _ = write(disk)
     script = disk / "kills.py"
     script.write_text(KILLS)
-    shared, enter = dev_shm
+    shared, namespace = dev_shm
     before = set(os.listdir(shared))
-    result = subprocess.run(
-        [sys.executable, "-X", "faulthandler", script, path, who, name, context, str(persistent)],
-        env=program_env(),
-        preexec_fn=enter,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    result = run_file(script, path, namespace, who, name, context, persistent)
     pids = [int(pid) for pid in result.stdout.split("\n")[0].split()]
     assert len(pids) == 2, result.stderr
     if who == "worker":

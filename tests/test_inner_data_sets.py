@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import CONTEXTS, raise_warnings
+from support import QUICK_CONTEXTS, raise_warnings
 from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset
 
 import torch_s3io as s3io
@@ -92,9 +93,13 @@ def check(loader: Any, bank: list[int] = BANK) -> None:
             assert sorted(batch["bank"].tolist()) == bank
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("transform", [WithBank, WithNewBank])
-@pytest.mark.parametrize("kind", [s3io.DataLoader, DataLoader])
+@pytest.mark.parametrize(
+    ("context", "transform", "kind"),
+    [
+        *itertools.product(QUICK_CONTEXTS, (WithBank, WithNewBank), (s3io.DataLoader, DataLoader)),
+        ("spawn", WithBank, DataLoader),
+    ],
+)
 def test_a_transform_reads_a_data_set_whole(folder, kind, transform, context):
     dataset = make(folder, transform=transform(make(folder, "bank", batch_size=7, shuffle=True)))
     check(kind(dataset, batch_size=None, num_workers=2, multiprocessing_context=context,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from order_check import Setting, batches_of, numbers, write_numbers
-from support import raise_warnings
+from support import QUICK_CONTEXTS, raise_warnings
 from torch.utils.data import DataLoader, get_worker_info
 
 import torch_s3io as s3io
@@ -144,8 +144,9 @@ def test_a_worker_that_is_late_in_a_later_pass_reads_what_the_others_read(path, 
     assert numbers(loader) == epoch_of(path, 7)
 
 
-@pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
-@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize(
+    ("context", "persistent"), [*itertools.product(QUICK_CONTEXTS, (True, False)), ("spawn", True)]
+)
 def test_looks_and_jumps_leave_every_later_pass_where_it_was_sent(path, context, persistent):
     loader = s3io.DataLoader(
         SETTING.dataset(path),

@@ -12,7 +12,7 @@ import order_check
 import pytest
 import torch
 from order_check import Setting, Wrapped, in_worker, numbers, order_of_epoch, write_numbers
-from support import CONTEXTS
+from support import QUICK_CONTEXTS
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
@@ -58,7 +58,7 @@ def test_every_step_is_a_place_to_go_on_from(path, num_workers):
         assert numbers(resumed) == batches_of(path, 1)
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("context", QUICK_CONTEXTS)
 def test_a_loader_goes_on_under_other_workers_and_batches_epoch_after_epoch(path, context):
     first = make_loader(path, 2, context)
     numbers(first)

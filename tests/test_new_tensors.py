@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
+
 import pytest
-from support import run_program, write_records
+from support import QUICK_CONTEXTS, printed_by, run_file, run_program, write_records
 
 PROGRAM = """
     import os, resource, sys, warnings
@@ -12,7 +15,7 @@ PROGRAM = """
     import torch
     import torch.utils.data
     import torch_s3io as s3io
-    from support import open_files
+    from support import QUICK_CONTEXTS, open_files
 
     path = Path(sys.argv[1]) / "x.bin"
     array = np.fromfile(path, np.uint8).reshape(-1, 100)
@@ -37,8 +40,13 @@ def folder(disk):
     return disk
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-@pytest.mark.parametrize("case", ["transform", "no pool", "spilled", "stacked"])
+@pytest.mark.parametrize(
+    ("case", "context"),
+    [
+        *itertools.product(("transform", "no pool", "spilled", "stacked"), QUICK_CONTEXTS),
+        ("transform", "spawn"),
+    ],
+)
 def test_every_batch_may_be_kept_under_a_small_limit_of_descriptors(folder, case, context):
     source = """
     if __name__ == "__main__":
@@ -71,22 +79,8 @@ def test_every_batch_may_be_kept_under_a_small_limit_of_descriptors(folder, case
 
 def run_as_file(program, source, *arguments):
     """As a script, which a spawned worker can import."""
-    import subprocess
-    import sys
-    import textwrap
-
-    from support import DEADLINE_S, program_env
-
     program.write_text(textwrap.dedent(source))
-    process = subprocess.run(
-        [sys.executable, str(program), *map(str, arguments)],
-        env=program_env(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S * 2,
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout
+    return printed_by(run_file(program, *arguments))
 
 
 @pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from order_check import Setting, order_of_epoch, steps_of, write_numbers
-from support import printed_by, start_program
+from support import Running, printed_by
 
 SETTING = Setting(records=45, batch=4, seed=3, shuffle=True)
 
@@ -47,10 +47,10 @@ def run_ranks(
     """What each rank of a gloo group says, running the job in a process of its own."""
     rendezvous = path.parent / f"rendezvous-{len(list(path.parent.iterdir()))}"
     ranks = [
-        start_program(RANK, rendezvous, rank, world, path, num_workers, context, job)
+        Running(RANK, rendezvous, rank, world, path, num_workers, context, job)
         for rank in range(world)
     ]
-    return [[json.loads(line) for line in printed_by(rank).splitlines()] for rank in ranks]
+    return [[json.loads(line) for line in printed_by(rank.ended()).splitlines()] for rank in ranks]
 
 
 HEAD = """

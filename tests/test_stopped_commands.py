@@ -6,12 +6,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from support import DEADLINE_S, holds_soon, program_env
+from support import DEADLINE_S, holds_soon, program_env, warm_python
 
 SMALL = ["--set", "data.files=4", "--set", "data.record_bytes=100 KB"]
 FOR_EVER = ["--set", "epochs=1000000"]
@@ -52,6 +50,14 @@ COMMANDS = {
 }  # fmt: skip
 
 
+RUN_COMMAND = """
+    import os, runpy, sys
+    os.setsid()
+    sys.stdout.reconfigure(write_through=True)
+    runpy.run_module("torch_s3io", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_that_is_stopped_says_so_and_leaves_nothing(name, number, status, disk):
@@ -61,11 +67,14 @@ def test_a_command_that_is_stopped_says_so_and_leaves_nothing(name, number, stat
     temporary.mkdir()
     output = disk / "output"
     with output.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "torch_s3io", *(a.format(disk=disk) for a in arguments)],
-            env=program_env({"TMPDIR": str(temporary)}), cwd=disk,
-            stdout=file, stderr=file, start_new_session=True,
-        )  # fmt: skip
+        process = warm_python().start(
+            RUN_COMMAND,
+            [argument.format(disk=disk) for argument in arguments],
+            program_env({"TMPDIR": str(temporary)}),
+            file.fileno(),
+            file.fileno(),
+            disk,
+        )
     try:
         begun = lambda: at_work in output.read_text() or any(disk.glob(at_work))  # noqa: E731
         assert holds_soon(lambda: begun() or process.poll() is not None)

@@ -13,7 +13,7 @@ import order_check
 import pytest
 import torch
 from order_check import Setting, Wrapped, in_worker, numbers, write_numbers
-from support import CONTEXTS
+from support import QUICK_CONTEXTS
 from torch.utils.data import default_collate
 
 import torch_s3io as s3io
@@ -99,7 +99,7 @@ def test_a_loader_goes_on_at_every_step(path, num_workers, make_dataset):
         assert head[: step + 1] + read(resumed) == uninterrupted
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("context", QUICK_CONTEXTS)
 def test_a_loader_goes_on_in_a_later_epoch(path, context):
     loader = make_loader(path, 2, context)
     loader.dataset.set_epoch(3)

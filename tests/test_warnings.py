@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from support import CONTEXTS, DEADLINE_S, program_command, program_env
+from support import CONTEXTS, QUICK_CONTEXTS, run_file
 
 import torch_s3io as s3io
 from torch_s3io.warning import warn
@@ -46,17 +45,17 @@ def path(disk):
     return disk / "x.bin"
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize(
-    ("what", "text"), [("engine", "reading with threads"), ("direct", "refuses O_DIRECT")]
+    ("context", "what", "text"),
+    [
+        *((context, "engine", "reading with threads") for context in CONTEXTS),
+        *((context, "direct", "refuses O_DIRECT") for context in QUICK_CONTEXTS),
+    ],
 )
 def test_what_a_machine_lacks_is_said_once_and_not_by_every_worker(path, disk, what, text, context):
     program = disk / "program.py"
     program.write_text(SOURCE)
-    command = [*program_command("")[:1], str(program), str(path), what, context]
-    process = subprocess.run(
-        command, env=program_env(), capture_output=True, text=True, timeout=2 * DEADLINE_S
-    )
+    process = run_file(program, path, what, context)
     assert process.returncode == 0, process.stderr
     assert process.stderr.count(text) == 1, process.stderr
     assert re.search(rf"'?{what}_?\w*'?=", process.stderr), "no option in it"

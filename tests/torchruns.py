@@ -8,13 +8,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import IMPORT_PATH, program_env
+from support import IMPORT_PATH, Running, program_env
+
+FORKED = """
+    import os, sys, forked_torchrun
+    os.dup2(1, 2)
+    forked_torchrun.main(sys.argv[1:])
+"""
 
 
-def torchrun(folder: Path, ranks: int, *command: object) -> tuple[int, str]:
-    """Exit status and output of a program under torchrun, over gloo."""
+def torchrun(
+    folder: Path, ranks: int, *command: object, imported: tuple[str, ...] = ()
+) -> tuple[int, str]:
+    """Exit status and output of a program under torchrun, over gloo.
+
+    Its ranks are forked from a Python that has imported these modules, and PyTorch.
+    """
     options = ("--standalone", f"--nproc-per-node={ranks}")
-    return run_machines(folder, [{"CUDA_VISIBLE_DEVICES": ""}], *options, *command)
+    no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
+    texts = (*options, *command)
+    running = Running(FORKED, *texts, imported=imported, env=no_gpu, folder=folder)
+    process = running.ended(timeout_s=300)
+    return process.returncode, process.stdout
 
 
 def on_two_machines(folder: Path, backend: str, *command: object) -> tuple[int, str]:

@@ -8,37 +8,52 @@ one from their first moment on, such as a library to preload, are started by the
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import textwrap
-import threading
 import types
 from pathlib import Path
+
+# A program that is ``python FILE ARGUMENTS``.
+RUN_FILE = """
+    import os, runpy, sys
+    del sys.argv[0]
+    sys.path[0] = os.path.dirname(sys.argv[0])
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 _NUMBER = struct.Struct("i")
 
 
 class Program:
-    """A program at work."""
+    """A program at work. How it ended is told as subprocess does."""
 
     def __init__(self, status: int) -> None:
         self._status = status
         self.pid = self._read()
+        self.returncode: int | None = None
 
     def wait(self, timeout_s: float) -> int:
-        """How it ended, as of subprocess. It is killed when it takes longer."""
-        killer = threading.Timer(timeout_s, os.kill, (self.pid, signal.SIGKILL))
-        killer.start()
-        status = self._read()
-        killer.cancel()
-        killer.join()
-        os.close(self._status)
-        return os.waitstatus_to_exitcode(status)
+        """It is killed when it takes longer."""
+        if self.poll(timeout_s) is None:
+            os.kill(self.pid, signal.SIGKILL)
+        while (returncode := self.poll(60)) is None:
+            pass
+        return returncode
+
+    def poll(self, timeout_s: float = 0) -> int | None:
+        """None while it runs."""
+        if self.returncode is None and select.select([self._status], [], [], timeout_s)[0]:
+            self.returncode = os.waitstatus_to_exitcode(self._read())
+            os.close(self._status)
+        return self.returncode
 
     def _read(self) -> int:
         [number] = _NUMBER.unpack(os.read(self._status, _NUMBER.size))
@@ -48,17 +63,41 @@ class Program:
 class WarmPython:
     """The process to fork from."""
 
-    def __init__(self, env: dict[str, str]) -> None:
-        self._socket, other = socket.socketpair()
+    def __init__(self, connection: socket.socket, process: subprocess.Popen[bytes] | None) -> None:
+        self._socket = connection
+        self._process = process
+
+    @classmethod
+    def started(cls, env: dict[str, str], *imported: str) -> WarmPython:
+        """One that has imported these modules, and torch."""
+        own, other = socket.socketpair()
         with other:
-            command = [sys.executable, str(Path(__file__)), str(other.fileno())]
-            self._process = subprocess.Popen(command, env=env, pass_fds=[other.fileno()])
+            command = [sys.executable, str(Path(__file__)), str(other.fileno()), *imported]
+            return cls(own, subprocess.Popen(command, env=env, pass_fds=[other.fileno()]))
+
+    @classmethod
+    def forked(cls) -> WarmPython:
+        """One that has imported what this process has, which has one thread. It ends with it."""
+        own, other = socket.socketpair()
+        if os.fork() == 0:
+            own.close()
+            run(*serve(other))
+            sys.exit()
+        other.close()
+        return cls(own, None)
 
     def start(
-        self, source: str, arguments: list[str], env: dict[str, str], stdout: int, stderr: int
+        self,
+        source: str,
+        arguments: list[str],
+        env: dict[str, str],
+        stdout: int,
+        stderr: int,
+        folder: Path | None = None,
     ) -> Program:
-        """A program at work in this process's folder."""
-        request = json.dumps([textwrap.dedent(source), arguments, env, os.getcwd()]).encode()
+        """A program at work in this folder, or this process's."""
+        place = str(folder or Path.cwd())
+        request = json.dumps([textwrap.dedent(source), arguments, env, place]).encode()
         reading, writing = os.pipe()
         length = _NUMBER.pack(len(request))
         socket.send_fds(self._socket, [length], [stdout, stderr, writing])
@@ -66,9 +105,13 @@ class WarmPython:
         os.close(writing)
         return Program(reading)
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def end(self) -> None:
         self._socket.close()
-        self._process.wait(60)
+        if self._process is not None:
+            self._process.wait(60)
 
 
 def serve(connection: socket.socket) -> list:
@@ -106,15 +149,20 @@ def is_program(stdout: int, stderr: int, status: int) -> bool:
     return True
 
 
-if __name__ == "__main__":
-    import torch  # noqa: F401
-
-    source, arguments, env, folder = serve(socket.socket(fileno=int(sys.argv[1])))
+def run(source: str, arguments: list[str], env: dict[str, str], folder: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
     sys.argv = ["-c", *arguments]
     sys.path[0] = ""
-    own = sys.modules["__main__"]  # keeps what runs now
+    _WAS_MAIN.append(sys.modules["__main__"])  # or what it holds would go
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     exec(compile(source, "<string>", "exec"), main.__dict__)
+
+
+_WAS_MAIN: list[types.ModuleType] = []
+
+if __name__ == "__main__":
+    for module in ("torch", *sys.argv[2:]):
+        importlib.import_module(module)
+    run(*serve(socket.socket(fileno=int(sys.argv[1]))))
