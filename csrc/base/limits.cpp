@@ -20,6 +20,15 @@ std::optional<int64_t> soft_limit(__rlimit_resource resource) {
   return static_cast<int64_t>(limit.rlim_cur);
 }
 
+std::string file_size_hint() {
+  if (const auto bytes = soft_limit(RLIMIT_FSIZE)) {
+    return message("; raise the limit of file sizes, now ", *bytes / kKibibyte,
+                   " KiB (ulimit -f unlimited)");
+  }
+  return "; the file system holds no file that is so long (FAT: 4 GiB): write shorter files, or to "
+         "another one";
+}
+
 std::string address_space_hint() {
   if (const auto bytes = soft_limit(RLIMIT_AS)) {
     return message("; raise the limit of address space, now ", *bytes / kKibibyte,
@@ -44,9 +53,7 @@ std::string limit_hint(int error_number) {
     case ENFILE:
       return "; raise the machine's limit of open files (sysctl fs.file-max)";
     case EFBIG:
-      return message("; raise the limit of file sizes, now ",
-                     soft_limit(RLIMIT_FSIZE).value_or(0) / kKibibyte,
-                     " KiB (ulimit -f unlimited)");
+      return file_size_hint();
     case ENOMEM:
       return address_space_hint();
     default:

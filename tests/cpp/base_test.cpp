@@ -1,5 +1,6 @@
 // Rounding, byte ranges, errno to errors.
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <cerrno>
 #include <limits>
@@ -68,6 +69,23 @@ TEST_CASE("a deadline never overflows, whatever the number of seconds") {
     CHECK(deadline >= before);
     CHECK(deadline <= Clock::now() + std::chrono::hours(24 * 366));
   }
+}
+
+TEST_CASE(
+    "a file that is too long names the limit that it met: the process's, or the file system") {
+  const std::string failure = run_in_child([&] {
+    rlimit limit{};
+    require_in_child(::getrlimit(RLIMIT_FSIZE, &limit) == 0, "getrlimit");
+    const std::string text = write_error_from_errno(EFBIG, "write", "p").what();
+    const bool is_unlimited = limit.rlim_cur == RLIM_INFINITY;
+    require_in_child(is_unlimited == (text.find("ulimit") == std::string::npos), text);
+    require_in_child(is_unlimited == (text.find("file system") != std::string::npos), text);
+    limit.rlim_cur = 4096;
+    require_in_child(::setrlimit(RLIMIT_FSIZE, &limit) == 0, "setrlimit");
+    const std::string limited = write_error_from_errno(EFBIG, "write", "p").what();
+    require_in_child(limited.find("now 4 KiB (ulimit -f") != std::string::npos, limited);
+  });
+  CHECK(failure == "");
 }
 
 }  // namespace s3io::testing::base_test
