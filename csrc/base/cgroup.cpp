@@ -76,16 +76,21 @@ void add_levels(const std::string& group, bool unified, std::string_view mounts,
                 std::string_view controller, std::vector<Cgroup>& found) {
   std::optional<Mount> best;  // that shows the most
   std::string best_rest;
+  bool best_is_above = false;
   while (const auto line = take_until(mounts, '\n')) {
     const std::optional<Mount> mount = parse_mount(*line);
     if (!mount || mount->type != (unified ? "cgroup2" : "cgroup")) continue;
     if (!unified && !has_item(mount->options, controller)) continue;
     const std::string root = unescaped(mount->root);
     // Mounted outside of this cgroup namespace: it shows a group above, which has no name here.
-    std::optional<std::string> rest = root.starts_with("/..") ? "" : below(group, root);
-    if (!rest || (best && best_rest.size() >= rest->size())) continue;
+    const bool is_above = root.starts_with("/..");
+    std::optional<std::string> rest = is_above ? "" : below(group, root);
+    if (!rest) continue;
+    const bool shows_more = rest->size() > best_rest.size() || (best_is_above && !is_above);
+    if (best && !shows_more) continue;
     best = mount;
     best_rest = std::move(*rest);
+    best_is_above = is_above;
   }
   if (!best) return;
   if (best_rest.find("/..") != std::string::npos) best_rest.clear();  // outside of the namespace

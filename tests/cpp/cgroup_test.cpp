@@ -139,6 +139,13 @@ TEST_CASE("a container sees its own group at the top, or far below, or from outs
   Machine entered("0::/\n", "30 23 0:27 /.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
   entered.set_v2("", mib(300), 50);
   CHECK(entered.available_mib() == 250);
+  // The same, and its own mount behind that one: a host's mount that is shown to a container.
+  Machine both("0::/\n",
+               "30 23 0:27 /../.. /host/sys/fs/cgroup ro - cgroup2 cgroup2 rw\n"
+               "31 23 0:27 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n"
+               "32 23 0:27 /.. /mnt/parent ro - cgroup2 cgroup2 rw\n");
+  both.set_v2("", mib(300), 50);
+  CHECK(both.available_mib() == 250);
   // Another group's part says nothing of this process.
   Machine other("0::/pod-1\n", "30 23 0:27 /pod-10 /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
   other.set_v2("", mib(300), 50);
