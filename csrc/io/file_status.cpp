@@ -33,6 +33,12 @@ constexpr unsigned kMask = kBasicMask;
 void set_alignment(const struct statx&, FileStatus&) {}
 #endif
 
+// Of the year 2400, which is no error: the number wraps around, and differs with every change.
+int64_t since_1970(int64_t seconds, int64_t fraction) {
+  return static_cast<int64_t>(static_cast<uint64_t>(seconds) * uint64_t{kSecond} +
+                              static_cast<uint64_t>(fraction));
+}
+
 FileStatus with_default_alignment() {
   FileStatus status;
   status.direct_alignment = status.memory_alignment = kPageBytes;
@@ -46,7 +52,7 @@ FileStatus from(const struct statx& fields) {
   status.device = (uint64_t{fields.stx_dev_major} << 32) | fields.stx_dev_minor;
   status.inode = fields.stx_ino;
   status.size_bytes = static_cast<int64_t>(fields.stx_size);
-  status.modified_ns = fields.stx_mtime.tv_sec * kSecond + fields.stx_mtime.tv_nsec;
+  status.modified_ns = since_1970(fields.stx_mtime.tv_sec, fields.stx_mtime.tv_nsec);
   set_alignment(fields, status);
   return status;
 }
@@ -58,7 +64,7 @@ FileStatus from(const struct stat& fields) {
   status.device = (uint64_t{major(fields.st_dev)} << 32) | minor(fields.st_dev);
   status.inode = fields.st_ino;
   status.size_bytes = fields.st_size;
-  status.modified_ns = fields.st_mtim.tv_sec * kSecond + fields.st_mtim.tv_nsec;
+  status.modified_ns = since_1970(fields.st_mtim.tv_sec, fields.st_mtim.tv_nsec);
   return status;
 }
 

@@ -203,6 +203,25 @@ TEST_CASE("another inode number is another file only where the file system keeps
   CHECK(difference(unknown, changed, local.get()).empty());
 }
 
+TEST_CASE("times of change beyond what 64 bits of nanoseconds hold are told apart") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("data");
+  write_file(path, random_bytes(1000, 1));
+  std::vector<FileIdentity> found;
+  for (const time_t seconds : {time_t{13'600'000'000}, time_t{13'600'000'001}}) {  // in 2400
+    const std::array<timespec, 2> times{{{seconds, 5}, {seconds, 5}}};
+    REQUIRE(::utimensat(AT_FDCWD, path.c_str(), times.data(), 0) == 0);
+    const DirectFile file(path, DirectMode::off, 0);
+    found.push_back(inspect_file(path).identity);
+    CHECK(file.difference_from(found.back()).empty());
+    struct stat status {};
+    REQUIRE(::stat(path.c_str(), &status) == 0);
+    if (status.st_mtim.tv_sec != seconds) return;  // this file system has no such times
+  }
+  const DirectFile file(path, DirectMode::off, 0);
+  CHECK(file.difference_from(found[0]).find("time of change") != std::string::npos);
+}
+
 TEST_CASE("without statx the same is known of a file, but for its alignment") {
   const TemporaryFolder folder;
   const std::string path = folder.path("data");
