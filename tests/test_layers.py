@@ -31,10 +31,12 @@ STREAMS = {
     *("iostream", "istream", "ostream", "fstream", "sstream", "strstream", "spanstream"),
     *("syncstream", "streambuf", "iomanip"),
 }
-# What parses numbers by the locale, or by a stream, instead of std::from_chars.
+# What parses numbers by the locale, or by a stream, instead of std::from_chars. The functions of C
+# need no namespace before them.
 OTHER_NUMBER_PARSERS = re.compile(
-    r"(?<![\w:])(?:std)?::(?:sto(?:i|l|ll|ul|ull|f|d|ld)|strto\w+|ato(?:i|l|ll|f)|v?sscanf"
-    r"|\w*stream(?:buf)?|getline|regex)\b"
+    r"(?<![\w:.>])(?:(?:std)?::)?(?:strto(?:l|ll|ul|ull|imax|umax|f|d|ld)|ato(?:i|l|ll|f)|v?[fs]?scanf)"
+    r"(?= *\()"
+    r"|(?<![\w:])std::(?:sto(?:i|l|ll|ul|ull|f|d|ld)|\w*stream(?:buf)?|getline|regex)\b"
 )
 
 
@@ -104,7 +106,10 @@ def test_the_check_sees_a_number_from_a_stream():
     assert streams_and_parsers(text, ["fstream", "vector"]) == [
         *("fstream", "std::ifstream", "std::stoi", "::strtoll")
     ]
-    assert streams_and_parsers("// no streams here\nio_stream_count(); word >> 3;", []) == []
+    text = "using std::strtol; long n = strtol(x, &end, 10); sscanf(x, format, &n); atoi (x);"
+    assert streams_and_parsers(text, []) == ["strtol", "sscanf", "atoi"]
+    harmless = "// no streams here\nio_stream_count(); word >> 3; reader.scanf(x); int strtol_n;"
+    assert streams_and_parsers(harmless, []) == []
 
 
 def test_no_number_is_parsed_from_a_stream_or_by_the_locale():
