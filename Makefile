@@ -69,7 +69,7 @@ trainers: setup ## install Lightning, Accelerate and transformers, whose tests a
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[trainers]'
 
 # In no CI, for it downloads about 20 GB. make compat ARGS="--keep 2.8.0"
-compat: setup ## build with every PyTorch that is claimed, and test with the oldest and newest
+compat: setup ## build with every PyTorch that is claimed, and test with three
 	@$(PY) scripts/compat.py $(ARGS)
 
 cpptest: build/stamps/packages-test ## the C++ tests alone (they need no PyTorch)
