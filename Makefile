@@ -105,6 +105,8 @@ fuzz: setup build/stamps/packages-fuzz ## hostile inputs for all that is parsed,
 
 fuzzers: $(FUZZ_TARGETS:%=build/fuzz/%)
 
+# fuzz/run.py asks which functions of a target are reached.
+build/fuzz/objects/fuzz/targets/%.o: FUZZ_FLAGS += -fno-inline
 build/fuzz/objects/%.o: %.cpp Makefile
 	@mkdir -p $(@D); echo "  building $@"
 	@clang++ $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@

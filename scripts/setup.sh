@@ -54,6 +54,7 @@ check_packages() {
     fuzz)
       need clang command -v clang++
       need libclang-rt-dev has_fuzzer
+      need llvm command -v llvm-symbolizer
       ;;
     *) die "unknown kind of work: $1" ;;
   esac
@@ -63,7 +64,7 @@ install_packages() {
   check_packages "$1"
   ((${#missing[@]})) || return 0
   command -v apt-get >/dev/null || die "please install what Debian calls: ${missing[*]}
-On Fedora: dnf install gcc-c++ make pkgconf liburing-devel python3-devel doctest-devel clang-tools-extra fio clang compiler-rt"
+On Fedora: dnf install gcc-c++ make pkgconf liburing-devel python3-devel doctest-devel clang-tools-extra fio clang llvm compiler-rt"
   local sudo=()
   if ((EUID != 0)); then
     sudo -n true 2>/dev/null || die "system packages are missing. Please run

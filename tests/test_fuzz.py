@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,25 @@ def test_every_target_has_a_corpus_and_all_are_small():
     corpora = sorted(path.name for path in (FUZZ / "corpus").iterdir())
     assert sorted(path.stem for path in found) == corpora  # so no two have one name
     assert sum(path.stat().st_size for path in (FUZZ / "corpus").rglob("*")) < 200_000
+
+
+def test_what_a_corpus_does_not_reach_of_its_target_is_said(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("fuzz_run", FUZZ / "run.py")
+    run = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "fuzz_run", run)
+    spec.loader.exec_module(run)
+    monkeypatch.setattr(run, "BUILD", tmp_path)
+    program = tmp_path / "x"
+
+    def unreached(*lines):
+        program.write_text("#!/bin/sh\ncat >&2 <<END\n" + "\n".join(lines) + "\nEND\n")
+        program.chmod(0o755)
+        return run.unreached(FUZZ / "targets" / "x.cpp")
+
+    reached = "COVERED_FUNC: hits: 3 edges: 1/2 read(Input&) /a/fuzz/targets/x.cpp:7"
+    foreign = "UNCOVERED_FUNC: hits: 0 edges: 0/2 other() /a/csrc/base/other.cpp:7"
+    missed = "UNCOVERED_FUNC: hits: 0 edges: 0/2 check(long, long) /a/fuzz/targets/x.cpp:9"
+    assert unreached(reached, foreign) == []
+    assert unreached(missed, reached) == ["the function at fuzz/targets/x.cpp:9"]
+    with pytest.raises(SystemExit, match="llvm-symbolizer"):
+        unreached("UNCOVERED_FUNC: hits: 0 edges: 0/2 (/a/build/fuzz/x+0x1234)")
