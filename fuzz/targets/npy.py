@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import warnings
 from collections.abc import Callable
@@ -22,11 +23,13 @@ TOKENS = (
     *(b"b'x'", b"u'x'", b'"x"', b"'\\x00'", b"'\\d'", b"'\\ud800'", b"1_0", b"0x10", b"-1", b"1j"),
 )
 _MOST_READ = 1 << 16
+_ALL_READ = 100  # a corpus, or one input
 
 
 def make(folder: Path) -> Callable[[bytes], None]:
     path = folder / "x.npy"
     file = os.open(path, os.O_RDWR | os.O_CREAT)
+    accepted = itertools.count()
 
     def read(data: bytes) -> None:
         os.ftruncate(file, 0)
@@ -40,8 +43,10 @@ def make(folder: Path) -> Callable[[bytes], None]:
                 raise
         wanted = _as_numpy_reads(data)
         assert dataset.num_records == len(wanted)
-        # Reading takes a hundred times longer than a header.
-        if wanted.nbytes <= _MOST_READ and len(wanted) <= 1000 and sum(data) % 16 == 0:
+        # Reading takes a hundred times longer than a header: later on only some are read.
+        number = next(accepted)
+        is_read = number < _ALL_READ or number % 16 == 0
+        if is_read and wanted.nbytes <= _MOST_READ and len(wanted) <= 1000:
             (batch,) = list(dataset) or [None]
             _compare(batch, wanted)
 
