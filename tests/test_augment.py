@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from pathlib import Path
@@ -121,6 +122,19 @@ def test_a_transform_that_cannot_be_called_so_is_refused_at_once(
             make()
 
 
+def with_a_power(function: Any) -> Any:
+    @functools.wraps(function)
+    def called(batch: Any) -> Any:
+        return function(batch, 2)
+
+    return called
+
+
+@with_a_power
+def to_the_power(batch: Any, power: int) -> Any:
+    return batch**power
+
+
 class Flip(torch.nn.Module):
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         return batch.flip(-1)
@@ -128,7 +142,15 @@ class Flip(torch.nn.Module):
 
 @pytest.mark.parametrize(
     "transform",
-    [torch.neg, np.asarray, len, Flip(), Flip().forward, lambda batch, power=2: batch**power],
+    [
+        torch.neg,
+        np.asarray,
+        len,
+        Flip(),
+        Flip().forward,
+        lambda batch, power=2: batch**power,
+        to_the_power,
+    ],
 )
 def test_whatever_can_be_called_with_a_batch_is_a_transform(path, transform):
     dataset = SHUFFLED.dataset(path).with_options(transform=transform, return_index=False)

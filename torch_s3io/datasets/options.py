@@ -45,14 +45,14 @@ def _check_transform(transform: Any, passes_position: bool) -> None:
     elif passes_position and _takes(transform, _ALONE):
         text += "; without pass_position=True it is called with the batch alone"
     else:
-        text += f": its arguments are {inspect.signature(transform)}"
+        text += f": its arguments are {_signature(transform)}"
     raise ConfigError(text)
 
 
 def _takes(function: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
     """Whether it can be called so, as far as its signature tells."""
     try:
-        signature = inspect.signature(function)
+        signature = _signature(function)
     except (TypeError, ValueError):  # of a built-in function
         return True
     try:
@@ -60,6 +60,11 @@ def _takes(function: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Its own, which may be another one than that of a function that it wraps."""
+    return inspect.signature(function, follow_wrapped=False)
 
 
 @dataclass(frozen=True, kw_only=True)
