@@ -166,6 +166,46 @@ def test_a_loop_that_is_sent_back_goes_on_there(path):
     assert seen == whole[:7] + whole[4:]
 
 
+def test_a_loop_whose_body_sets_the_same_epoch_goes_on(path):
+    loader = s3io.DataLoader(SETTING.dataset(path))
+    read = []
+    for epoch in itertools.islice(loader.epochs(3), 5):
+        loader.set_epoch(epoch)
+        if epoch != 1:
+            read.append(numbers(loader))
+    assert read == [epoch_of(path, 0), epoch_of(path, 2)]
+    records = s3io.RecordMapDataset(SETTING.dataset(path))
+    seen = []
+    for epoch in itertools.islice(records.epochs(3), 5):
+        records.dataset.set_epoch(epoch)
+        seen.append(epoch)
+    assert seen == [0, 1, 2]
+
+
+def test_a_loop_whose_body_goes_back_to_the_start_of_its_epoch_reads_it_again(path):
+    loader = s3io.DataLoader(SETTING.dataset(path))
+    read, seen = [], []
+    for epoch in loader.epochs(3):
+        start = loader.state_dict()
+        seen.append(epoch)
+        read += numbers(loader)
+        if seen == [0, 1]:
+            loader.load_state_dict(start)
+    assert seen == [0, 1, 1, 2]
+    assert read == [batch for epoch in seen for batch in epoch_of(path, epoch)]
+
+
+def test_a_loop_that_was_left_alone_does_nothing_to_a_later_one(path):
+    loader = s3io.DataLoader(SETTING.dataset(path))
+    left_alone = loader.epochs(3)
+    next(left_alone)
+    for epoch in loader.epochs(3):
+        assert numbers(loader) == epoch_of(path, epoch)
+        if epoch == 1:
+            left_alone.close()  # as when it is collected
+        assert numbers(loader) == epoch_of(path, epoch)
+
+
 def test_an_epoch_that_was_loaded_keeps_its_place_through_looks_until_it_has_ended(path):
     loader = s3io.DataLoader(SETTING.dataset(path))
     state = {**loader.state_dict(), "epoch": 1, "consumed": 16}

@@ -38,7 +38,8 @@ class EpochClock:
         self.team: Team | None = None
         self._changes = 0  # of the position
         self._has_begun = False
-        self._is_held = False
+        self._loop: object | None = None  # that holds the epoch
+        self._was_sent_back = False  # in that loop, after a pass began
         self._is_set = False  # by somebody, and not what it is made with
         self._counts_for_workers = False
         self._loaded: Position | None = None  # as the state said, until an epoch has ended
@@ -96,16 +97,18 @@ class EpochClock:
     @contextlib.contextmanager
     def holding(self) -> Iterator[int]:
         """Passes that begin within the block read the epoch of ``place``. Afterwards that is the
-        next epoch; or what was set meanwhile, if no pass began there."""
-        self._is_held = True
+        next epoch; or what was set meanwhile, if no pass began there. To set the epoch that is held
+        already, before the first pass, changes nothing."""
+        self._loop = loop = object()
+        self._was_sent_back = False
         self._move(self.place)
-        held = self.place.epoch
-        changes = self._changes
+        held = self.place
         try:
-            yield held
+            yield held.epoch
         finally:
-            self._is_held = False
-        if self._is_taken() or self._changes == changes:
+            if self._loop is loop:  # not one that began since, while this one was left alone
+                self._loop = None
+        if self._is_taken() or (self.place == held and not self._was_sent_back):
             self.place = Position(self.place.epoch + 1, 0)
 
     @property
@@ -121,8 +124,13 @@ class EpochClock:
     def _is_taken(self) -> bool:
         return self._has_begun or self.workers_began
 
+    @property
+    def _is_held(self) -> bool:
+        return self._loop is not None
+
     def _send(self, place: Position) -> None:
         self._is_set = True
+        self._was_sent_back = self._was_sent_back or self._is_taken()
         self.place = place
         self._move(place)
 
