@@ -199,6 +199,18 @@ def test_validation_and_loops_without_lightning_count_as_ever(path):
     assert module.validated == module.read == epochs[0] + epochs[1]
 
 
+def test_a_lightning_that_keeps_no_states_of_loaders_trains(path):
+    class Older(L.Callback):  # before 2.2
+        def on_train_start(self, trainer: Any, _: Any) -> None:
+            del trainer.fit_loop._combined_loader_states_to_load
+
+    module = Module()
+    trainer(path.parent, Older(), max_epochs=2).fit(module, loader_of(path))
+    assert module.read == [
+        batch for epoch in (0, 1) for batch in order_check.batches_of(path, SETTING, epoch)
+    ]
+
+
 def test_two_loaders_at_a_time_each_go_on(path):
     """The shorter one is read again and again, and counts its own epochs."""
     short = SETTING.dataset(path).subset(0, 20)

@@ -75,7 +75,8 @@ _given: weakref.WeakKeyDictionary[Any, tuple[list[State], set[int]]] = weakref.W
 
 def _state_not_loaded(fit: Any, loader: DataLoader) -> State | None:
     """Of this loader, where Lightning has read it from a checkpoint and still keeps it."""
-    states: list[State] = fit._combined_loader_states_to_load
+    # Lightning before 2.2 saves none.
+    states: list[State] = getattr(fit, "_combined_loader_states_to_load", [])
     stateful = [one for one in fit._combined_loader.flattened if hasattr(one, "state_dict")]
     if len(states) != len(stateful):
         return None
