@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 import torch
 from support import QUICK_CONTEXTS, raise_warnings
-from torch.utils.data import ChainDataset, DataLoader, Dataset, IterableDataset
+from torch.utils.data import (
+    ChainDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    get_worker_info,
+)
 
 import torch_s3io as s3io
 
@@ -91,6 +97,39 @@ def check(loader: Any, bank: list[int] = BANK) -> None:
         assert sorted(xs) == list(range(len(xs)))
         for batch in batches:
             assert sorted(batch["bank"].tolist()) == bank
+
+
+class WithReadBank(IterableDataset[Any]):
+    """Somebody's, whose bank was read by what the loader calls in its workers."""
+
+    def __init__(self, bank: s3io.RecordDataset) -> None:
+        self.bank = bank
+        self.read: list[int] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        yield torch.tensor(self.read)
+
+
+def read_bank(worker: int) -> None:
+    info: Any = get_worker_info()
+    info.dataset.read = records(info.dataset.bank)
+
+
+@pytest.mark.parametrize("kind", ["torch", "torchdata"])
+@pytest.mark.parametrize("context", QUICK_CONTEXTS)
+def test_what_is_called_when_a_worker_starts_reads_a_data_set_whole(folder, context, kind):
+    make_loader: Any = DataLoader
+    if kind == "torchdata":
+        torchdata = pytest.importorskip("torchdata.stateful_dataloader", reason="NEEDS TORCHDATA")
+        make_loader = torchdata.StatefulDataLoader
+    loader = make_loader(
+        WithReadBank(make(folder, "bank")),
+        batch_size=None,
+        num_workers=2,
+        multiprocessing_context=context,
+        worker_init_fn=functools.partial(read_bank),
+    )
+    assert [batch.tolist() for batch in loader] == [BANK, BANK]
 
 
 @pytest.mark.parametrize(

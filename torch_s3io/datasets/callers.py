@@ -89,7 +89,8 @@ def find_caller(dataset: Any, frame: FrameType, ours: type) -> Caller:
 
 
 def _caller_within(frame: FrameType | None, read: Any, kind: Kind) -> Caller:
-    """While the loader reads its data set: that, or what collates its samples."""
+    """While the loader reads its data set: that, or what collates its samples. Before: what the
+    loader was told to call in its workers."""
     if _Fetcher is None:
         return Caller(kind)
     of_fetcher = (_Fetcher.fetch.__code__, _Fetcher.__init__.__code__)
@@ -99,8 +100,18 @@ def _caller_within(frame: FrameType | None, read: Any, kind: Kind) -> Caller:
         if frame.f_code in of_fetcher and (found := frame.f_locals["self"]).dataset is read:
             collates = called is not None and called.f_code is _code_of(found.collate_fn)
             return Caller("other") if collates else Caller(kind, weakref.ref(found))
+        if called is not None and frame.f_code in _worker_loops():
+            begins = called.f_code is _code_of(frame.f_locals["init_fn"])
+            return Caller("other" if begins else kind)
         called, frame = frame, frame.f_back
     return Caller(kind)  # in a thread of its own, for instance
+
+
+def _worker_loops() -> set[CodeType]:
+    """Of torch and torchdata."""
+    modules = _utils.worker, sys.modules.get("torchdata.stateful_dataloader.worker")
+    loops = [getattr(module, "_worker_loop", None) for module in modules]
+    return {loop.__code__ for loop in loops if loop is not None}
 
 
 def _code_of(function: Any) -> CodeType | None:

@@ -102,9 +102,9 @@ class RecordDataset(DescribedDataset):
         shard_by_worker: Whether the workers of a loader share the records, or each of them reads
             all of its rank's. None: they share those of the data set that the loader reads, itself
             or through an iterable data set around it. What is read for something else (in a
-            ``transform``, a ``collate_fn``, a map-style ``__getitem__``) is read whole. Where an
-            iterable data set reads several of ours, or one again and again, that cannot be told:
-            they are shared, with a warning until this is set.
+            ``transform``, a ``collate_fn``, a ``worker_init_fn``, a map-style ``__getitem__``) is
+            read whole. Where an iterable data set reads several of ours, or one again and again,
+            that cannot be told: they are shared, with a warning until this is set.
         drop_last: Leave out a last step in which not every rank's batch is full. Otherwise the
             ranks share what is left, evenly; where fewer records than ranks are left, the ranks
             without one get a record from the start of the epoch (``padded_records``).
