@@ -64,6 +64,50 @@ def test_a_rank_that_comes_after_the_others_gave_up_is_told_so():
         second.meet(0, {}, 1e-6)
 
 
+class WatchedStore:
+    """Says before and after a rank takes itself off the number of those that wait."""
+
+    def __init__(self, store: Any, before: Any, after: Any) -> None:
+        self.store, self.before, self.after = store, before, after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def add(self, key: str, count: int) -> int:
+        leaves = count < 0 and key.endswith("came")
+        if leaves:
+            self.before()
+        total: int = self.store.add(key, count)
+        if leaves:
+            self.after()
+        return total
+
+
+def test_ranks_that_give_up_at_once_just_after_the_last_one_came_begin_with_it():
+    store = dist.HashStore()
+    second_gives_up, first_has = threading.Event(), threading.Event()
+
+    def before_second() -> None:
+        second_gives_up.set()
+        assert first_has.wait(DEADLINE_S)
+
+    def after_first() -> None:  # and before it finds out that it is too late
+        first_has.set()
+        thread.join(DEADLINE_S)
+
+    third = Meetings(store, 2, 3)
+    second = Meetings(WatchedStore(store, before_second, lambda: None), 1, 3)
+    first = Meetings(WatchedStore(store, lambda: third.meet(0, {}, 60.0), after_first), 0, 3)
+    came: dict[int, Any] = {}
+    thread = threading.Thread(
+        target=lambda: came.update(at_once([1], lambda _: second.meet(0, {}, 1e-6)))
+    )
+    thread.start()
+    assert second_gives_up.wait(DEADLINE_S)
+    assert first.meet(0, {}, 1e-6) == [{}]
+    assert came == {1: [{}]}
+
+
 def say(meetings: dict[int, Meetings], said: list[Any]) -> dict[int, Any]:
     return at_once([*meetings], lambda rank: meetings[rank].meet(0, said[rank], 60.0))
 

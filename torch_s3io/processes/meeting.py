@@ -101,7 +101,8 @@ class Meetings:
 
     def _leave(self, digest: str) -> bool:
         """False where it is too late, since the last rank has just come."""
-        if self._add("came", -1) == self._world_size - 1:
+        # Others that are too late may have taken themselves off the number for a moment.
+        if self._add("came", -1) == self._world_size - 1 or self._add("all", 0):
             self._add("came", 1)
             return False
         self._add(digest, -1)
