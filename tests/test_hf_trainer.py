@@ -169,6 +169,21 @@ def test_a_batch_without_samples_is_refused(path):
         next(iter(loader))
 
 
+@pytest.mark.filterwarnings("ignore:transformers makes the batches")
+def test_a_place_within_a_batch_is_no_state(path):
+    torchdata = pytest.importorskip("torchdata.stateful_dataloader", reason="NEEDS TORCHDATA")
+    options = {"batch_size": 2, "collate_fn": transformers.default_data_collator}
+    dataset = named(path)
+    next(iter(DataLoader(dataset, **options)))
+    with pytest.raises(s3io.ConfigError, match="batch_size=None to the data set"):
+        dataset.state_dict()
+    with pytest.raises(s3io.ConfigError, match="batch_size=None to the data set"):
+        next(iter(torchdata.StatefulDataLoader(named(path), num_workers=1, **options)))
+    samples = named(path, batch_size=None)
+    next(iter(DataLoader(samples, **options)))
+    assert samples.state_dict()["consumed"] == 2
+
+
 def test_a_collator_of_ones_own_gets_the_batches(path):
     dataset = named(path)
     args = arguments(path.parent)

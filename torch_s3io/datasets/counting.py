@@ -37,6 +37,7 @@ class CountingDataset(InWorker):
         self._epoch_of_look: int | None = None  # that somebody was told
         self._is_counted_elsewhere = False  # by a DataLoader, for its workers
         self._is_stacked = False  # by a DataLoader that should not
+        self._gives_samples = False  # of its batches, to a DataLoader of transformers
 
     @abstractmethod
     def _read_first(self, position: Position, ranks: Ranks) -> Any:
@@ -146,7 +147,8 @@ class CountingDataset(InWorker):
             batches = Pass(self._pass_in_worker(find_caller(self, caller, ours=InWorker)))
         else:
             batches = Pass(self._begin)
-        if collation == "makes batches":
+        self._gives_samples = collation == "makes batches"
+        if self._gives_samples:
             self._warn_of_samples()
             return samples_of(batches)
         return batches

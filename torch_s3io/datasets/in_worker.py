@@ -23,7 +23,7 @@ from ..processes.handover import announce
 from ..processes.ranks import Ranks
 from ..warning import warn
 from .callers import Caller
-from .misuse import NotIndexed, refuse_to_be_stacked
+from .misuse import NotIndexed, refuse_a_place_within_a_batch, refuse_to_be_stacked
 from .options import DatasetOptions
 
 # A loop that took fewer batches of a worker, to the end of the epoch or up to a break, may have
@@ -44,6 +44,7 @@ class InWorker(NotIndexed):
     _clock: EpochClock
     _progress: Progress | None  # of the latest pass in this process
     _is_stacked: bool
+    _gives_samples: bool
 
     def _set_up_in_worker(self) -> None:
         self._worker_place: WorkerPlace | None = None  # of the latest pass
@@ -189,6 +190,8 @@ class InWorker(NotIndexed):
     def _state_in_worker(self) -> State:
         if self._is_stacked:  # StatefulDataLoader asks before it takes a batch
             refuse_to_be_stacked()
+        if self._gives_samples:
+            refuse_a_place_within_a_batch()
         place, progress = self._worker_place, self._progress
         if place is None or progress is None:
             raise ConfigError(

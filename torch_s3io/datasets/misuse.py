@@ -86,5 +86,13 @@ def refuse_to_be_stacked() -> NoReturn:
     )
 
 
+def refuse_a_place_within_a_batch() -> NoReturn:
+    raise ConfigError(
+        "transformers makes batches of the samples of this data set's batches, so the loop may be "
+        "in the middle of one, which a state cannot say: give batch_size=None to the data set, "
+        "which then yields samples"
+    )
+
+
 def _code_of(function: Any) -> CodeType | None:
     return getattr(function, "__code__", None)

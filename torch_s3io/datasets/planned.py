@@ -29,7 +29,7 @@ from .callers import find_start
 from .collation import counts_samples
 from .counting import CountingDataset
 from .frameworks import is_shared_out, whole
-from .misuse import is_random_split
+from .misuse import is_random_split, refuse_a_place_within_a_batch
 from .options import DatasetOptions
 
 
@@ -149,7 +149,8 @@ class PlannedDataset(CountingDataset):
         fits. Of several loops at a time, that of the one that began last.
 
         Raises:
-            ConfigError: Workers read the data set: the state is the loader's.
+            ConfigError: Workers read the data set: the state is the loader's. Or transformers
+                takes the batches apart.
         """
         if get_worker_info() is not None:
             return self._state_in_worker()
@@ -159,6 +160,8 @@ class PlannedDataset(CountingDataset):
                 "the loader's state_dict() (torch_s3io.DataLoader, or torchdata's "
                 "StatefulDataLoader)"
             )
+        if self._gives_samples:
+            refuse_a_place_within_a_batch()
         return self._state_of(self._progress)
 
     def _state_of(self, progress: Progress | None) -> State:
