@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,28 @@ def test_without_shared_memory_every_pass_has_new_workers(path, monkeypatch):
     )
     for epoch in range(2):
         assert numbers(loader) == epoch_of(path, epoch)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_without_it_torchs_loader_is_warned_of_where_its_workers_cannot_be_told(
+    path, monkeypatch, persistent
+):
+    def refuse() -> None:
+        raise s3io.OutOfMemoryError("no memory to share")
+
+    monkeypatch.setattr("torch_s3io._C.EpochBoard", refuse)
+    dataset = SETTING.dataset(path)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, persistent_workers=persistent)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        for epoch in range(2):
+            dataset.set_epoch(epoch)
+            read = numbers(loader)
+    said = [str(one.message) for one in caught if one.category is RuntimeWarning]
+    if persistent:
+        (text,) = said
+        assert text.startswith("no memory to share: ")
+        assert "persistent_workers=False" in text
+    else:
+        assert said == []
+        assert read == epoch_of(path, 1)

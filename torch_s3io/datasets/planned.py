@@ -235,8 +235,15 @@ class PlannedDataset(CountingDataset):
         clock = self._own_clock()
         if start is not None and start.loader.dataset is self and not clock.has_started(start):
             self._begin_where_skipped()
-        with contextlib.suppress(Error):  # without a board workers read one pass
+        try:
             clock.share()
+        except Error as error:  # each team of workers can then be told of its first pass alone
+            if start is not None and start.is_persistent and not clock.counts_for_workers:
+                warn(
+                    f"{error}: so workers that read more than one pass cannot be told of "
+                    "set_epoch(), and read the same epoch in each. Give persistent_workers=False "
+                    "to the DataLoader"
+                )
         clock.start_worker(start)
         self._carried_ranks = find_ranks(self._options.rank, self._options.world_size)
         self._is_shared_out = is_shared_out()

@@ -117,6 +117,11 @@ class EpochClock:
         return self._is_set or self._changes > 0 or self._is_taken()
 
     @property
+    def counts_for_workers(self) -> bool:
+        """Whether the pass at hand is one that it counted for workers."""
+        return self._counts_for_workers
+
+    @property
     def workers_began(self) -> bool:
         """Whether workers read from the current position on."""
         return self._board is not None and self._board.has_begun
