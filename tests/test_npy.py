@@ -318,6 +318,17 @@ def test_a_dtype_that_the_header_contradicts_is_refused(disk, saved):
         RecordDataset.from_npy(disk / "x.npy", dtype=torch.bfloat16)
 
 
+@pytest.mark.parametrize("unit", ["M8[ns]", "m8[s]"])
+def test_times_are_read_as_integers_as_the_error_says(disk, unit):
+    np.save(disk / "x.npy", np.array([1, -5, 2**40], unit))
+    with pytest.raises(ConfigError, match=r"x\.npy: .*read it as np\.int64"):
+        RecordDataset.from_npy(disk / "x.npy")
+    dataset = RecordDataset.from_npy(disk / "x.npy", dtype=np.int64, batch_size=3)
+    assert next(iter(dataset)).tolist() == [1, -5, 2**40]
+    with pytest.raises(ConfigError, match="does not fit"):
+        RecordDataset.from_npy(disk / "x.npy", dtype=np.float64)
+
+
 def test_a_dtype_that_the_header_has_is_allowed(disk):
     np.save(disk / "x.npy", np.arange(6, dtype="f4").reshape(3, 2))
     for dtype in ("f4", np.float32, torch.float32):

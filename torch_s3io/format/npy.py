@@ -77,7 +77,7 @@ def npy_dtype(path: str, header: NpyHeader, given: Any) -> Any:
     """Of the elements: as given, else as the header says.
 
     Headers cannot name what numpy lacks: bfloat16 and float8 are saved as bytes of no type (V2,
-    V1), or by people as integers of the same size.
+    V1), or by people as integers of the same size. Times, which torch lacks, are read as integers.
 
     Raises:
         ConfigError: A dtype is needed, or the given one does not fit the header.
@@ -86,7 +86,8 @@ def npy_dtype(path: str, header: NpyHeader, given: Any) -> Any:
         if not _may_hold(header.dtype, given):
             raise ConfigError(
                 f"{path}: holds {header.dtype}, which dtype={given} does not fit; leave dtype= "
-                "out, which is for what a header cannot name: bfloat16 and float8"
+                "out, which is for what a header cannot name (bfloat16 and float8), and for times "
+                "(int64)"
             )
         return given
     try:
@@ -129,7 +130,8 @@ def _fits(stored: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
     if stored.subdtype or wanted.subdtype:
         return stored.shape == wanted.shape and _fits(stored.base, wanted.base)
     is_untyped = stored.kind == "V" or (stored.kind in "ui" and stored.isnative)
-    return is_untyped or stored == wanted
+    is_time = stored.kind in "mM" and wanted.kind == "i" and stored.isnative == wanted.isnative
+    return is_untyped or is_time or stored == wanted
 
 
 def _readable(descr: Any) -> Any:
