@@ -111,8 +111,7 @@ class ByteModel(nn.Module):
 def batches(meter: Meter, loader: DataLoader[torch.Tensor], steps: int) -> Iterator[torch.Tensor]:
     """So many batches, from as many epochs as that takes, each in an order of its own."""
     left = steps
-    for epoch in itertools.count():
-        meter.dataset.set_epoch(epoch)
+    for _ in meter.dataset.epochs(steps):  # each has one at least
         for batch in meter.watch(loader):
             yield batch
             left -= 1
