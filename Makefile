@@ -18,6 +18,8 @@ export PYTHON TORCH_S3IO_NO_URING TORCH_S3IO_WERROR
 on = $(filter-out 0,$($(1)))
 
 PY := .venv/bin/python
+# Python compiles what is imported, when it is.
+PIP := $(PY) -m pip install -q --disable-pip-version-check --no-compile
 NO_URING := $(if $(call on,TORCH_S3IO_NO_URING),csrc/io/uring_engine.cpp)
 CSRC := $(shell find csrc -name '*.cpp' -o -name '*.h')
 CPP_TESTS := $(wildcard tests/cpp/*.cpp)
@@ -29,7 +31,7 @@ help: ## this list
 ## Use ---------------------------------------------------------------------------------------------
 
 .PHONY: packages setup train bench
-packages: $(patsubst %,build/stamps/packages-%,build test check fuzz) ## the system packages of all that CI runs
+packages: $(patsubst %,build/stamps/packages-%,build test check clang) ## the system packages of all that CI runs
 
 setup: build/stamps/extension build/stamps/package ## .venv with PyTorch, the extension and all tools
 
@@ -48,12 +50,12 @@ bench: setup build/stamps/packages-bench ## against fio, malloc, and plain PyTor
 # What litdata and mosaicml-streaming depend on would replace the installed PyTorch, but for these.
 .PHONY: peers
 peers: setup ## install other loaders and compare with them (never in CI)
-	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev,peers]'
-	@$(PY) -m pip install -q --disable-pip-version-check --no-deps litdata \
+	@$(PIP) --no-build-isolation -e '.[dev,peers]'
+	@$(PIP) --no-deps litdata \
 		mosaicml-streaming
 	@$(PY) -c 'import torchvision' 2>/dev/null || \
-		$(PY) -m pip install -q --disable-pip-version-check --no-deps 'torchvision==0.28.*'
-	@$(PY) -m pip install -q --disable-pip-version-check lightning-utilities obstore tifffile boto3 \
+		$(PIP) --no-deps 'torchvision==0.28.*'
+	@$(PIP) lightning-utilities obstore tifffile boto3 \
 		requests filelock 'transformers<5' brotli python-snappy zstd 'xxhash<4' catalogue
 	@$(PY) benchmarks/bench_peers.py $(ARGS)
 
@@ -66,7 +68,7 @@ pytest: setup ## the Python tests alone, some at once (ARGS="-n0 -k pool": one a
 	@$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 trainers: setup ## install Lightning, Accelerate and transformers, whose tests are skipped without them
-	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[trainers]'
+	@$(PIP) --no-build-isolation -e '.[trainers]'
 
 # In no CI, for it downloads about 20 GB. make compat ARGS="--keep 2.8.0"
 compat: setup ## build with every PyTorch that is claimed, and test with three
@@ -76,7 +78,7 @@ cpptest: build/stamps/packages-test ## the C++ tests alone (they need no PyTorch
 	@$(PYTHON) scripts/compile_cpp.py cpptest
 	build/cpptest/run
 
-asan: build/stamps/packages-test ## the C++ tests under AddressSanitizer and UBSan
+asan: build/stamps/packages-test build/stamps/packages-clang ## the C++ tests under AddressSanitizer and UBSan
 	@$(PYTHON) scripts/compile_cpp.py asan
 	UBSAN_OPTIONS=print_stacktrace=1 build/asan/run
 
@@ -99,7 +101,7 @@ FUZZ_FLAGS = -std=c++20 -g -O1 -pthread -Icsrc -Ifuzz -fno-omit-frame-pointer \
 	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
 .PHONY: fuzz fuzzers
-fuzz: setup build/stamps/packages-fuzz ## hostile inputs for all that is parsed, FUZZ_SECONDS each
+fuzz: setup build/stamps/packages-clang ## hostile inputs for all that is parsed, FUZZ_SECONDS each
 	@$(MAKE) --no-print-directory -j$(JOBS) fuzzers
 	@$(PY) fuzz/run.py --seconds $(FUZZ_SECONDS) $(ARGS)
 
@@ -192,5 +194,5 @@ build/stamps/extension: .venv/.ready setup.py scripts/compile_cpp.py torch_s3io/
 
 build/stamps/package: .venv/.ready pyproject.toml setup.py torch_s3io/_version.py | build/stamps/extension
 	@echo "== installing torch_s3io (editable) and the tools into .venv"
-	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
+	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@

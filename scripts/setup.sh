@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the Makefile's targets need. Installs only what is missing.
 #
-#   scripts/setup.sh packages build|test|check|bench|fuzz   system packages for that kind of work
+#   scripts/setup.sh packages build|test|check|bench|clang   system packages for that kind of work
 #   scripts/setup.sh venv                              .venv with PyTorch and the build tools
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -51,7 +51,7 @@ check_packages() {
       need clang-tidy command -v clang-tidy
       ;;
     bench) need fio command -v fio ;;
-    fuzz)
+    clang)
       need clang command -v clang++
       need libclang-rt-dev has_fuzzer
       need llvm command -v llvm-symbolizer
@@ -93,7 +93,7 @@ make_venv() {
     say "making .venv with PyTorch $TORCH_VERSION"
   fi
   "$PYTHON" -m venv "${options[@]}" .venv
-  local install=(.venv/bin/python -m pip install -q --disable-pip-version-check)
+  local install=(.venv/bin/python -m pip install -q --disable-pip-version-check --no-compile)
   if ((${#options[@]})); then  # where $PYTHON is a venv itself, the option does not reach it
     "$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
       >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
@@ -107,5 +107,5 @@ make_venv() {
 case ${1:-} in
   packages) install_packages "${2:?kind of work}" ;;
   venv) make_venv ;;
-  *) die "usage: scripts/setup.sh packages build|test|check|bench|fuzz, or scripts/setup.sh venv" ;;
+  *) die "usage: scripts/setup.sh packages build|test|check|bench|clang, or scripts/setup.sh venv" ;;
 esac

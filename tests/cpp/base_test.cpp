@@ -37,13 +37,15 @@ TEST_CASE("only powers of two are powers of two") {
 TEST_CASE("a byte range is refused when negative or overflowing, and the error names the path") {
   CHECK(ByteRange::checked(0, 0, "p").end() == 0);
   CHECK(ByteRange::checked(kMax - 5, 5, "p").end() == kMax);
-  const std::vector<std::pair<int64_t, int64_t>> bad{{-1, 1},   {1, -1},      {kMax, 1},
-                                                     {1, kMax}, {kMax, kMax}, {-kMax - 1, 0}};
-  for (const auto& [offset, length] : bad) {
-    const Caught error = caught([&] { ByteRange::checked(offset, length, "some/file"); });
+  struct Range {
+    int64_t offset, length;
+  };
+  for (const Range bad :
+       {Range{-1, 1}, {1, -1}, {kMax, 1}, {1, kMax}, {kMax, kMax}, {-kMax - 1, 0}}) {
+    const Caught error = caught([&] { ByteRange::checked(bad.offset, bad.length, "some/file"); });
     CHECK(error.kind == ErrorKind::range);
     CHECK(error.says("some/file"));
-    CHECK(error.says(std::to_string(offset)));
+    CHECK(error.says(std::to_string(bad.offset)));
   }
 }
 

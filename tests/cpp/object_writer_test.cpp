@@ -238,11 +238,13 @@ TEST_CASE("sizes that make no rows are refused, and the writer goes on") {
   const TemporaryFolder folder;
   ObjectWriter writer(folder.path("data"), std::nullopt, write_engine({}));
   const Bytes rows = random_bytes(12, 1);
-  for (const auto& [row_bytes, stride_bytes] :
-       {std::pair<int64_t, int64_t>{0, 0}, {0, 4}, {-4, 4}, {4, 3}, {4, -8}, {5, 8}, {24, 24}}) {
-    CAPTURE(row_bytes);
+  struct Sizes {
+    int64_t row_bytes, stride_bytes;
+  };
+  for (const Sizes sizes : {Sizes{0, 0}, {0, 4}, {-4, 4}, {4, 3}, {4, -8}, {5, 8}, {24, 24}}) {
+    CAPTURE(sizes.row_bytes);
     const Caught error =
-        caught([&] { writer.write_rows(rows, row_bytes, stride_bytes, kNoCallback); });
+        caught([&] { writer.write_rows(rows, sizes.row_bytes, sizes.stride_bytes, kNoCallback); });
     CHECK(error.kind == ErrorKind::config);
     CHECK(error.says("no rows of"));
   }

@@ -57,7 +57,9 @@ TEST_CASE("keys and permutations are what they always were, on every machine") {
       {kMostSize,
        {3577335942412608355, 115030361309924402, 2722177220910732585, 2167836076840660283}},
   };
-  for (const auto& [size, values] : goldens) {
+  for (const auto& golden : goldens) {
+    const auto& values = golden.values;
+    const int64_t size = golden.size;
     CAPTURE(size);
     const Permutation permutation(size, 2026);
     CHECK(permutation.at(0) == values[0]);
