@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/unique_fd.h"
+#include "io/range_reader.h"
 
 namespace s3io {
 
@@ -46,17 +47,15 @@ struct FileInfo {
 // missing, forbidden, or not a regular file.
 FileInfo inspect_file(const std::string& path);
 
-class DirectFile {
+class DirectFile final : public Object {
  public:
   // `min_alignment` raises the alignment that the file system asks for (0: leave it).
   DirectFile(std::string path, DirectMode mode, int64_t min_alignment);
-  DirectFile(const DirectFile&) = delete;
-  DirectFile& operator=(const DirectFile&) = delete;
-  ~DirectFile();
+  ~DirectFile() override;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const override { return path_; }
   const FileIdentity& identity() const { return identity_; }
-  int64_t size() const { return identity_.size_bytes; }
+  int64_t size() const override { return identity_.size_bytes; }
   DirectMode mode() const { return mode_; }
   // Offset, length and memory of direct reads are multiples of this; 1 where there are none.
   int64_t alignment() const { return alignment_; }
@@ -66,8 +65,8 @@ class DirectFile {
   int direct_fd() const { return direct_fd_.get(); }
   int buffered_fd() const { return buffered_fd_.get(); }
 
-  // Never closes it: reads that did not come back may yet use its descriptors.
-  void keep_open() { kept_open_ = true; }
+  int64_t block_bytes() const override { return can_read_direct() ? alignment_ : 1; }
+  void keep_open() override { kept_open_ = true; }
 
   // Some file systems accept O_DIRECT on open and refuse the read: stop trying.
   void refuse_direct() { direct_refused_ = true; }
@@ -77,7 +76,7 @@ class DirectFile {
 
   // Throws Error(file_changed) if the file's size or time of change is another one than when it was
   // opened, or if it was deleted or replaced since.
-  void check_unchanged() const;
+  void check_unchanged() const override;
   // How the file differs from `before`; empty where it does not.
   std::string difference_from(const FileIdentity& before) const {
     return difference(before, identity_, any_fd());

@@ -47,7 +47,7 @@ ReadBenchmarkResult measure_reads(const ReadBenchmarkOptions& options) {
   const Clock::time_point start = Clock::now();
   const Clock::time_point deadline = deadline_after(options.seconds);
   for (size_t index = 0; index < reads.size(); ++index) {
-    reads[index].file = &file;
+    reads[index].object = &file;
     reads[index].length = options.block_bytes;
     reads[index].buffer_index = registered ? 0 : -1;
     push(reads[index]);
@@ -57,14 +57,14 @@ ReadBenchmarkResult measure_reads(const ReadBenchmarkOptions& options) {
     queue.run(finished, kWaitSlice);
     const bool more = Clock::now() < deadline;
     for (RangeRead* read : finished) {
-      if (read->failed) throw error_of(*read);
+      if (read->error) throw Error(*read->error);
       result.bytes += read->length;
       if (more) push(*read);
     }
   }
   result.requests = counters.requests;
   result.seconds = static_cast<double>(nanoseconds_since(start)) * 1e-9;
-  result.engine = queue.engine_name();
+  result.engine = queue.name();
   return result;
 }
 

@@ -27,25 +27,25 @@ constexpr const char* kDeviceFailed =
 // A shorter copy is made before another thread is awake.
 constexpr int64_t kShortestShared = int64_t{64} << 10;
 
-}  // namespace
-
-Error error_of(const RangeRead& range) {
-  const std::string where = message("bytes ", range.offset, " to ", range.offset + range.length,
-                                    " of ", range.file->path());
-  if (range.error_number == 0) {
-    return Error(ErrorKind::file_changed,
-                 message(where, ": the file ends at byte ", range.error_offset,
-                         "; was it truncated after it was opened?"));
+// `error_number` 0: the file ended too early, at `offset`.
+Error error_of(const RangeRead& range, const DirectFile& file, int error_number, int64_t offset) {
+  const std::string where =
+      message("bytes ", range.offset, " to ", range.offset + range.length, " of ", file.path());
+  if (error_number == 0) {
+    return Error(ErrorKind::file_changed, message(where, ": the file ends at byte ", offset,
+                                                  "; was it truncated after it was opened?"));
   }
-  if (range.error_number == EINVAL && range.file->mode() == DirectMode::require) {
+  if (error_number == EINVAL && file.mode() == DirectMode::require) {
     return Error(ErrorKind::direct_io,
                  message(where, ": the direct read was refused (EINVAL, alignment ",
-                         range.file->alignment(), "); raise alignment, or use direct='auto'"));
+                         file.alignment(), "); raise alignment, or use direct='auto'"));
   }
-  return Error(ErrorKind::read, message(where, ": the read failed at byte ", range.error_offset,
-                                        ": ", errno_text(range.error_number),
-                                        range.error_number == EIO ? kDeviceFailed : ""));
+  return Error(ErrorKind::read,
+               message(where, ": the read failed at byte ", offset, ": ", errno_text(error_number),
+                       error_number == EIO ? kDeviceFailed : ""));
 }
+
+}  // namespace
 
 ReadQueue::ReadQueue(std::unique_ptr<IoEngine> engine, const ReadQueueOptions& options,
                      ReadCounters* counters)
@@ -67,19 +67,19 @@ void ReadQueue::free_all_chunks() {
 }
 
 void ReadQueue::push(RangeRead& range) {
-  range.failed = false;
-  range.error_number = 0;
+  range.error.reset();
   range.next_offset = range.offset;
-  range.chunks_in_flight = 0;
+  range.parts_in_flight = 0;
   range.next = nullptr;
   (first_ == nullptr ? first_ : last_->next) = &range;
   last_ = &range;
 }
 
-ReadQueue::Route ReadQueue::uncached_route(const RangeRead& range) const {
-  const DirectFile& file = *range.file;
+ReadQueue::Route ReadQueue::uncached_route(const Chunk& chunk) const {
+  const DirectFile& file = *chunk.file;
   if (!file.can_read_direct()) return Route::buffered;
-  const bool too_short = range.length < options_.min_direct_bytes && file.can_read_buffered();
+  const bool too_short =
+      chunk.range->length < options_.min_direct_bytes && file.can_read_buffered();
   return too_short ? Route::buffered : Route::direct;
 }
 
@@ -90,9 +90,9 @@ bool ReadQueue::may_share(const Chunk& chunk) const {
 }
 
 void ReadQueue::choose_route(Chunk& chunk) {
-  const DirectFile& file = *chunk.range->file;
+  const DirectFile& file = *chunk.file;
   const bool fills = options_.fill_block_bytes > 0 && file.can_read_buffered();
-  const Route uncached = fills ? Route::buffered : uncached_route(*chunk.range);
+  const Route uncached = fills ? Route::buffered : uncached_route(chunk);
   const bool may_be_direct = uncached == Route::direct && file.mode() == DirectMode::automatic;
   const bool may_share = this->may_share(chunk);
   std::optional<Route> cached;
@@ -121,7 +121,7 @@ std::optional<ReadQueue::Route> ReadQueue::route_if_cached(const Chunk& chunk,
 // Neighbours come along that other batches will ask for: read one by one, small records would take
 // the device several times as long.
 void ReadQueue::fill(const Chunk& chunk) {
-  const DirectFile& file = *chunk.range->file;
+  const DirectFile& file = *chunk.file;
   const int64_t begin = align_down(chunk.position, options_.fill_block_bytes);
   const int64_t end = std::min(align_up(chunk.end, options_.fill_block_bytes), file.size());
   const int64_t missing = bring_into_cache(file.buffered_fd(), begin, end - begin);
@@ -131,7 +131,7 @@ void ReadQueue::fill(const Chunk& chunk) {
 bool ReadQueue::guess_again() { return ++unprobed_ % kProbeEvery != 0; }
 
 CacheState ReadQueue::ask(const Chunk& chunk) {
-  DirectFile& file = *chunk.range->file;
+  DirectFile& file = *chunk.file;
   const CacheState state =
       cache_state(file.buffered_fd(), chunk.position, chunk.end - chunk.position);
   if (state == CacheState::unknown) {
@@ -148,7 +148,7 @@ CacheState ReadQueue::ask(const Chunk& chunk) {
 
 void ReadQueue::prepare(Chunk& chunk) {
   const RangeRead& range = *chunk.range;
-  const DirectFile& file = *range.file;
+  const DirectFile& file = *chunk.file;
   const bool direct = chunk.route == Route::direct;
   const int64_t alignment = direct ? file.alignment() : 1;
   const int64_t begin = align_down(chunk.position, alignment);
@@ -168,11 +168,13 @@ void ReadQueue::begin_chunks() {
   while (first_ != nullptr && free_chunks_ != nullptr) {
     RangeRead& range = *first_;
     const int64_t end = range.offset + range.length;
-    const int64_t alignment = range.file->alignment();
+    auto& file = static_cast<DirectFile&>(*range.object);
+    const int64_t alignment = file.alignment();
     while (range.next_offset < end && free_chunks_ != nullptr) {
       Chunk& chunk = *free_chunks_;
       free_chunks_ = chunk.next_free;
       chunk.range = &range;
+      chunk.file = &file;
       chunk.position = range.next_offset;
       // Chunks end at aligned offsets of the file, so that two of them never read the same bytes.
       chunk.end = std::min(end, align_down(range.next_offset, alignment) + options_.chunk_bytes);
@@ -180,7 +182,7 @@ void ReadQueue::begin_chunks() {
       chunk.attempts = 0;
       prepare(chunk);
       range.next_offset = chunk.end;
-      ++range.chunks_in_flight;
+      ++range.parts_in_flight;
       ++chunks_in_flight_;
     }
     if (range.next_offset < end) return;
@@ -259,15 +261,15 @@ void ReadQueue::handle(Chunk& chunk, std::vector<RangeRead*>& finished) {
   chunk.next_free = free_chunks_;
   free_chunks_ = &chunk;
   --chunks_in_flight_;
-  --range.chunks_in_flight;
+  --range.parts_in_flight;
   const bool all_begun = range.next_offset == range.offset + range.length;
-  if (range.chunks_in_flight > 0 || !all_begun) return;
+  if (range.parts_in_flight > 0 || !all_begun) return;
   if (first_ == &range) first_ = range.next;
   finished.push_back(&range);
 }
 
 bool ReadQueue::handle_data(Chunk& chunk, int64_t count) {
-  const DirectFile& file = *chunk.range->file;
+  const DirectFile& file = *chunk.file;
   const int64_t reached = chunk.offset + count;
   const Route route = chunk.route;
   std::atomic<int64_t>& bytes = route == Route::direct   ? counters_->direct_bytes
@@ -294,12 +296,12 @@ bool ReadQueue::handle_data(Chunk& chunk, int64_t count) {
 }
 
 bool ReadQueue::handle_error(Chunk& chunk, int error_number) {
-  DirectFile& file = *chunk.range->file;
+  DirectFile& file = *chunk.file;
   if (error_number == EINTR || error_number == EAGAIN) {
     add(counters_->retries, 1);
     return !retry(chunk, error_number);
   }
-  if (chunk.route != Route::direct && uncached_route(*chunk.range) == Route::direct) {
+  if (chunk.route != Route::direct && uncached_route(chunk) == Route::direct) {
     // The page is gone again, or there was no memory for another one: ask the device itself.
     add(counters_->retries, 1);
     chunk.route = Route::direct;
@@ -323,11 +325,7 @@ bool ReadQueue::retry(Chunk& chunk, int error_number) {
 
 void ReadQueue::fail(Chunk& chunk, int error_number, int64_t error_offset) {
   RangeRead& range = *chunk.range;
-  if (!range.failed) {
-    range.failed = true;
-    range.error_number = error_number;
-    range.error_offset = error_offset;
-  }
+  if (!range.error) range.error = error_of(range, *chunk.file, error_number, error_offset);
   range.next_offset = range.offset + range.length;  // begin no more of it
 }
 
@@ -336,7 +334,7 @@ bool ReadQueue::abandon(milliseconds timeout) noexcept {
   has_backlog_ = false;
   for (auto* list : {&prepared_, &copies_}) {  // these never reached the engine
     for (IoRequest* request : *list) {
-      --static_cast<Chunk*>(request)->range->chunks_in_flight;
+      --static_cast<Chunk*>(request)->range->parts_in_flight;
       --chunks_in_flight_;
     }
     list->clear();
@@ -346,7 +344,7 @@ bool ReadQueue::abandon(milliseconds timeout) noexcept {
     while (chunks_in_flight_ > 0 && Clock::now() < deadline) {
       const int count = engine_->wait(completed_, chunks_in_flight_, kWaitSlice);
       for (int index = 0; index < count; ++index) {
-        --static_cast<Chunk*>(completed_[static_cast<size_t>(index)])->range->chunks_in_flight;
+        --static_cast<Chunk*>(completed_[static_cast<size_t>(index)])->range->parts_in_flight;
       }
       chunks_in_flight_ -= count;
     }

@@ -1,4 +1,4 @@
-// Reads whole byte ranges through an IoEngine: splits them into chunks, keeps the engine full,
+// The RangeReader of files, through an IoEngine: splits ranges into chunks, keeps the engine full,
 // resumes short reads, retries what may be retried, and chooses between the device and the page
 // cache: a file opened with DirectMode::automatic is read from the page cache where it is there,
 // directly where not. Where the page cache is to be filled, what is missing is read through it,
@@ -20,41 +20,13 @@
 #include <optional>
 #include <vector>
 
-#include "base/error.h"
 #include "io/copy_crew.h"
 #include "io/direct_file.h"
 #include "io/io_engine.h"
 #include "io/page_cache.h"
+#include "io/range_reader.h"
 
 namespace s3io {
-
-// One range of at least one byte. The caller owns it, and the memory, until it comes back from
-// `run`.
-//
-// `data` receives the byte at `offset`, and is congruent to it modulo the file's alignment. A
-// direct read also writes up to one alignment before `data` and after its end: the caller leaves
-// that room.
-struct RangeRead {
-  DirectFile* file = nullptr;
-  int64_t offset = 0;
-  int64_t length = 0;
-  std::byte* data = nullptr;
-  int buffer_index = -1;  // registered with the engine, or -1
-  void* owner = nullptr;  // for the caller
-
-  // Out: what went wrong first. `error_number` 0 with `failed` means that the file ended too early.
-  bool failed = false;
-  int error_number = 0;
-  int64_t error_offset = 0;
-
-  // ReadQueue's own; after `abandon`, `chunks_in_flight` says what is still to come.
-  int64_t next_offset = 0;
-  int chunks_in_flight = 0;
-  RangeRead* next = nullptr;
-};
-
-// The typed error for a range that failed.
-Error error_of(const RangeRead& range);
 
 struct ReadQueueOptions {
   int64_t chunk_bytes = int64_t{1} << 20;  // most bytes of one read; a multiple of every alignment
@@ -79,33 +51,24 @@ struct ReadCounters {
   std::atomic<int64_t> direct_refused{0};  // reads that fell back because O_DIRECT failed
 };
 
-class ReadQueue {
+class ReadQueue final : public RangeReader {
  public:
   ReadQueue(std::unique_ptr<IoEngine> engine, const ReadQueueOptions& options,
             ReadCounters* counters);
 
   void set_chunk_bytes(int64_t chunk_bytes) { options_.chunk_bytes = chunk_bytes; }
-  bool register_buffer(int index, std::span<std::byte> memory) {
+
+  // The objects of ranges are DirectFiles.
+  void push(RangeRead& range) override;
+  void run(std::vector<RangeRead*>& finished, milliseconds timeout) override;
+  bool has_backlog() const override { return has_backlog_ && first_ != nullptr; }
+  bool idle() const override { return first_ == nullptr && chunks_in_flight_ == 0; }
+  int64_t completions() const override { return completions_; }
+  bool abandon(milliseconds timeout) noexcept override;
+  bool register_buffer(int index, std::span<std::byte> memory) override {
     return engine_->register_buffer(index, memory);
   }
-  std::string_view engine_name() const { return engine_->name(); }
-
-  // Appends a range; ranges are begun in the order in which they were pushed.
-  void push(RangeRead& range);
-  // Whether ranges wait for reads in flight, because the engine had all that it takes.
-  bool has_backlog() const { return has_backlog_ && first_ != nullptr; }
-  // True when every range pushed has come back.
-  bool idle() const { return first_ == nullptr && chunks_in_flight_ == 0; }
-  // Works for up to `timeout`, until at least one range is finished, or until there is no backlog
-  // any more. Appends what is finished to `finished` (which should have the capacity for all that
-  // were pushed).
-  void run(std::vector<RangeRead*>& finished, milliseconds timeout);
-  // Reads that came back so far, in whatever state: tells a slow device from a dead one.
-  int64_t completions() const { return completions_; }
-  // Forgets what was not begun and waits up to `timeout` for the reads in flight. True when none is
-  // left: the queue is as new. Otherwise the kernel may still write into their memory, which must
-  // not be used again, nor the queue.
-  bool abandon(milliseconds timeout) noexcept;
+  std::string_view name() const override { return engine_->name(); }
 
  private:
   enum class Route : uint8_t {
@@ -116,7 +79,8 @@ class ReadQueue {
 
   struct Chunk : IoRequest {
     RangeRead* range = nullptr;
-    int64_t position = 0;  // first byte still missing
+    DirectFile* file = nullptr;  // the range's object
+    int64_t position = 0;        // first byte still missing
     int64_t end = 0;
     Route route = Route::direct;
     bool is_shared_copy = false;
@@ -126,7 +90,7 @@ class ReadQueue {
 
   void free_all_chunks();
   void begin_chunks();
-  Route uncached_route(const RangeRead& range) const;
+  Route uncached_route(const Chunk& chunk) const;
   void choose_route(Chunk& chunk);
   bool may_share(const Chunk& chunk) const;
   std::optional<Route> route_if_cached(const Chunk& chunk, bool may_guess_missing);

@@ -24,7 +24,7 @@ int64_t Batch::copy_out() {
   return bytes;
 }
 
-bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, ReadQueue& queue) {
+bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, RangeReader& reader) {
   buffer_ = std::move(buffer);
   error_.reset();
   reads_left_ = 0;
@@ -51,7 +51,7 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, ReadQ
   } catch (const Error& error) {
     error_ = error;  // no read was pushed
   }
-  if (!error_) push_wave(queue);
+  if (!error_) push_wave(reader);
   return is_reading();
 }
 
@@ -86,7 +86,7 @@ int64_t PendingBatch::count_files() const {
 }
 
 // Opens the next files, as many as may be open, and pushes all reads from them.
-void PendingBatch::push_wave(ReadQueue& queue) {
+void PendingBatch::push_wave(RangeReader& reader) {
   const size_t first = next_read_;
   size_t last = first;
   int64_t shard = -1;
@@ -98,7 +98,7 @@ void PendingBatch::push_wave(ReadQueue& queue) {
         files_.push_back(source_.open(run.shard));
         shard = run.shard;
       }
-      reads_[last].file = files_.back().get();
+      reads_[last].object = files_.back().get();
       check_bounds(reads_[last]);
     }
   } catch (const Error& error) {
@@ -106,7 +106,7 @@ void PendingBatch::push_wave(ReadQueue& queue) {
     files_.clear();  // none of this wave's reads was pushed
     return;
   }
-  for (size_t index = first; index < last; ++index) queue.push(reads_[index]);
+  for (size_t index = first; index < last; ++index) reader.push(reads_[index]);
   next_read_ = last;
   reads_left_ = last - first;
 }
@@ -124,13 +124,13 @@ void PendingBatch::end_wave() {
 
 // The last line of defence: what the device writes, whole blocks included, lies in the buffer.
 void PendingBatch::check_bounds(const RangeRead& read) const {
-  const int64_t alignment = read.file->can_read_direct() ? read.file->alignment() : 1;
-  const int64_t head = read.offset & (alignment - 1);
+  const int64_t block_bytes = read.object->block_bytes();
+  const int64_t head = read.offset & (block_bytes - 1);
   const int64_t begin = (read.data - buffer_.data()) - head;
-  if (begin >= 0 && begin + align_up(head + read.length, alignment) <= buffer_.size()) return;
+  if (begin >= 0 && begin + align_up(head + read.length, block_bytes) <= buffer_.size()) return;
   throw Error(ErrorKind::config,
-              message(read.file->path(), ": bytes ", read.offset, " to ", read.offset + read.length,
-                      " do not fit into the buffer; this is a bug"));
+              message(read.object->path(), ": bytes ", read.offset, " to ",
+                      read.offset + read.length, " do not fit into the buffer; this is a bug"));
 }
 
 // Copying out of the page cache is up to a third faster between addresses that agree modulo a cache
@@ -147,11 +147,11 @@ void PendingBatch::align_with_page_cache() {
   landing_ += shift;
 }
 
-bool PendingBatch::take_back(const RangeRead& read, ReadQueue& queue) {
-  if (read.failed && !error_) error_ = error_of(read);
+bool PendingBatch::take_back(const RangeRead& read, RangeReader& reader) {
+  if (read.error && !error_) error_ = read.error;
   if (--reads_left_ > 0) return false;
   end_wave();
-  if (!error_ && next_read_ < reads_.size()) push_wave(queue);
+  if (!error_ && next_read_ < reads_.size()) push_wave(reader);
   return !is_reading();
 }
 
@@ -210,7 +210,7 @@ void PendingBatch::deliver(Batch& out) {
 
 bool PendingBatch::has_reads_in_flight() const {
   return std::any_of(reads_.begin(), reads_.end(),
-                     [](const RangeRead& read) { return read.chunks_in_flight > 0; });
+                     [](const RangeRead& read) { return read.parts_in_flight > 0; });
 }
 
 void PendingBatch::quarantine() {

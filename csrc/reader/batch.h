@@ -47,17 +47,17 @@ class PendingBatch {
   // The record numbers to read; fill in before `start`.
   std::vector<int64_t>& records() { return records_; }
   // Begins reading into `buffer`, which has at least source.batch_bytes(records) bytes and was
-  // registered with the queue's engine as `buffer_index` (-1: it was not). False when there is
+  // registered with the reader as `buffer_index` (-1: it was not). False when there is
   // nothing to wait for: no records, or a file that cannot be opened. `owner` comes back with each
   // read.
-  bool start(AlignedBuf buffer, int buffer_index, void* owner, ReadQueue& queue);
+  bool start(AlignedBuf buffer, int buffer_index, void* owner, RangeReader& reader);
   // Takes back one of this batch's reads, and pushes the next wave after the last of one. True when
   // nothing is left to read.
-  bool take_back(const RangeRead& read, ReadQueue& queue);
+  bool take_back(const RangeRead& read, RangeReader& reader);
   bool is_reading() const { return reads_left_ > 0; }
   // Files that it keeps open at once.
   int64_t num_files() const { return num_files_; }
-  // After the queue was abandoned: whether the kernel may still write into the buffer.
+  // After the reader was abandoned: whether the buffer may still be written to.
   bool has_reads_in_flight() const;
   // After the last read: packs, converts. Errors are kept for `deliver`.
   void finish();
@@ -69,7 +69,7 @@ class PendingBatch {
  private:
   void prepare_reads(int buffer_index, void* owner);
   int64_t count_files() const;
-  void push_wave(ReadQueue& queue);
+  void push_wave(RangeReader& reader);
   void end_wave();
   void check_bounds(const RangeRead& read) const;
   void align_with_page_cache();

@@ -16,7 +16,7 @@ BatchFetcher::BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr
 
 BatchFetcher::~BatchFetcher() {
   // A forked child has the parent's ring, or none of its threads: leave them alone.
-  if (fork_count() != owner_) static_cast<void>(queue_.release());
+  if (fork_count() != owner_) static_cast<void>(reader_.release());
 }
 
 void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
@@ -37,14 +37,13 @@ void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
   if (pool_ != nullptr && pool_->can_lend()) buffer = pool_->try_take(bytes);
   if (!buffer) buffer = AlignedBuf::allocate(bytes, source_->alignment());
   const std::lock_guard lock(mutex_);
-  if (queue_ == nullptr) {
-    queue_ = std::make_unique<ReadQueue>(
-        source_->make_engine(true), source_->queue_options(processes_), &source_->counters().reads);
+  if (reader_ == nullptr) {
+    reader_ = source_->make_reader({.processes = processes_, .any_thread = true});
   }
   auto batch = std::make_unique<PendingBatch>(*source_);
   batch->records() = std::move(records);
   try {
-    if (batch->start(std::move(*buffer), -1, nullptr, *queue_)) read(*batch, on_wait);
+    if (batch->start(std::move(*buffer), -1, nullptr, *reader_)) read(*batch, on_wait);
   } catch (...) {
     give_up(std::move(batch));
     throw;
@@ -59,8 +58,8 @@ void BatchFetcher::read(PendingBatch& batch, const std::function<void()>& on_wai
   std::vector<RangeRead*> finished;
   while (batch.is_reading()) {
     finished.clear();
-    queue_->run(finished, kWaitSlice);
-    for (const RangeRead* read : finished) batch.take_back(*read, *queue_);
+    reader_->run(finished, kWaitSlice);
+    for (const RangeRead* read : finished) batch.take_back(*read, *reader_);
     if (!batch.is_reading()) return;
     if (on_wait) on_wait();
     if (Clock::now() >= deadline) {
@@ -73,11 +72,11 @@ void BatchFetcher::read(PendingBatch& batch, const std::function<void()>& on_wai
 }
 
 void BatchFetcher::give_up(std::unique_ptr<PendingBatch> batch) {
-  if (queue_->abandon(kAbandonTimeout)) return;
+  if (reader_->abandon(kAbandonTimeout)) return;
   // The kernel, or a thread, may yet write into this buffer and these requests: never reused.
   batch->quarantine();
   static_cast<void>(batch.release());
-  static_cast<void>(queue_.release());
+  static_cast<void>(reader_.release());
 }
 
 }  // namespace s3io

@@ -33,9 +33,9 @@ class BatchFetcher {
   const std::shared_ptr<RecordSource> source_;
   const std::shared_ptr<BufferPool> pool_;
   const int processes_;
-  std::mutex mutex_;                  // guards what follows
-  std::unique_ptr<ReadQueue> queue_;  // made with the first fetch
-  const uint32_t owner_;              // fork_count() of the process that made it
+  std::mutex mutex_;                     // guards what follows
+  std::unique_ptr<RangeReader> reader_;  // made with the first fetch
+  const uint32_t owner_;                 // fork_count() of the process that made it
 };
 
 }  // namespace s3io

@@ -58,14 +58,14 @@ class BatchReader::Worker {
   // The next batch to deliver. None is left once another thread has closed the reader.
   bool is_completed() { return !entries_.empty() && entry(delivered_).completed; }
   Entry& entry(int64_t number) { return entries_[static_cast<size_t>(number) % entries_.size()]; }
-  void read_all(ReadQueue& queue);
-  bool start_batch(ReadQueue& queue);
+  void read_all(RangeReader& reader);
+  bool start_batch(RangeReader& reader);
   void follow_plan();
   bool has_free_entry();
   std::optional<AlignedBuf> try_take(int64_t bytes);
   void wait_for_buffer(uint32_t releases_seen);
   void complete(Entry& entry);
-  void leave(std::unique_ptr<ReadQueue> queue, std::optional<Error> failure);
+  void leave(std::unique_ptr<RangeReader> reader, std::optional<Error> failure);
   void wait_for_completion(std::unique_lock<std::mutex>& lock,
                            const std::function<void()>& on_wait);
   void check_parent() const;
@@ -116,58 +116,56 @@ BatchReader::Worker::Worker(std::shared_ptr<RecordSource> source, const EpochPla
 }
 
 void BatchReader::Worker::run() noexcept {
-  std::unique_ptr<ReadQueue> queue;
+  std::unique_ptr<RangeReader> reader;
   std::optional<Error> failure;
   try {
-    ReadQueueOptions options = source_->queue_options(processes_);
-    options.fill_block_bytes = fill_block_bytes_;
-    queue = std::make_unique<ReadQueue>(source_->make_engine(false), options,
-                                        &source_->counters().reads);
+    reader = source_->make_reader(
+        {.fill_block_bytes = fill_block_bytes_, .processes = processes_, .any_thread = false});
     {
       const std::lock_guard lock(mutex_);
-      engine_name_ = queue->engine_name();
+      engine_name_ = reader->name();
     }
-    read_all(*queue);
+    read_all(*reader);
   } catch (const Error& error) {
     failure = error;
   } catch (const std::exception& error) {
     failure = Error(ErrorKind::out_of_memory, message("the reader failed: ", error.what()));
   }
-  leave(std::move(queue), std::move(failure));
+  leave(std::move(reader), std::move(failure));
 }
 
-void BatchReader::Worker::leave(std::unique_ptr<ReadQueue> queue, std::optional<Error> failure) {
-  if (queue != nullptr && !queue->abandon(kAbandonTimeout)) {
+void BatchReader::Worker::leave(std::unique_ptr<RangeReader> reader, std::optional<Error> failure) {
+  if (reader != nullptr && !reader->abandon(kAbandonTimeout)) {
     // The kernel, or a thread, may yet write into these buffers and requests: they are never
     // reused.
     for (Entry& entry : entries_) {
       if (entry.batch.has_reads_in_flight()) entry.batch.quarantine();
     }
-    static_cast<void>(queue.release());
+    static_cast<void>(reader.release());
   }
-  queue.reset();
+  reader.reset();
   const std::lock_guard lock(mutex_);
   failure_ = std::move(failure);
   exited_ = true;
   to_consumer_.notify_all();
 }
 
-void BatchReader::Worker::read_all(ReadQueue& queue) {
+void BatchReader::Worker::read_all(RangeReader& reader) {
   std::vector<RangeRead*> finished;
   while (!stopping_) {
     const uint32_t releases_seen = pool_ != nullptr ? pool_->release_count() : 0;
     // A backlog keeps the engine busy: another buffer would only be memory that is used, and
     // perhaps prepared for the first time, before the batches that come earlier.
-    const bool started = !queue.has_backlog() && start_batch(queue);
-    if (!queue.idle()) {
+    const bool started = !reader.has_backlog() && start_batch(reader);
+    if (!reader.idle()) {
       finished.clear();
       // One batch at a time: what comes out of the page cache is there at once, and goes to the
       // consumer before the next buffer is taken. Few buffers then circulate, and stay in the
       // processor's caches.
-      queue.run(finished, started ? milliseconds(0) : kWaitSlice);
+      reader.run(finished, started ? milliseconds(0) : kWaitSlice);
       for (RangeRead* read : finished) {
         auto* owner = static_cast<Entry*>(read->owner);
-        if (owner->batch.take_back(*read, queue)) complete(*owner);
+        if (owner->batch.take_back(*read, reader)) complete(*owner);
       }
     } else if (started_ == plan_begin_ + plan_.num_groups()) {
       return;
@@ -193,7 +191,7 @@ void BatchReader::Worker::follow_plan() {
 }
 
 // Starts the next batch. False when there is none, or no buffer for it.
-bool BatchReader::Worker::start_batch(ReadQueue& queue) {
+bool BatchReader::Worker::start_batch(RangeReader& reader) {
   if (started_ == plan_begin_ + plan_.num_groups() || !has_free_entry()) return false;
   if (files_in_flight_ >= source_->max_open_files()) return false;  // a completion comes first
   Entry& next_entry = entry(started_);
@@ -204,9 +202,9 @@ bool BatchReader::Worker::start_batch(ReadQueue& queue) {
   if (!buffer) return false;
   readahead_.advance(plan_, started_ - plan_begin_);
   const auto slot = static_cast<int>(buffer->slot());
-  const bool registered = slot >= 0 && queue.register_buffer(slot, buffer->bytes());
+  const bool registered = slot >= 0 && reader.register_buffer(slot, buffer->bytes());
   if (++started_ == plan_begin_ + plan_.num_groups()) follow_plan();
-  const bool reading = batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, queue);
+  const bool reading = batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, reader);
   files_in_flight_ += batch.num_files();
   if (!reading) complete(next_entry);
   return true;

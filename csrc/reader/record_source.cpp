@@ -108,16 +108,16 @@ std::shared_ptr<DirectFile> RecordSource::open(int64_t shard) {
   return file;
 }
 
-std::unique_ptr<IoEngine> RecordSource::make_engine(bool any_thread) const {
-  auto engine = s3io::make_engine(
-      {.kind = options_.engine, .depth = options_.depth, .any_thread = any_thread});
-  return with_faults(std::move(engine), options_.faults.get());
-}
-
-ReadQueueOptions RecordSource::queue_options(int processes) const {
+std::unique_ptr<RangeReader> RecordSource::make_reader(const ReaderOptions& options) {
+  auto engine = make_engine(
+      {.kind = options_.engine, .depth = options_.depth, .any_thread = options.any_thread});
   // Faults are the engine's: with them nothing goes past it.
-  return {.chunk_bytes = options_.chunk_bytes,
-          .copiers = options_.faults == nullptr ? copiers_for(processes) : 1};
+  const int copiers = options_.faults == nullptr ? copiers_for(options.processes) : 1;
+  return std::make_unique<ReadQueue>(with_faults(std::move(engine), options_.faults.get()),
+                                     ReadQueueOptions{.chunk_bytes = options_.chunk_bytes,
+                                                      .copiers = copiers,
+                                                      .fill_block_bytes = options.fill_block_bytes},
+                                     &counters_.reads);
 }
 
 }  // namespace s3io

@@ -75,8 +75,13 @@ class RecordSource {
   // The shard's file. Throws Error(file_changed) if it is not the one that was counted.
   std::shared_ptr<DirectFile> open(int64_t shard);
 
-  std::unique_ptr<IoEngine> make_engine(bool any_thread) const;
-  ReadQueueOptions queue_options(int processes) const;
+  struct ReaderOptions {
+    int64_t fill_block_bytes = 0;  // of ReadQueueOptions
+    int processes = 1;             // that share the processors
+    bool any_thread = false;       // else only the one that makes it may use it
+  };
+  // Counts in `counters()`, and so must not outlive this.
+  std::unique_ptr<RangeReader> make_reader(const ReaderOptions& options);
 
  private:
   ShardTable shards_;

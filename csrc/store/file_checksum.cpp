@@ -35,7 +35,7 @@ struct Reading {
     RangeRead& read = reads[static_cast<size_t>(number % kDepth)];
     const int64_t offset = number * block_bytes;
     is_done[static_cast<size_t>(number % kDepth)] = false;
-    read = {.file = &file,
+    read = {.object = &file,
             .offset = offset,
             .length = std::min(block_bytes, file.size() - offset),
             .data = block(number)};
@@ -58,7 +58,7 @@ void wait_for(Reading& reading, int64_t number, double timeout_s, const WaitCall
     reading.finished.clear();
     reading.queue.run(reading.finished, kWaitSlice);
     for (const RangeRead* read : reading.finished) {
-      if (read->failed) throw error_of(*read);
+      if (read->error) throw Error(*read->error);
       reading.is_done[static_cast<size_t>(read - reading.reads.data())] = true;
       last_progress = Clock::now();
     }

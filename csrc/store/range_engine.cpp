@@ -75,7 +75,7 @@ std::unique_ptr<RangeEngine::Reading> RangeEngine::make_reading() {
       with_faults(std::move(engine), options_.faults.get()), queue_options, &counters_);
   reading->finished.reserve(1);
   const std::lock_guard lock(mutex_);
-  engine_name_ = reading->queue->engine_name();
+  engine_name_ = reading->queue->name();
   fallback_reason_ = reason;
   return reading;
 }
@@ -91,7 +91,7 @@ void RangeEngine::read(DirectFile& file, ByteRange range, std::byte* data, Align
   const bool splits = options_.splits && range.length >= options_.config.min_split_size;
   reading->queue->set_chunk_bytes(align_up(splits ? options_.config.chunk_size : kLongestRead,
                                            std::max(options_.alignment, file.alignment())));
-  reading->range = {.file = &file, .offset = range.offset, .length = range.length, .data = data};
+  reading->range = {.object = &file, .offset = range.offset, .length = range.length, .data = data};
   try {
     run(*reading, on_wait);
   } catch (...) {
@@ -104,8 +104,7 @@ void RangeEngine::read(DirectFile& file, ByteRange range, std::byte* data, Align
     }
     throw;
   }
-  std::optional<Error> error;
-  if (reading->range.failed) error = error_of(reading->range);
+  const std::optional<Error> error = std::move(reading->range.error);
   give_back(std::move(reading));
   if (error) throw Error(*error);
 }
@@ -126,7 +125,7 @@ void RangeEngine::run(Reading& reading, const WaitCallback& on_wait) const {
         std::chrono::duration<double>(options_.config.range_timeout_s)) {
       throw Error(
           ErrorKind::read_timeout,
-          message(reading.range.file->path(), ": no data for ", options_.config.range_timeout_s,
+          message(reading.range.object->path(), ": no data for ", options_.config.range_timeout_s,
                   " s; raise RangeEngineConfig.range_timeout if the device is that slow"));
     }
   }

@@ -204,8 +204,8 @@ TEST_CASE("registered buffers are used and bring the same bytes") {
     Slab slab({1, 1 << 20, 4096});
     slab.prepare(0, 1 << 20);
     const bool registered = queue.register_buffer(0, {slab.slot_data(0), 1 << 20});
-    CHECK(registered == (queue.engine_name() == "uring"));
-    RangeRead read{.file = &file,
+    CHECK(registered == (queue.name() == "uring"));
+    RangeRead read{.object = &file,
                    .offset = 0,
                    .length = 100'000,
                    .data = slab.slot_data(0),
@@ -213,7 +213,7 @@ TEST_CASE("registered buffers are used and bring the same bytes") {
     queue.push(read);
     std::vector<RangeRead*> finished;
     while (!queue.idle()) queue.run(finished, kWaitSlice);
-    REQUIRE_FALSE(read.failed);
+    REQUIRE_FALSE(read.error);
     CHECK(equals(read.data, contents));
   }
 }

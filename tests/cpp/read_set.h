@@ -49,7 +49,7 @@ class ReadSet {
       item.end = alignment + align_up(head + range.length, alignment);
       item.memory = AlignedBuf::allocate(item.end + alignment, alignment);
       std::fill(item.memory.bytes().begin(), item.memory.bytes().end(), kUntouched);
-      item.read = {.file = &file,
+      item.read = {.object = &file,
                    .offset = range.offset,
                    .length = range.length,
                    .data = item.memory.data() + item.begin + head,
@@ -58,13 +58,13 @@ class ReadSet {
   }
 
   // Reads everything. Fails the test if something does not come back, or comes back twice.
-  void run(ReadQueue& queue) {
-    push(queue);
+  void run(RangeReader& reader) {
+    push(reader);
     std::vector<RangeRead*> finished;
     const Clock::time_point deadline = Clock::now() + milliseconds(60'000);
-    while (!queue.idle()) {
+    while (!reader.idle()) {
       REQUIRE(Clock::now() < deadline);
-      queue.run(finished, kWaitSlice);
+      reader.run(finished, kWaitSlice);
     }
     REQUIRE(finished.size() == items_.size());
     for (RangeRead* read : finished) {
@@ -73,10 +73,10 @@ class ReadSet {
     }
   }
 
-  void push(ReadQueue& queue) {
+  void push(RangeReader& reader) {
     for (Item& item : items_) {
       item.finished = false;
-      queue.push(item.read);
+      reader.push(item.read);
     }
   }
 
@@ -86,8 +86,8 @@ class ReadSet {
     std::vector<Error> errors;
     for (const Item& item : items_) {
       const RangeRead& read = item.read;
-      if (read.failed) {
-        errors.push_back(error_of(read));
+      if (read.error) {
+        errors.push_back(*read.error);
         CHECK(std::string(errors.back().what()).find(file_.path()) != std::string::npos);
       } else {
         const auto begin = contents.begin() + read.offset;

@@ -1,0 +1,89 @@
+// The seam between a store and those who read from it: whole byte ranges of objects into memory,
+// many in flight. Files are read by a ReadQueue.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+namespace s3io {
+
+// An object that a store has opened: one version of it. Any thread.
+class Object {
+ public:
+  Object() = default;
+  Object(const Object&) = delete;
+  Object& operator=(const Object&) = delete;
+  virtual ~Object() = default;
+
+  virtual const std::string& path() const = 0;  // as errors name it
+  virtual int64_t size() const = 0;             // bytes, when it was opened
+  // Reads write whole blocks of so many bytes of the object, a power of two: up to one block too
+  // much on either side of a range. 1: nothing but the range.
+  virtual int64_t block_bytes() const = 0;
+  // Throws Error(file_changed) if the store has another version of it by now.
+  virtual void check_unchanged() const = 0;
+  // Never lets go of what it holds: reads that did not come back may yet use it.
+  virtual void keep_open() = 0;
+};
+
+// One range of at least one byte. The caller owns it, and the memory, until it comes back from
+// `run`.
+//
+// `data` receives the byte at `offset`, and is congruent to it modulo the object's blocks. The
+// caller leaves room for the blocks that the range does not fill.
+struct RangeRead {
+  Object* object = nullptr;  // opened by the store that made the reader
+  int64_t offset = 0;
+  int64_t length = 0;
+  std::byte* data = nullptr;
+  int buffer_index = -1;  // registered with the reader, or -1
+  void* owner = nullptr;  // for the caller
+
+  std::optional<Error> error = std::nullopt;  // out: what went wrong first
+
+  // The reader's own; after `abandon`, `parts_in_flight` says what is still to come.
+  int64_t next_offset = 0;
+  int parts_in_flight = 0;
+  RangeRead* next = nullptr;
+};
+
+// One thread at a time. Does not allocate in the steady state.
+class RangeReader {
+ public:
+  RangeReader() = default;
+  RangeReader(const RangeReader&) = delete;
+  RangeReader& operator=(const RangeReader&) = delete;
+  virtual ~RangeReader() = default;
+
+  // Appends a range; ranges are begun in the order in which they were pushed.
+  virtual void push(RangeRead& range) = 0;
+  // Works for up to `timeout`, until at least one range is finished, or until there is no backlog
+  // any more. Appends what is finished to `finished` (which should have the capacity for all that
+  // were pushed).
+  virtual void run(std::vector<RangeRead*>& finished, milliseconds timeout) = 0;
+  // Whether ranges wait for others, because as many are in flight as may be.
+  virtual bool has_backlog() const = 0;
+  // True when every range pushed has come back.
+  virtual bool idle() const = 0;
+  // Parts of ranges that came back so far, in whatever state: tells a slow store from a dead one.
+  virtual int64_t completions() const = 0;
+  // Forgets what was not begun and waits up to `timeout` for what is in flight. True when nothing
+  // is left: the reader is as new. Otherwise the memory of what is in flight may still be written
+  // to: neither it nor the reader may be used again, or destroyed.
+  virtual bool abandon(milliseconds timeout) noexcept = 0;
+  // Tells it about memory that many ranges will use; false where that does not help. Everything
+  // works without.
+  virtual bool register_buffer(int index, std::span<std::byte> memory) = 0;
+  // What statistics call it.
+  virtual std::string_view name() const = 0;
+};
+
+}  // namespace s3io
