@@ -89,7 +89,8 @@ def test_a_path_below_a_folder_that_was_removed_is_not_found(disk, path):
 
 
 def test_a_folder_is_refused_with_a_pattern_to_use_instead(disk):
-    with pytest.raises(ConfigError, match=r"is a directory.*\*") as caught:
+    (disk / "x.bin").touch()
+    with pytest.raises(ConfigError, match=r"is a folder.*\*\.bin") as caught:
         dataset_of_100_bytes(disk)
     assert isinstance(caught.value, ValueError)
 

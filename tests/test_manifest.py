@@ -109,7 +109,7 @@ def test_without_a_manifest_the_dtype_is_still_asked_for(disk):
     (disk / "x.bin").write_bytes(bytes(100))
     with pytest.raises(ConfigError, match="dtype= is missing"):
         RecordDataset(disk / "x.bin")
-    with pytest.raises(ConfigError, match="without a manifest"):
+    with pytest.raises(ConfigError, match="it has no manifest"):
         RecordDataset(disk, dtype="u1")
     with pytest.raises(NotFoundError, match=r"manifest\.json"):
         read_manifest(str(disk))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Literal, get_args
@@ -52,6 +53,18 @@ def check_seconds(name: str, value: Any) -> None:
         seconds = 0.0
     if not seconds > 0:
         raise ConfigError(f"{name} must be a number of seconds above 0, not {short(value)}")
+
+
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def refuse_address(path: str) -> None:
+    """Raises ConfigError for s3://bucket/name and its like, which would pass for a local path."""
+    if _ADDRESS.match(path):
+        raise ConfigError(
+            f"{path}: is an address; only local files are read and written: copy the data to a "
+            "local disk, and name its path there"
+        )
 
 
 def check_alignment(name: str, value: Any) -> None:

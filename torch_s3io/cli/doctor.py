@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from ..console import say_text, show_step
@@ -41,7 +40,6 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "path",
         nargs="?",
-        type=Path,
         metavar="PATH",
         help="a file to read, or a folder: a file of 1 GiB or more in it is read, or else a "
         "temporary one is made",

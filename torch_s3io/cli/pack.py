@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from .. import _C
-from ..config import MIB
+from ..config import MIB, refuse_address
 from ..console import progress_bar, say
 from ..format.paths import FileOrder
 from ..wording import count_of, size_text
@@ -76,6 +76,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    refuse_address(args.output)
     sources = find_sources(
         args.sources,
         args.output,

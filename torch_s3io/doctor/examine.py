@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from .. import _C
+from ..config import refuse_address
 from ..errors import AccessError, ConfigError, NotFoundError
 from ..wording import printable
 from . import devices, storage, system
@@ -103,6 +104,8 @@ def examine(
         NotFoundError, AccessError: The path is not there, or may not be read.
         ConfigError: There is nothing to read there, and no room to make it; or it is a device.
     """
+    if path is not None:
+        refuse_address(os.fspath(path))
     place = None if path is None else _checked(Path(path))
     report("looking at the machine")
     findings = [

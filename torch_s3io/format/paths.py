@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
-from ..config import check_choice
+from ..config import check_choice, refuse_address
 from ..errors import AccessError, ConfigError, NotFoundError
 from ..wording import short
 from .manifest import has_manifest, has_own_manifest
@@ -62,6 +63,7 @@ def find_files(
         path = os.path.expanduser(os.fsdecode(item))
         if not isinstance(path, str) or not path or "\0" in path:
             raise ConfigError(f"{item!r} is not a path")
+        refuse_address(path)
         files += _find(path, order, ending)
     if not files:
         raise NotFoundError(
@@ -75,6 +77,7 @@ def _find(path: str, order: FileOrder, ending: str | None) -> list[Found]:
         return _below(path, _files_of_folder(path, order, ending))
     pattern = _as_pattern(path)
     if pattern is None:
+        _refuse_missing(path)
         return _below(os.path.dirname(path), [path])
     matches = [match for match in _glob(*pattern) if not os.path.isdir(match)]
     if not matches:
@@ -83,6 +86,18 @@ def _find(path: str, order: FileOrder, ending: str | None) -> list[Found]:
             "characters; where they belong to a name, glob.escape(name) takes them as they are"
         )
     return _below(pattern[0], in_order(matches, order))
+
+
+def _refuse_missing(path: str) -> None:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is a link to a file that is not there" if os.path.islink(path) else "is not there"
+        raise NotFoundError(
+            f"{_absolute(path)}: {what}; name a file, a pattern such as 'train/*.bin', or a folder"
+        ) from None
+    except OSError:
+        return  # whoever opens it says what is wrong
 
 
 def _below(top: str, paths: list[str]) -> list[Found]:
@@ -116,15 +131,32 @@ def _files_of_folder(path: str, order: FileOrder, ending: str | None) -> list[st
             f"RecordDataset({path!r}) reads it, alone or beside others that have one"
         )
     if ending is None:
-        raise ConfigError(
-            f"{path}: is a directory without a manifest; name its files, or a pattern: "
-            f"{path}/*.bin "
-            "(RecordDataset.from_npy takes a folder of .npy files)"
-        )
+        raise ConfigError(_advice_for_folder(path))
     found = [file for file in files_below(path) if file.endswith(ending)]
     if not found:
         raise NotFoundError(f"{path}: there are no {ending} files in this folder")
     return in_order(found, order)
+
+
+def _advice_for_folder(path: str) -> str:
+    """What to do with a folder without a manifest."""
+    start = (
+        f"{path}: is a folder that neither RecordWriter nor pack wrote (it has no manifest.json)"
+    )
+    try:
+        names = [entry.name for entry in os.scandir(path) if entry.is_file()]
+    except OSError as error:
+        _refuse(error)
+    endings = Counter(os.path.splitext(name)[1] for name in names if not name.startswith("."))
+    if not endings:
+        return f"{start}, and there are no files in it; name another one"
+    arrays = endings.pop(".npy", 0)
+    advice = f"RecordDataset.from_npy({path!r}) reads its arrays" if arrays else ""
+    if endings:
+        pattern = os.path.join(path, "*" + endings.most_common(1)[0][0])
+        others = f"name its files by a pattern, such as {pattern!r}, and say dtype= and shape="
+        advice = f"{others}; {advice}" if arrays else others
+    return f"{start}; {advice}"
 
 
 def files_below(
@@ -149,7 +181,7 @@ def files_below(
         yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     raise AccessError(f"{error.filename}: cannot list the folder: {error.strerror}") from None
 
 

@@ -10,7 +10,14 @@ from typing import Any
 import torch
 
 from .. import _C
-from ..config import EngineKind, FileSystemConfig, check_bool, check_choice, check_int
+from ..config import (
+    EngineKind,
+    FileSystemConfig,
+    check_bool,
+    check_choice,
+    check_int,
+    refuse_address,
+)
 from ..errors import ConfigError, RangeError
 from ..keywords import checks_keywords
 from ..warning import warn
@@ -28,6 +35,7 @@ def as_path(path: str | bytes | os.PathLike[str]) -> str:
         raise ConfigError("'' is not a path")
     if "\0" in text:
         raise ConfigError(f"{text!r} is not a path: it contains a NUL character")
+    refuse_address(text)
     return text
 
 
