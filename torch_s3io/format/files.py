@@ -13,7 +13,7 @@ from .. import _C
 from ..errors import ConfigError, DataError
 from .layout import RecordLayout, make_layout, make_stored_layout
 from .manifest import read_manifest
-from .npy import NpyHeader, npy_dtype, read_npy_header
+from .npy import NpyHeader, is_of_numpy, npy_dtype, read_npy_header
 from .paths import Found
 
 NpyRecords = Literal["rows", "files"]
@@ -84,19 +84,25 @@ def count_records(files: list[Found], layout: RecordLayout, header_bytes: int) -
     """The shards of files that hold nothing but a header and whole records.
 
     Raises:
-        DataError: A size that is not a whole number of records.
+        DataError: A size that is not a whole number of records; an array of numpy, whose header
+            would be records.
     """
-    return [
+    shards = [
         _shard(file, info, header_bytes, _whole_records(file.path, info, layout, header_bytes))
         for file, info in _inspect(files)
     ]
+    if not header_bytes:
+        # One record is a file as it is, whose header is a part of it.
+        _refuse_arrays([shard for shard in shards if shard.num_records > 1], "records")
+    return shards
 
 
 def count_windows(files: list[Found], layout: RecordLayout, item_bytes: int) -> list[Shard]:
     """The shards of token streams: as many windows as fit into each file.
 
     Raises:
-        DataError: A size that is not a whole number of tokens; no window at all.
+        DataError: A size that is not a whole number of tokens; no window at all; an array of
+            numpy, whose header would be tokens.
     """
     shards = []
     for file, info in _inspect(files):
@@ -110,6 +116,7 @@ def count_windows(files: list[Found], layout: RecordLayout, item_bytes: int) -> 
         if size >= layout.record_bytes:
             count = (size - layout.record_bytes) // layout.stride_bytes + 1
         shards.append(_shard(file, info, 0, count))
+    _refuse_arrays(shards, "tokens")
     if not any(shard.num_records for shard in shards):
         longest = max(shards, key=lambda shard: shard.size_bytes)
         window, most = layout.record_bytes // item_bytes, longest.size_bytes // item_bytes
@@ -118,6 +125,17 @@ def count_windows(files: list[Found], layout: RecordLayout, item_bytes: int) -> 
             f"{longest.path}, has {most}: lower window="
         )
     return shards
+
+
+def _refuse_arrays(shards: list[Shard], what: str) -> None:
+    """Files that numpy wrote, as their names and first bytes say."""
+    for shard in shards:
+        if shard.path.endswith((".npy", ".npz")) and is_of_numpy(shard.path):
+            raise DataError(
+                f"{shard.path}: is a file of numpy, whose header would pass for {what}. "
+                f"RecordDataset.from_npy (pack --format npy) reads arrays; "
+                'numpy.load(path).tofile("name.bin") writes the bare numbers of one'
+            )
 
 
 def count_npy(

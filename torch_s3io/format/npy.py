@@ -20,6 +20,7 @@ from .layout import checked_dtype, is_torch_only, make_layout, name_of
 from .literals import parse_literal
 
 _MAGIC = b"\x93NUMPY"
+_ZIP_MAGIC = b"PK\x03\x04"  # of .npz
 _MAX_HEADER_BYTES = 1 << 20
 _MOST_DIMENSIONS = 64
 _FLOAT8_E5M2 = "<f1"  # of ml_dtypes
@@ -73,6 +74,15 @@ def read_npy_header(path: str) -> NpyHeader:
     return NpyHeader(dtype, shape, header_bytes)
 
 
+def is_of_numpy(path: str) -> bool:
+    """Whether a file named .npy or .npz is what its name says."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_MAGIC)).startswith((_MAGIC, _ZIP_MAGIC))
+    except OSError:
+        return False  # whoever reads it says what is wrong
+
+
 def npy_dtype(path: str, header: NpyHeader, given: Any) -> Any:
     """Of the elements: as given, else as the header says.
 
@@ -87,7 +97,7 @@ def npy_dtype(path: str, header: NpyHeader, given: Any) -> Any:
             raise ConfigError(
                 f"{path}: holds {header.dtype}, which dtype={given} does not fit; leave dtype= "
                 "out, which is for what a header cannot name (bfloat16 and float8), and for times "
-                "(int64)"
+                "(int64). as_dtype= converts"
             )
         return given
     try:

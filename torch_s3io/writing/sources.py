@@ -203,8 +203,11 @@ def _guess(paths: Sequence[str], found: list[Found]) -> PackFormat:
     if any(os.path.isdir(path) for path in paths):
         return "files"
     _C.inspect_files(files)  # raises where one is not there
+    unknown = next(file for file in files if not file.endswith(".npy"))
+    if unknown.endswith(".npz"):
+        raise ConfigError(f"{unknown}: .npz is not read; save each of its arrays by numpy.save")
     raise ConfigError(
-        f"{files[0]}: what is in it? --format tokens --window N, or --format records --dtype D "
+        f"{unknown}: what is in it? --format tokens --window N, or --format records --dtype D "
         "--shape S, or --format files, says so"
     )
 
