@@ -20,7 +20,9 @@ import torch_s3io as s3io
 SETTING = Setting(records=45, batch=16, seed=3, shuffle=True, others={"pool": "auto"})  # 3 steps
 EPOCHS = 4
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*multi-threaded.*fork:DeprecationWarning", "ignore:This DataLoader will create"
+    "ignore:.*multi-threaded.*fork:DeprecationWarning",
+    "ignore:This DataLoader will create",
+    "ignore:.*nothing is left to read",
 )
 
 

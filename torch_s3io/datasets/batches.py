@@ -39,13 +39,19 @@ def transformed(options: DatasetOptions, epoch: int, batch: Any) -> Any:
 def _call(transform: Callable[..., Any], *arguments: Any) -> Any:
     """Calls it. A StopIteration out of it must not pass for the end of the epoch."""
     try:
-        return run_transform(transform, *arguments)
+        result = run_transform(transform, *arguments)
     except StopIteration as error:
         raise RuntimeError(
             "transform raised StopIteration: a next() in it found nothing more; give it a "
             "default, or "
             "catch the error there"
         ) from error
+    if result is None:
+        raise ConfigError(
+            "transform returned None, which would be the batch: let it return the batch, also "
+            "where it changes it in place"
+        )
+    return result
 
 
 def _samples(batches: Iterator[Any], with_index: bool) -> Iterator[Any]:

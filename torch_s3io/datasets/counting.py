@@ -123,6 +123,12 @@ class CountingDataset(InWorker):
                 yield epoch
             return
         clock = self._own_clock()
+        if clock.place.epoch >= stop > 0:
+            warn(
+                f"epochs({stop}): nothing is left to read, because the next epoch is "
+                f"{clock.place.epoch}, and {stop - 1} would be the last one. set_epoch(0) begins "
+                "anew, a larger number goes on"
+            )
         while clock.place.epoch < stop:
             with clock.holding() as epoch:
                 self._are_sent()

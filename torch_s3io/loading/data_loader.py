@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,7 @@ from ..order.progress import Progress
 from ..order.state import State
 from ..processes.interrupts import free_locks
 from ..processes.ranks import Ranks, refuse_other_ranks
+from ..wording import short
 from .lightning import follow
 from .loader_pass import LoaderPass, pass_of
 
@@ -85,6 +87,11 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         num_workers = check_int("num_workers", num_workers, 0)
         if prefetch_factor is not None:
             prefetch_factor = check_int("prefetch_factor", prefetch_factor, 1)
+        if isinstance(dataset, (str, bytes, os.PathLike)):
+            raise ConfigError(
+                f"dataset must be a data set, not the path {short(dataset)}: make one of it, as in "
+                'RecordDataset("train/*.bin", dtype=..., shape=...)'
+            )
         if isinstance(dataset, PlannedDataset):
             given = {"batch_size": batch_size, **options}
             refuse_what_the_data_set_does({name: given.get(name) for name in _OF_THE_DATA_SET})

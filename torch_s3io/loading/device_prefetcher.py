@@ -57,7 +57,9 @@ class DevicePrefetcher:
         try:
             self._device = torch.device(device)
         except (RuntimeError, TypeError) as error:
-            raise ConfigError(f"device: {error}") from None
+            raise ConfigError(
+                f"{device!r} is not a device, such as 'cuda', 'cuda:1' or 'cpu': {error}"
+            ) from None
         if self._device.type not in ("cpu", "cuda"):
             raise ConfigError(f"device must be a CPU or a CUDA device, not {device!r}")
         if self._device.type == "cuda" and not torch.cuda.is_available():

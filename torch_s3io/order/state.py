@@ -252,8 +252,18 @@ def _value(state: Any, key: str) -> Any:
             f"this is no state of a data set, but {short(state)}: give what state_dict() gave"
         )
     if key not in state:
+        inner = [name for name, value in state.items() if _is_like_state(value)]
+        if inner:
+            raise DataError(
+                f"this is a dict with a state in it, under {inner[0]!r}: load that one, as in "
+                f"load_state_dict(checkpoint[{inner[0]!r}])"
+            )
         raise DataError(f"damaged state, or none of a data set: {key!r} is missing{_ANOTHER}")
     return state[key]
+
+
+def _is_like_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"version", "epoch", "consumed"} <= set(value)
 
 
 def _equal(one: Any, other: Any) -> bool:

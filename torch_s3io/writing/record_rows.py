@@ -78,7 +78,10 @@ def _from_columns(columns: Mapping[str, Any], layout: RecordLayout) -> tuple[mem
 def _field_array(values: Any, field: Field, what: str) -> np.ndarray[Any, Any]:
     """The values ``[B, *shape]``, as stored; of dtypes that numpy lacks, as integers."""
     shape = f"[B{''.join(f', {extent}' for extent in field.shape)}]"
-    expected = f"{what}: {field.stored} {shape} is expected, not {_describe(values)}"
+    expected = (
+        f"{what}: {field.stored} {shape} is expected, not {_describe(values)}"
+        f"{_way_to(values, field)}"
+    )
     if isinstance(values, torch.Tensor):
         if values.is_nested or values.layout != torch.strided:
             raise ConfigError(expected)
@@ -115,6 +118,24 @@ def _bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
     if array.size == 0:
         return memoryview(b"")
     return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _way_to(values: Any, field: Field) -> str:
+    """What makes the expected array of values that are nearly it."""
+    is_strided = isinstance(values, torch.Tensor) and values.layout == torch.strided
+    is_tensor = is_strided and not values.is_nested
+    if not (is_tensor or isinstance(values, np.ndarray)):
+        return ""
+    shape = tuple(values.shape)
+    if shape == field.shape and shape:
+        return "; of a single record, write values[None]"
+    if shape[1:] != field.shape or not shape or is_torch_only(field.output_dtype):
+        return ""
+    if is_tensor:
+        is_other = values.dtype != field.output_dtype
+        return f"; values.to({field.output_dtype}) converts" if is_other else ""
+    is_other = values.dtype.newbyteorder("=") != np.dtype(field.stored)
+    return f"; values.astype({field.stored!r}) converts" if is_other else ""
 
 
 def _describe(values: Any) -> str:
