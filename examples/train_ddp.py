@@ -171,6 +171,8 @@ def say(text: str) -> None:
 
 def main() -> int:
     args = parse_arguments()
+    if "LOCAL_WORLD_SIZE" not in os.environ:
+        sys.exit("torchrun starts this: torchrun --nproc-per-node=2 examples/train_ddp.py")
     device = join_the_ranks()
     say(f"{dist.get_world_size()} ranks over {dist.get_backend()}, the model on {device.type}")
     try:

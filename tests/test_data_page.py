@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import glob
 import os
+import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,8 +33,20 @@ def write_images() -> None:
 
 
 def test_every_block_is_run():
-    assert len(PAGE.blocks()) == 4
+    assert len(PAGE.blocks()) == 5
     PAGE.check()
+
+
+@PAGE.runs("Your files", "python")
+def test_the_other_snippets_have_the_imports_that_they_need(block, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", SimpleNamespace(Image=None))
+    monkeypatch.setitem(sys.modules, "PIL.Image", SimpleNamespace())
+    names: dict = {}
+    PAGE.run(block, names)
+    used = {name for text in PAGE.blocks().values() for name in re.findall(r"\b(\w+)\.\w", text)}
+    modules = {"csv", "glob", "np", "os", "PIL", "s3io", "torch"}
+    assert used & modules == modules
+    assert modules <= names.keys()
 
 
 @PAGE.runs("The order of files", "python", 0)

@@ -116,3 +116,13 @@ def test_workers_train_and_hand_every_batch_over_in_place(tmp_path: Path) -> Non
     batches = -(-4 * 1437 // 64)
     # Of each batch the labels stay in place; the images are new tensors.
     assert len(re.findall(rf"\b{batches} tensors", output)) == 4, output
+
+
+def test_the_example_of_several_ranks_says_what_starts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    process = run_file(EXAMPLES / "train_ddp.py", folder=tmp_path)
+    assert process.returncode == 1
+    assert process.stderr.startswith("torchrun starts this: torchrun --nproc-per-node=2")
+    assert not any(tmp_path.iterdir())

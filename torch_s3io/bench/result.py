@@ -56,7 +56,8 @@ METRICS = (
 def spread(values: list[float], show: Callable[[float], str], unit: str = "") -> str:
     """Median, smallest and largest."""
     median = show(statistics.median(values)) + unit
-    return f"{median} ({show(min(values))}-{show(max(values))})"
+    low, high = show(min(values)), show(max(values))
+    return f"{median} ({low}{' to ' if low[0] in '+-' else '-'}{high})"
 
 
 def markdown_table(columns: list[str], rows: list[list[str]]) -> str:

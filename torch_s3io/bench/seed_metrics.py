@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import _C
 from ..config import MIB
+from ..wording import count_of
 from . import data, fio, runner
 from .config import BenchConfig
 from .result import as_lines, markdown_table, spread
@@ -174,9 +175,10 @@ def as_markdown(measured: dict[str, Any], config: BenchConfig, command: str) -> 
         *(f"- {key.replace('_', ' ')}: {value}" for key, value in measured["machine"].items()),
         *(f"- {note}" for note in measured["notes"]),
         "",
-        f"Medians of {len(before)} rounds in turns (smallest-largest); the second epoch of a "
-        "fresh process each. Without a pool: an allocation for every read, and a copy of every "
-        "batch. Changes and the gap are those of each round; a gap below 0 %: faster than fio.",
+        f"Medians of {count_of(len(before), 'round')} in turns (smallest-largest); the "
+        "second epoch of a fresh process each. Without a pool: an allocation for every read, and a "
+        "copy of every batch. Changes and the gap are those of each round; a gap below 0 %: faster "
+        "than fio.",
         "",
     ]
     table = markdown_table(["", "without a pool", "with a pool", "change", "expected"], rows)
