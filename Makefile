@@ -64,7 +64,8 @@ peers: setup ## install other loaders and compare with them (never in CI)
 .PHONY: test pytest trainers compat cpptest asan tsan
 test: cpptest pytest ## set up everything and run the whole test suite
 
-pytest: setup ## the Python tests alone, some at once, for many wait (ARGS="-n0 -k pool": one at a time)
+# Many tests wait: one more at a time than there are processors.
+pytest: setup ## the Python tests alone (ARGS="-n0 -k pool": one at a time)
 	@$(PY) -m pytest -n $$(($(JOBS) + 1)) --dist worksteal $(ARGS)
 
 trainers: setup ## install Lightning, Accelerate and transformers, whose tests are skipped without them
