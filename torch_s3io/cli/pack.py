@@ -106,11 +106,7 @@ def run(args: argparse.Namespace) -> int:
         f"{count_of(len(manifest.shards), 'shard')}, packed as {sources.format}"
     )
     if packed.replaced is not None:
-        old = packed.replaced
-        say(
-            f"replaced: {count_of(old.num_records, 'record')} of {old.record_bytes} bytes in "
-            f"{count_of(len(old.shards), 'shard')}"
-        )
+        say(f"replaced: {packed.replaced.described}")
     resumed = f"; {count_of(packed.resumed_shards, 'shard')} there before"
     say(
         f"{size_text(job.total_bytes)} in {elapsed_s:.2f} s, "

@@ -13,7 +13,7 @@ from ..errors import DataError, Error
 from ..format.manifest import MANIFEST_NAME, read_manifest
 from ..store.file_store import FileStore
 from ..wording import count_of, size_text
-from ..writing.record_writer import WRITE_CONFIG
+from ..writing.folder_writer import WRITE_CONFIG
 
 _EPILOG = """\
 examples:

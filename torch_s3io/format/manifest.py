@@ -11,23 +11,20 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import Any, NoReturn
-
-import torch
+from typing import Any
 
 from ..errors import AccessError, DataError, NotFoundError, ReadError
-from ..wording import is_text, short
-from .layout import KNOWN_NAMES, Field
+from ..wording import count_of, short
+from .checked_json import MOST_RECORD_BYTES, CheckedJson
+from .layout import Field
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = "torch_s3io.records"
+SAMPLES_FORMAT = "torch_s3io.samples"  # of samples.py
 VERSION = 1
 
 _MOST_MANIFEST_BYTES = 256 << 20
-_MOST_RECORD_BYTES = 1 << 40
-_MOST_DIMENSIONS = 64
-_MOST = 1 << 62  # sums and products stay below: they fit into 63 bits
-_SHARD_NAME = re.compile(r"records-[0-9a-f]{8}-[0-9]{5,}\.bin")
+_SHARD_NAME = re.compile(r"(?:records|samples)-[0-9a-f]{8}-[0-9]{5,}\.bin")
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,17 @@ class Manifest:
     def num_records(self) -> int:
         return sum(shard.num_records for shard in self.shards)
 
+    @property
+    def counted(self) -> str:
+        """How much it holds, for people."""
+        return f"{count_of(self.num_records, 'record')} in {count_of(len(self.shards), 'shard')}"
+
+    @property
+    def described(self) -> str:
+        """The same, with the size of a record."""
+        records = f"{count_of(self.num_records, 'record')} of {self.record_bytes} bytes"
+        return f"{records} in {count_of(len(self.shards), 'shard')}"
+
     def to_json(self) -> bytes:
         """The manifest as it is written, one shard a line."""
         head = {
@@ -77,10 +85,17 @@ class Manifest:
             "stride_bytes": self.stride_bytes,
             "checksum": "crc32c",
         }
-        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
-        lines.append(_json_list("fields", [_field_json(field) for field in self.fields]))
-        lines.append(_json_list("shards", [_shard_json(shard) for shard in self.shards]))
-        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+        fields = [_field_json(field) for field in self.fields]
+        return manifest_json(head, fields, [_shard_json(shard) for shard in self.shards])
+
+
+def manifest_json(
+    head: dict[str, Any], fields: list[dict[str, Any]], shards: list[dict[str, Any]]
+) -> bytes:
+    """The text of a manifest: one member, field or shard a line."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    lines += [_json_list("fields", fields), _json_list("shards", shards)]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def _json_list(name: str, items: list[dict[str, Any]]) -> str:
@@ -122,7 +137,7 @@ def parse_shard_line(line: bytes, path: str, stride_bytes: int) -> ShardEntry:
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether a file of this name is a shard that a RecordWriter wrote."""
+    """Whether a file of this name is a shard that a RecordWriter or SampleWriter wrote."""
     return _SHARD_NAME.fullmatch(name) is not None
 
 
@@ -133,9 +148,10 @@ def has_manifest(folder: str) -> bool:
 def has_own_manifest(folder: str) -> bool:
     """Whether it has one of ours, be it damaged or of another version; not another program's."""
     try:
-        return FORMAT.encode() in _read(os.path.join(folder, MANIFEST_NAME))
+        text = read_manifest_text(os.path.join(folder, MANIFEST_NAME))
     except NotFoundError:
         return False
+    return any(name.encode() in text for name in (FORMAT, SAMPLES_FORMAT))
 
 
 def read_manifest(folder: str) -> Manifest:
@@ -147,7 +163,7 @@ def read_manifest(folder: str) -> Manifest:
             where.
     """
     path = os.path.join(folder, MANIFEST_NAME)
-    return parse_manifest(_read(path), path)
+    return parse_manifest(read_manifest_text(path), path)
 
 
 def parse_manifest(text: bytes, path: str) -> Manifest:
@@ -155,7 +171,8 @@ def parse_manifest(text: bytes, path: str) -> Manifest:
     return _Parser(path).manifest(text)
 
 
-def _read(path: str) -> bytes:
+def read_manifest_text(path: str) -> bytes:
+    """The bytes of a file that may be a manifest: a regular one, of a size that one has."""
     try:
         # Opening a FIFO must not wait for somebody to write into it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
@@ -177,148 +194,70 @@ def _read(path: str) -> bytes:
         raise ReadError(f"{path}: cannot read the manifest: {error.strerror}") from None
 
 
-class _Parser:
-    """Checks one manifest; every error names its path and the place within."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
+class _Parser(CheckedJson):
+    """Checks one manifest."""
 
     def manifest(self, text: bytes) -> Manifest:
-        root = self._object(self._load(text), "the manifest")
+        root = self.object(self.load(text), "the manifest")
+        self._check_format(root)
+        record_bytes = self.integer(root, "record_bytes", "the manifest", 1, MOST_RECORD_BYTES)
+        stride = self.integer(root, "stride_bytes", "the manifest", record_bytes, MOST_RECORD_BYTES)
+        fields = tuple(
+            self._field(item, f"fields[{number}]", record_bytes)
+            for number, item in enumerate(self.items(root, "fields", "the manifest"))
+        )
+        names = [field.name for field in fields]
+        if not fields or len(set(names)) < len(names) or ("" in names and len(names) > 1):
+            self.fail("fields need names of their own, or be a single one without a name")
+        shards = tuple(
+            self._shard(item, f"shards[{number}]", stride)
+            for number, item in enumerate(self.items(root, "shards", "the manifest"))
+        )
+        if len({shard.name for shard in shards}) < len(shards):
+            self.fail("two shards have the same name")
+        manifest = Manifest(fields, record_bytes, stride, shards)
+        total = self.integer(root, "num_records", "the manifest", 1)
+        if manifest.num_records != total:
+            self.fail(f'"num_records" is {total}, but the shards have {manifest.num_records}')
+        return manifest
+
+    def _check_format(self, root: dict[str, Any]) -> None:
+        if root.get("format") == SAMPLES_FORMAT:
+            self.fail(
+                "the folder holds samples of any length, as SampleWriter writes them, and no "
+                "records of one size; those are written by RecordWriter"
+            )
         if root.get("format") != FORMAT:
-            self._fail(
+            self.fail(
                 f'"format" is {short(root.get("format"))}, not {FORMAT!r}: it is another '
                 "program's; "
                 "name the files of records, and say dtype= and shape="
             )
-        version = self._integer(root, "version", "the manifest", 0)
+        version = self.integer(root, "version", "the manifest", 0)
         if version != VERSION:
-            self._fail(f"version {version} is not known, only {VERSION}; update torch_s3io")
+            self.fail(f"version {version} is not known, only {VERSION}; update torch_s3io")
         if root.get("checksum") != "crc32c":
-            self._fail(f"\"checksum\" is {short(root.get('checksum'))}, not 'crc32c'")
-        record_bytes = self._integer(root, "record_bytes", "the manifest", 1, _MOST_RECORD_BYTES)
-        stride = self._integer(
-            root, "stride_bytes", "the manifest", record_bytes, _MOST_RECORD_BYTES
-        )
-        fields = tuple(
-            self._field(item, f"fields[{number}]", record_bytes)
-            for number, item in enumerate(self._list(root, "fields", "the manifest"))
-        )
-        names = [field.name for field in fields]
-        if not fields or len(set(names)) < len(names) or ("" in names and len(names) > 1):
-            self._fail("fields need names of their own, or be a single one without a name")
-        shards = tuple(
-            self._shard(item, f"shards[{number}]", stride)
-            for number, item in enumerate(self._list(root, "shards", "the manifest"))
-        )
-        if len({shard.name for shard in shards}) < len(shards):
-            self._fail("two shards have the same name")
-        manifest = Manifest(fields, record_bytes, stride, shards)
-        total = self._integer(root, "num_records", "the manifest", 1)
-        if manifest.num_records != total:
-            self._fail(f'"num_records" is {total}, but the shards have {manifest.num_records}')
-        return manifest
+            self.fail(f"\"checksum\" is {short(root.get('checksum'))}, not 'crc32c'")
 
     def shard_line(self, line: bytes, stride_bytes: int) -> ShardEntry:
-        return self._shard(self._load(line), "the line", stride_bytes)
+        return self._shard(self.load(line), "the line", stride_bytes)
 
     def _field(self, item: Any, where: str, record_bytes: int) -> Field:
-        entry = self._object(item, where)
-        name = self._string(entry, "name", where)
-        if not is_text(name):
-            self._fail(f"{where}: {short(name)} cannot name a field: it is not Unicode text")
-        type_name = self._string(entry, "dtype", where)
-        if type_name not in KNOWN_NAMES:
-            self._fail(f"{where}: dtype {short(type_name)} is not known")
-        item_bytes = getattr(torch, type_name).itemsize
-        byte_order = self._string(entry, "byte_order", where)
-        if byte_order not in ("little", "big"):
-            self._fail(f"{where}: byte_order is {short(byte_order)}, not 'little' or 'big'")
-        offset = self._integer(entry, "offset", where, 0)
-        shape = self._list(entry, "shape", where)
-        if len(shape) > _MOST_DIMENSIONS:
-            self._fail(f"{where}: shape has {len(shape)} dimensions, more than {_MOST_DIMENSIONS}")
-        end = extents = item_bytes
-        for extent in shape:
-            end *= self._checked_integer(extent, f"{where}: shape", 0, _MOST_RECORD_BYTES)
-            extents *= max(extent, 1)
-            if end > record_bytes or extents > _MOST_RECORD_BYTES:
-                self._fail(f"{where}: shape {short(shape)} does not fit into {record_bytes} bytes")
-        if offset + end > record_bytes:
-            self._fail(f"{where}: ends at byte {offset + end} of {record_bytes}")
-        return Field(name, type_name, type_name, byte_order == "big", offset, tuple(shape))
+        entry = self.object(item, where)
+        name = self.field_name(entry, where)
+        type_name, item_bytes, is_big = self.element(entry, where)
+        offset = self.integer(entry, "offset", where, 0)
+        shape = self.shape(entry, where)
+        end = offset + self.bytes_of_shape(shape, item_bytes, record_bytes, where)
+        if end > record_bytes:
+            self.fail(f"{where}: ends at byte {end} of {record_bytes}")
+        return Field(name, type_name, type_name, is_big, offset, tuple(shape))
 
     def _shard(self, item: Any, where: str, stride_bytes: int) -> ShardEntry:
-        entry = self._object(item, where)
-        name = self._string(entry, "name", where)
-        if name in ("", ".", "..") or "/" in name or "\0" in name or _too_long(name):
-            self._fail(f"{where}: {short(name)} is not the name of a file in this folder")
-        num_records = self._integer(entry, "num_records", where, 1)
-        size_bytes = self._integer(entry, "size_bytes", where, 1)
+        entry = self.object(item, where)
+        name = self.file_name(entry, where)
+        num_records = self.integer(entry, "num_records", where, 1)
+        size_bytes = self.integer(entry, "size_bytes", where, 1)
         if num_records * stride_bytes != size_bytes:
-            self._fail(f"{where}: {num_records} records take other than {size_bytes} bytes")
-        digits = self._string(entry, "crc32c", where)
-        if re.fullmatch("[0-9a-f]{8}", digits) is None:
-            self._fail(f"{where}: crc32c is {short(digits)}, not 8 hexadecimal digits")
-        return ShardEntry(name, num_records, size_bytes, int(digits, 16))
-
-    def _load(self, text: bytes) -> Any:
-        try:
-            return json.loads(
-                text.decode("utf-8"),
-                parse_constant=self._constant,
-                object_pairs_hook=self._pairs,
-            )
-        except DataError:
-            raise
-        except (ValueError, RecursionError) as error:
-            self._fail(f"is damaged: it is not JSON ({short(str(error))})")
-
-    def _constant(self, name: str) -> NoReturn:
-        self._fail(f"is damaged: {name} is not a number")
-
-    def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        entry = dict(pairs)
-        if len(entry) < len(pairs):
-            self._fail("is damaged: it says the same thing twice")
-        return entry
-
-    def _object(self, value: Any, where: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self._fail(f"{where} is {short(value)}, not an object")
-        return value
-
-    def _list(self, entry: dict[str, Any], key: str, where: str) -> list[Any]:
-        value = entry.get(key)
-        if not isinstance(value, list):
-            self._fail(f'{where}: "{key}" is {short(value)}, not a list')
-        return value
-
-    def _string(self, entry: dict[str, Any], key: str, where: str) -> str:
-        value = entry.get(key)
-        if not isinstance(value, str):
-            self._fail(f'{where}: "{key}" is {short(value)}, not a string')
-        return value
-
-    def _integer(
-        self, entry: dict[str, Any], key: str, where: str, at_least: int, at_most: int = _MOST
-    ) -> int:
-        return self._checked_integer(entry.get(key), f'{where}: "{key}"', at_least, at_most)
-
-    def _checked_integer(self, value: Any, what: str, at_least: int, at_most: int) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            self._fail(f"{what} is {short(value)}, not an integer")
-        if not at_least <= value <= at_most:
-            self._fail(f"{what} is {short(value)}, not between {at_least} and {at_most}")
-        return value
-
-    def _fail(self, text: str) -> NoReturn:
-        advice = "" if ";" in text else "; copy the data set again, or write it anew"
-        raise DataError(f"{self._path}: {text}{advice}")
-
-
-def _too_long(name: str) -> bool:
-    try:
-        return len(os.fsencode(name)) > 255
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return True
+            self.fail(f"{where}: {num_records} records take other than {size_bytes} bytes")
+        return ShardEntry(name, num_records, size_bytes, self.checksum(entry, "crc32c", where))

@@ -16,11 +16,12 @@ from multiprocessing.process import BaseProcess
 
 from ..errors import DataError, Error, NoSpaceError, WriteError
 from ..format.manifest import MANIFEST_NAME, Manifest, ShardEntry, parse_shard_line, shard_line
+from ..format.samples import SampleManifest
 from ..processes.lifetime import end_with
 from ..store.file_store import FileStore
+from .folder_writer import WRITE_CONFIG
 from .packing import PackJob
 from .record_folder import JOURNAL_PREFIX, RecordFolder
-from .record_writer import WRITE_CONFIG
 
 _MOST_LINE_BYTES = 512
 _POLL_S = 0.1
@@ -39,7 +40,7 @@ class Packed:
 
     manifest: Manifest
     resumed_shards: int
-    replaced: Manifest | None = None
+    replaced: Manifest | SampleManifest | None = None
 
 
 def run_pack(
@@ -101,7 +102,7 @@ def _whole_shards(
                 yield number, entry
 
 
-def _is_of(manifest: Manifest, job: PackJob) -> bool:
+def _is_of(manifest: Manifest | SampleManifest, job: PackJob) -> bool:
     names = [job.name(number) for number in range(job.num_shards)]
     return [entry.name for entry in manifest.shards] == names
 

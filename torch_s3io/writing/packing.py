@@ -17,7 +17,8 @@ from ..datasets.record_dataset import RecordDataset
 from ..format.layout import make_layout
 from ..format.manifest import ShardEntry
 from ..store.file_store import FileStore
-from .record_writer import WRITE_CONFIG, AlignRecords, shard_name, stride_for
+from .folder_writer import WRITE_CONFIG, shard_name
+from .record_writer import AlignRecords, stride_for
 from .sources import Sources
 
 _BATCH_BYTES = 8 * MIB
@@ -71,7 +72,7 @@ class PackJob:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def name(self, number: int) -> str:
-        return shard_name(self.generation, number)
+        return shard_name("records", self.generation, number)
 
     def records_of(self, number: int) -> range:
         """The records that go into a shard."""

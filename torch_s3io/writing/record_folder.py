@@ -1,4 +1,4 @@
-"""A folder of records that is being written: who may write, what is left over, what is current."""
+"""The folder of a data set being written: who may write, what is left over, what is current."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ import re
 
 from .. import _C
 from ..errors import AccessError, ConfigError, Error, WriteError
-from ..format.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    has_own_manifest,
-    is_shard_name,
-    read_manifest,
-)
-from ..wording import count_of
+from ..format.manifest import MANIFEST_NAME, Manifest, has_own_manifest, is_shard_name
+from ..format.samples import SampleManifest, read_any_manifest
 
 JOURNAL_PREFIX = ".s3io-pack-"
 # As csrc/store/temporary_file.h names it until then.
@@ -56,10 +50,10 @@ class RecordFolder:
         except OSError:
             self.has_lock = False
 
-    def current(self) -> Manifest | None:
+    def current(self) -> Manifest | SampleManifest | None:
         """The data set that is there now; None if there is none, or none that can be read."""
         try:
-            return read_manifest(self.path)
+            return read_any_manifest(self.path)
         except Error:
             return None
 
@@ -118,11 +112,10 @@ class RecordFolder:
 
     def _described(self) -> str:
         try:
-            old = read_manifest(self.path)
+            old = read_any_manifest(self.path)
         except Error:
             return "a data set whose manifest cannot be read"
-        shards = count_of(len(old.shards), "shard")
-        return f"a data set of {count_of(old.num_records, 'record')} in {shards}"
+        return f"a data set of {old.counted}"
 
     def start(self, keep: frozenset[str] = frozenset()) -> None:
         """Tidies before the first write.
