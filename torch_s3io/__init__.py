@@ -21,6 +21,7 @@ from ._version import __version__
 from .config import BufferPoolConfig, FileSystemConfig, RangeEngineConfig
 from .datasets.mapstyle import RecordMapDataset
 from .datasets.mix import Mix
+from .datasets.ragged import Ragged
 from .datasets.record_dataset import RecordDataset
 from .datasets.zipped import Zip
 from .errors import (
@@ -71,6 +72,7 @@ __all__ = [
     "ObjectWriter",
     "OutOfMemoryError",
     "PoolTimeoutError",
+    "Ragged",
     "RangeEngineConfig",
     "RangeError",
     "ReadError",

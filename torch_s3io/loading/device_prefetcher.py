@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ..config import check_int
+from ..datasets.ragged import Ragged, map_ragged
 from ..errors import ConfigError
 from ..keywords import checks_keywords
 from ..order.progress import Counting
@@ -40,8 +41,8 @@ class DevicePrefetcher:
     Copies run on a stream of their own while the step computes; from page-locked batches
     (``pin_memory``) they do not block the loop. The buffer behind a batch is reused only when its
     copy is done.
-    Tensors in dicts, lists, tuples, dataclasses and whatever else is a mapping or sequence are
-    copied; everything else is passed on as it is. On the CPU batches pass through.
+    Tensors in dicts, lists, tuples, dataclasses, Raggeds and whatever else is a mapping or sequence
+    are copied; everything else is passed on as it is. On the CPU batches pass through.
 
     Args:
         loader: Any iterable of batches.
@@ -188,6 +189,8 @@ def map_tensors(function: Callable[[torch.Tensor], Any], data: Any) -> Any:
     """
     if isinstance(data, torch.Tensor):
         return function(data)
+    if isinstance(data, Ragged):
+        return map_ragged(function, data)
     items = _items(data)
     mapped = {key: map_tensors(function, item) for key, item in items.items()}
     if all(mapped[key] is items[key] for key in items):
