@@ -11,12 +11,13 @@ import pytest
 import torch
 from pages import ROOT, Page
 from record_sets import CIFAR10, random_array, write_cifar10
-from support import end_workers
+from support import end_workers, lies_in_a_pool
 from torch.utils.data import IterableDataset
 
 import torch_s3io as s3io
 
 READING = Page("docs/reading.md")
+RAGGED = Page("docs/ragged.md")
 ORDER = Page("docs/order-and-resume.md")
 WORKERS = Page("docs/workers-and-gpus.md")
 MACHINES = Page(
@@ -28,7 +29,7 @@ MACHINES = Page(
 )
 WRITING = Page("docs/writing.md")
 FILES = Page("docs/files.md")
-PAGES = [READING, ORDER, WORKERS, MACHINES, WRITING, FILES]
+PAGES = [READING, RAGGED, ORDER, WORKERS, MACHINES, WRITING, FILES]
 OTHERS = {  # pages whose snippets other tests run, or that show none to be run
     "docs/configuration.md": "test_configuration_docs.py",
     "docs/data.md": "test_data_page.py",
@@ -112,6 +113,38 @@ def test_the_layouts_give_the_batches_that_the_comments_say(block):
     assert batches[3].numpy().tobytes() == pairs["x"].tobytes()
     np.testing.assert_array_equal(batches[4].numpy(), windows)
     np.testing.assert_array_equal(batches[5].numpy(), wide)
+
+
+RAGGED.runs("Samples of different lengths", "python")
+RAGGED.runs("Make one", "python")
+
+
+@RAGGED.runs("Give it to a model", "python")
+def test_a_ragged_batch_of_a_worker_has_the_forms_that_the_comments_say(block):
+    generator = np.random.default_rng(5)
+    records = generator.integers(0, 1 << 16, (40, 513), np.uint16)
+    records[:, 0] = lengths = generator.integers(0, 513, 40)
+    records.tofile("documents.bin")
+    names: dict = {}
+    for each in RAGGED.blocks():
+        values = RAGGED.run(each, names)
+    assert each == block
+    tokens = names["tokens"]
+    wanted = [record[1 : 1 + length] for record, length in zip(records, lengths, strict=True)][:8]
+    assert lies_in_a_pool(tokens.values)
+    for sample, right in zip(tokens, wanted, strict=True):
+        np.testing.assert_array_equal(sample, right)
+    ids, mask = names["ids"].numpy(), names["mask"].numpy()
+    assert (ids.shape, mask.shape) == ((8, 256), (8, 256))
+    np.testing.assert_array_equal(ids[mask], np.concatenate([r[:256] for r in wanted]))
+    np.testing.assert_array_equal(values[0], np.concatenate(wanted))
+    ends = np.cumsum([0, *map(len, wanted)])
+    for found, dtype in ((values[1], torch.int32), (values[2], torch.int64)):
+        assert found.dtype is dtype
+        np.testing.assert_array_equal(found, ends)
+    for sample, right in zip(names["nested"].unbind(), wanted, strict=True):
+        np.testing.assert_array_equal(sample, right)
+    np.testing.assert_array_equal(names["last"], wanted[-1])
 
 
 @ORDER.runs("A loop that can be stopped", "python")
