@@ -16,6 +16,7 @@ PROGRAM = """
     from pathlib import Path
     import numpy as np
     import torch
+    from support import holds_soon
     from torch_s3io import BufferPoolConfig, ConfigError, DataLoader, RecordDataset, _C
 
     path, group, limit_file = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
@@ -104,8 +105,9 @@ def test_a_limit_that_the_page_cache_fills_refuses_nothing_that_fits(disk, group
     fill_cache(int(sys.argv[4]))
     before = usage_mib()
     assert int(limit_file.read_text()) // MIB - before < 120, "the cache does not fill the limit"
-    available = _C.available_memory_bytes() >> 20
-    assert 200 < available <= 350, available
+    # The kernel adds up a group's numbers now and then: every 2 s on a busy machine.
+    available = lambda: _C.available_memory_bytes() >> 20
+    assert holds_soon(lambda: 200 < available() <= 350), available()
     dataset = make(40)  # three buffers are the least
     print(sum(len(batch) for batch in dataset))
     del dataset

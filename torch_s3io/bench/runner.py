@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import torch
 from .. import errors
 from .._version import __version__
 from ..console import CommandError, note, on_terminal, progress
+from ..processes.interrupts import uninterrupted
 from ..wording import count_of, one_line, size_text
 from . import child, data
 from .config import BenchConfig
@@ -45,13 +48,24 @@ def make_data(config: BenchConfig) -> None:
 
 
 @contextmanager
+def _temporary_folder() -> Iterator[str]:
+    """Gone at the end, wherever an interrupt comes."""
+    folder = os.path.join(tempfile.gettempdir(), f"torch-s3io-{secrets.token_hex(8)}")
+    try:
+        os.mkdir(folder, 0o700)
+        yield folder
+    finally:
+        uninterrupted(partial(shutil.rmtree, folder, ignore_errors=True))
+
+
+@contextmanager
 def allocation_counter() -> Iterator[tuple[dict[str, str], str]]:
     """Environment that preloads the counter, and "", or no environment and why there is none."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         yield {}, NOT_COUNTED.format("no C compiler (cc) is installed")
         return
-    with tempfile.TemporaryDirectory(prefix="torch-s3io-") as folder:
+    with _temporary_folder() as folder:
         source = Path(folder) / "allocation_counter.c"
         source.write_bytes((resources.files(__package__) / source.name).read_bytes())
         library = source.with_suffix(".so")
@@ -77,7 +91,7 @@ def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) ->
         Error: What the measured process raised.
         CommandError: It ended otherwise.
     """
-    with tempfile.TemporaryDirectory(prefix="torch-s3io-") as folder, allocation_counter() as more:
+    with _temporary_folder() as folder, allocation_counter() as more:
         environment, note = more
         request, answer = Path(folder) / "request.json", Path(folder) / "result.json"
         request.write_text(

@@ -113,12 +113,12 @@ def _new_file(folder: Path, quick: bool, report: Report) -> Iterator[tuple[Path,
             f"{folder}: only {in_bytes(free)} are free, too few for a file to measure reads of; "
             "free some space, or name a file that is there"
         )
+    random = np.random.Generator(np.random.SFC64(0))  # imports what an interrupt could get lost in
     report(f"making a file of {in_bytes(size)} in {folder}, gone at the end")
     with contextlib.ExitStack() as stack:
         try:
             # A file without a name where the file system can (O_TMPFILE).
             file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-            random = np.random.Generator(np.random.SFC64(0))
             for begin in range(0, size, _WRITE_BYTES):
                 file.write(random.bytes(min(_WRITE_BYTES, size - begin)))
             file.flush()
