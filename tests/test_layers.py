@@ -160,7 +160,7 @@ ALLOWED_IMPORTS = {
     "order": {"format"},
     "datasets": {"format", "processes", "order"},
     "loading": {"processes", "order", "datasets"},
-    "writing": {"format", "store", "processes", "datasets"},
+    "writing": {"memory", "format", "store", "processes", "datasets"},
     "bench": {"console", "store", "processes", "datasets", "loading"},
     "doctor": set(),
     "cli": {"console", "format", "store", "processes", "writing", "bench", "doctor"},

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 from ..console import progress, say, show_progress
 from ..errors import DataError, Error
-from ..format.manifest import MANIFEST_NAME, read_manifest
+from ..format.manifest import MANIFEST_NAME
+from ..format.samples import SampleManifest, SampleShard, read_any_manifest
 from ..store.file_store import FileStore
 from ..wording import count_of, size_text
 from ..writing.folder_writer import WRITE_CONFIG
+from .sample_checks import table_differences
 
 _EPILOG = """\
 examples:
@@ -35,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
         "becomes of the first ones.",
         epilog=_EPILOG,
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="folders of records, or files")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="folders of data sets, or files")
     parser.set_defaults(run=run)
 
 
@@ -49,22 +52,36 @@ def run(args: argparse.Namespace) -> int:
 def _is_whole(path: str) -> bool:
     """Whether all of it is as it was written; says what is not, or why that cannot be told."""
     try:
-        wanted = _in_folder(path) if os.path.isdir(path) else [(path, _kept(path))]
+        wanted = _in_folder(path) if os.path.isdir(path) else [_Wanted(path, *_kept(path))]
     except Error as error:
         say(f"NOT VERIFIED: {error}")
         return False
     return _verify_files(path, wanted) == 0
 
 
-def _in_folder(folder: str) -> list[tuple[str, tuple[int, int]]]:
-    """Path, size and checksum of the files of a data set."""
-    manifest = read_manifest(folder)
+class _Wanted(NamedTuple):
+    """A file as it was written; ``more`` says what else is wrong, once it is known whether its
+    checksum is another one."""
+
+    path: str
+    size_bytes: int
+    crc32c: int
+    more: Callable[[bool], Iterator[str]] | None = None
+
+
+def _in_folder(folder: str) -> list[_Wanted]:
+    """The files of a data set."""
+    manifest = read_any_manifest(folder)
     wanted = []
     for shard in manifest.shards:
-        wanted.append((os.path.join(folder, shard.name), (shard.size_bytes, shard.crc32c)))
+        path = os.path.join(folder, shard.name)
+        more = None
+        if isinstance(manifest, SampleManifest) and isinstance(shard, SampleShard):
+            more = partial(table_differences, path, shard, manifest)
+        wanted.append(_Wanted(path, shard.size_bytes, shard.crc32c, more))
     own = os.path.join(folder, MANIFEST_NAME)
     with contextlib.suppress(DataError):  # the manifest need not keep a checksum
-        wanted.append((own, _kept(own)))
+        wanted.append(_Wanted(own, *_kept(own)))
     return wanted
 
 
@@ -79,29 +96,32 @@ def _kept(path: str) -> tuple[int, int]:
     return store.stat(path).size_bytes, kept
 
 
-def _verify_files(what: str, wanted: list[tuple[str, tuple[int, int]]]) -> int:
+def _verify_files(what: str, wanted: list[_Wanted]) -> int:
     store = FileStore(WRITE_CONFIG)
     wrong = total = 0
-    for path, (size_bytes, crc32c) in progress(wanted, len(wanted), f"reading {what}", "file"):
-        for text in _differences(store, path, size_bytes, crc32c):
+    for file in progress(wanted, len(wanted), f"reading {what}", "file"):
+        texts = list(_differences(store, file))
+        for text in texts:
             show_progress("")
             say(text)
-            wrong += 1
-        total += size_bytes
+        wrong += bool(texts)
+        total += file.size_bytes
     verdict = f"{wrong} of them damaged or missing" if wrong else "all as they were written"
     say(f"{what}: {count_of(len(wanted), 'file')}, {size_text(total)}: {verdict}")
     return wrong
 
 
-def _differences(store: FileStore, path: str, size_bytes: int, crc32c: int) -> Iterator[str]:
+def _differences(store: FileStore, file: _Wanted) -> Iterator[str]:
     try:
-        size = store.stat(path).size_bytes
-        if size != size_bytes:
-            yield f"{path}: DAMAGED: has {size} bytes, not {size_bytes}"
+        size = store.stat(file.path).size_bytes
+        if size != file.size_bytes:
+            yield f"{file.path}: DAMAGED: has {size} bytes, not {file.size_bytes}"
             return
-        found = store.checksum(path)
+        found = store.checksum(file.path)
     except Error as error:
         yield f"UNREADABLE: {error}"
         return
-    if found != crc32c:
-        yield f"{path}: DAMAGED: its checksum is {found:08x}, not {crc32c:08x}"
+    if found != file.crc32c:
+        yield f"{file.path}: DAMAGED: its checksum is {found:08x}, not {file.crc32c:08x}"
+    if file.more is not None:
+        yield from file.more(found != file.crc32c)

@@ -49,7 +49,7 @@ class SampleField:
         """The axes that may have any length, in order."""
         return tuple(axis for axis, extent in enumerate(self.shape) if extent is None)
 
-    @property
+    @cached_property
     def is_ragged(self) -> bool:
         return bool(self.open_axes)
 
@@ -63,10 +63,21 @@ class SampleField:
         """The bytes of a sample's field whose open axes all have the length 1."""
         return self.element_bytes * math.prod(extent for extent in self.shape if extent is not None)
 
-    @property
+    @cached_property
     def alignment(self) -> int:
         """What its offset within a sample is a multiple of."""
         return min(self.element_bytes, MOST_ALIGNMENT)
+
+    @cached_property
+    def takes_bytes(self) -> bool:
+        """Whether it is nothing but bytes, of any number."""
+        return self.stored == "uint8" and self.shape == (None,)
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether an array of this shape may be the field of a sample."""
+        return len(shape) == len(self.shape) and all(
+            extent in (None, given) for extent, given in zip(self.shape, shape, strict=True)
+        )
 
     @property
     def described(self) -> str:
@@ -102,6 +113,10 @@ class SampleLayout:
 
     def table_bytes(self, num_samples: int, length_bytes: int) -> int:
         return sum(map(padded_column, self.column_bytes(num_samples, length_bytes)))
+
+    def index_bytes(self, length_bytes: int) -> int:
+        """Of the table, for one sample."""
+        return sum(self.column_bytes(1, length_bytes))
 
     def places(self, count: int, lengths: Sequence[Lengths]) -> tuple[list[Lengths], Lengths]:
         """Where each ragged field begins within its sample, and how many bytes the sample has.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ def _from_structured(records: Any, layout: RecordLayout) -> tuple[memoryview, in
     if not isinstance(records, np.ndarray) or records.dtype.names is None or records.ndim != 1:
         raise ConfigError(
             "records of a structured dtype are a structured array [B], or a dict of arrays and "
-            f"tensors by field, not {_describe(records)}"
+            f"tensors by field, not {describe(records)}"
         )
     refuse_masked(records, "records")
     given = make_layout(records.dtype)
@@ -64,52 +64,87 @@ def _from_columns(columns: Mapping[str, Any], layout: RecordLayout) -> tuple[mem
             )
     if count == 0:
         return memoryview(b""), 0
-    rows = np.zeros((count, layout.record_bytes), np.uint8)
-    for field, array in zip(layout.fields, arrays, strict=True):
-        inner = np.empty(field.shape, array.dtype).strides
-        target = np.ndarray(
-            (count, *field.shape), array.dtype, rows.data, field.offset,
-            (layout.record_bytes, *inner),
-        )  # fmt: skip
-        target[...] = array
-    return _bytes_of(rows), count
+    offsets = [field.offset for field in layout.fields]
+    return _bytes_of(packed(arrays, offsets, layout.record_bytes)), count
+
+
+def packed(
+    columns: Sequence[np.ndarray[Any, Any]], offsets: Sequence[int], record_bytes: int
+) -> np.ndarray[Any, Any]:
+    """Columns ``[B, ...]`` as records, each field at its offset: uint8 [B, record_bytes]."""
+    rows = np.zeros((len(columns[0]), record_bytes), np.uint8)
+    for offset, column in zip(offsets, columns, strict=True):
+        inner = np.empty(column.shape[1:], column.dtype).strides
+        strides = (record_bytes, *inner)
+        target = np.ndarray(column.shape, column.dtype, rows.data, offset, strides)
+        target[...] = column
+    return rows
 
 
 def _field_array(values: Any, field: Field, what: str) -> np.ndarray[Any, Any]:
     """The values ``[B, *shape]``, as stored; of dtypes that numpy lacks, as integers."""
-    shape = f"[B{''.join(f', {extent}' for extent in field.shape)}]"
-    expected = (
-        f"{what}: {field.stored} {shape} is expected, not {_describe(values)}"
-        f"{_way_to(values, field)}"
-    )
+
+    def fits(given: tuple[int, ...]) -> bool:
+        return len(given) > 0 and given[1:] == field.shape
+
+    def expected() -> str:
+        shape = f"[B{''.join(f', {extent}' for extent in field.shape)}]"
+        given = f"{describe(values)}{_way_to(values, field)}"
+        return f"{what}: {field.stored} {shape} is expected, not {given}"
+
+    return stored_array(values, field, fits, expected, what)
+
+
+class Element(Protocol):
+    """What is stored: of a field of records, or of samples."""
+
+    @property
+    def stored(self) -> str: ...
+    @property
+    def swap_bytes(self) -> bool: ...
+
+
+def stored_array(
+    values: Any,
+    element: Element,
+    fits: Callable[[tuple[int, ...]], bool],
+    expected: Callable[[], str],
+    what: str,
+) -> np.ndarray[Any, Any]:
+    """The values of an array or tensor as they are stored; of dtypes that numpy lacks, as integers.
+
+    Raises:
+        ConfigError: ``expected()``, where dtype or shape are others; or what has to be done before.
+    """
+    torch_dtype: torch.dtype = getattr(torch, element.stored)
     if isinstance(values, torch.Tensor):
         if values.is_nested or values.layout != torch.strided:
-            raise ConfigError(expected)
-        if values.dtype != field.output_dtype or tuple(values.shape[1:]) != field.shape:
-            raise ConfigError(expected)
-        if values.device.type != "cpu" or values.ndim == 0:
-            raise ConfigError(f"{expected}; call .cpu()")
+            raise ConfigError(expected())
+        if values.dtype != torch_dtype or not fits(tuple(values.shape)):
+            raise ConfigError(expected())
+        if values.device.type != "cpu":
+            raise ConfigError(f"{expected()}; call .cpu()")
         tensor = values.detach().resolve_conj().resolve_neg().contiguous()
-        if is_torch_only(field.output_dtype):
+        if is_torch_only(torch_dtype):
             tensor = tensor.view(torch.int16 if tensor.itemsize == 2 else torch.uint8)
             as_integers: np.ndarray[Any, Any] = tensor.numpy()
             return as_integers
         values = tensor.numpy()
     elif not isinstance(values, np.ndarray):
-        raise ConfigError(f"{expected}; numpy.asarray and torch.as_tensor make one")
+        raise ConfigError(f"{expected()}; numpy.asarray and torch.as_tensor make one")
     refuse_masked(values, what)
-    if values.ndim == 0 or tuple(values.shape[1:]) != field.shape:
-        raise ConfigError(expected)
-    if is_torch_only(field.output_dtype):
-        if values.dtype.name != field.stored:  # one of ml_dtypes
-            raise ConfigError(expected)
-        of_size: np.ndarray[Any, Any] = np.ascontiguousarray(values).view(f"u{values.itemsize}")
-        return of_size
-    dtype = np.dtype(field.stored)
+    if not fits(values.shape):
+        raise ConfigError(expected())
+    if is_torch_only(torch_dtype):
+        if values.dtype.name != element.stored:  # one of ml_dtypes
+            raise ConfigError(expected())
+        as_integers = np.ascontiguousarray(values).view(f"u{values.itemsize}")
+        return as_integers.reshape(values.shape)
+    dtype = np.dtype(element.stored)
     if values.dtype.newbyteorder("=") != dtype:
-        raise ConfigError(expected)
+        raise ConfigError(expected())
     as_stored: np.ndarray[Any, Any] = values.astype(
-        dtype.newbyteorder("S") if field.swap_bytes else dtype, copy=False
+        dtype.newbyteorder("S") if element.swap_bytes else dtype, copy=False
     )
     return as_stored
 
@@ -138,7 +173,7 @@ def _way_to(values: Any, field: Field) -> str:
     return f"; values.astype({field.stored!r}) converts" if is_other else ""
 
 
-def _describe(values: Any) -> str:
+def describe(values: Any) -> str:
     if isinstance(values, torch.Tensor) and (values.is_nested or values.layout != torch.strided):
         return "a nested tensor" if values.is_nested else "a sparse tensor"
     if isinstance(values, (torch.Tensor, np.ndarray)):

@@ -19,7 +19,7 @@ AlignRecords = Literal["auto"] | int | None
 
 # What the padding of "auto" may cost at most, and what it pads to: blocks of any disk, or of most.
 MOST_PADDING = 0.03
-_BLOCKS = (4096, 512)
+BLOCKS = (4096, 512)
 
 
 def stride_for(record_bytes: int, align_records: AlignRecords) -> int:
@@ -27,7 +27,7 @@ def stride_for(record_bytes: int, align_records: AlignRecords) -> int:
     if align_records is None:
         return record_bytes
     if align_records == "auto":
-        for block in _BLOCKS:
+        for block in BLOCKS:
             stride = -(-record_bytes // block) * block
             if stride - record_bytes < MOST_PADDING * record_bytes:
                 return stride
