@@ -23,6 +23,8 @@ ALLOWED = {
     "reader": {"base", "memory", "io", "store", "order", "format"},
     "bindings": {"base", "memory", "io", "store", "order", "format", "reader"},
 }
+# What those who read know of these layers: the seams, and no files.
+SEAMS = {"io": {"io/range_reader.h"}, "store": {"store/store.h", "store/waiting.h"}}
 # Includes that only the bindings may have, by the first part of their path.
 PYTHON_SIDE = {"torch", "ATen", "c10", "pybind11", "Python.h", "structmember.h"}
 # Includes that nothing has: beside some builds of PyTorch a stream that formats or parses a number
@@ -67,6 +69,14 @@ def test_the_check_sees_an_upward_include():
         "store/file_store.h"
     ]
     assert python_includes(["vector", "c10/core/Storage.h"]) == ["c10/core/Storage.h"]
+
+
+def test_batches_are_read_through_a_store_of_any_kind():
+    for source in SOURCES:
+        if layer_of(source) == "reader":
+            for name in includes_of(source):
+                seam = SEAMS.get(name.partition("/")[0])
+                assert seam is None or name in seam, f"{source} knows {name}"
 
 
 def test_every_folder_of_csrc_is_a_known_layer():

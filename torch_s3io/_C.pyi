@@ -208,7 +208,7 @@ class RecordSource:
 class BatchIterator:
     def __init__(self, *, source: RecordSource, plan: EpochPlan, pool: BufferPool | None, reads_on: bool = False, fill_block_bytes: typing.SupportsInt | typing.SupportsIndex = 0, window_positions: typing.SupportsInt | typing.SupportsIndex = 0, share: typing.SupportsInt | typing.SupportsIndex = 0, count: typing.SupportsInt | typing.SupportsIndex = 1, processes: typing.SupportsInt | typing.SupportsIndex = 1, board: EpochBoard | None = None) -> None:
         """
-        fill_block_bytes: of ReadQueueOptions. window_positions, share, count: of a WindowReadahead. processes: that share the processors. board: to publish counters on.
+        fill_block_bytes: of ReaderOptions. window_positions, share, count: of a WindowReadahead. processes: that share the processors. board: to publish counters on.
         """
     def __iter__(self) -> typing.Any:
         ...

@@ -12,6 +12,8 @@ using std::chrono::nanoseconds;
 
 // Longest single sleep anywhere: an interrupt, a stop request or a dead peer is noticed within it.
 inline constexpr milliseconds kWaitSlice{50};
+// How long who gives up waits for what is in flight, before its memory is left behind.
+inline constexpr milliseconds kAbandonTimeout{1000};
 
 inline int64_t nanoseconds_since(Clock::time_point start) {
   return std::chrono::duration_cast<nanoseconds>(Clock::now() - start).count();

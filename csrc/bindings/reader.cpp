@@ -14,9 +14,11 @@
 #include "bindings/bindings.h"
 #include "bindings/path.h"
 #include "bindings/tensors.h"
+#include "format/fixed_form.h"
 #include "io/refused_calls.h"
 #include "reader/batch_fetcher.h"
 #include "reader/batch_reader.h"
+#include "store/file_objects.h"
 
 namespace py = pybind11;
 
@@ -26,17 +28,17 @@ namespace {
 using std::string_view_literals::operator""sv;
 
 // (device, inode, size_bytes, modified_ns)
-using IdentityTuple = std::tuple<uint64_t, uint64_t, int64_t, int64_t>;
-// (path, header_bytes, num_records, identity)
-using ShardTuple = std::tuple<Path, int64_t, int64_t, IdentityTuple>;
+using VersionTuple = std::tuple<uint64_t, uint64_t, int64_t, int64_t>;
+// (path, header_bytes, num_records, version)
+using ShardTuple = std::tuple<Path, int64_t, int64_t, VersionTuple>;
 // (name, type, output type, swap_bytes, offset, shape)
 using FieldTuple =
     std::tuple<std::string, std::string, std::string, bool, int64_t, std::vector<int64_t>>;
 // (error_number, short_read, lost)
 using FaultTuple = std::tuple<int, bool, bool>;
 
-IdentityTuple identity_tuple(const FileIdentity& identity) {
-  return {identity.device, identity.inode, identity.size_bytes, identity.modified_ns};
+VersionTuple version_tuple(const ObjectVersion& version) {
+  return {version.device, version.inode, version.size_bytes, version.modified_ns};
 }
 
 RecordLayout make_layout(const std::vector<FieldTuple>& fields, int64_t record_bytes,
@@ -61,22 +63,26 @@ std::shared_ptr<RecordSource> make_source(const std::vector<ShardTuple>& shards,
                                           double read_timeout_s, bool with_record_numbers,
                                           std::optional<std::shared_ptr<FaultPlan>> faults) {
   std::vector<Shard> table;
-  std::vector<FileIdentity> identities;
-  for (const auto& [path, header_bytes, num_records, identity] : shards) {
-    table.push_back({path.native, header_bytes, num_records});
-    const auto [device, inode, size_bytes, modified_ns] = identity;
-    identities.push_back({device, inode, size_bytes, modified_ns});
+  Objects objects;
+  for (const auto& [path, header_bytes, num_records, version] : shards) {
+    table.push_back({header_bytes, num_records});
+    objects.paths.push_back(path.native);
+    const auto [device, inode, size_bytes, modified_ns] = version;
+    objects.versions.push_back({device, inode, size_bytes, modified_ns});
   }
-  return std::make_shared<RecordSource>(ShardTable(std::move(table)),
-                                        make_layout(fields, record_bytes, record_stride),
-                                        std::move(identities), alignment,
-                                        ReadOptions{.direct = parse_direct_mode(direct),
-                                                    .engine = parse_engine_kind(engine),
-                                                    .chunk_bytes = chunk_bytes,
-                                                    .depth = depth,
-                                                    .read_timeout_s = read_timeout_s,
-                                                    .with_record_numbers = with_record_numbers,
-                                                    .faults = faults.value_or(nullptr)});
+  auto form = std::make_shared<FixedForm>(
+      ShardTable(std::move(table)), make_layout(fields, record_bytes, record_stride), objects.paths,
+      BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
+  const int64_t aligned = form->options().alignment;
+  auto store =
+      std::make_shared<FileObjects>(FileObjects::Options{.direct = parse_direct_mode(direct),
+                                                         .engine = parse_engine_kind(engine),
+                                                         .min_alignment = aligned > 1 ? aligned : 0,
+                                                         .max_alignment = aligned,
+                                                         .faults = faults.value_or(nullptr)});
+  return std::make_shared<RecordSource>(
+      std::move(store), std::move(objects), std::move(form),
+      ReadOptions{.chunk_bytes = chunk_bytes, .depth = depth, .read_timeout_s = read_timeout_s});
 }
 
 struct NamedCounter {
@@ -176,7 +182,7 @@ class BatchIterator {
     }
     if (!more) throw py::stop_iteration();
     warn_of_spills();
-    return batch_tensors(batch_, source_->layout());
+    return batch_tensors(batch_, source_->form().names());
   }
 
   bool begin_next_epoch(const EpochPlan& plan) { return reader_.begin_next_epoch(plan); }
@@ -216,7 +222,7 @@ py::object fetch(BatchFetcher& fetcher, RecordSource& source, std::vector<int64_
     fetcher.fetch(std::move(records), batch, check_signals);
   }
   if (board.value_or(nullptr) != nullptr) publish(source.counters(), **board);
-  return batch_tensors(batch, source.layout());
+  return batch_tensors(batch, source.form().names());
 }
 
 std::shared_ptr<FaultPlan> make_faults(uint64_t seed,
@@ -272,7 +278,10 @@ void register_reader(py::module_& module) {
            py::arg("record_bytes"), py::arg("record_stride"), py::arg("alignment"),
            py::arg("direct"), py::arg("engine"), py::arg("chunk_bytes"), py::arg("depth"),
            py::arg("read_timeout_s"), py::arg("with_record_numbers"), py::arg("faults"))
-      .def("batch_bytes", &RecordSource::batch_bytes, py::arg("count"))
+      .def(
+          "batch_bytes",
+          [](const RecordSource& source, int64_t count) { return source.form().most_bytes(count); },
+          py::arg("count"))
       .def("stats", &source_stats);
 
   py::class_<BatchIterator>(module, "BatchIterator")
@@ -293,7 +302,7 @@ void register_reader(py::module_& module) {
            py::arg("reads_on") = false, py::arg("fill_block_bytes") = 0,
            py::arg("window_positions") = 0, py::arg("share") = 0, py::arg("count") = 1,
            py::arg("processes") = 1, py::arg("board") = py::none(),
-           "fill_block_bytes: of ReadQueueOptions. window_positions, share, count: of a "
+           "fill_block_bytes: of ReaderOptions. window_positions, share, count: of a "
            "WindowReadahead. processes: that share the processors. board: to publish counters on.")
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &BatchIterator::next)
@@ -315,11 +324,11 @@ void register_reader(py::module_& module) {
   module.def(
       "inspect_files",
       [](const std::vector<Path>& paths) {
-        std::vector<std::pair<IdentityTuple, int64_t>> infos;
+        std::vector<std::pair<VersionTuple, int64_t>> infos;
         const NoGil no_gil;
         for (const Path& path : paths) {
           const FileInfo info = inspect_file(path.native);
-          infos.emplace_back(identity_tuple(info.identity), info.direct_alignment);
+          infos.emplace_back(version_tuple(info.version), info.direct_alignment);
         }
         return infos;
       },

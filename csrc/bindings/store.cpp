@@ -171,13 +171,15 @@ void register_store(py::module_& module) {
   register_writer(module);
   py::class_<ObjectInfo>(module, "ObjectInfo",
                          "What a store knows of an object without reading it.")
-      .def_readonly("size_bytes", &ObjectInfo::size_bytes)
-      .def_readonly("modified_ns", &ObjectInfo::modified_ns)
-      .def_readonly("direct_alignment", &ObjectInfo::direct_alignment)
+      .def_property_readonly("size_bytes",
+                             [](const ObjectInfo& info) { return info.version.size_bytes; })
+      .def_property_readonly("modified_ns",
+                             [](const ObjectInfo& info) { return info.version.modified_ns; })
+      .def_readonly("direct_alignment", &ObjectInfo::block_bytes)
       .def("__repr__", [](const ObjectInfo& info) {
-        return message("ObjectInfo(size_bytes=", info.size_bytes,
-                       ", modified_ns=", info.modified_ns,
-                       ", direct_alignment=", info.direct_alignment, ")");
+        return message("ObjectInfo(size_bytes=", info.version.size_bytes,
+                       ", modified_ns=", info.version.modified_ns,
+                       ", direct_alignment=", info.block_bytes, ")");
       });
 
   py::class_<FileStore>(module, "FileStore")

@@ -95,22 +95,6 @@ struct SharedStorage {
   c10::Storage storage;
 };
 
-using Extents = c10::SmallVector<int64_t, 8>;
-
-at::Tensor field_tensor(const SharedStorage& storage, const Field& field, const FieldRows& rows,
-                        int64_t count) {
-  Extents sizes{count};
-  sizes.append(field.shape.begin(), field.shape.end());
-  Extents strides(sizes.size(), 0);
-  int64_t stride = 1;
-  for (size_t dimension = sizes.size() - 1; dimension > 0; --dimension) {
-    strides[dimension] = stride;
-    stride *= std::max<int64_t>(sizes[dimension], 1);
-  }
-  strides[0] = rows.row_stride / size_bytes(field.output);
-  return storage.view(rows.data, field.output, sizes, strides);
-}
-
 // What `send_tensor` writes, followed by the sizes and then the strides, int64 each.
 struct SentTensor {
   static constexpr uint32_t kMagic = 0x53334f31;
@@ -216,26 +200,25 @@ py::object bytes_tensor(ObjectData data) {
   return py::cast(storage.view(begin, ScalarType::uint8, size, stride));
 }
 
-py::object batch_tensors(Batch& batch, const RecordLayout& layout) {
-  const SharedStorage storage(std::move(batch.buffer), batch.begin, batch.end);
+py::object batch_tensors(Batch& batch, const std::vector<std::string>& names) {
+  const BatchView& view = batch.view;
+  const SharedStorage storage(std::move(batch.buffer), view.begin, view.end);
   const auto tensor = [&](size_t index) {
-    return py::cast(field_tensor(storage, layout.fields[index], batch.fields[index], batch.count));
+    const TensorView& one = view.tensors[index];
+    return py::cast(storage.view(one.data, one.type, one.sizes, one.strides));
   };
   py::object fields;
-  if (layout.fields.size() == 1 && layout.fields[0].name.empty()) {
+  if (names.size() == 1 && names[0].empty()) {
     fields = tensor(0);
   } else {
     py::dict by_name;
-    for (size_t index = 0; index < layout.fields.size(); ++index) {
-      by_name[py::str(layout.fields[index].name)] = tensor(index);
+    for (size_t index = 0; index < names.size(); ++index) {
+      by_name[py::str(names[index])] = tensor(index);
     }
     fields = std::move(by_name);
   }
-  if (batch.record_numbers == nullptr) return fields;
-  const std::array<int64_t, 1> size{batch.count};
-  const std::array<int64_t, 1> stride{1};
-  return py::make_tuple(fields,
-                        storage.view(batch.record_numbers, ScalarType::int64, size, stride));
+  if (view.tensors.size() == names.size()) return fields;
+  return py::make_tuple(fields, tensor(names.size()));
 }
 
 std::optional<std::string> send_tensor(py::handle object) {

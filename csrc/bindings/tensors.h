@@ -7,21 +7,22 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "memory/release_gate.h"
 #include "memory/slab_handover.h"
 #include "reader/batch.h"
-#include "store/object_store.h"
+#include "store/file_store.h"
 
 namespace s3io::bindings {
 
 // A uint8 tensor [length] that views the object's bytes. The buffer is freed with its last view.
 pybind11::object bytes_tensor(ObjectData data);
 
-// The batch's fields as tensors [B, ...] that view the buffer: a tensor for a plain layout, else a
-// dict by field name. With record numbers: a tuple (fields, int64 [B]). All tensors share one
-// storage, and the buffer is freed with the last of them.
-pybind11::object batch_tensors(Batch& batch, const RecordLayout& layout);
+// The batch's tensors, which view the buffer: one where its only name is "", else a dict by name.
+// With record numbers, which are a tensor more than there are names: a tuple (that, int64 [B]). All
+// tensors share one storage, and the buffer is freed with the last of them.
+pybind11::object batch_tensors(Batch& batch, const std::vector<std::string>& names);
 
 // What a consumer needs to make the same tensor over its own mapping: a slot handle, dtype, sizes
 // and strides, as bytes that only the same build of this library understands. Nothing for a tensor

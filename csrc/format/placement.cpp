@@ -26,8 +26,8 @@ void merge_neighbours(std::span<const int64_t> records, const ShardTable& shards
       ++runs.back().rows;
     } else {
       const int64_t header = shards.shards()[static_cast<size_t>(location.shard)].header_bytes;
-      runs.push_back({.shard = location.shard,
-                      .file_offset = header + location.index * layout.record_stride,
+      runs.push_back({.object = location.shard,
+                      .offset = header + location.index * layout.record_stride,
                       .length = layout.record_bytes,
                       .rows = 1});
     }
@@ -38,9 +38,9 @@ void merge_neighbours(std::span<const int64_t> records, const ShardTable& shards
 
 // Whether every record begins at the same position within a block.
 bool have_one_residue(const std::vector<Run>& runs, const RecordLayout& layout, int64_t alignment) {
-  const int64_t residue = runs.front().file_offset & (alignment - 1);
+  const int64_t residue = runs.front().offset & (alignment - 1);
   return std::all_of(runs.begin(), runs.end(), [&](const Run& run) {
-    return (run.file_offset & (alignment - 1)) == residue &&
+    return (run.offset & (alignment - 1)) == residue &&
            (run.rows == 1 || layout.record_stride % alignment == 0);
   });
 }
@@ -55,11 +55,10 @@ void split_into_single_rows(const RecordLayout& layout, std::vector<Run>& runs) 
   for (int64_t source = last; source >= 0; --source) {
     const Run run = runs[static_cast<size_t>(source)];
     for (int64_t row = run.rows - 1; row >= 0; --row, --target) {
-      runs[static_cast<size_t>(target)] = {
-          .shard = run.shard,
-          .file_offset = run.file_offset + row * layout.record_stride,
-          .length = layout.record_bytes,
-          .rows = 1};
+      runs[static_cast<size_t>(target)] = {.object = run.object,
+                                           .offset = run.offset + row * layout.record_stride,
+                                           .length = layout.record_bytes,
+                                           .rows = 1};
     }
   }
 }
@@ -82,33 +81,33 @@ void merge_touching(std::span<const int64_t> records, const ShardTable& shards,
     const int64_t header = shards.shards()[static_cast<size_t>(location.shard)].header_bytes;
     const int64_t offset = header + location.index * layout.record_stride;
     Run* run = out.runs.empty() ? nullptr : &out.runs.back();
-    const int64_t run_end = run == nullptr ? 0 : run->file_offset + run->length;
+    const int64_t run_end = run == nullptr ? 0 : run->offset + run->length;
     const bool touches = run != nullptr && location.shard == shard && offset >= run_end &&
                          align_down(offset, alignment) <= align_up(run_end, alignment);
     if (!touches) {
-      out.runs.push_back({.shard = location.shard,
-                          .file_offset = offset,
+      out.runs.push_back({.object = location.shard,
+                          .offset = offset,
                           .position = free + (offset & (alignment - 1))});
       run = &out.runs.back();
     }
-    run->length = offset + layout.record_bytes - run->file_offset;
+    run->length = offset + layout.record_bytes - run->offset;
     ++run->rows;
-    out.sorted_positions.push_back(run->position + offset - run->file_offset);
+    out.sorted_positions.push_back(run->position + offset - run->offset);
     free = align_up(run->position + run->length, alignment);
     shard = location.shard;
   }
 }
 
-void sort_by_file(Placement& out) {
-  out.by_file.resize(out.runs.size());
-  std::iota(out.by_file.begin(), out.by_file.end(), 0);
+void sort_by_object(Placement& out) {
+  out.order.resize(out.runs.size());
+  std::iota(out.order.begin(), out.order.end(), 0);
   const auto place = [&](uint32_t index) {
     const Run& run = out.runs[index];
-    return std::pair(run.shard, run.file_offset);
+    return std::pair(run.object, run.offset);
   };
   const auto before = [&](uint32_t a, uint32_t b) { return place(a) < place(b); };
-  if (!std::is_sorted(out.by_file.begin(), out.by_file.end(), before)) {
-    std::sort(out.by_file.begin(), out.by_file.end(), before);
+  if (!std::is_sorted(out.order.begin(), out.order.end(), before)) {
+    std::sort(out.order.begin(), out.order.end(), before);
   }
 }
 
@@ -118,7 +117,7 @@ void place_in_order(const RecordLayout& layout, int64_t alignment, Placement& ou
   out.row_stride = layout.record_stride;
   if (out.runs.size() > 1) {
     const bool one_residue = have_one_residue(out.runs, layout, alignment);
-    const int64_t residue = out.runs.front().file_offset & (alignment - 1);
+    const int64_t residue = out.runs.front().offset & (alignment - 1);
     const bool whole_blocks =
         residue == 0 && layout.record_bytes % alignment == 0 && are_contiguous(layout);
     // Rows of one run lie at the file's stride, rows of different runs do not: single rows do.
@@ -131,7 +130,7 @@ void place_in_order(const RecordLayout& layout, int64_t alignment, Placement& ou
   }
   int64_t free = 0;
   for (Run& run : out.runs) {
-    run.position = free + (run.file_offset & (alignment - 1));
+    run.position = free + (run.offset & (alignment - 1));
     free = align_up(run.position + run.length, alignment);
   }
 }
@@ -196,14 +195,16 @@ int64_t put_in_order(Placement& placement, int64_t record_bytes, std::byte* land
 
 }  // namespace
 
-void check_offsets(const ShardTable& shards, const RecordLayout& layout) {
+void check_offsets(const ShardTable& shards, const RecordLayout& layout,
+                   std::span<const std::string> paths) {
   constexpr int64_t kMostBytes = int64_t{1} << 62;
-  for (const Shard& shard : shards.shards()) {
+  for (size_t number = 0; number < shards.shards().size(); ++number) {
+    const Shard& shard = shards.shards()[number];
     const int64_t left = kMostBytes - shard.header_bytes - layout.record_bytes;
     if (left < 0 || shard.num_records > left / layout.record_stride) {
       throw Error(
           ErrorKind::config,
-          message(shard.path, ": ", shard.num_records, " records every ", layout.record_stride,
+          message(paths[number], ": ", shard.num_records, " records every ", layout.record_stride,
                   " bytes after ", shard.header_bytes, " header bytes are more than 2^62 bytes"));
     }
   }
@@ -226,7 +227,7 @@ void place_records(std::span<const int64_t> records, const ShardTable& shards,
     place_in_order(layout, alignment, out);
   }
   out.first_row = out.runs.front().position;
-  sort_by_file(out);
+  sort_by_object(out);
 }
 
 int64_t max_landing_bytes(int64_t count, const RecordLayout& layout, int64_t alignment) {

@@ -12,35 +12,29 @@
 //   4. Records in any order of which many share or touch blocks: they land sorted, in runs of all
 //      that touch, where that at least halves the number of reads. Then they are packed as in 3 and
 //      put in order, where they lie.
-// Whatever the case, reads are submitted in the order of files and offsets.
+// Whatever the case, reads are submitted in the order of objects and offsets.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "format/extent.h"
 #include "format/record_layout.h"
 #include "format/shard_table.h"
 
 namespace s3io {
 
-struct Run {
-  int64_t shard = 0;
-  int64_t file_offset = 0;
-  int64_t length = 0;
-  int64_t position = 0;  // in the buffer, from the start of the landing area
-  int64_t rows = 0;
-};
-
 struct Placement {
-  std::vector<Run> runs;          // as they land
-  std::vector<uint32_t> by_file;  // indices of `runs` in the order of files and offsets
-  int64_t first_row = 0;          // position of row 0
-  int64_t row_stride = 0;         // bytes from row to row, once packed where `packs`
-  bool packs = false;             // cases 3 and 4: `pack_rows` must run before rows are used
-  bool is_sorted = false;         // case 4
+  std::vector<Run> runs;        // as they land
+  std::vector<uint32_t> order;  // indices of `runs` by objects and offsets
+  int64_t first_row = 0;        // position of row 0
+  int64_t row_stride = 0;       // bytes from row to row, once packed where `packs`
+  bool packs = false;           // cases 3 and 4: `pack_rows` must run before rows are used
+  bool is_sorted = false;       // case 4
 
   // Case 4: the rows by record number, and where they land. Case 2 and 3 leave them in any state.
   std::vector<std::pair<int64_t, uint32_t>> sorted;  // (record, row)
@@ -48,8 +42,9 @@ struct Placement {
   std::vector<std::byte> spare_row;
 };
 
-// Throws Error(config) for files so long that offsets in them would overflow.
-void check_offsets(const ShardTable& shards, const RecordLayout& layout);
+// Throws Error(config) for objects so long that offsets in them would overflow.
+void check_offsets(const ShardTable& shards, const RecordLayout& layout,
+                   std::span<const std::string> paths);
 
 // Places `records`, which must exist, in order. Reuses the memory of `out`.
 void place_records(std::span<const int64_t> records, const ShardTable& shards,

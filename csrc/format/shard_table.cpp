@@ -11,11 +11,13 @@ namespace s3io {
 ShardTable::ShardTable(std::vector<Shard> shards) : shards_(std::move(shards)) {
   first_record_.reserve(shards_.size() + 1);
   int64_t total = 0;
-  for (const Shard& shard : shards_) {
+  for (size_t number = 0; number < shards_.size(); ++number) {
+    const Shard& shard = shards_[number];
     if (shard.num_records < 0 || shard.header_bytes < 0 ||
         shard.num_records > std::numeric_limits<int64_t>::max() - total) {
-      throw Error(ErrorKind::config, message(shard.path, ": ", shard.num_records, " records after ",
-                                             shard.header_bytes, " header bytes cannot be"));
+      throw Error(ErrorKind::config,
+                  message("shard ", number, ": ", shard.num_records, " records after ",
+                          shard.header_bytes, " header bytes cannot be"));
     }
     first_record_.push_back(total);
     total += shard.num_records;

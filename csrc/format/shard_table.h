@@ -1,14 +1,12 @@
-// The files of a data set in order, and where each of its records lies.
+// The objects of a data set in order, and where each of its records lies.
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 namespace s3io {
 
 struct Shard {
-  std::string path = {};
   int64_t header_bytes = 0;  // where the first record begins
   int64_t num_records = 0;
 };

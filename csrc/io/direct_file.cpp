@@ -14,11 +14,12 @@
 
 #include "base/error.h"
 #include "io/file_status.h"
+#include "io/page_cache.h"
 
 namespace s3io {
 namespace {
 
-FileIdentity identity_of(const FileStatus& status) {
+ObjectVersion version_of(const FileStatus& status) {
   return {.device = status.device,
           .inode = status.inode,
           .size_bytes = status.size_bytes,
@@ -73,7 +74,7 @@ DirectMode parse_direct_mode(const std::string& name) {
               message("direct must be 'auto', 'require' or 'off', not '", name, "'"));
 }
 
-std::string difference(const FileIdentity& before, const FileIdentity& now, int fd) {
+std::string difference(const ObjectVersion& before, const ObjectVersion& now, int fd) {
   if (now.size_bytes != before.size_bytes) {
     return message("it has ", now.size_bytes, " bytes and had ", before.size_bytes);
   }
@@ -87,7 +88,7 @@ std::string difference(const FileIdentity& before, const FileIdentity& now, int 
 
 FileInfo inspect_file(const std::string& path) {
   const FileStatus status = of_regular_file(status_of_path(path), path);
-  return {identity_of(status), status.direct_alignment};
+  return {version_of(status), status.direct_alignment};
 }
 
 DirectFile::DirectFile(std::string path, DirectMode mode, int64_t min_alignment)
@@ -113,11 +114,11 @@ DirectFile::DirectFile(std::string path, DirectMode mode, int64_t min_alignment)
 
 void DirectFile::look(int64_t min_alignment) {
   const FileStatus status = of_regular_file(status_of_open(any_fd()), path_);
-  identity_ = identity_of(status);
+  version_ = version_of(status);
   has_name_ = status.links > 0;
   if (direct_fd_.valid() && buffered_fd_.valid()) {
     const FileStatus other = of_regular_file(status_of_open(buffered_fd_.get()), path_);
-    const std::string what = difference(identity_, identity_of(other), buffered_fd_.get());
+    const std::string what = difference(version_, version_of(other), buffered_fd_.get());
     if (!what.empty()) {
       throw Error(ErrorKind::file_changed,
                   message(path_, ": changed while it was being opened: ", what));
@@ -136,6 +137,14 @@ int64_t DirectFile::size_now() const noexcept {
   return ::fstat(any_fd(), &fields) == 0 ? fields.st_size : -1;
 }
 
+int64_t DirectFile::prefetch(int64_t offset, int64_t length) {
+  if (!can_read_buffered()) return 0;
+  // Where the kernel does not say what is there, it is read directly all the same.
+  const bool is_asked = mode_ == DirectMode::automatic;
+  if (is_asked && cached_bytes(buffered_fd(), offset, length) < 0) return 0;
+  return bring_into_cache(buffered_fd(), offset, length);
+}
+
 DirectFile::~DirectFile() {
   if (!kept_open_) return;
   direct_fd_.release();
@@ -144,9 +153,9 @@ DirectFile::~DirectFile() {
 
 void DirectFile::check_unchanged() const {
   const FileStatus status = of_regular_file(status_of_open(any_fd()), path_);
-  FileIdentity now = identity_of(status);
-  now.inode = identity_.inode;  // what is open is the same file
-  std::string what = difference(identity_, now, any_fd());
+  ObjectVersion now = version_of(status);
+  now.inode = version_.inode;  // what is open is the same file
+  std::string what = difference(version_, now, any_fd());
   if (what.empty() && has_name_ && status.links == 0) what = "it was deleted, or replaced";
   if (what.empty()) return;
   throw Error(ErrorKind::file_changed, message(path_, ": changed while it was being read: ", what));

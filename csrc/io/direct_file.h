@@ -19,27 +19,15 @@ enum class DirectMode : uint8_t {
 // "auto", "require", "off". Throws Error(config) for anything else.
 DirectMode parse_direct_mode(const std::string& name);
 
-// A version of a file, as far as the kernel tells. Another size or time of change is another
-// version. Another inode number is another file only where file systems keep those (`changed`), and
-// the device's number may be another one after every mount.
-struct FileIdentity {
-  uint64_t device = 0;
-  uint64_t inode = 0;  // 0: not compared
-  int64_t size_bytes = 0;
-  int64_t modified_ns = 0;
-
-  bool operator==(const FileIdentity&) const = default;
-};
-
 // In words how `now`, of the file that `fd` has open, shows another version than `before`: another
 // size, another time of change, or another file of this name. Empty where nothing does.
 //
 // Note: local file systems keep inode numbers; FUSE, network and overlay file systems may give an
 // unchanged file another one when their caches expire.
-std::string difference(const FileIdentity& before, const FileIdentity& now, int fd);
+std::string difference(const ObjectVersion& before, const ObjectVersion& now, int fd);
 
 struct FileInfo {
-  FileIdentity identity;
+  ObjectVersion version;
   int64_t direct_alignment = 0;  // of offset, length and memory; 0: no direct reads of this file
 };
 
@@ -54,8 +42,8 @@ class DirectFile final : public Object {
   ~DirectFile() override;
 
   const std::string& path() const override { return path_; }
-  const FileIdentity& identity() const { return identity_; }
-  int64_t size() const override { return identity_.size_bytes; }
+  const ObjectVersion& version() const { return version_; }
+  int64_t size() const override { return version_.size_bytes; }
   DirectMode mode() const { return mode_; }
   // Offset, length and memory of direct reads are multiples of this; 1 where there are none.
   int64_t alignment() const { return alignment_; }
@@ -67,6 +55,7 @@ class DirectFile final : public Object {
 
   int64_t block_bytes() const override { return can_read_direct() ? alignment_ : 1; }
   void keep_open() override { kept_open_ = true; }
+  int64_t prefetch(int64_t offset, int64_t length) override;
 
   // Some file systems accept O_DIRECT on open and refuse the read: stop trying.
   void refuse_direct() { direct_refused_ = true; }
@@ -78,20 +67,20 @@ class DirectFile final : public Object {
   // opened, or if it was deleted or replaced since.
   void check_unchanged() const override;
   // How the file differs from `before`; empty where it does not.
-  std::string difference_from(const FileIdentity& before) const {
-    return difference(before, identity_, any_fd());
+  std::string difference_from(const ObjectVersion& before) const {
+    return difference(before, version_, any_fd());
   }
   // The file's size as it is now, in bytes; -1 if the kernel does not say.
   int64_t size_now() const noexcept;
 
  private:
-  // What the kernel says of what was opened: the identity, and the alignment.
+  // What the kernel says of what was opened: the version, and the alignment.
   void look(int64_t min_alignment);
   int any_fd() const;
 
   std::string path_;
   DirectMode mode_;
-  FileIdentity identity_;
+  ObjectVersion version_;
   bool has_name_ = true;  // some file systems say of every file that it has none
   int64_t alignment_ = 1;
   UniqueFd direct_fd_;

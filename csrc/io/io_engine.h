@@ -20,8 +20,6 @@ namespace s3io {
 
 // How often a request that the kernel asks to make again (EINTR, EAGAIN) is made.
 inline constexpr int kMaxAttempts = 100;
-// How long who gives up waits for what is in flight, before its memory is left behind.
-inline constexpr milliseconds kAbandonTimeout{1000};
 
 enum class IoOperation : uint8_t { read, write };
 

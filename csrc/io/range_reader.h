@@ -2,6 +2,7 @@
 // many in flight. Files are read by a ReadQueue.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -14,6 +15,16 @@
 #include "base/error.h"
 
 namespace s3io {
+
+// A version of an object, as far as its store tells: another size or time of change is another one.
+struct ObjectVersion {
+  uint64_t device = 0;
+  uint64_t inode = 0;  // 0: not compared
+  int64_t size_bytes = 0;
+  int64_t modified_ns = 0;  // since 1970
+
+  bool operator==(const ObjectVersion&) const = default;
+};
 
 // An object that a store has opened: one version of it. Any thread.
 class Object {
@@ -32,6 +43,8 @@ class Object {
   virtual void check_unchanged() const = 0;
   // Never lets go of what it holds: reads that did not come back may yet use it.
   virtual void keep_open() = 0;
+  // Has bytes that will soon be read brought nearer, if that helps: so many are on their way.
+  virtual int64_t prefetch(int64_t /*offset*/, int64_t /*length*/) { return 0; }
 };
 
 // One range of at least one byte. The caller owns it, and the memory, until it comes back from
@@ -44,8 +57,9 @@ struct RangeRead {
   int64_t offset = 0;
   int64_t length = 0;
   std::byte* data = nullptr;
-  int buffer_index = -1;  // registered with the reader, or -1
-  void* owner = nullptr;  // for the caller
+  int buffer_index = -1;    // registered with the reader, or -1
+  int64_t chunk_bytes = 0;  // most bytes of one read of it; 0: as ReaderOptions say
+  void* owner = nullptr;    // for the caller
 
   std::optional<Error> error = std::nullopt;  // out: what went wrong first
 
@@ -53,6 +67,18 @@ struct RangeRead {
   int64_t next_offset = 0;
   int parts_in_flight = 0;
   RangeRead* next = nullptr;
+};
+
+// Read by other threads at any time; each number is exact, the set of them is not a snapshot.
+struct ReadCounters {
+  std::atomic<int64_t> requests{0};        // reads submitted to the engine, and shared copies
+  std::atomic<int64_t> direct_bytes{0};    // read from the device, over-read included
+  std::atomic<int64_t> cached_bytes{0};    // found in the page cache
+  std::atomic<int64_t> buffered_bytes{0};  // read through the page cache, where it may be or not
+  std::atomic<int64_t> filled_bytes{0};    // brought into the page cache before they were read
+  std::atomic<int64_t> retries{0};         // repeated after EINTR or EAGAIN, or directly after all
+  std::atomic<int64_t> short_reads{0};     // reads that were continued
+  std::atomic<int64_t> direct_refused{0};  // reads that fell back because O_DIRECT failed
 };
 
 // One thread at a time. Does not allocate in the steady state.

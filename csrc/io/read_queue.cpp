@@ -170,6 +170,7 @@ void ReadQueue::begin_chunks() {
     const int64_t end = range.offset + range.length;
     auto& file = static_cast<DirectFile&>(*range.object);
     const int64_t alignment = file.alignment();
+    const int64_t most = range.chunk_bytes > 0 ? range.chunk_bytes : options_.chunk_bytes;
     while (range.next_offset < end && free_chunks_ != nullptr) {
       Chunk& chunk = *free_chunks_;
       free_chunks_ = chunk.next_free;
@@ -177,7 +178,7 @@ void ReadQueue::begin_chunks() {
       chunk.file = &file;
       chunk.position = range.next_offset;
       // Chunks end at aligned offsets of the file, so that two of them never read the same bytes.
-      chunk.end = std::min(end, align_down(range.next_offset, alignment) + options_.chunk_bytes);
+      chunk.end = std::min(end, align_down(range.next_offset, alignment) + most);
       choose_route(chunk);
       chunk.attempts = 0;
       prepare(chunk);

@@ -39,24 +39,10 @@ struct ReadQueueOptions {
   int64_t fill_block_bytes = 0;
 };
 
-// Read by other threads at any time; each number is exact, the set of them is not a snapshot.
-struct ReadCounters {
-  std::atomic<int64_t> requests{0};        // reads submitted to the engine, and shared copies
-  std::atomic<int64_t> direct_bytes{0};    // read from the device, over-read included
-  std::atomic<int64_t> cached_bytes{0};    // found in the page cache
-  std::atomic<int64_t> buffered_bytes{0};  // read through the page cache, where it may be or not
-  std::atomic<int64_t> filled_bytes{0};    // brought into the page cache before they were read
-  std::atomic<int64_t> retries{0};         // repeated after EINTR or EAGAIN, or directly after all
-  std::atomic<int64_t> short_reads{0};     // reads that were continued
-  std::atomic<int64_t> direct_refused{0};  // reads that fell back because O_DIRECT failed
-};
-
 class ReadQueue final : public RangeReader {
  public:
   ReadQueue(std::unique_ptr<IoEngine> engine, const ReadQueueOptions& options,
             ReadCounters* counters);
-
-  void set_chunk_bytes(int64_t chunk_bytes) { options_.chunk_bytes = chunk_bytes; }
 
   // The objects of ranges are DirectFiles.
   void push(RangeRead& range) override;

@@ -2,50 +2,42 @@
 
 #include <algorithm>
 #include <cstring>
-#include <span>
 #include <utility>
 
 #include "base/align.h"
 #include "base/counter.h"
 
 namespace s3io {
+
 int64_t Batch::copy_out() {
   // Keep the position within a cache line, and with it the alignment of every element.
-  std::byte* aligned = begin - (reinterpret_cast<uintptr_t>(begin) % kFieldAlignment);
-  const int64_t bytes = end - aligned;
+  std::byte* aligned = view.begin - (reinterpret_cast<uintptr_t>(view.begin) % kFieldAlignment);
+  const int64_t bytes = view.end - aligned;
   AlignedBuf copy = AlignedBuf::allocate(bytes, kFieldAlignment);
   std::memcpy(copy.data(), aligned, static_cast<size_t>(bytes));
   const std::ptrdiff_t shift = copy.data() - aligned;
-  begin += shift;
-  end += shift;
-  for (FieldRows& field : fields) field.data += shift;
-  if (record_numbers != nullptr) record_numbers += shift;
+  view.begin += shift;
+  view.end += shift;
+  for (TensorView& tensor : view.tensors) tensor.data += shift;
   buffer = std::move(copy);  // the old buffer goes back to its pool
   return bytes;
 }
 
+int64_t PendingBatch::place() {
+  error_.reset();
+  try {
+    return work_->place(records_);
+  } catch (const Error& error) {
+    error_ = error;
+    return 0;
+  }
+}
+
 bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, RangeReader& reader) {
   buffer_ = std::move(buffer);
-  error_.reset();
   reads_left_ = 0;
-  const auto count = static_cast<int64_t>(records_.size());
-  batch_.count = count;
-  batch_.fields.resize(source_.layout().fields.size());
-  batch_.record_numbers = nullptr;
-  int64_t used = 0;
-  if (source_.options().with_record_numbers) {
-    std::ranges::copy(std::as_bytes(std::span(records_)), buffer_.data());
-    batch_.record_numbers = buffer_.data();
-    used = align_up(count * 8, kFieldAlignment);
-  }
-  for (size_t index = 0; index < batch_.fields.size(); ++index) {
-    if (source_.is_view(index)) continue;
-    const Field& field = source_.layout().fields[index];
-    const int64_t bytes = output_bytes(field, count);
-    batch_.fields[index] = {buffer_.data() + used, count > 0 ? bytes / count : 0};
-    used += align_up(bytes, kFieldAlignment);
-  }
-  landing_ = buffer_.data() + align_up(used, std::max(source_.alignment(), kFieldAlignment));
+  num_objects_ = 0;
+  if (error_) return false;
   try {
     prepare_reads(buffer_index, owner);
   } catch (const Error& error) {
@@ -58,52 +50,46 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, Range
 void PendingBatch::prepare_reads(int buffer_index, void* owner) {
   reads_.clear();
   next_read_ = 0;
-  num_files_ = 0;
-  if (records_.empty()) {
-    placement_ = {};
-    return;
-  }
-  place_records(records_, source_.shards(), source_.layout(), source_.alignment(), placement_);
-  if (source_.alignment() == 1) align_with_page_cache();
-  for (const uint32_t index : placement_.by_file) {
-    const Run& run = placement_.runs[index];
-    reads_.push_back({.offset = run.file_offset,
+  std::byte* landing = work_->land_in(buffer_.bytes());
+  for (size_t index = 0; index < work_->order().size(); ++index) {
+    const Run& run = run_of(index);
+    reads_.push_back({.offset = run.offset,
                       .length = run.length,
-                      .data = landing_ + run.position,
+                      .data = landing + run.position,
                       .buffer_index = buffer_index,
                       .owner = owner});
   }
-  num_files_ = std::min(count_files(), source_.max_open_files());
+  num_objects_ = std::min(count_objects(), source_.max_open_objects());
 }
 
-int64_t PendingBatch::count_files() const {
-  int64_t files = 0;
-  int64_t shard = -1;
-  for (const uint32_t index : placement_.by_file) {
-    files += std::exchange(shard, placement_.runs[index].shard) != placement_.runs[index].shard;
+int64_t PendingBatch::count_objects() const {
+  int64_t objects = 0;
+  int64_t object = -1;
+  for (size_t index = 0; index < reads_.size(); ++index) {
+    objects += std::exchange(object, run_of(index).object) != run_of(index).object;
   }
-  return files;
+  return objects;
 }
 
-// Opens the next files, as many as may be open, and pushes all reads from them.
+// Opens the next objects, as many as may be open, and pushes all reads from them.
 void PendingBatch::push_wave(RangeReader& reader) {
   const size_t first = next_read_;
   size_t last = first;
-  int64_t shard = -1;
+  int64_t object = -1;
   try {
     for (; last < reads_.size(); ++last) {
-      const Run& run = placement_.runs[placement_.by_file[last]];
-      if (run.shard != shard) {
-        if (static_cast<int64_t>(files_.size()) == source_.max_open_files()) break;
-        files_.push_back(source_.open(run.shard));
-        shard = run.shard;
+      const int64_t wanted = run_of(last).object;
+      if (wanted != object) {
+        if (static_cast<int64_t>(objects_.size()) == source_.max_open_objects()) break;
+        objects_.push_back(source_.open(wanted));
+        object = wanted;
       }
-      reads_[last].object = files_.back().get();
+      reads_[last].object = objects_.back().get();
       check_bounds(reads_[last]);
     }
   } catch (const Error& error) {
     error_ = error;
-    files_.clear();  // none of this wave's reads was pushed
+    objects_.clear();  // none of this wave's reads was pushed
     return;
   }
   for (size_t index = first; index < last; ++index) reader.push(reads_[index]);
@@ -113,13 +99,13 @@ void PendingBatch::push_wave(RangeReader& reader) {
 
 void PendingBatch::end_wave() {
   try {
-    for (size_t index = 0; !error_ && index < files_.size(); ++index) {
-      files_[index]->check_unchanged();
+    for (size_t index = 0; !error_ && index < objects_.size(); ++index) {
+      objects_[index]->check_unchanged();
     }
   } catch (const Error& error) {
     error_ = error;
   }
-  files_.clear();
+  objects_.clear();
 }
 
 // The last line of defence: what the device writes, whole blocks included, lies in the buffer.
@@ -133,20 +119,6 @@ void PendingBatch::check_bounds(const RangeRead& read) const {
                       read.offset + read.length, " do not fit into the buffer; this is a bug"));
 }
 
-// Copying out of the page cache is up to a third faster between addresses that agree modulo a cache
-// line: shifts the landing zone there, if the buffer has the room and the views stay possible.
-void PendingBatch::align_with_page_cache() {
-  const int64_t shift = placement_.runs.front().file_offset % kCacheLineBytes;
-  const Run& last = placement_.runs.back();
-  const std::byte* end = landing_ + shift + last.position + last.length;
-  if (end > buffer_.data() + buffer_.size()) return;
-  for (size_t index = 0; index < batch_.fields.size(); ++index) {
-    const Field& field = source_.layout().fields[index];
-    if (source_.is_view(index) && shift % size_bytes(field.type) != 0) return;
-  }
-  landing_ += shift;
-}
-
 bool PendingBatch::take_back(const RangeRead& read, RangeReader& reader) {
   if (read.error && !error_) error_ = read.error;
   if (--reads_left_ > 0) return false;
@@ -157,40 +129,11 @@ bool PendingBatch::take_back(const RangeRead& read, RangeReader& reader) {
 
 void PendingBatch::finish() {
   if (error_) return;
+  work_->finish(view_);
   ReaderCounters& counters = source_.counters();
-  if (placement_.packs) {
-    add(counters.copied_bytes, pack_rows(placement_, source_.layout(), landing_));
-  }
-  convert_fields();
+  add(counters.copied_bytes, view_.copied_bytes);
+  add(counters.converted_bytes, view_.converted_bytes);
   add(counters.finished_batches, 1);
-}
-
-void PendingBatch::convert_fields() {
-  const RecordLayout& layout = source_.layout();
-  std::byte* rows = landing_ + placement_.first_row;
-  std::byte* begin = buffer_.data();
-  bool has_aux = batch_.record_numbers != nullptr;
-  bool has_views = false;
-  for (size_t index = 0; index < layout.fields.size(); ++index) {
-    const Field& field = layout.fields[index];
-    if (source_.is_view(index)) {
-      batch_.fields[index] = {rows + field.offset, placement_.row_stride};
-      has_views = true;
-      continue;
-    }
-    std::byte* out = batch_.fields[index].data;
-    copy_field(field, rows, placement_.row_stride, batch_.count, out);
-    const int64_t bytes = output_bytes(field, batch_.count);
-    add(source_.counters().copied_bytes, bytes);
-    add(source_.counters().converted_bytes, bytes);
-    has_aux = true;
-  }
-  // The storage of the tensors spans what they need and no more: others copy whole storages.
-  if (!has_aux) begin = rows;
-  const bool spans_rows = has_views && batch_.count > 0;
-  batch_.begin = begin;
-  batch_.end = spans_rows ? rows + (batch_.count - 1) * placement_.row_stride + layout.record_bytes
-                          : std::max(begin, landing_);
 }
 
 void PendingBatch::deliver(Batch& out) {
@@ -199,12 +142,8 @@ void PendingBatch::deliver(Batch& out) {
     throw Error(*error_);
   }
   add(source_.counters().batches, 1);
-  add(source_.counters().batch_bytes, batch_.count * source_.layout().record_bytes);
-  out.count = batch_.count;
-  out.begin = batch_.begin;
-  out.end = batch_.end;
-  out.fields.assign(batch_.fields.begin(), batch_.fields.end());
-  out.record_numbers = batch_.record_numbers;
+  add(source_.counters().batch_bytes, view_.record_bytes);
+  std::swap(out.view, view_);  // both keep their memory
   out.buffer = std::move(buffer_);
 }
 
@@ -216,7 +155,7 @@ bool PendingBatch::has_reads_in_flight() const {
 void PendingBatch::quarantine() {
   if (!buffer_.valid()) return;
   buffer_.detach();  // nobody will free it
-  for (const std::shared_ptr<DirectFile>& file : files_) file->keep_open();
+  for (const std::shared_ptr<Object>& object : objects_) object->keep_open();
   add(source_.counters().quarantined_buffers, 1);
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/fork_count.h"
+#include "store/waiting.h"
 
 namespace s3io {
 BatchFetcher::BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool,
@@ -26,22 +27,22 @@ void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
                 "this fetcher belongs to the parent process; make another one after fork");
   }
   for (const int64_t record : records) {
-    if (record < 0 || record >= source_->shards().num_records()) {
+    if (record < 0 || record >= source_->form().num_records()) {
       throw Error(ErrorKind::range, message("record ", record, " does not exist: the data set has ",
-                                            source_->shards().num_records(), ", from 0 on"));
+                                            source_->form().num_records(), ", from 0 on"));
     }
   }
-  const int64_t bytes = source_->batch_bytes(static_cast<int64_t>(records.size()));
+  auto batch = std::make_unique<PendingBatch>(*source_);
+  batch->records() = std::move(records);
+  const int64_t bytes = batch->place();
   // Never waits for a buffer: a running reader may hold all of them.
   std::optional<AlignedBuf> buffer;
   if (pool_ != nullptr && pool_->can_lend()) buffer = pool_->try_take(bytes);
   if (!buffer) buffer = AlignedBuf::allocate(bytes, source_->alignment());
   const std::lock_guard lock(mutex_);
   if (reader_ == nullptr) {
-    reader_ = source_->make_reader({.processes = processes_, .any_thread = true});
+    reader_ = source_->make_reader({.any_thread = true, .sharing_processes = processes_});
   }
-  auto batch = std::make_unique<PendingBatch>(*source_);
-  batch->records() = std::move(records);
   try {
     if (batch->start(std::move(*buffer), -1, nullptr, *reader_)) read(*batch, on_wait);
   } catch (...) {
@@ -54,21 +55,15 @@ void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
 
 void BatchFetcher::read(PendingBatch& batch, const std::function<void()>& on_wait) {
   const double timeout_s = source_->options().read_timeout_s;
-  const Clock::time_point deadline = deadline_after(timeout_s);
   std::vector<RangeRead*> finished;
-  while (batch.is_reading()) {
-    finished.clear();
-    reader_->run(finished, kWaitSlice);
-    for (const RangeRead* read : finished) batch.take_back(*read, *reader_);
-    if (!batch.is_reading()) return;
-    if (on_wait) on_wait();
-    if (Clock::now() >= deadline) {
-      throw Error(ErrorKind::read_timeout,
-                  message("the records did not arrive within ", timeout_s,
-                          " s: the device does not answer, or is slower than that; raise "
-                          "read_timeout_s"));
-    }
-  }
+  run_until(
+      *reader_, finished, timeout_s, on_wait,
+      [&](const RangeRead& read) { return batch.take_back(read, *reader_); },
+      [&] {
+        return message("no data for ", timeout_s,
+                       " s: the device does not answer, or is slower than that; raise "
+                       "read_timeout_s");
+      });
 }
 
 void BatchFetcher::give_up(std::unique_ptr<PendingBatch> batch) {

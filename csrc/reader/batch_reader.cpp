@@ -84,8 +84,10 @@ class BatchReader::Worker {
   std::atomic<int64_t> started_{0};  // written by the thread
   EpochPlan plan_;                   // the thread's own, like what follows
   int64_t plan_begin_ = 0;           // the number of its first batch
+  int64_t placed_ = -1;              // the batch that was placed last, and the bytes it needs
+  int64_t placed_bytes_ = 0;
   bool reads_on_;
-  int64_t files_in_flight_ = 0;  // the thread's own: of batches that are being read
+  int64_t objects_in_flight_ = 0;  // the thread's own: of batches that are being read
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable to_consumer_;
@@ -120,7 +122,7 @@ void BatchReader::Worker::run() noexcept {
   std::optional<Error> failure;
   try {
     reader = source_->make_reader(
-        {.fill_block_bytes = fill_block_bytes_, .processes = processes_, .any_thread = false});
+        {.sharing_processes = processes_, .fill_block_bytes = fill_block_bytes_});
     {
       const std::lock_guard lock(mutex_);
       engine_name_ = reader->name();
@@ -193,19 +195,21 @@ void BatchReader::Worker::follow_plan() {
 // Starts the next batch. False when there is none, or no buffer for it.
 bool BatchReader::Worker::start_batch(RangeReader& reader) {
   if (started_ == plan_begin_ + plan_.num_groups() || !has_free_entry()) return false;
-  if (files_in_flight_ >= source_->max_open_files()) return false;  // a completion comes first
+  if (objects_in_flight_ >= source_->max_open_objects()) return false;  // a completion comes first
   Entry& next_entry = entry(started_);
   PendingBatch& batch = next_entry.batch;
-  plan_.records(started_ - plan_begin_, batch.records());
-  const int64_t bytes = source_->batch_bytes(static_cast<int64_t>(batch.records().size()));
-  std::optional<AlignedBuf> buffer = try_take(bytes);
+  if (std::exchange(placed_, started_) != started_) {  // else it waits for a buffer since then
+    plan_.records(started_ - plan_begin_, batch.records());
+    placed_bytes_ = batch.place();
+  }
+  std::optional<AlignedBuf> buffer = try_take(placed_bytes_);
   if (!buffer) return false;
   readahead_.advance(plan_, started_ - plan_begin_);
   const auto slot = static_cast<int>(buffer->slot());
   const bool registered = slot >= 0 && reader.register_buffer(slot, buffer->bytes());
   if (++started_ == plan_begin_ + plan_.num_groups()) follow_plan();
   const bool reading = batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, reader);
-  files_in_flight_ += batch.num_files();
+  objects_in_flight_ += batch.num_objects();
   if (!reading) complete(next_entry);
   return true;
 }
@@ -237,7 +241,7 @@ void BatchReader::Worker::wait_for_buffer(uint32_t releases_seen) {
 }
 
 void BatchReader::Worker::complete(Entry& finished) {
-  files_in_flight_ -= finished.batch.num_files();
+  objects_in_flight_ -= finished.batch.num_objects();
   finished.batch.finish();
   {
     const std::lock_guard lock(mutex_);
@@ -338,10 +342,9 @@ std::string BatchReader::Worker::engine_name() {
 BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
                          std::shared_ptr<BufferPool> pool, const Options& options)
     : owner_(fork_count()) {
-  if (plan.num_records() > source->shards().num_records()) {
-    throw Error(ErrorKind::config,
-                message("the order has records up to ", plan.num_records(), ", but the files have ",
-                        source->shards().num_records()));
+  if (plan.num_records() > source->form().num_records()) {
+    throw Error(ErrorKind::config, message("the order has records up to ", plan.num_records(),
+                                           ", but the files have ", source->form().num_records()));
   }
   if (pool != nullptr) source->check_buffers(pool->config(), plan.max_group_records());
   worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool), options);

@@ -36,7 +36,7 @@ class BatchReader {
  public:
   struct Options {
     bool reads_on = false;
-    int64_t fill_block_bytes = 0;  // of ReadQueueOptions
+    int64_t fill_block_bytes = 0;  // of ReaderOptions
     WindowReadahead::Config windows = {};
     int processes = 1;  // that share the processors
   };

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "io/page_cache.h"
-
 namespace s3io {
 namespace {
 
@@ -42,7 +40,7 @@ void WindowReadahead::advance(const EpochPlan& plan, int64_t group) {
   const int64_t between = std::min(plan.positions_between_groups(), kMostBetween);
   const int64_t end = position + length / 2 + std::max(length / 2, 2 * between);
   // Twice of what comes until then: whoever is behind catches up.
-  const int64_t stride = source_.layout().record_stride;
+  const int64_t stride = source_.form().typical_bytes();
   const int64_t bytes = std::min(between / config_.count, kMostBytes / stride) * stride;
   int64_t budget = std::max(kBytesPerCall, 2 * bytes);
   while (window_ * length < std::min(end, plan.num_positions())) {
@@ -51,7 +49,7 @@ void WindowReadahead::advance(const EpochPlan& plan, int64_t group) {
     const auto wanted = static_cast<size_t>(part * static_cast<double>(runs_.size()));
     for (; asked_ < wanted; ++asked_) {
       if (budget <= 0) return;
-      budget -= runs_[asked_].bytes.length;
+      budget -= runs_[asked_].length;
       ask(runs_[asked_]);
     }
     if (asked_ < runs_.size()) return;
@@ -60,7 +58,7 @@ void WindowReadahead::advance(const EpochPlan& plan, int64_t group) {
   }
 }
 
-// Records that lie next to each other in a file make a run.
+// Records that lie next to each other in an object make a run.
 void WindowReadahead::list_runs(const EpochPlan& plan) {
   runs_.clear();
   num_runs_ = 0;
@@ -70,41 +68,31 @@ void WindowReadahead::list_runs(const EpochPlan& plan) {
   if (count <= 0) return;
   records_.resize(static_cast<size_t>(count));
   plan.records_unordered(begin, records_);
-  const int64_t record_bytes = source_.layout().record_bytes;
-  const int64_t stride = source_.layout().record_stride;
-  int64_t shard = 0;
-  Run run{.shard = -1, .bytes = {}};
-  int64_t next = 0;  // where the run's next record would begin
-  for (const int64_t record : records_) {
-    const ShardTable::Location location = source_.shards().locate(record, shard);
-    shard = location.shard;
-    const int64_t offset = source_.shards().shards()[static_cast<size_t>(shard)].header_bytes +
-                           location.index * stride;
-    if (shard == run.shard && offset == next && run.bytes.length < kMostRunBytes) {
-      run.bytes.length = offset + record_bytes - run.bytes.offset;
+  extents_.clear();
+  source_.form().locate(records_, extents_);
+  Extent run{.object = -1};
+  for (const Extent& next : extents_) {
+    // What lies between two of them is read along, where it is no longer than a record.
+    const bool follows = next.object == run.object && next.offset >= run.offset &&
+                         next.offset - run.offset - run.length <= next.length;
+    if (follows && run.length < kMostRunBytes) {
+      run.length = std::max(run.length, next.offset + next.length - run.offset);
     } else {
       add_run(run);
-      run = {.shard = shard, .bytes = {.offset = offset, .length = record_bytes}};
+      run = next;
     }
-    next = offset + stride;
   }
   add_run(run);
 }
 
-void WindowReadahead::add_run(const Run& run) {
-  if (run.shard >= 0 && num_runs_++ % config_.count == config_.share) runs_.push_back(run);
+void WindowReadahead::add_run(const Extent& run) {
+  if (run.object >= 0 && num_runs_++ % config_.count == config_.share) runs_.push_back(run);
 }
 
-void WindowReadahead::ask(const Run& run) {
+void WindowReadahead::ask(const Extent& run) {
   try {
-    const std::shared_ptr<DirectFile> file = source_.open(run.shard);
-    if (!file->can_read_buffered()) return;
-    const auto [offset, length] = run.bytes;
-    // Where the kernel does not say what is there, it is read directly all the same.
-    const bool is_asked = file->mode() == DirectMode::automatic;
-    if (is_asked && cached_bytes(file->buffered_fd(), offset, length) < 0) return;
     source_.counters().reads.filled_bytes.fetch_add(
-        bring_into_cache(file->buffered_fd(), offset, length), std::memory_order_relaxed);
+        source_.open(run.object)->prefetch(run.offset, run.length), std::memory_order_relaxed);
   } catch (const Error&) {  // the reader meets it again, and reports it
   }
 }

@@ -17,7 +17,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/byte_range.h"
 #include "order/epoch_plan.h"
 #include "reader/record_source.h"
 
@@ -38,21 +37,17 @@ class WindowReadahead {
   void advance(const EpochPlan& plan, int64_t group);
 
  private:
-  struct Run {
-    int64_t shard;
-    ByteRange bytes;
-  };
-
   void list_runs(const EpochPlan& plan);
-  void add_run(const Run& run);
-  void ask(const Run& run);
+  void add_run(const Extent& run);
+  void ask(const Extent& run);
 
   RecordSource& source_;
   const Config config_;
   int64_t epoch_ = -1;
   int64_t window_ = -1;           // that is being asked for
   std::vector<int64_t> records_;  // some of it
-  std::vector<Run> runs_;         // this reader's share of it
+  std::vector<Extent> extents_;   // of its records
+  std::vector<Extent> runs_;      // this reader's share of it
   int64_t num_runs_ = 0;          // of all shares
   size_t asked_ = 0;              // so many of `runs_` were asked for
 };

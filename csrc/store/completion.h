@@ -10,7 +10,7 @@
 #include <optional>
 #include <string>
 
-#include "store/object_store.h"
+#include "store/store.h"
 #include "store/temporary_file.h"
 
 namespace s3io {

@@ -27,10 +27,10 @@ std::shared_ptr<DirectFile> FileCache::open(const std::string& path) {
 }
 
 std::shared_ptr<DirectFile> FileCache::open_current(const std::string& path) {
-  const FileIdentity current = inspect_file(path).identity;
+  const ObjectVersion current = inspect_file(path).version;
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find(path);
-  if (found != entries_.end() && found->second.file->identity() != current) {
+  if (found != entries_.end() && found->second.file->version() != current) {
     uses_.erase(found->second.use);
     entries_.erase(found);
   }

@@ -9,7 +9,10 @@
 
 #include "base/align.h"
 #include "base/crc32c.h"
+#include "io/direct_file.h"
 #include "memory/aligned_buf.h"
+#include "store/range_engine.h"
+#include "store/waiting.h"
 
 namespace s3io {
 namespace {
@@ -19,90 +22,85 @@ constexpr int64_t kLeastBlockBytes = int64_t{1} << 20;
 
 // What reads may still touch when a call gives up; it is then left behind.
 struct Reading {
-  Reading(const std::string& path, const ChecksumOptions& options)
-      : file(path, options.direct, options.min_alignment),
-        block_bytes(std::max(kLeastBlockBytes, file.alignment())),
-        queue(make_engine({.kind = options.engine, .depth = kDepth, .any_thread = true}),
-              {.chunk_bytes = block_bytes}, &counters),
+  Reading(Store& store, const std::string& path)
+      : object(store.open(path)),
+        block_bytes(std::max(kLeastBlockBytes, object->block_bytes())),
+        reader(store.make_reader({.depth = kDepth, .chunk_bytes = block_bytes, .any_thread = true},
+                                 counters)),
         memory(AlignedBuf::allocate(kDepth * block_bytes,
-                                    std::max(file.alignment(), kCacheLineBytes))) {
+                                    std::max(object->block_bytes(), kCacheLineBytes))) {
     finished.reserve(kDepth);
   }
 
+  static size_t slot(int64_t number) { return static_cast<size_t>(number % kDepth); }
   std::byte* block(int64_t number) { return memory.data() + number % kDepth * block_bytes; }
 
   void push(int64_t number) {
-    RangeRead& read = reads[static_cast<size_t>(number % kDepth)];
+    RangeRead& read = reads[slot(number)];
     const int64_t offset = number * block_bytes;
-    is_done[static_cast<size_t>(number % kDepth)] = false;
-    read = {.object = &file,
+    is_done[slot(number)] = false;
+    read = {.object = object.get(),
             .offset = offset,
-            .length = std::min(block_bytes, file.size() - offset),
+            .length = std::min(block_bytes, object->size() - offset),
             .data = block(number)};
-    queue.push(read);
+    reader->push(read);
   }
 
-  DirectFile file;
-  const int64_t block_bytes;  // a multiple of the alignment
+  // Whether block `number` is there now.
+  bool take_back(const RangeRead& read, int64_t number) {
+    if (read.error) throw Error(*read.error);
+    is_done[static_cast<size_t>(&read - reads.data())] = true;
+    return is_done[slot(number)];
+  }
+
+  const std::shared_ptr<Object> object;
+  const int64_t block_bytes;  // a multiple of the object's blocks
   ReadCounters counters;
-  ReadQueue queue;
+  const std::unique_ptr<RangeReader> reader;
   AlignedBuf memory;
   std::array<RangeRead, kDepth> reads;
   std::array<bool, kDepth> is_done{};
   std::vector<RangeRead*> finished;
 };
 
-void wait_for(Reading& reading, int64_t number, double timeout_s, const WaitCallback& on_wait) {
-  Clock::time_point last_progress = Clock::now();
-  while (!reading.is_done[static_cast<size_t>(number % kDepth)]) {
-    reading.finished.clear();
-    reading.queue.run(reading.finished, kWaitSlice);
-    for (const RangeRead* read : reading.finished) {
-      if (read->error) throw Error(*read->error);
-      reading.is_done[static_cast<size_t>(read - reading.reads.data())] = true;
-      last_progress = Clock::now();
-    }
-    if (on_wait) on_wait();
-    if (Clock::now() - last_progress > std::chrono::duration<double>(timeout_s)) {
-      throw Error(ErrorKind::read_timeout,
-                  message(reading.file.path(), ": no data for ", timeout_s,
-                          " s; raise RangeEngineConfig.range_timeout if the device is that slow"));
-    }
-  }
-}
-
 uint32_t read_all(Reading& reading, double timeout_s, const WaitCallback& on_wait) {
-  const int64_t blocks = (reading.file.size() + reading.block_bytes - 1) / reading.block_bytes;
+  const int64_t size = reading.object->size();
+  const int64_t blocks = (size + reading.block_bytes - 1) / reading.block_bytes;
   uint32_t crc = 0;
   for (int64_t number = 0; number < std::min<int64_t>(blocks, kDepth); ++number) {
     reading.push(number);
   }
   for (int64_t number = 0; number < blocks; ++number) {
-    wait_for(reading, number, timeout_s, on_wait);
-    const int64_t length = reading.reads[static_cast<size_t>(number % kDepth)].length;
+    if (!reading.is_done[Reading::slot(number)]) {
+      run_until(
+          *reading.reader, reading.finished, timeout_s, on_wait,
+          [&](const RangeRead& read) { return reading.take_back(read, number); },
+          [&] { return late_text(reading.object->path(), timeout_s); });
+    }
+    const int64_t length = reading.reads[Reading::slot(number)].length;
     crc = crc32c(crc, {reading.block(number), static_cast<size_t>(length)});
     if (number + kDepth < blocks) reading.push(number + kDepth);
   }
-  reading.file.check_unchanged();
+  reading.object->check_unchanged();
   return crc;
 }
 
 }  // namespace
 
-FileChecksum checksum_of_file(const std::string& path, const ChecksumOptions& options,
-                              const WaitCallback& on_wait) {
-  auto reading = std::make_unique<Reading>(path, options);
+FileChecksum checksum_of_object(Store& store, const std::string& path, double timeout_s,
+                                const WaitCallback& on_wait) {
+  auto reading = std::make_unique<Reading>(store, path);
   try {
-    const uint32_t crc = read_all(*reading, options.timeout_s, on_wait);
-    return {reading->file.size(), crc};
+    const uint32_t crc = read_all(*reading, timeout_s, on_wait);
+    return {reading->object->size(), crc};
   } catch (...) {
-    if (!reading->queue.abandon(kAbandonTimeout)) static_cast<void>(reading.release());
+    if (!reading->reader->abandon(kAbandonTimeout)) static_cast<void>(reading.release());
     throw;
   }
 }
 
 std::optional<uint32_t> kept_checksum(const std::string& path) {
-  const int64_t size_bytes = inspect_file(path).identity.size_bytes;
+  const int64_t size_bytes = inspect_file(path).version.size_bytes;
   std::array<char, 64> text{};
   const ssize_t count = ::getxattr(path.c_str(), kChecksumAttribute, text.data(), text.size());
   if (count < 0) return std::nullopt;

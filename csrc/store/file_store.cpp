@@ -1,9 +1,7 @@
 #include "store/file_store.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <mutex>
-#include <system_error>
 #include <utility>
 
 #include "base/align.h"
@@ -48,13 +46,14 @@ struct FileStore::Runtime {
   Runtime(const FileSystemConfig& config, EngineKind engine,
           const std::shared_ptr<const FaultPlan>& faults)
       : owner(fork_count()),
-        files(config.direct_io, checked_alignment(config)),
-        ranges({.config = config.range_engine,
-                .splits = config.enable_range_engine,
-                .engine = engine,
-                .min_direct_bytes = config.min_io_size,
-                .alignment = std::max<int64_t>(config.alignment, kPageBytes),
-                .faults = faults}) {
+        files({.direct = config.direct_io,
+               .engine = engine,
+               .min_alignment = checked_alignment(config),
+               .min_direct_bytes = config.min_io_size,
+               .faults = faults}),
+        ranges(files, {.config = config.range_engine,
+                       .splits = config.enable_range_engine,
+                       .alignment = std::max<int64_t>(config.alignment, kPageBytes)}) {
     if (config.buffer_pool) pool.emplace(*config.buffer_pool);
     writes = std::make_shared<WriteEngine>(
         WriteEngine::Options{.direct = config.direct_io,
@@ -68,7 +67,7 @@ struct FileStore::Runtime {
   }
 
   const uint32_t owner;
-  FileCache files;
+  FileObjects files;
   RangeEngine ranges;
   std::optional<BufferPool> pool;
   std::shared_ptr<WriteEngine> writes;  // shared with the writers
@@ -97,21 +96,18 @@ FileStore::Runtime& FileStore::runtime() {
   return *current;  // another thread of this child was first
 }
 
-ObjectInfo FileStore::stat(const std::string& path) {
-  const FileInfo info = inspect_file(path);
-  return {info.identity.size_bytes, info.identity.modified_ns, info.direct_alignment};
-}
+Store& FileStore::runtime_store() { return runtime().files; }
 
 ObjectData FileStore::get(const std::string& path, const WaitCallback& on_wait) {
   Runtime& mine = runtime();
-  const std::shared_ptr<DirectFile> file = mine.files.open_current(path);
+  const std::shared_ptr<DirectFile> file = mine.files.open_file(path);
   return read(mine, *file, {0, file->size()}, on_wait);
 }
 
 ObjectData FileStore::get_range(const std::string& path, ByteRange range,
                                 const WaitCallback& on_wait) {
   Runtime& mine = runtime();
-  const std::shared_ptr<DirectFile> file = mine.files.open_current(path);
+  const std::shared_ptr<DirectFile> file = mine.files.open_file(path);
   if (range.end() > file->size()) {
     throw Error(ErrorKind::range, message(path, ": bytes ", range.offset, " to ", range.end(),
                                           " lie beyond its end at ", file->size()));
@@ -152,7 +148,7 @@ void FileStore::note_fallbacks(Runtime& mine, const DirectFile& file) {
                 "page cache; FileSystemConfig(direct_io='off') does so without a warning"));
   }
   if (engine_ != EngineKind::automatic || said_threads_) return;
-  const std::string reason = mine.ranges.fallback_reason();
+  const std::string reason = mine.files.fallback_reason();
   if (reason.empty() || said_threads_.exchange(true)) return;
   const std::lock_guard lock(mine.mutex);
   mine.warnings.push_back(message(reason, ": reading with threads instead"));
@@ -162,32 +158,6 @@ std::vector<std::string> FileStore::take_warnings() {
   Runtime& mine = runtime();
   const std::lock_guard lock(mine.mutex);
   return std::exchange(mine.warnings, {});
-}
-
-std::vector<std::string> FileStore::list(const std::string& prefix) {
-  namespace fs = std::filesystem;
-  const size_t slash = prefix.rfind('/');
-  const std::string folder =
-      slash == std::string::npos ? "." : (slash == 0 ? "/" : prefix.substr(0, slash));
-  std::vector<std::string> paths;
-  try {
-    for (auto entry = fs::recursive_directory_iterator(folder);
-         entry != fs::recursive_directory_iterator(); ++entry) {
-      std::string path = entry->path().string();
-      if (slash == std::string::npos) path = path.substr(2);  // "./"
-      // Do not descend into what cannot match.
-      const size_t common = std::min(path.size(), prefix.size());
-      if (path.compare(0, common, prefix, 0, common) != 0) {
-        entry.disable_recursion_pending();
-      } else if (path.size() >= prefix.size() && entry->is_regular_file()) {
-        paths.push_back(std::move(path));
-      }
-    }
-  } catch (const fs::filesystem_error& error) {
-    throw error_from_errno(error.code().value(), "list", folder);
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
 }
 
 WrittenObject FileStore::put(const std::string& path, std::span<const std::byte> data,
@@ -204,12 +174,7 @@ std::unique_ptr<ObjectWriter> FileStore::writer(const std::string& path,
 }
 
 FileChecksum FileStore::checksum(const std::string& path, const WaitCallback& on_wait) {
-  return checksum_of_file(path,
-                          {.direct = config_.direct_io,
-                           .engine = engine_,
-                           .min_alignment = config_.alignment,
-                           .timeout_s = config_.range_engine.range_timeout_s},
-                          on_wait);
+  return checksum_of_object(runtime().files, path, config_.range_engine.range_timeout_s, on_wait);
 }
 
 FileStoreStats FileStore::stats() {

@@ -9,9 +9,8 @@
 #include <vector>
 
 #include "memory/buffer_pool.h"
-#include "store/file_cache.h"
 #include "store/file_checksum.h"
-#include "store/object_store.h"
+#include "store/file_objects.h"
 #include "store/object_writer.h"
 #include "store/range_engine.h"
 
@@ -53,21 +52,31 @@ struct FileStoreStats {
   BufferPoolStats pool;
 };
 
+// Bytes of an object: a view into `buffer`.
+struct ObjectData {
+  AlignedBuf buffer;
+  std::byte* begin = nullptr;
+  int64_t length = 0;
+};
+
+// Thread-safe. All paths are errors' subjects: whatever goes wrong is an Error that names one.
+//
 // Note: after fork the child makes its own rings, files and buffers; the parent's are left alone.
-class FileStore final : public ObjectStore {
+class FileStore {
  public:
   // Throws Error(config) for nonsense. `faults`: for tests, see FaultEngine.
   FileStore(const FileSystemConfig& config, EngineKind engine,
             std::shared_ptr<const FaultPlan> faults = nullptr);
   FileStore(const FileStore&) = delete;
   FileStore& operator=(const FileStore&) = delete;
-  ~FileStore() override;
+  ~FileStore();
 
-  ObjectInfo stat(const std::string& path) override;
-  ObjectData get_range(const std::string& path, ByteRange range,
-                       const WaitCallback& on_wait) override;
-  ObjectData get(const std::string& path, const WaitCallback& on_wait) override;
-  std::vector<std::string> list(const std::string& prefix) override;
+  ObjectInfo stat(const std::string& path) { return runtime_store().stat(path); }
+  // Every file whose path begins with `prefix`, sorted.
+  std::vector<std::string> list(const std::string& prefix) { return runtime_store().list(prefix); }
+  // Throws Error(range) for a range that does not lie within the file.
+  ObjectData get_range(const std::string& path, ByteRange range, const WaitCallback& on_wait);
+  ObjectData get(const std::string& path, const WaitCallback& on_wait);
   // Writes the file whole or not at all; see ObjectWriter.
   WrittenObject put(const std::string& path, std::span<const std::byte> data,
                     const WaitCallback& on_wait = {});
@@ -85,6 +94,7 @@ class FileStore final : public ObjectStore {
  private:
   struct Runtime;  // what belongs to one process
   Runtime& runtime();
+  Store& runtime_store();
   ObjectData read(Runtime& runtime, DirectFile& file, ByteRange range, const WaitCallback& on_wait);
   void note_fallbacks(Runtime& runtime, const DirectFile& file);
 

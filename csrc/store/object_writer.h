@@ -28,7 +28,7 @@
 #include <vector>
 
 #include "memory/aligned_buf.h"
-#include "store/object_store.h"
+#include "store/store.h"
 #include "store/temporary_file.h"
 #include "store/write_engine.h"
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/align.h"
-#include "base/processors.h"
+#include "store/waiting.h"
 
 namespace s3io {
 namespace {
@@ -33,7 +33,7 @@ void check(const RangeEngineConfig& config) {
 
 }  // namespace
 
-RangeEngine::RangeEngine(const Options& options) : options_(options) {
+RangeEngine::RangeEngine(Store& store, const Options& options) : store_(store), options_(options) {
   check(options_.config);
   idle_.reserve(kMaxIdleReads);
 }
@@ -41,11 +41,6 @@ RangeEngine::RangeEngine(const Options& options) : options_(options) {
 std::string RangeEngine::engine_name() {
   const std::lock_guard lock(mutex_);
   return engine_name_;
-}
-
-std::string RangeEngine::fallback_reason() {
-  const std::lock_guard lock(mutex_);
-  return fallback_reason_;
 }
 
 std::unique_ptr<RangeEngine::Reading> RangeEngine::borrow() {
@@ -61,22 +56,17 @@ std::unique_ptr<RangeEngine::Reading> RangeEngine::borrow() {
 }
 
 std::unique_ptr<RangeEngine::Reading> RangeEngine::make_reading() {
-  const auto depth = options_.splits ? static_cast<int>(options_.config.max_concurrent_ranges) : 1;
-  std::string reason;
-  auto engine = make_engine({.kind = options_.engine, .depth = depth, .any_thread = true}, &reason);
-  ReadQueueOptions queue_options;
-  queue_options.min_direct_bytes = options_.min_direct_bytes;
-  // Faults are the engine's: with them nothing goes past it.
-  const bool shares = options_.splits && options_.faults == nullptr;
-  queue_options.copiers = shares ? copiers_for(1) : 1;
-  queue_options.min_shared_bytes = options_.config.min_split_size;
+  const RangeEngineConfig& config = options_.config;
   auto reading = std::make_unique<Reading>();
-  reading->queue = std::make_unique<ReadQueue>(
-      with_faults(std::move(engine), options_.faults.get()), queue_options, &counters_);
+  reading->reader = store_.make_reader(
+      {.depth = options_.splits ? static_cast<int>(config.max_concurrent_ranges) : 1,
+       .any_thread = true,
+       .sharing_processes = options_.splits ? 1 : 0,
+       .min_shared_bytes = config.min_split_size},
+      counters_);
   reading->finished.reserve(1);
   const std::lock_guard lock(mutex_);
-  engine_name_ = reading->queue->name();
-  fallback_reason_ = reason;
+  engine_name_ = reading->reader->name();
   return reading;
 }
 
@@ -85,21 +75,24 @@ void RangeEngine::give_back(std::unique_ptr<Reading> reading) {
   if (idle_.size() < kMaxIdleReads) idle_.push_back(std::move(reading));
 }
 
-void RangeEngine::read(DirectFile& file, ByteRange range, std::byte* data, AlignedBuf& buffer,
+void RangeEngine::read(Object& object, ByteRange range, std::byte* data, AlignedBuf& buffer,
                        const WaitCallback& on_wait) {
   std::unique_ptr<Reading> reading = borrow();
   const bool splits = options_.splits && range.length >= options_.config.min_split_size;
-  reading->queue->set_chunk_bytes(align_up(splits ? options_.config.chunk_size : kLongestRead,
-                                           std::max(options_.alignment, file.alignment())));
-  reading->range = {.object = &file, .offset = range.offset, .length = range.length, .data = data};
+  reading->range = {.object = &object,
+                    .offset = range.offset,
+                    .length = range.length,
+                    .data = data,
+                    .chunk_bytes = align_up(splits ? options_.config.chunk_size : kLongestRead,
+                                            std::max(options_.alignment, object.block_bytes()))};
   try {
     run(*reading, on_wait);
   } catch (...) {
-    if (reading->queue->abandon(kAbandonTimeout)) {
+    if (reading->reader->abandon(kAbandonTimeout)) {
       give_back(std::move(reading));
     } else {  // the kernel, or a thread, may yet write into all of these
       buffer.detach();
-      file.keep_open();
+      object.keep_open();
       static_cast<void>(reading.release());
     }
     throw;
@@ -110,25 +103,16 @@ void RangeEngine::read(DirectFile& file, ByteRange range, std::byte* data, Align
 }
 
 void RangeEngine::run(Reading& reading, const WaitCallback& on_wait) const {
-  ReadQueue& queue = *reading.queue;
-  reading.finished.clear();
-  queue.push(reading.range);
-  Clock::time_point last_progress = Clock::now();
-  int64_t completions_seen = queue.completions();
-  while (true) {
-    queue.run(reading.finished, kWaitSlice);
-    if (!reading.finished.empty()) return;
-    if (on_wait) on_wait();
-    const int64_t completions = queue.completions();
-    if (std::exchange(completions_seen, completions) != completions) last_progress = Clock::now();
-    if (Clock::now() - last_progress >
-        std::chrono::duration<double>(options_.config.range_timeout_s)) {
-      throw Error(
-          ErrorKind::read_timeout,
-          message(reading.range.object->path(), ": no data for ", options_.config.range_timeout_s,
-                  " s; raise RangeEngineConfig.range_timeout if the device is that slow"));
-    }
-  }
+  reading.reader->push(reading.range);
+  const double timeout_s = options_.config.range_timeout_s;
+  run_until(
+      *reading.reader, reading.finished, timeout_s, on_wait, [](RangeRead&) { return true; },
+      [&] { return late_text(reading.range.object->path(), timeout_s); });
+}
+
+std::string late_text(const std::string& path, double timeout_s) {
+  return message(path, ": no data for ", timeout_s,
+                 " s; raise RangeEngineConfig.range_timeout if the device is that slow");
 }
 
 }  // namespace s3io

@@ -4,12 +4,12 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "base/byte_range.h"
-#include "io/fault_engine.h"
-#include "io/read_queue.h"
-#include "store/object_store.h"
+#include "memory/aligned_buf.h"
+#include "store/store.h"
 
 namespace s3io {
 
@@ -20,35 +20,33 @@ struct RangeEngineConfig {
   double range_timeout_s = 30;                // longest wait without progress
 };
 
-// Thread-safe: every concurrent call has a ReadQueue of its own, kept for the next call, which then
+// What an error says when nothing came for so long.
+std::string late_text(const std::string& path, double timeout_s);
+
+// Thread-safe: every concurrent call has a reader of its own, kept for the next call, which then
 // allocates nothing.
 class RangeEngine {
  public:
   struct Options {
     RangeEngineConfig config;
-    bool splits = true;  // false: one read at a time
-    EngineKind engine = EngineKind::automatic;
-    int64_t min_direct_bytes = 0;
-    int64_t alignment = 4096;                           // chunks are multiples of it
-    std::shared_ptr<const FaultPlan> faults = nullptr;  // tests only; counts per queue
+    bool splits = true;        // false: one read at a time
+    int64_t alignment = 4096;  // chunks are multiples of it
   };
 
-  // Throws Error(config).
-  explicit RangeEngine(const Options& options);
+  // Throws Error(config). The store outlives it.
+  RangeEngine(Store& store, const Options& options);
 
-  // Fills `data` (congruent to the range modulo the file's alignment, with room for over-read; see
+  // Fills `data` (congruent to the range modulo the object's blocks, with room for over-read; see
   // RangeRead). On a timeout `buffer` is given up for good, since reads may yet write into it.
-  void read(DirectFile& file, ByteRange range, std::byte* data, AlignedBuf& buffer,
+  void read(Object& object, ByteRange range, std::byte* data, AlignedBuf& buffer,
             const WaitCallback& on_wait);
 
   const ReadCounters& counters() const { return counters_; }
-  std::string engine_name();
-  // Why `automatic` took threads; empty if it did not, or before the first read.
-  std::string fallback_reason();
+  std::string engine_name();  // empty before the first read
 
  private:
   struct Reading {  // what one call needs
-    std::unique_ptr<ReadQueue> queue;
+    std::unique_ptr<RangeReader> reader;
     RangeRead range;
     std::vector<RangeRead*> finished;
   };
@@ -58,12 +56,12 @@ class RangeEngine {
   void give_back(std::unique_ptr<Reading> reading);
   void run(Reading& reading, const WaitCallback& on_wait) const;
 
+  Store& store_;
   Options options_;
   ReadCounters counters_;
   std::mutex mutex_;  // guards what follows
   std::vector<std::unique_ptr<Reading>> idle_;
   std::string engine_name_;
-  std::string fallback_reason_;
 };
 
 }  // namespace s3io

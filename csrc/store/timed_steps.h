@@ -17,7 +17,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "store/object_store.h"
+#include "store/store.h"
 
 namespace s3io {
 

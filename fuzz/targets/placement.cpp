@@ -25,14 +25,14 @@ std::vector<std::byte> landed(const Placement& placement, int64_t alignment, int
   std::vector<bool> is_written(landing.size());
   for (const Run& run : placement.runs) {
     require(run.length > 0 && run.position >= 0);
-    require(((run.file_offset - run.position) & (alignment - 1)) == 0);
+    require(((run.offset - run.position) & (alignment - 1)) == 0);
     const int64_t begin = align_down(run.position, alignment);
     const int64_t end = align_up(run.position + run.length, alignment);
     require(end <= size);
     for (int64_t at = begin; at < end; ++at) {
       require(!is_written[static_cast<size_t>(at)]);
       is_written[static_cast<size_t>(at)] = true;
-      landing[static_cast<size_t>(at)] = content(run.shard, run.file_offset + at - run.position);
+      landing[static_cast<size_t>(at)] = content(run.object, run.offset + at - run.position);
     }
   }
   return landing;
@@ -74,7 +74,7 @@ void read(Input& input) {
   try {
     layout.validate();
     const ShardTable shards = any_shards(input);
-    check_offsets(shards, layout);
+    check_offsets(shards, layout, std::vector<std::string>(shards.shards().size(), "object"));
     if (shards.num_records() == 0) return;
     std::vector<int64_t> records;
     while (records.empty() || (records.size() < 64 && !input.empty())) {

@@ -24,8 +24,8 @@ class Scene {
   const DataSet& data() const { return data_; }
   const EpochPlan& plan() const { return plan_; }
 
-  ReadOptions options(EngineKind engine, DirectMode direct, const FaultPlan& faults) const {
-    ReadOptions options;
+  SourceOptions options(EngineKind engine, DirectMode direct, const FaultPlan& faults) const {
+    SourceOptions options;
     options.engine = engine;
     options.direct = direct;
     options.chunk_bytes = 1024;
@@ -36,7 +36,7 @@ class Scene {
 
   // Reads until the end or the first error. What is delivered is right, and what the pool lent is
   // back.
-  std::optional<Error> run(const ReadOptions& options, int64_t* requests = nullptr) const {
+  std::optional<Error> run(const SourceOptions& options, int64_t* requests = nullptr) const {
     const auto source = data_.source(options);
     const auto pool = make_pool(*source, kBatch, 3);
     std::optional<Error> failure;
@@ -177,7 +177,7 @@ TEST_CASE("a file that changes while it is open is noticed by the batch that rea
 TEST_CASE("an engine that is refused is the error of the first batch") {
   const LeakCheck leaks;
   const Scene scene;
-  ReadOptions options = scene.options(EngineKind::threads, DirectMode::off, {});
+  SourceOptions options = scene.options(EngineKind::threads, DirectMode::off, {});
   options.depth = 0;
   const auto failure = scene.run(options);
   REQUIRE(failure.has_value());
@@ -189,7 +189,7 @@ std::string read_losing_one(const Scene& scene, EngineKind engine, bool with_poo
   return run_in_child([&] {
     FaultPlan plan;
     plan.by_number[9] = {.lost = true};
-    ReadOptions options = scene.options(engine, DirectMode::off, plan);
+    SourceOptions options = scene.options(engine, DirectMode::off, plan);
     options.read_timeout_s = 0.2;
     const auto source = scene.data().source(options);
     const auto pool = with_pool ? make_pool(*source, kBatch, 3) : nullptr;

@@ -32,7 +32,7 @@ TEST_CASE("any records in any order, also none and the same one twice, are what 
     const auto header = static_cast<int64_t>(random() % 200);
     const DataSet data(random_layout(random), header, {5, 0, 20, 1}, random());
     const std::vector<DirectMode> modes = data.modes();
-    ReadOptions options;
+    SourceOptions options;
     options.direct = modes[random() % modes.size()];
     options.engine = engines[random() % engines.size()];
     options.depth = static_cast<int>(1 + random() % 8);
@@ -138,7 +138,7 @@ TEST_CASE("a fetch whose reads fail is a typed error, and the next one works") {
     for (int64_t number = 0; number < 3; ++number) {
       FaultPlan plan;
       plan.by_number[number] = {.error_number = EIO};
-      ReadOptions options;
+      SourceOptions options;
       options.engine = engine;
       options.direct = DirectMode::off;
       options.faults = std::make_shared<FaultPlan>(plan);
@@ -164,7 +164,7 @@ TEST_CASE("a read that never comes back is a timeout error, and only its buffer 
     CHECK(run_in_child([&] {
             FaultPlan plan;
             plan.by_number[1] = {.lost = true};
-            ReadOptions options;
+            SourceOptions options;
             options.engine = engine;
             options.direct = DirectMode::off;
             options.read_timeout_s = 0.1;

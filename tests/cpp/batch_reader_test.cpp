@@ -43,7 +43,7 @@ TEST_CASE("all batches are right for random layouts, engines, modes, pools and p
     counts[0] += 1;
     const DataSet data(random_layout(random), header, counts, random());
     const std::vector<DirectMode> modes = data.modes();
-    ReadOptions options;
+    SourceOptions options;
     options.direct = modes[random() % modes.size()];
     options.engine = engines[random() % engines.size()];
     options.chunk_bytes = random() % 2 == 0 ? 1 : 1 << 20;
@@ -173,7 +173,7 @@ TEST_CASE("no further buffer is taken while the engine has all the reads that it
   CHECK(run_in_child([&] {
           FaultPlan nothing_returns{.fault_probability = 1};
           nothing_returns.random_faults = {{.lost = true}};
-          ReadOptions options;
+          SourceOptions options;
           options.direct = DirectMode::off;
           options.chunk_bytes = 1000;
           options.depth = 2;  // of the ten reads of a batch
@@ -217,7 +217,7 @@ TEST_CASE("a consumer that keeps every batch gets copies, counted, and is never 
       std::vector<int64_t> records;
       for (int64_t number = 0; number < 15; ++number) {  // none was overwritten by a later one
         plan.records(number, records);
-        CHECK(data.has_rows(kept[static_cast<size_t>(number)], records));
+        CHECK(data.has_rows(kept[static_cast<size_t>(number)].view, records));
       }
       for (void* owner : owners) AlignedBuf::free_detached(owner);
       CHECK(is_whole(*pool));
@@ -291,7 +291,7 @@ TEST_CASE("a pool whose buffers are too small or not aligned is refused, with th
   const DataSet data(bytes_layout(1000), 0, {10}, 88);
   const auto source = data.source({});
   const EpochPlan plan(sequential_order(10), 0, {.batch_size = 4});
-  const int64_t needed = source->batch_bytes(4);
+  const int64_t needed = source->form().most_bytes(4);
   const auto make = [&](const BufferPoolConfig& config) {
     BatchReader reader(source, plan, std::make_shared<BufferPool>(config));
   };

@@ -10,12 +10,24 @@
 #include <string>
 #include <vector>
 
+#include "format/fixed_form.h"
 #include "memory/buffer_pool.h"
 #include "reader/batch.h"
 #include "reader/record_source.h"
+#include "store/file_objects.h"
 #include "testing.h"
 
 namespace s3io::testing {
+
+struct SourceOptions {  // of files; the rest as in ReadOptions
+  DirectMode direct = DirectMode::automatic;
+  EngineKind engine = EngineKind::automatic;
+  int64_t chunk_bytes = ReadOptions().chunk_bytes;
+  int depth = ReadOptions().depth;
+  double read_timeout_s = ReadOptions().read_timeout_s;
+  bool with_record_numbers = false;
+  std::shared_ptr<const FaultPlan> faults = nullptr;
+};
 
 class DataSet {
  public:
@@ -28,52 +40,72 @@ class DataSet {
       const int64_t records_end =
           count == 0 ? 0 : (count - 1) * layout_.record_stride + layout_.record_bytes;
       files_.push_back(random_bytes(header_bytes + records_end, seed + number));
-      shards_.push_back({folder_.path(std::to_string(number)), header_bytes, count});
-      write_file(shards_.back().path, files_.back());
+      shards_.push_back({header_bytes, count});
+      paths_.push_back(folder_.path(std::to_string(number)));
+      write_file(paths_.back(), files_.back());
       for (int64_t index = 0; index < count; ++index) {
         places_.push_back({number, header_bytes + index * layout_.record_stride});
       }
     }
   }
 
-  const std::string& path(size_t shard) const { return shards_[shard].path; }
+  const std::string& path(size_t shard) const { return paths_[shard]; }
   const RecordLayout& layout() const { return layout_; }
   int64_t num_records() const { return static_cast<int64_t>(places_.size()); }
   std::vector<DirectMode> modes() const { return modes_for(path(0)); }
   void make_files_cold() const {
-    for (const Shard& shard : shards_) make_cold(shard.path);
+    for (const std::string& path : paths_) make_cold(path);
   }
 
-  std::shared_ptr<RecordSource> source(const ReadOptions& options) const {
+  std::shared_ptr<RecordSource> source(const SourceOptions& options) const {
     int64_t alignment = 1;
-    std::vector<FileIdentity> identities;
-    for (const Shard& shard : shards_) {
-      const DirectFile file(shard.path, options.direct, 0);
-      alignment = std::max(alignment, file.alignment());
-      identities.push_back(file.identity());
+    for (const std::string& path : paths_) {
+      alignment = std::max(alignment, DirectFile(path, options.direct, 0).alignment());
     }
-    return std::make_shared<RecordSource>(ShardTable(shards_), layout_, identities, alignment,
-                                          options);
+    auto files = std::make_shared<FileObjects>(
+        FileObjects::Options{.direct = options.direct,
+                             .engine = options.engine,
+                             .min_alignment = alignment > 1 ? alignment : 0,
+                             .max_alignment = alignment,
+                             .faults = options.faults});
+    return source_in(std::move(files), alignment, options);
   }
+
+  // The same objects in any store.
+  std::shared_ptr<RecordSource> source_in(std::shared_ptr<Store> store, int64_t alignment,
+                                          const SourceOptions& options = {}) const {
+    Objects objects{.paths = paths_, .versions = {}};
+    for (const std::string& path : paths_) objects.versions.push_back(store->stat(path).version);
+    auto form = std::make_shared<FixedForm>(
+        ShardTable(shards_), layout_, paths_,
+        BatchForm::Options{.alignment = alignment,
+                           .with_record_numbers = options.with_record_numbers});
+    return std::make_shared<RecordSource>(std::move(store), std::move(objects), std::move(form),
+                                          ReadOptions{.chunk_bytes = options.chunk_bytes,
+                                                      .depth = options.depth,
+                                                      .read_timeout_s = options.read_timeout_s});
+  }
+  const Bytes& contents(size_t shard) const { return files_[shard]; }
 
   // Whether the batch holds exactly these records, every field within its bounds and aligned.
   bool holds(const Batch& batch, const std::vector<int64_t>& records) const {
     const std::byte* buffer_end = batch.buffer.data() + batch.buffer.size();
-    return batch.begin >= batch.buffer.data() && batch.end <= buffer_end &&
-           has_rows(batch, records);
+    return batch.view.begin >= batch.buffer.data() && batch.view.end <= buffer_end &&
+           has_rows(batch.view, records);
   }
 
   // The same, for a batch whose buffer was detached.
-  bool has_rows(const Batch& batch, const std::vector<int64_t>& records) const {
-    if (batch.count != static_cast<int64_t>(records.size())) return false;
-    if (batch.fields.size() != layout_.fields.size()) return false;
-    for (size_t index = 0; index < layout_.fields.size(); ++index) {
+  bool has_rows(const BatchView& view, const std::vector<int64_t>& records) const {
+    if (view.count != static_cast<int64_t>(records.size())) return false;
+    const size_t num_fields = layout_.fields.size();
+    if (view.tensors.size() < num_fields) return false;
+    for (size_t index = 0; index < num_fields; ++index) {
+      if (!has_shape(view.tensors[index], layout_.fields[index], view.count)) return false;
       for (size_t row = 0; row < records.size(); ++row) {
-        if (!field_is_right(batch, index, row, records[row])) return false;
+        if (!field_is_right(view, index, row, records[row])) return false;
       }
     }
-    return batch.record_numbers == nullptr || records.empty() ||
-           std::memcmp(batch.record_numbers, records.data(), records.size() * 8) == 0;
+    return view.tensors.size() == num_fields || has_numbers(view.tensors.back(), records);
   }
 
  private:
@@ -82,15 +114,33 @@ class DataSet {
     int64_t offset;
   };
 
-  bool field_is_right(const Batch& batch, size_t index, size_t row, int64_t record) const {
+  static bool has_shape(const TensorView& tensor, const Field& field, int64_t count) {
+    std::vector<int64_t> sizes{count};
+    sizes.insert(sizes.end(), field.shape.begin(), field.shape.end());
+    int64_t packed = 1;
+    for (size_t axis = sizes.size() - 1; axis > 0; packed *= sizes[axis--]) {
+      if (tensor.strides[axis] != packed) return false;
+    }
+    return tensor.sizes == sizes && tensor.strides.size() == sizes.size();
+  }
+
+  static bool has_numbers(const TensorView& tensor, const std::vector<int64_t>& records) {
+    return tensor.type == ScalarType::int64 &&
+           tensor.sizes == std::vector{static_cast<int64_t>(records.size())} &&
+           tensor.strides == std::vector<int64_t>{1} &&
+           (records.empty() || std::memcmp(tensor.data, records.data(), records.size() * 8) == 0);
+  }
+
+  bool field_is_right(const BatchView& view, size_t index, size_t row, int64_t record) const {
     const Field& field = layout_.fields[index];
-    const FieldRows& rows = batch.fields[index];
+    const TensorView& tensor = view.tensors[index];
     const Bytes expected = delivered(field, record);
-    const std::byte* data = rows.data + static_cast<int64_t>(row) * rows.row_stride;
-    if (data < batch.begin || data + expected.size() > batch.end) return false;
+    const int64_t row_stride = tensor.strides[0] * size_bytes(tensor.type);
+    const std::byte* data = tensor.data + static_cast<int64_t>(row) * row_stride;
+    if (data < view.begin || data + expected.size() > view.end) return false;
     const auto item = static_cast<uintptr_t>(size_bytes(field.output));
-    return reinterpret_cast<uintptr_t>(data) % item == 0 &&
-           rows.row_stride % size_bytes(field.output) == 0 && equals(data, expected);
+    return tensor.type == field.output && reinterpret_cast<uintptr_t>(data) % item == 0 &&
+           equals(data, expected);
   }
 
   // The record's field as it must be delivered: as stored, swapped, or uint16 as int64.
@@ -117,6 +167,7 @@ class DataSet {
   RecordLayout layout_;
   std::vector<Bytes> files_;
   std::vector<Shard> shards_;
+  std::vector<std::string> paths_;
   std::vector<Place> places_;
 };
 
@@ -166,7 +217,7 @@ inline RecordLayout random_layout(std::mt19937_64& random) {
 inline std::shared_ptr<BufferPool> make_pool(RecordSource& source, int64_t batch_size,
                                              int64_t capacity) {
   return std::make_shared<BufferPool>(
-      BufferPoolConfig{.capacity = capacity, .buffer_size = source.batch_bytes(batch_size)});
+      BufferPoolConfig{.capacity = capacity, .buffer_size = source.form().most_bytes(batch_size)});
 }
 
 // Whether nothing of the pool is in use, by its own count and by taking all of it.

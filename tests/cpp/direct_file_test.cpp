@@ -184,8 +184,8 @@ TEST_CASE("another inode number is another file only where the file system keeps
   write_file(path, random_bytes(1000, 1));
   const UniqueFd local(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   const UniqueFd other(::open("/proc/version", O_RDONLY | O_CLOEXEC));
-  const FileIdentity identity{.device = 1, .inode = 2, .size_bytes = 3, .modified_ns = 4};
-  FileIdentity changed = identity;
+  const ObjectVersion identity{.device = 1, .inode = 2, .size_bytes = 3, .modified_ns = 4};
+  ObjectVersion changed = identity;
   CHECK(difference(identity, changed, local.get()).empty());
   changed.device = 9;
   CHECK(difference(identity, changed, local.get()).empty());
@@ -198,7 +198,7 @@ TEST_CASE("another inode number is another file only where the file system keeps
   if (is_local) {
     CHECK(difference(identity, changed, local.get()).find("another file") != std::string::npos);
   }
-  FileIdentity unknown = identity;
+  ObjectVersion unknown = identity;
   unknown.inode = 0;
   CHECK(difference(unknown, changed, local.get()).empty());
 }
@@ -207,12 +207,12 @@ TEST_CASE("times of change beyond what 64 bits of nanoseconds hold are told apar
   const TemporaryFolder folder;
   const std::string path = folder.path("data");
   write_file(path, random_bytes(1000, 1));
-  std::vector<FileIdentity> found;
+  std::vector<ObjectVersion> found;
   for (const time_t seconds : {time_t{13'600'000'000}, time_t{13'600'000'001}}) {  // in 2400
     const std::array<timespec, 2> times{{{seconds, 5}, {seconds, 5}}};
     REQUIRE(::utimensat(AT_FDCWD, path.c_str(), times.data(), 0) == 0);
     const DirectFile file(path, DirectMode::off, 0);
-    found.push_back(inspect_file(path).identity);
+    found.push_back(inspect_file(path).version);
     CHECK(file.difference_from(found.back()).empty());
     struct stat status {};
     REQUIRE(::stat(path.c_str(), &status) == 0);
@@ -231,10 +231,10 @@ TEST_CASE("without statx the same is known of a file, but for its alignment") {
     const std::string failure = run_in_child([&] {
       forbid(SYS_statx, error_number);
       const FileInfo info = inspect_file(path);
-      require_in_child(info.identity == wanted.identity, "another identity");
+      require_in_child(info.version == wanted.version, "another version");
       require_in_child(info.direct_alignment == 4096, "another alignment");
       const DirectFile file(path, DirectMode::off, 0);
-      require_in_child(file.identity() == wanted.identity, "another identity when open");
+      require_in_child(file.version() == wanted.version, "another version when open");
       file.check_unchanged();
       try {
         inspect_file(folder.path("missing"));

@@ -15,8 +15,8 @@
 
 namespace s3io::testing::engine_failure_test {
 
-ReadOptions failing_options(EngineKind engine, int64_t failing_wait) {
-  ReadOptions options;
+SourceOptions failing_options(EngineKind engine, int64_t failing_wait) {
+  SourceOptions options;
   options.engine = engine;
   options.direct = DirectMode::off;
   options.faults = std::make_shared<FaultPlan>(FaultPlan{.failing_wait = failing_wait});

@@ -117,8 +117,8 @@ TEST_CASE("stat says size, time and alignment without reading") {
   const ObjectInfo info = store.stat(path);
   struct stat status {};
   REQUIRE(::stat(path.c_str(), &status) == 0);
-  CHECK(info.size_bytes == 12'345);
-  CHECK(info.modified_ns == status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec);
+  CHECK(info.version.size_bytes == 12'345);
+  CHECK(info.version.modified_ns == status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec);
   CHECK(store.stats().requests == 0);
 }
 

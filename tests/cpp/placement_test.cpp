@@ -84,11 +84,11 @@ Bytes read_blocks(const Scene& scene, const Placement& placement, int64_t landin
   Bytes landing(static_cast<size_t>(landing_bytes));
   std::vector<std::pair<int64_t, int64_t>> used;
   for (const Run& run : placement.runs) {
-    const Bytes& file = scene.files[static_cast<size_t>(run.shard)];
-    REQUIRE((run.position - run.file_offset) % scene.alignment == 0);
-    const int64_t begin = align_down(run.file_offset, scene.alignment);
-    const int64_t end = align_up(run.file_offset + run.length, scene.alignment);
-    const int64_t target = run.position - (run.file_offset - begin);
+    const Bytes& file = scene.files[static_cast<size_t>(run.object)];
+    REQUIRE((run.position - run.offset) % scene.alignment == 0);
+    const int64_t begin = align_down(run.offset, scene.alignment);
+    const int64_t end = align_up(run.offset + run.length, scene.alignment);
+    const int64_t target = run.position - (run.offset - begin);
     REQUIRE(target >= 0);
     REQUIRE(target + (end - begin) <= landing_bytes);
     used.emplace_back(target, target + (end - begin));
@@ -144,12 +144,12 @@ TEST_CASE("neighbours, whole blocks and files of one record are never copied") {
     place_records(records, ShardTable(std::move(shards)), layout, 512, placement);
     return placement.packs;
   };
-  CHECK_FALSE(packs({5, 6, 7}, {{"a", 13, 10}}, 777));
-  CHECK_FALSE(packs({5, 2, 9}, {{"a", 0, 10}}, 1024));
-  CHECK_FALSE(packs({5, 2, 9}, {{"a", 128, 10}}, 1024));
-  CHECK_FALSE(packs({1, 0, 2}, {{"a", 128, 1}, {"b", 128, 1}, {"c", 128, 1}}, 777));
-  CHECK(packs({5, 2, 9}, {{"a", 0, 10}}, 777));
-  CHECK(packs({0, 1}, {{"a", 0, 1}, {"b", 128, 1}}, 777));
+  CHECK_FALSE(packs({5, 6, 7}, {{13, 10}}, 777));
+  CHECK_FALSE(packs({5, 2, 9}, {{0, 10}}, 1024));
+  CHECK_FALSE(packs({5, 2, 9}, {{128, 10}}, 1024));
+  CHECK_FALSE(packs({1, 0, 2}, {{128, 1}, {128, 1}, {128, 1}}, 777));
+  CHECK(packs({5, 2, 9}, {{0, 10}}, 777));
+  CHECK(packs({0, 1}, {{0, 1}, {128, 1}}, 777));
 }
 
 TEST_CASE("reads are submitted in the order of files and offsets, each once") {
@@ -162,9 +162,9 @@ TEST_CASE("reads are submitted in the order of files and offsets, each once") {
     const std::vector<int64_t> records = random_records(random, scene.shards.num_records());
     place_records(records, scene.shards, scene.layout, scene.alignment, placement);
     std::vector<std::pair<int64_t, int64_t>> places;
-    std::vector<uint32_t> indices = placement.by_file;
+    std::vector<uint32_t> indices = placement.order;
     for (const uint32_t index : indices) {
-      places.emplace_back(placement.runs[index].shard, placement.runs[index].file_offset);
+      places.emplace_back(placement.runs[index].object, placement.runs[index].offset);
     }
     CHECK(std::is_sorted(places.begin(), places.end()));
     std::sort(indices.begin(), indices.end());
@@ -178,7 +178,7 @@ TEST_CASE("records that share or touch blocks are read together, in whatever ord
     const RecordLayout layout{
         .fields = {{}}, .record_bytes = record_bytes, .record_stride = stride};
     Placement placement;
-    place_records(records, ShardTable({{"a", 0, 1000}}), layout, 512, placement);
+    place_records(records, ShardTable({{0, 1000}}), layout, 512, placement);
     return placement.runs.size();
   };
   CHECK(reads({3, 1, 2, 0}, 512, 512) == 1);      // neighbours
@@ -207,13 +207,13 @@ TEST_CASE("a record is found in its shard from any starting point, past empty on
   }
 }
 
-TEST_CASE("shards with negative or overflowing numbers are refused, naming the path") {
+TEST_CASE("shards with negative or overflowing numbers are refused, naming the shard") {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  for (const auto& shards : std::vector<std::vector<Shard>>{
-           {{"bad", 0, -1}}, {{"bad", -1, 1}}, {{"good", 0, 1}, {"bad", 0, kMost}}}) {
+  for (const auto& shards :
+       std::vector<std::vector<Shard>>{{{0, -1}}, {{-1, 1}}, {{0, 1}, {0, kMost}}}) {
     const Caught error = caught([&] { ShardTable table(shards); });
     CHECK(error.kind == ErrorKind::config);
-    CHECK(error.says("bad"));
+    CHECK(error.says("shard "));
   }
 }
 
@@ -221,10 +221,11 @@ TEST_CASE("files in which an offset would overflow are refused, naming the path"
   RecordLayout layout;
   layout.fields.emplace_back();
   layout.record_bytes = layout.record_stride = int64_t{1} << 40;
-  check_offsets(ShardTable({{"good", 4096, int64_t{1} << 20}}), layout);
-  for (const Shard& shard : std::vector<Shard>{{"bad", 0, int64_t{1} << 40},
-                                               {"bad", std::numeric_limits<int64_t>::max(), 1}}) {
-    const Caught error = caught([&] { check_offsets(ShardTable({shard}), layout); });
+  check_offsets(ShardTable({{4096, int64_t{1} << 20}}), layout, std::vector<std::string>{"good"});
+  for (const Shard& shard :
+       std::vector<Shard>{{0, int64_t{1} << 40}, {std::numeric_limits<int64_t>::max(), 1}}) {
+    const Caught error = caught(
+        [&] { check_offsets(ShardTable({shard}), layout, std::vector<std::string>{"bad"}); });
     CHECK(error.kind == ErrorKind::config);
     CHECK(error.says("bad"));
   }

@@ -1,0 +1,155 @@
+// Whatever reads files reads any other store: one in memory, through the same batches, fetches,
+// ranges and checksums.
+#include <doctest/doctest.h>
+
+#include "base/crc32c.h"
+#include "data_set.h"
+#include "leak_check.h"
+#include "memory_store.h"
+#include "reader/batch_fetcher.h"
+#include "reader/batch_reader.h"
+#include "store/file_checksum.h"
+#include "store/range_engine.h"
+
+namespace s3io::testing::store_seam_test {
+
+std::shared_ptr<MemoryStore> store_of(const DataSet& data, size_t shards,
+                                      const MemoryStore::Options& options) {
+  auto store = std::make_shared<MemoryStore>(options);
+  for (size_t shard = 0; shard < shards; ++shard)
+    store->put(data.path(shard), data.contents(shard));
+  return store;
+}
+
+TEST_CASE("batches come from any store, whatever its blocks and however few objects may be open") {
+  const LeakCheck leaks;
+  std::mt19937_64 random(170);
+  for (int round = 0; round < 60; ++round) {
+    CAPTURE(round);
+    const std::vector<int64_t> counts{20, 0, 13, 7};
+    const DataSet data(random_layout(random), static_cast<int64_t>(random() % 300), counts,
+                       random());
+    const int64_t block = random() % 2 == 0 ? 1 : 512;
+    const auto max_open = static_cast<int64_t>(1 + random() % 4);
+    const auto store = store_of(data, counts.size(),
+                                {.block_bytes = block, .max_open = max_open, .seed = random()});
+    const auto source = data.source_in(store, block, {.with_record_numbers = round % 2 == 0});
+    const EpochPlan plan(shuffled_order(40, random()), 0, {.batch_size = 6});
+    const auto pool = round % 3 == 0 ? nullptr : make_pool(*source, 6, 3);
+    BatchReader reader(source, plan, pool);
+    Batch batch;
+    std::vector<int64_t> records;
+    int64_t number = 0;
+    for (; reader.next(batch); ++number) {
+      plan.records(number, records);
+      REQUIRE(data.holds(batch, records));
+    }
+    CHECK(number == plan.num_groups());
+    // No batch begins while as many are open as may be; it may need as many by itself.
+    CHECK(store->most_open_objects() < 2 * max_open);
+    CHECK(reader.engine_name() == "memory");
+    BatchFetcher fetcher(source, pool);
+    fetcher.fetch({39, 0, 20, 0}, batch);
+    CHECK(data.holds(batch, {39, 0, 20, 0}));
+    batch = Batch();
+    reader.close();
+    CHECK(holds_soon([&] { return store->open_objects() == 0; }));
+    if (pool != nullptr) CHECK(is_whole(*pool));
+  }
+}
+
+struct Scene {
+  explicit Scene(const MemoryStore::Options& options)
+      : store(store_of(data, 2, options)),
+        source(data.source_in(store, 1, {.read_timeout_s = 0.2})),
+        pool(make_pool(*source, 4, 3)) {}
+
+  // Error of the epoch, or none.
+  Caught read() const {
+    return caught([&] {
+      BatchReader reader(source, plan, pool);
+      Batch batch;
+      while (reader.next(batch)) {
+      }
+    });
+  }
+
+  const DataSet data{bytes_layout(100), 0, {16, 16}, 171};
+  const EpochPlan plan{sequential_order(32), 0, {.batch_size = 4}};
+  const std::shared_ptr<MemoryStore> store;
+  const std::shared_ptr<RecordSource> source;
+  const std::shared_ptr<BufferPool> pool;
+};
+
+TEST_CASE("a read that fails is the error of its batch, and its buffer comes back") {
+  const LeakCheck leaks;
+  const Scene scene({.failing_read = 5});
+  const Caught error = scene.read();
+  CHECK(error.kind == ErrorKind::read);
+  CHECK(error.says("this read fails"));
+  CHECK(is_whole(*scene.pool));
+}
+
+TEST_CASE(
+    "reads that never come end in a timeout, and cost no buffer where the store forgets them") {
+  for (const bool forgets : {true, false}) {
+    CAPTURE(forgets);
+    const Scene scene({.lost_reads_from = 5, .forgets = forgets});
+    CHECK(scene.read().kind == ErrorKind::read_timeout);
+    CHECK(is_whole(*scene.pool) == forgets);
+    CHECK((scene.source->counters().quarantined_buffers == 0) == forgets);
+  }
+}
+
+TEST_CASE("an object that is replaced is noticed: before it is opened, and when it was read") {
+  const LeakCheck leaks;
+  const Scene before({});
+  before.store->put(before.data.path(1), before.data.contents(1));
+  const Caught error = before.read();
+  CHECK(error.kind == ErrorKind::file_changed);
+  CHECK(error.says(before.data.path(1)));
+
+  const Scene meanwhile({});
+  PendingBatch batch(*meanwhile.source);
+  const auto reader = meanwhile.source->make_reader({});
+  batch.records() = {0, 1};
+  REQUIRE(batch.start(AlignedBuf::allocate(batch.place(), 64), -1, nullptr, *reader));
+  meanwhile.store->put(meanwhile.data.path(0), meanwhile.data.contents(0));
+  std::vector<RangeRead*> finished;
+  while (batch.is_reading()) {
+    finished.clear();
+    reader->run(finished, kWaitSlice);
+    for (const RangeRead* read : finished) batch.take_back(*read, *reader);
+  }
+  batch.finish();
+  Batch out;
+  CHECK(caught([&] { batch.deliver(out); }).kind == ErrorKind::file_changed);
+}
+
+TEST_CASE("ranges and checksums of any store") {
+  const LeakCheck leaks;
+  for (const int64_t block : {1, 512}) {
+    MemoryStore store({.block_bytes = block, .seed = 5});
+    const Bytes bytes = random_bytes(9'000'000, 172);
+    store.put("x", bytes);
+    store.put("empty", {});
+    CHECK(checksum_of_object(store, "x", 1, {}) ==
+          FileChecksum{static_cast<int64_t>(bytes.size()), crc32c(0, bytes)});
+    CHECK(checksum_of_object(store, "empty", 1, {}) == FileChecksum{0, 0});
+    RangeEngine engine(store, {});
+    const std::shared_ptr<Object> object = store.open("x");
+    AlignedBuf buffer = AlignedBuf::allocate(6'001'024, 4096);
+    engine.read(*object, {1000, 6'000'000}, buffer.data() + 1000 % block, buffer, {});
+    CHECK(equals(buffer.data() + 1000 % block,
+                 Bytes(bytes.begin() + 1000, bytes.begin() + 6'001'000)));
+    CHECK(engine.engine_name() == "memory");
+  }
+  MemoryStore failing({.failing_read = 0});
+  failing.put("x", Bytes(10));
+  CHECK(caught([&] { checksum_of_object(failing, "x", 1, {}); }).says("this read fails"));
+  MemoryStore silent({.lost_reads_from = 0});
+  silent.put("x", Bytes(10));
+  CHECK(caught([&] { checksum_of_object(silent, "x", 0.1, {}); }).kind == ErrorKind::read_timeout);
+}
+
+}  // namespace s3io::testing::store_seam_test
