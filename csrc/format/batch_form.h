@@ -89,6 +89,9 @@ class BatchForm {
   // Bytes of a buffer that no batch of so many records exceeds. Throws Error(config) where that is
   // more than any machine has.
   virtual int64_t most_bytes(int64_t count) const = 0;
+  // Whether batches differ in size, so that a buffer need not hold the largest: then what does not
+  // fit gets memory of its own.
+  virtual bool may_exceed_buffers() const { return false; }
   // The form outlives it.
   virtual std::unique_ptr<BatchWork> make_work() const = 0;
 };

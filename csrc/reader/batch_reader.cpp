@@ -47,6 +47,7 @@ class BatchReader::Worker {
   struct Entry {
     explicit Entry(RecordSource& source) : batch(source) {}
     PendingBatch batch;
+    bool is_oversize = false;
     bool completed = false;  // guarded by mutex_; the batch is then the consumer's
   };
 
@@ -81,10 +82,11 @@ class BatchReader::Worker {
   WindowReadahead readahead_;  // the thread's own
 
   // Batches are numbered through all plans.
-  std::atomic<int64_t> started_{0};  // written by the thread
-  EpochPlan plan_;                   // the thread's own, like what follows
-  int64_t plan_begin_ = 0;           // the number of its first batch
-  int64_t placed_ = -1;              // the batch that was placed last, and the bytes it needs
+  std::atomic<int64_t> started_{0};   // written by the thread
+  std::atomic<int64_t> oversize_{0};  // batches larger than a buffer that were not delivered yet
+  EpochPlan plan_;                    // the thread's own, like what follows
+  int64_t plan_begin_ = 0;            // the number of its first batch
+  int64_t placed_ = -1;               // the batch that was placed last, and the bytes it needs
   int64_t placed_bytes_ = 0;
   bool reads_on_;
   int64_t objects_in_flight_ = 0;  // the thread's own: of batches that are being read
@@ -202,8 +204,12 @@ bool BatchReader::Worker::start_batch(RangeReader& reader) {
     plan_.records(started_ - plan_begin_, batch.records());
     placed_bytes_ = batch.place();
   }
+  const bool is_oversize = pool_ != nullptr && placed_bytes_ > pool_->config().buffer_size;
+  if (is_oversize && oversize_ > 0) return false;  // one at a time: memory is bounded
   std::optional<AlignedBuf> buffer = try_take(placed_bytes_);
   if (!buffer) return false;
+  next_entry.is_oversize = is_oversize;
+  oversize_ += is_oversize ? 1 : 0;
   readahead_.advance(plan_, started_ - plan_begin_);
   const auto slot = static_cast<int>(buffer->slot());
   const bool registered = slot >= 0 && reader.register_buffer(slot, buffer->bytes());
@@ -220,9 +226,10 @@ bool BatchReader::Worker::has_free_entry() {
 }
 
 std::optional<AlignedBuf> BatchReader::Worker::try_take(int64_t bytes) {
-  if (pool_ != nullptr)
+  if (pool_ != nullptr && bytes <= pool_->config().buffer_size) {
     return pool_->try_take(pool_->config().buffer_size);  // all of it: registered
-  return AlignedBuf::allocate(bytes, source_->alignment());
+  }
+  return AlignedBuf::allocate(bytes, std::max(source_->alignment(), kFieldAlignment));
 }
 
 void BatchReader::Worker::wait_for_buffer(uint32_t releases_seen) {
@@ -258,6 +265,11 @@ bool BatchReader::Worker::next(Batch& out, const std::function<void()>& on_wait)
     wait_for_completion(lock, on_wait);
     Entry& head = entry(delivered_);
     head.completed = false;
+    if (std::exchange(head.is_oversize, false)) {
+      --oversize_;
+      source_->counters().oversize_batches.fetch_add(1);
+      pool_->interrupt();  // the thread may wait for this one to go
+    }
     ++delivered_;
     head.batch.deliver(out);
   }

@@ -21,7 +21,7 @@ RecordSource::RecordSource(std::shared_ptr<Store> store, Objects objects,
 
 void RecordSource::check_buffers(const BufferPoolConfig& pool, int64_t batch_records) const {
   const int64_t needed = form_->most_bytes(batch_records);
-  if (pool.buffer_size < needed) {
+  if (pool.buffer_size < needed && !form_->may_exceed_buffers()) {
     throw Error(ErrorKind::config,
                 message("BufferPoolConfig.buffer_size is ", pool.buffer_size,
                         " bytes, but a batch of ", batch_records, " records needs ", needed,

@@ -28,6 +28,7 @@ struct ReaderCounters {
   std::atomic<int64_t> finished_batches{0};     // ready: delivered, or read ahead
   std::atomic<int64_t> copied_bytes{0};         // packed, converted, or copied out of the pool
   std::atomic<int64_t> converted_bytes{0};      // of those: fields converted or realigned
+  std::atomic<int64_t> oversize_batches{0};     // in memory of their own: larger than a buffer
   std::atomic<int64_t> spilled_batches{0};      // copied out because tensors held too many buffers
   std::atomic<int64_t> reader_wait_ns{0};       // the reader waited for a free buffer
   std::atomic<int64_t> consumer_wait_ns{0};     // the training loop waited for data

@@ -69,7 +69,11 @@ class MemoryStore final : public Store {
 
   std::unique_ptr<RangeReader> make_reader(const ReaderOptions& options,
                                            ReadCounters& counters) override {
-    return std::make_unique<Reader>(*this, options, counters);
+    auto reader = std::make_unique<Reader>(*this, options, counters);
+    // One that cannot be abandoned is left behind, on purpose: no leak.
+    static auto* left_behind = new std::vector<RangeReader*>;
+    if (!options_.forgets) left_behind->push_back(reader.get());
+    return reader;
   }
 
  private:

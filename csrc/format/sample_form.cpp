@@ -1,0 +1,384 @@
+#include "format/sample_form.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/error.h"
+
+namespace s3io {
+namespace {
+
+// A sample's ragged fields begin at multiples of their elements' size, up to this.
+constexpr int64_t kMostElementAlignment = 16;
+// Samples that lie no farther apart are read together: what lies between costs less than a read.
+constexpr int64_t kMostGap = 4096;
+
+int64_t element_alignment(ScalarType type) {
+  return std::min(size_bytes(type), kMostElementAlignment);
+}
+
+void set_vector(TensorView& tensor, ScalarType type, std::byte* data, int64_t count) {
+  tensor.type = type;
+  tensor.data = data;
+  tensor.sizes.assign(1, count);
+  tensor.strides.assign(1, 1);
+}
+
+void set_packed(TensorView& tensor, ScalarType type, std::byte* data, int64_t count,
+                std::span<const int64_t> shape) {
+  tensor.type = type;
+  tensor.data = data;
+  tensor.sizes.assign(1, count);
+  tensor.sizes.insert(tensor.sizes.end(), shape.begin(), shape.end());
+  tensor.strides.resize(tensor.sizes.size());
+  int64_t stride = 1;
+  for (size_t axis = tensor.sizes.size(); axis-- > 0;) {
+    tensor.strides[axis] = stride;
+    stride *= std::max<int64_t>(tensor.sizes[axis], 1);
+  }
+}
+
+// Both halves of a complex one by itself.
+void swap_elements(std::byte* data, int64_t count, ScalarType type) {
+  const bool is_complex = type == ScalarType::complex64 || type == ScalarType::complex128;
+  const int64_t part = size_bytes(type) / (is_complex ? 2 : 1);
+  for (std::byte* end = data + count * size_bytes(type); data < end; data += part) {
+    std::reverse(data, data + part);
+  }
+}
+
+}  // namespace
+
+int64_t RaggedField::open_axes() const { return std::count(shape.begin(), shape.end(), -1); }
+
+class SampleForm::Work final : public BatchWork {
+ public:
+  explicit Work(const SampleForm& form) : form_(form) {}
+
+  int64_t place(std::span<const int64_t> records) override;
+  std::span<const Run> runs() const override { return runs_; }
+  std::span<const uint32_t> order() const override { return order_; }
+  std::byte* land_in(std::span<std::byte> buffer) override {
+    buffer_ = buffer;
+    landing_ = buffer.data() + form_.fixed_bytes(count());
+    return landing_;
+  }
+  void finish(BatchView& out) override;
+
+ private:
+  struct Sample {
+    Place place;
+    Extent extent;
+    int64_t position = 0;  // in the landing area
+  };
+
+  int64_t count() const { return static_cast<int64_t>(samples_.size()); }
+  void land();
+  void swap_in_place(size_t field);
+  void write_fixed(BatchView& out, std::byte*& free);
+  void write_ragged(BatchView& out, std::byte*& free);
+  int64_t* take_numbers(std::byte*& free, int64_t count) const;
+
+  const SampleForm& form_;
+  std::span<const int64_t> records_;
+  std::vector<Sample> samples_;      // as the records
+  std::vector<uint32_t> by_object_;  // their numbers, in the order of objects and offsets
+  std::vector<Run> runs_;
+  std::vector<uint32_t> order_;
+  std::vector<int64_t> ends_;  // of each sample: how far its fields were looked at
+  int64_t landing_bytes_ = 0;
+  std::span<std::byte> buffer_;
+  std::byte* landing_ = nullptr;
+};
+
+int64_t SampleForm::Work::place(std::span<const int64_t> records) {
+  records_ = records;
+  samples_.clear();
+  by_object_.clear();
+  size_t near = 0;
+  for (const int64_t record : records) {
+    const Place place = form_.place_of(record, near);
+    near = place.object;
+    by_object_.push_back(static_cast<uint32_t>(samples_.size()));
+    samples_.push_back({place, form_.extent_of(place)});
+  }
+  const auto before = [&](uint32_t a, uint32_t b) {
+    const Extent& left = samples_[a].extent;
+    const Extent& right = samples_[b].extent;
+    return std::pair(left.object, left.offset) < std::pair(right.object, right.offset);
+  };
+  if (!std::is_sorted(by_object_.begin(), by_object_.end(), before)) {
+    std::sort(by_object_.begin(), by_object_.end(), before);
+  }
+  land();
+  return form_.fixed_bytes(count()) + landing_bytes_;
+}
+
+// In the order of objects and offsets, each run in blocks of its own.
+void SampleForm::Work::land() {
+  runs_.clear();
+  order_.clear();
+  // So that elements are aligned in memory as they are in the object, and copies out of the page
+  // cache are fast.
+  const int64_t alignment = std::max(form_.options_.alignment, kFieldAlignment);
+  int64_t free = 0;
+  for (const uint32_t index : by_object_) {
+    Sample& sample = samples_[index];
+    const Extent& extent = sample.extent;
+    Run* run = runs_.empty() ? nullptr : &runs_.back();
+    const int64_t run_end = run == nullptr ? 0 : run->offset + run->length;
+    // One that was read already lies in the run; empty ones lie anywhere.
+    const bool is_repeated = run != nullptr && extent.object == run->object &&
+                             extent.offset >= run->offset &&
+                             extent.offset + extent.length <= run_end;
+    const bool follows = run != nullptr && extent.object == run->object &&
+                         extent.offset >= run_end && extent.offset - run_end <= kMostGap;
+    if (extent.length == 0 && !is_repeated) {
+      sample.position = 0;
+      continue;
+    }
+    if (!is_repeated && !follows) {
+      order_.push_back(static_cast<uint32_t>(runs_.size()));
+      runs_.push_back({.object = extent.object,
+                       .offset = extent.offset,
+                       .position = free + (extent.offset & (alignment - 1))});
+      run = &runs_.back();
+    }
+    if (!is_repeated) run->length = extent.offset + extent.length - run->offset;
+    ++run->rows;
+    sample.position = run->position + extent.offset - run->offset;
+    free = align_up(run->position + run->length, alignment);
+  }
+  landing_bytes_ = free;
+}
+
+int64_t* SampleForm::Work::take_numbers(std::byte*& free, int64_t count) const {
+  auto* numbers = reinterpret_cast<int64_t*>(free);
+  free += align_up(count * 8, kFieldAlignment);
+  return numbers;
+}
+
+void SampleForm::Work::finish(BatchView& out) {
+  out.count = count();
+  out.record_bytes = 0;
+  for (const Sample& sample : samples_) out.record_bytes += sample.extent.length;
+  out.copied_bytes = 0;
+  out.converted_bytes = 0;
+  size_t num_tensors = form_.names_.size();
+  for (const RaggedField& field : form_.layout_.ragged) num_tensors += field.is_plain() ? 2 : 3;
+  out.tensors.resize(num_tensors + (form_.options_.with_record_numbers ? 1 : 0));
+  std::byte* free = buffer_.data();
+  write_fixed(out, free);
+  write_ragged(out, free);
+  if (form_.options_.with_record_numbers) {
+    int64_t* numbers = take_numbers(free, count());
+    std::ranges::copy(records_, numbers);
+    set_vector(out.tensors.back(), ScalarType::int64, reinterpret_cast<std::byte*>(numbers),
+               count());
+  }
+  out.begin = buffer_.data();
+  out.end = std::max(landing_ + landing_bytes_, out.begin);
+}
+
+// Gathered from the samples.
+void SampleForm::Work::write_fixed(BatchView& out, std::byte*& free) {
+  const RecordLayout& record = form_.layout_.record;
+  for (size_t index = 0; index < record.fields.size(); ++index) {
+    const Field& field = record.fields[index];
+    const int64_t bytes = output_bytes(field, 1);
+    std::byte* rows = free;
+    for (int64_t row = 0; row < count(); ++row) {
+      const std::byte* sample = landing_ + samples_[static_cast<size_t>(row)].position;
+      copy_field(field, sample, record.record_bytes, 1, rows + row * bytes);
+    }
+    set_packed(out.tensors[index], field.output, rows, count(), field.shape);
+    out.copied_bytes += count() * bytes;
+    out.converted_bytes += count() * bytes;
+    free += align_up(count() * bytes, kFieldAlignment);
+  }
+}
+
+// Of every sample once, also where it is in the batch more than once.
+void SampleForm::Work::swap_in_place(size_t index) {
+  const RaggedField& field = form_.layout_.ragged[index];
+  int64_t last = -1;
+  for (const uint32_t row : by_object_) {
+    const Sample& sample = samples_[row];
+    const int64_t elements = form_.elements_of(sample.place, index);
+    const int64_t begin = ends_[row] - elements * size_bytes(field.type);
+    if (elements > 0 && std::exchange(last, sample.position) != sample.position) {
+      swap_elements(landing_ + sample.position + begin, elements, field.type);
+    }
+  }
+}
+
+void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
+  const std::vector<RaggedField>& fields = form_.layout_.ragged;
+  ends_.assign(samples_.size(), form_.layout_.record.record_bytes);
+  size_t tensor = form_.layout_.record.fields.size();
+  for (size_t index = 0; index < fields.size(); ++index) {
+    const RaggedField& field = fields[index];
+    const int64_t element_bytes = size_bytes(field.type);
+    int64_t* starts = take_numbers(free, count());
+    int64_t* lengths = take_numbers(free, count());
+    const auto axes = static_cast<int64_t>(field.shape.size());
+    int64_t* shapes = field.is_plain() ? nullptr : take_numbers(free, count() * axes);
+    for (size_t row = 0; row < samples_.size(); ++row) {
+      const Sample& sample = samples_[row];
+      const int64_t elements = form_.elements_of(sample.place, index);
+      const int64_t begin = align_up(ends_[row], element_alignment(field.type));
+      ends_[row] = begin + elements * element_bytes;
+      starts[row] = elements == 0 ? 0 : (sample.position + begin) / element_bytes;
+      lengths[row] = elements;
+      int64_t open = 0;
+      for (int64_t axis = 0; shapes != nullptr && axis < axes; ++axis) {
+        const int64_t extent = field.shape[static_cast<size_t>(axis)];
+        shapes[static_cast<int64_t>(row) * axes + axis] =
+            extent >= 0 ? extent : form_.length_of(sample.place, index, open++);
+      }
+    }
+    if (field.swap_bytes) swap_in_place(index);
+    set_vector(out.tensors[tensor++], field.type, landing_, landing_bytes_ / element_bytes);
+    set_vector(out.tensors[tensor++], ScalarType::int64, reinterpret_cast<std::byte*>(starts),
+               count());
+    set_vector(out.tensors[tensor++], ScalarType::int64, reinterpret_cast<std::byte*>(lengths),
+               count());
+    if (shapes != nullptr) {
+      const std::array<int64_t, 1> row{axes};
+      set_packed(out.tensors[tensor++], ScalarType::int64, reinterpret_cast<std::byte*>(shapes),
+                 count(), row);
+    }
+  }
+}
+
+SampleForm::SampleForm(Layout layout, std::vector<SampleTable> tables,
+                       std::vector<std::string> paths, const Options& options)
+    : layout_(std::move(layout)),
+      tables_(std::move(tables)),
+      paths_(std::move(paths)),
+      options_(options) {
+  constexpr int64_t kMostSample = int64_t{1} << 46;
+  options_.alignment = checked_alignment(options.alignment);
+  if (!layout_.record.fields.empty()) layout_.record.validate();
+  if (paths_.size() != tables_.size() || layout_.record.record_bytes < 0 ||
+      layout_.largest_sample_bytes < layout_.record.record_bytes ||
+      layout_.largest_sample_bytes > kMostSample) {
+    throw Error(ErrorKind::config, "samples of this size, in these objects, cannot be");
+  }
+  first_.push_back(0);
+  for (const SampleTable& table : tables_) {
+    if (table.num_samples < 0 || table.lengths.size() != layout_.ragged.size() ||
+        __builtin_add_overflow(first_.back(), table.num_samples, &first_.emplace_back())) {
+      throw Error(ErrorKind::config, "a table of samples does not fit their fields");
+    }
+  }
+  for (const Field& field : layout_.record.fields) names_.push_back(field.name);
+  for (const RaggedField& field : layout_.ragged) names_.push_back(field.name);
+}
+
+SampleForm::Place SampleForm::place_of(int64_t record, size_t near) const {
+  size_t object = near;
+  if (record < first_[object] || record >= first_[object + 1]) {
+    const auto above = std::upper_bound(first_.begin(), first_.end(), record);
+    object = static_cast<size_t>(above - first_.begin()) - 1;
+  }
+  return {object, record - first_[object]};
+}
+
+int64_t SampleForm::length_of(const Place& place, size_t field, int64_t axis) const {
+  const SampleTable& table = tables_[place.object];
+  const auto index = static_cast<size_t>(place.sample * layout_.ragged[field].open_axes() + axis);
+  const uint64_t length = table.has_wide_lengths
+                              ? static_cast<const uint64_t*>(table.lengths[field])[index]
+                              : static_cast<const uint32_t*>(table.lengths[field])[index];
+  // More than a sample may have is refused by whoever multiplies it.
+  return static_cast<int64_t>(std::min<uint64_t>(length, uint64_t{1} << 62));
+}
+
+int64_t SampleForm::elements_of(const Place& place, size_t field) const {
+  const RaggedField& ragged = layout_.ragged[field];
+  const int64_t most = layout_.largest_sample_bytes / size_bytes(ragged.type);
+  int64_t elements = 1;
+  int64_t open = 0;
+  bool is_empty = false;
+  for (const int64_t extent : ragged.shape) {
+    const int64_t length = extent >= 0 ? extent : length_of(place, field, open++);
+    is_empty = is_empty || length == 0;
+    if (length > most || (length > 0 && elements > most / length)) {
+      if (length > most)
+        throw_damaged(place,
+                      message("field ", ragged.name, " has ", length, " elements along an axis"));
+      elements = most + 1;
+      continue;
+    }
+    if (length > 0) elements *= length;
+  }
+  if (is_empty) return 0;
+  if (elements > most)
+    throw_damaged(place, message("field ", ragged.name, " has too many elements"));
+  return elements;
+}
+
+Extent SampleForm::extent_of(const Place& place) const {
+  const SampleTable& table = tables_[place.object];
+  const uint64_t start = table.starts[place.sample];
+  int64_t bytes = layout_.record.record_bytes;
+  for (size_t field = 0; field < layout_.ragged.size(); ++field) {
+    const ScalarType type = layout_.ragged[field].type;
+    bytes = align_up(bytes, element_alignment(type)) + elements_of(place, field) * size_bytes(type);
+    if (bytes > layout_.largest_sample_bytes) {
+      throw_damaged(place, message("it has more than ", layout_.largest_sample_bytes, " bytes"));
+    }
+  }
+  const bool is_within = table.end >= bytes && start <= static_cast<uint64_t>(table.end - bytes);
+  if (!is_within || start % kMostElementAlignment != 0) {
+    throw_damaged(place, message("it has ", bytes, " bytes at byte ", start));
+  }
+  return {static_cast<int64_t>(place.object), static_cast<int64_t>(start), bytes};
+}
+
+void SampleForm::throw_damaged(const Place& place, const std::string& what) const {
+  throw Error(ErrorKind::data,
+              message(paths_[place.object], ": the table is wrong about sample ", place.sample,
+                      ": ", what, "; write the data set anew, or restore the file"));
+}
+
+void SampleForm::locate(std::span<const int64_t> records, std::vector<Extent>& out) const {
+  size_t near = 0;
+  for (const int64_t record : records) {
+    const Place place = place_of(record, near);
+    near = place.object;
+    out.push_back(extent_of(place));
+  }
+}
+
+// Of record numbers, fixed-size fields, starts, lengths and shapes, before the samples.
+int64_t SampleForm::fixed_bytes(int64_t count) const {
+  int64_t bytes = options_.with_record_numbers ? align_up(count * 8, kFieldAlignment) : 0;
+  for (const Field& field : layout_.record.fields) {
+    bytes += align_up(output_bytes(field, 1) * count, kFieldAlignment);
+  }
+  for (const RaggedField& field : layout_.ragged) {
+    bytes += 2 * align_up(count * 8, kFieldAlignment);
+    if (field.is_plain()) continue;
+    bytes += align_up(count * 8 * static_cast<int64_t>(field.shape.size()), kFieldAlignment);
+  }
+  return align_up(bytes, std::max(options_.alignment, kFieldAlignment));
+}
+
+int64_t SampleForm::most_bytes(int64_t count) const {
+  constexpr int64_t kMost = int64_t{1} << 46;
+  const int64_t each =
+      layout_.largest_sample_bytes + 2 * std::max(options_.alignment, kFieldAlignment) + kMostGap;
+  if (count < 0 || count > kMost / each) {
+    throw Error(ErrorKind::config,
+                message("a batch of ", count, " samples of up to ", layout_.largest_sample_bytes,
+                        " bytes is too large; lower batch_size"));
+  }
+  return fixed_bytes(count) + count * each;
+}
+
+std::unique_ptr<BatchWork> SampleForm::make_work() const { return std::make_unique<Work>(*this); }
+
+}  // namespace s3io
