@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _C
 from ..errors import AccessError, DataError, NotFoundError, ReadError
+from ..wording import printable, short
 from .checked_json import MOST
 from .sample_layout import Lengths, SampleLayout, padded_column
 from .samples import SampleManifest, SampleShard
@@ -53,8 +54,13 @@ def pack_table(
     return b"".join(parts)
 
 
-def view_table(table: Any, shard: SampleShard, layout: SampleLayout) -> SampleTable:
+def view_table(
+    table: Any, shard: SampleShard, layout: SampleLayout, path: str | None = None
+) -> SampleTable:
     """Views of the bytes of a table, of which nothing but their number is checked.
+
+    Args:
+        path: Of the shard, for errors.
 
     Raises:
         DataError: There are too few, or too many.
@@ -62,7 +68,7 @@ def view_table(table: Any, shard: SampleShard, layout: SampleLayout) -> SampleTa
     view = memoryview(table).cast("B")
     if view.nbytes != layout.table_bytes(shard.num_samples, shard.length_bytes):
         _fail(
-            shard.name,
+            path or shard.name,
             f"its table has {view.nbytes} bytes, but one of {shard.num_samples} samples has "
             f"{layout.table_bytes(shard.num_samples, shard.length_bytes)}",
         )
@@ -95,7 +101,7 @@ def read_table(
     """
     name = path or shard.name
     view = memoryview(table).cast("B")
-    found = view_table(view, shard, manifest.layout)
+    found = view_table(view, shard, manifest.layout, name)
     crc32c = _C.crc32c(view)
     if crc32c != shard.table_crc32c:
         _fail(name, f"the checksum of its table is {crc32c:08x}, not {shard.table_crc32c:08x}")
@@ -137,11 +143,13 @@ def load_table(path: str, shard: SampleShard, manifest: SampleManifest) -> Sampl
         finally:
             os.close(fd)
     except FileNotFoundError:
-        raise NotFoundError(f"{path}: a shard of the data set is missing; copy it again") from None
+        raise NotFoundError(
+            f"{printable(path)}: a shard of the data set is missing; copy it again"
+        ) from None
     except PermissionError as error:
-        raise AccessError(f"{path}: cannot open: {error.strerror}") from None
+        raise AccessError(f"{printable(path)}: cannot open: {error.strerror}") from None
     except OSError as error:
-        raise ReadError(f"{path}: cannot read its table: {error.strerror}") from None
+        raise ReadError(f"{printable(path)}: cannot read its table: {error.strerror}") from None
     return read_table(table, shard, manifest, path)
 
 
@@ -199,7 +207,7 @@ def _sizes(
         for number in (wrong | (as_floats > MOST // 4096)).nonzero()[0][:1].tolist():
             _fail(
                 name,
-                f"sample {begin + number}: field {field.name!r} has the lengths "
+                f"sample {begin + number}: field {short(field.name)} has the lengths "
                 f"{column[number].tolist()}, more than the greatest ones, {list(most)}, or than "
                 "any file has",
             )
@@ -207,7 +215,7 @@ def _sizes(
 
 
 def _fail(name: str, text: str) -> NoReturn:
-    raise DataError(f"{name}: {text}; copy the data set again, or write it anew")
+    raise DataError(f"{printable(name)}: {text}; copy the data set again, or write it anew")
 
 
 def samples_in(table: SampleTable, layout: SampleLayout) -> Iterator[tuple[int, int]]:
