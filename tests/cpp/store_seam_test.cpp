@@ -94,7 +94,7 @@ TEST_CASE(
     "reads that never come end in a timeout, and cost no buffer where the store forgets them") {
   for (const bool forgets : {true, false}) {
     CAPTURE(forgets);
-    const LeftBehind on_purpose;
+    [[maybe_unused]] const LeftBehind on_purpose;
     const Scene scene({.lost_reads_from = 5, .forgets = forgets});
     CHECK(scene.read().kind == ErrorKind::read_timeout);
     CHECK(is_whole(*scene.pool) == forgets);
