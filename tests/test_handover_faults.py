@@ -340,6 +340,24 @@ def test_with_a_full_dev_shm_new_tensors_of_a_transform_come_through_a_pipe(
     assert run_program(PROGRAM + FULL_DEV_SHM + source, disk, strategy) == "60\n"
 
 
+def test_with_a_full_dev_shm_any_dtype_comes_through_a_pipe(disk, needs_root):
+    """torch's own pickle knows uint16 and the like no more than it did when they were new."""
+    source = """
+    def converted(rows):
+        return rows.to(torch.uint16), rows.to(torch.float8_e4m3fn)[:0], rows[0, 0].to(torch.uint64)
+
+    count = 0
+    for (short, empty, one), index in filled(iter(loader(make(path, transform=converted)))):
+        wanted = array[index.numpy()]
+        assert (short.numpy() == wanted.astype("u2")).all()
+        assert (empty.dtype, len(empty)) == (torch.float8_e4m3fn, 0)
+        assert (one.dtype, int(one)) == (torch.uint64, wanted[0, 0])
+        count += 1
+    print(count)
+    """
+    assert run_program(PROGRAM + FULL_DEV_SHM + source, disk, "file_descriptor") == "60\n"
+
+
 @pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
 def test_with_a_full_dev_shm_nested_tensors_come_through_a_pipe(disk, strategy, needs_root):
     source = """

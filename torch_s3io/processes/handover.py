@@ -215,7 +215,22 @@ def _reduced(tensor: torch.Tensor) -> Any:
         except OSError as error:  # no descriptor is left
             reason = str(error)
     _say_not_shared(reason)
-    return pickle.loads, (pickle.dumps(tensor),)
+    return _through_the_pipe(tensor)
+
+
+def _through_the_pipe(tensor: torch.Tensor) -> Any:
+    is_plain = tensor.device.type == "cpu" and tensor.layout is torch.strided
+    if not is_plain or tensor.requires_grad or tensor.is_quantized:
+        return pickle.loads, (pickle.dumps(tensor),)
+    # As bytes: torch's pickle does not know the newer dtypes, uint16 among them.
+    rows = tensor.contiguous().reshape(-1).view(torch.uint8)
+    return _from_bytes, (rows.numpy().tobytes(), tensor.dtype, tuple(tensor.shape))
+
+
+def _from_bytes(data: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    if not data:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
 
 
 def _say_not_shared(reason: str) -> None:
