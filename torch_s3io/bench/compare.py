@@ -39,8 +39,8 @@ def _ratio(first: list[float], second: list[float]) -> str:
     if 0 in first:
         return ""
     ratio = statistics.median(second) / statistics.median(first)
-    pairs = [two / one for one in first for two in second]
-    return f"{ratio:.2f}x ({min(pairs):.2f}-{max(pairs):.2f})"
+    least, most = min(second) / max(first), max(second) / min(first)  # none is below 0
+    return f"{ratio:.2f}x ({least:.2f}-{most:.2f})"
 
 
 def differences(first: Any, second: Any, where: str = "") -> list[tuple[str, Any, Any]]:

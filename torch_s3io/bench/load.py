@@ -82,7 +82,7 @@ def load(name: str, settings: list[str]) -> BenchConfig:
 
 def _parse_setting(key: str, text: str) -> Any:
     """The value of ``--set``: YAML; names and paths as they are, of whatever bytes."""
-    return text if takes_text(BenchConfig, key) else _parse_yaml(text, f"--set {key}")
+    return text if takes_text(BenchConfig, key) else _parse_yaml(text, f"--set {one_line(key)}")
 
 
 def _parse_yaml(text: str, where: str) -> Any:
