@@ -94,6 +94,7 @@ tsan: build/stamps/packages-test ## the C++ tests under ThreadSanitizer
 # Targets of fuzz/targets for FUZZ_SECONDS each, by fuzz/run.py, to which ARGS go:
 #   make fuzz FUZZ_SECONDS=3600                  make fuzz ARGS="npy --input build/fuzz/artifacts/npy-7"
 FUZZ_SECONDS ?= 5
+FUZZ_SEED ?=
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/targets/*.cpp)))
 FUZZ_CORE := $(filter-out csrc/base/crc32c.cpp,$(wildcard csrc/base/*.cpp csrc/format/*.cpp \
 	csrc/memory/*.cpp csrc/order/*.cpp)) csrc/store/checksum_text.cpp
@@ -104,7 +105,7 @@ FUZZ_FLAGS = -std=c++20 -g -O1 -pthread -Icsrc -Ifuzz -fno-omit-frame-pointer \
 .PHONY: fuzz fuzzers
 fuzz: setup build/stamps/packages-clang ## hostile inputs for all that is parsed, FUZZ_SECONDS each
 	@$(MAKE) --no-print-directory -j$(JOBS) fuzzers
-	@$(PY) fuzz/run.py --seconds $(FUZZ_SECONDS) $(ARGS)
+	@$(PY) fuzz/run.py --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(ARGS)
 
 fuzzers: $(FUZZ_TARGETS:%=build/fuzz/%)
 
