@@ -122,7 +122,7 @@ def test_a_transform_that_returns_nothing_is_an_error(tmp_path: Path) -> None:
 def test_a_path_is_no_data_set(tmp_path: Path) -> None:
     for path in ("train/*.bin", tmp_path):
         with pytest.raises(s3io.ConfigError, match=r"a data set, not the path .*RecordData"):
-            s3io.DataLoader(path)  # type: ignore[arg-type]
+            s3io.DataLoader(path)
 
 
 def test_a_whole_checkpoint_is_answered_with_the_state_in_it(tmp_path: Path) -> None:

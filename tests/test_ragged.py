@@ -342,7 +342,7 @@ class Lossy(torch.utils.data.IterableDataset[Any]):
         for number in range(3):
             ragged = make([number])
             if number == 1:
-                ragged.values = Stale()  # type: ignore[assignment]
+                ragged.values = Stale()
             yield {"x": ragged}
 
 

@@ -55,15 +55,21 @@ void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
 
 void BatchFetcher::read(PendingBatch& batch, const std::function<void()>& on_wait) {
   const double timeout_s = source_->options().read_timeout_s;
+  const Clock::time_point deadline = deadline_after(timeout_s);
+  const auto late = [&] {
+    return message("the records did not arrive within ", timeout_s,
+                   " s: the device does not answer, or is slower than that; raise "
+                   "read_timeout_s");
+  };
+  // For the batch as a whole: however slowly the device answers, the wait has an end.
+  const auto on_wait_for_all = [&] {
+    if (on_wait) on_wait();
+    if (Clock::now() >= deadline) throw Error(ErrorKind::read_timeout, late());
+  };
   std::vector<RangeRead*> finished;
   run_until(
-      *reader_, finished, timeout_s, on_wait,
-      [&](const RangeRead& read) { return batch.take_back(read, *reader_); },
-      [&] {
-        return message("no data for ", timeout_s,
-                       " s: the device does not answer, or is slower than that; raise "
-                       "read_timeout_s");
-      });
+      *reader_, finished, timeout_s, on_wait_for_all,
+      [&](const RangeRead& read) { return batch.take_back(read, *reader_); }, late);
 }
 
 void BatchFetcher::give_up(std::unique_ptr<PendingBatch> batch) {

@@ -27,7 +27,8 @@ class MemoryStore final : public Store {
     int64_t max_open = 64;
     int failing_read = -1;  // by its number, from 0 on
     int lost_reads_from = -1;
-    bool forgets = true;  // `abandon` succeeds
+    bool forgets = true;       // `abandon` succeeds
+    milliseconds slowness{0};  // of every read
     uint64_t seed = 0;
   };
 
@@ -129,6 +130,7 @@ class MemoryStore final : public Store {
         std::this_thread::sleep_for(std::min(timeout, milliseconds(5)));
         return;
       }
+      std::this_thread::sleep_for(store_.options_.slowness);
       std::shuffle(waiting_.begin(), waiting_.end(), random_);
       for (uint64_t count = 1 + random_() % 4; count > 0 && !waiting_.empty(); --count) {
         const Waiting next = waiting_.back();

@@ -102,6 +102,19 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a fetch has an end as a whole, also where every read of it comes in time") {
+  const LeakCheck leaks;
+  const DataSet data(bytes_layout(100), 0, {400}, 173);
+  const auto store = store_of(data, 1, {.slowness = milliseconds(40)});
+  const auto source = data.source_in(store, 1, {.read_timeout_s = 0.2});
+  std::vector<int64_t> records;
+  for (int64_t record = 0; record < 400; record += 2) records.push_back(record);
+  BatchFetcher fetcher(source, nullptr);
+  Batch batch;
+  // All of them take two seconds and more.
+  CHECK(caught([&] { fetcher.fetch(records, batch); }).kind == ErrorKind::read_timeout);
+}
+
 TEST_CASE("an object that is replaced is noticed: before it is opened, and when it was read") {
   const LeakCheck leaks;
   const Scene before({});
