@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def write_numbers(path: Path, records: int) -> Path:
     """A file whose record i holds the number i, twice."""
     np.repeat(np.arange(records, dtype=np.int64), 2).tofile(path)
     return path
+
+
+def write_number_samples(folder: Path, samples: int) -> Path:
+    """Samples in several shards, of which number i holds i, and i bytes of the value i % 256."""
+    fields = {"number": np.int64, "bytes": bytes}
+    with s3io.SampleWriter(folder, fields=fields, shard_bytes=5000) as writer:
+        for number in range(samples):
+            writer.write({"number": number, "bytes": bytes([number % 256]) * number})
+    return folder
 
 
 def order_options(shuffle: Any) -> dict[str, Any]:
@@ -53,12 +63,13 @@ class Setting:
     pad_last: bool = False
     others: dict[str, Any] = field(default_factory=dict)
 
-    def dataset(self, path: Path, rank: int = 0) -> s3io.RecordDataset:
+    def dataset(self, path: Path, rank: int = 0) -> s3io.RecordDataset | s3io.SampleDataset:
+        """Of ``write_numbers``, or of ``write_number_samples``."""
         options = {"pool": None, "engine": "threads", "direct": "off", **self.others}
-        return s3io.RecordDataset(
-            path,
-            dtype=np.int64,
-            shape=2,
+        make: Any = partial(s3io.RecordDataset, path, dtype=np.int64, shape=2)
+        if path.is_dir():
+            make = partial(s3io.SampleDataset, path)
+        return make(
             batch_size=self.batch,
             rank=rank,
             world_size=self.world,
@@ -102,10 +113,21 @@ def numbers(batches: Iterable[Any]) -> list[list[int]]:
     """The records of every batch; what was read must be what those numbers stand for."""
     result = []
     for rows, index in batches:
+        if isinstance(rows, dict):
+            check_number_samples(rows, index)
+            result.append(index.tolist())
+            continue
         np.testing.assert_array_equal(rows[:, 0].numpy(), index.numpy())
         np.testing.assert_array_equal(rows[:, 1].numpy(), index.numpy())
         result.append(index.tolist())
     return result
+
+
+def check_number_samples(rows: dict[str, Any], index: Any) -> None:
+    assert rows["number"].tolist() == index.tolist()
+    assert len(rows["bytes"]) == len(index)
+    for number, sample in zip(index.tolist(), rows["bytes"], strict=True):
+        assert sample.tolist() == [number % 256] * number
 
 
 def records_of(dataset: s3io.RecordDataset) -> list[int]:

@@ -16,6 +16,7 @@ from order_check import (
     check_resumed,
     order_of_epoch,
     order_options,
+    write_number_samples,
     write_numbers,
 )
 
@@ -25,20 +26,25 @@ SHUFFLES = (False, True, "block", "windows")
 ENDINGS = ({}, {"drop_last": True}, {"pad_last": True})
 
 
+WRITERS = [write_numbers, write_number_samples]
+
+
+@pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("shuffle", SHUFFLES)
 @pytest.mark.parametrize("records", [1, 2, 3, 7, 12])
-def test_every_rank_and_worker_reads_its_share_of_every_epoch(tmp_path, records, shuffle):
-    path = write_numbers(tmp_path / "numbers.bin", records)
+def test_every_rank_and_worker_reads_its_share_of_every_epoch(tmp_path, records, shuffle, write):
+    path = write(tmp_path / "numbers", records)
     for batch, world, workers in itertools.product((1, 2, 5), (1, 2, 3, 5), (0, 1, 2, 4)):
         for ending in ENDINGS:
             setting = Setting(records, batch, world, workers, 7, shuffle, **ending)
             check_epoch(path, setting, epoch=workers)
 
 
+@pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-def test_a_set_is_resumed_at_every_step_under_another_world(tmp_path, shuffle):
+def test_a_set_is_resumed_at_every_step_under_another_world(tmp_path, shuffle, write):
     records = 11
-    path = write_numbers(tmp_path / "numbers.bin", records)
+    path = write(tmp_path / "numbers", records)
     pairs = [((2, 2, 0), (2, 2, 2)), ((1, 3, 2), (3, 1, 0)), ((2, 1, 3), (2, 3, 3))]
     for ((batch, world, workers), others), ending in itertools.product(pairs, ENDINGS):
         before = Setting(records, batch, world, workers, 5, shuffle)
@@ -66,7 +72,8 @@ def test_any_set_is_resumed_anywhere_under_any_world(tmp_path_factory, data):
     seed, shuffle = data.draw(st.integers(0, 2**64 - 1)), data.draw(st.sampled_from(SHUFFLES))
     before = data.draw(settings_of(records, seed, shuffle), "before")
     after = data.draw(settings_of(records, seed, shuffle), "after")
-    path = write_numbers(tmp_path_factory.mktemp("numbers") / "numbers.bin", records)
+    write = data.draw(st.sampled_from(WRITERS), "write")
+    path = write(tmp_path_factory.mktemp("numbers") / "numbers", records)
     steps = -(-records // (before.batch * before.world))
     interrupt_step = data.draw(st.integers(0, steps), "interrupt step")
     check_resumed(path, before, after, data.draw(st.integers(0, 3)), interrupt_step)

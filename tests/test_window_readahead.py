@@ -8,12 +8,12 @@ from support import make_cold, run_program
 from test_cache_filling import SIZE, check_epoch, cold_file
 
 import torch_s3io as s3io
-from torch_s3io.datasets.runtime import Runtime
+from torch_s3io.store.file_access import FileAccess
 
 
 @pytest.fixture
 def path(disk, monkeypatch):
-    monkeypatch.setattr(Runtime, "_fits", lambda self: False)
+    monkeypatch.setattr(FileAccess, "_fits", lambda self: False)
     return cold_file(disk / "x.bin")
 
 
@@ -76,11 +76,11 @@ def test_where_the_kernel_does_not_say_what_is_cached_nothing_is_read_twice(path
     source = """
     import sys
     from support import forbid_system_call
-    from test_window_readahead import Runtime, make
+    from test_window_readahead import FileAccess, make
 
     cachestat, not_implemented = 451, 38
     forbid_system_call(cachestat, not_implemented)
-    Runtime._fits = lambda self: False
+    FileAccess._fits = lambda self: False
     for direct in ("auto", "off"):
         dataset = make(sys.argv[1], direct=direct)
         assert sum(batch.nbytes for batch in dataset) == 24 << 20
@@ -141,7 +141,7 @@ def test_windows_without_room_in_memory_are_read_by_themselves(path, monkeypatch
     whole = make(path, window_blocks=10**12)
     check_epoch(whole, path)
     assert whole.stats()["filled_bytes"] == SIZE  # one window, of the whole set
-    monkeypatch.setattr("torch_s3io.datasets.runtime._MOST_IN_WINDOW", 1000)
+    monkeypatch.setattr("torch_s3io.store.file_access._MOST_IN_WINDOW", 1000)
     make_cold(path)
     large = make(path, window_blocks=10**12)
     check_epoch(large, path)
@@ -159,7 +159,7 @@ def test_a_file_that_goes_away_is_the_readers_error(path):
 
 
 def test_several_files_with_headers(disk, monkeypatch):
-    monkeypatch.setattr(Runtime, "_fits", lambda self: False)
+    monkeypatch.setattr(FileAccess, "_fits", lambda self: False)
     records = np.arange(3000 * 16).reshape(3000, 16)
     for number, part in enumerate(np.split(records, [700, 701, 1900])):
         path = disk / f"{number}.bin"

@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchIterator', 'BufferPool', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'FileStore', 'ObjectInfo', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RecordOrder', 'RecordSource', 'available_memory_bytes', 'available_processors', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileInfo', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -198,10 +198,70 @@ class FaultPlan:
         """
         Lets go of the system call that hangs (-2 in by_call).
         """
-class RecordSource:
-    def __init__(self, *, shards: collections.abc.Sequence[tuple[os.PathLike | str | bytes, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]]], fields: collections.abc.Sequence[tuple[str, str, str, bool, typing.SupportsInt | typing.SupportsIndex, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, direct: str, engine: str, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex, with_record_numbers: bool, faults: FaultPlan | None) -> None:
+class ObjectVersion:
+    def __init__(self, *, device: typing.SupportsInt | typing.SupportsIndex, inode: typing.SupportsInt | typing.SupportsIndex, size_bytes: typing.SupportsInt | typing.SupportsIndex, modified_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
-    def batch_bytes(self, count: typing.SupportsInt | typing.SupportsIndex) -> int:
+    @property
+    def device(self) -> int:
+        ...
+    @property
+    def inode(self) -> int:
+        ...
+    @property
+    def modified_ns(self) -> int:
+        ...
+    @property
+    def size_bytes(self) -> int:
+        ...
+class FileInfo:
+    @property
+    def direct_alignment(self) -> int:
+        """
+        Of direct reads; 0: none.
+        """
+    @property
+    def version(self) -> ObjectVersion:
+        ...
+class Store:
+    pass
+class FileObjects(Store):
+    def __init__(self, *, direct: str, engine: str, alignment: typing.SupportsInt | typing.SupportsIndex, faults: FaultPlan | None) -> None:
+        """
+        alignment: of direct reads, in bytes; 1: none is direct.
+        """
+class Field:
+    def __init__(self, *, name: str, type: str, output: str, swap_bytes: bool, offset: typing.SupportsInt | typing.SupportsIndex, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
+        ...
+class RaggedField:
+    def __init__(self, *, name: str, type: str, swap_bytes: bool, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
+        """
+        shape: of one sample; -1: an axis of any length.
+        """
+class SampleTable:
+    def __init__(self, *, end: typing.SupportsInt | typing.SupportsIndex, length_bytes: typing.SupportsInt | typing.SupportsIndex, starts: typing_extensions.Buffer, lengths: collections.abc.Sequence[typing_extensions.Buffer], crc32c: typing_extensions.Buffer | None) -> None:
+        """
+        Arrays of one object's samples, which are kept: starts uint64 [n], lengths of each ragged field [n, open axes], crc32c uint32 [n] or None. end: no sample reaches beyond this byte.
+        """
+class BatchForm:
+    def most_bytes(self, count: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Bytes of a buffer that no batch of so many records exceeds.
+        """
+class FixedForm(BatchForm):
+    def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], header_bytes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], num_records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
+        ...
+class SampleForm(BatchForm):
+    def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], tables: collections.abc.Sequence[SampleTable], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, ragged: collections.abc.Sequence[RaggedField], largest_sample_bytes: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
+        ...
+    def fixed_bytes(self, count: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Of a buffer, beside the samples of a batch.
+        """
+    @property
+    def alignment(self) -> int:
+        ...
+class RecordSource:
+    def __init__(self, *, store: Store, paths: collections.abc.Sequence[os.PathLike | str | bytes], versions: collections.abc.Sequence[ObjectVersion], form: BatchForm, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
     def stats(self) -> dict[str, typing.Any]:
         ...
@@ -339,10 +399,8 @@ def handover_events() -> int:
     """
     Counts up when a segment is mapped, and when the first batch is copied out.
     """
-def inspect_files(paths: collections.abc.Sequence[os.PathLike | str | bytes]) -> list[tuple[tuple[int, int, int, int], int]]:
-    """
-    For each path ((device, inode, size_bytes, modified_ns), alignment of direct reads or 0).
-    """
+def inspect_files(paths: collections.abc.Sequence[os.PathLike | str | bytes]) -> list[FileInfo]:
+    ...
 def kept_checksum(path: os.PathLike | str | bytes) -> int | None:
     """
     The checksum that a file keeps of its content, if it does.

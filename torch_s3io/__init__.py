@@ -21,8 +21,8 @@ from ._version import __version__
 from .config import BufferPoolConfig, FileSystemConfig, RangeEngineConfig
 from .datasets.mapstyle import RecordMapDataset
 from .datasets.mix import Mix
-from .datasets.ragged import Ragged
 from .datasets.record_dataset import RecordDataset
+from .datasets.sample_dataset import SampleDataset
 from .datasets.zipped import Zip
 from .errors import (
     AccessError,
@@ -42,6 +42,7 @@ from .errors import (
     WriteError,
     WriteTimeoutError,
 )
+from .format.ragged import Ragged
 from .loading.data_loader import DataLoader
 from .loading.device_prefetcher import DevicePrefetcher
 from .memory import AlignedBuf, BufferPool
@@ -49,6 +50,7 @@ from .order.augment import record_generator
 from .store.file_store import FileStore, ObjectInfo
 from .store.object_writer import ObjectWriter, WrittenObject
 from .writing.record_writer import RecordWriter
+from .writing.sample_writer import SampleWriter
 
 __all__ = [
     "AccessError",
@@ -80,6 +82,8 @@ __all__ = [
     "RecordDataset",
     "RecordMapDataset",
     "RecordWriter",
+    "SampleDataset",
+    "SampleWriter",
     "WriteError",
     "WriteTimeoutError",
     "WrittenObject",

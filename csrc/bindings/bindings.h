@@ -17,6 +17,8 @@ using StatsDict = pybind11::typing::Dict<pybind11::str, pybind11::object>;
 void register_errors(pybind11::module_& module);
 void register_memory(pybind11::module_& module);
 void register_store(pybind11::module_& module);
+void register_files(pybind11::module_& module);
+void register_forms(pybind11::module_& module);
 void register_order(pybind11::module_& module);
 void register_reader(pybind11::module_& module);
 void register_handover(pybind11::module_& module);

@@ -13,8 +13,10 @@ PYBIND11_MODULE(_C, module) {
   s3io::bindings::register_memory(module);
   s3io::bindings::register_order(module);
   s3io::bindings::register_epochs(module);
-  s3io::bindings::register_reader(module);  // takes the EpochBoard of register_epochs
-  s3io::bindings::register_store(module);   // takes the FaultPlan of register_reader
+  s3io::bindings::register_files(module);
+  s3io::bindings::register_forms(module);
+  s3io::bindings::register_reader(module);  // takes the classes of all before it
+  s3io::bindings::register_store(module);   // takes the FaultPlan of register_files
   s3io::bindings::register_handover(module);
   s3io::bindings::register_benchmark(module);
 }

@@ -2,23 +2,18 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "bindings/bindings.h"
 #include "bindings/path.h"
 #include "bindings/tensors.h"
-#include "format/fixed_form.h"
-#include "io/refused_calls.h"
 #include "reader/batch_fetcher.h"
 #include "reader/batch_reader.h"
-#include "store/file_objects.h"
 
 namespace py = pybind11;
 
@@ -27,59 +22,13 @@ namespace {
 
 using std::string_view_literals::operator""sv;
 
-// (device, inode, size_bytes, modified_ns)
-using VersionTuple = std::tuple<uint64_t, uint64_t, int64_t, int64_t>;
-// (path, header_bytes, num_records, version)
-using ShardTuple = std::tuple<Path, int64_t, int64_t, VersionTuple>;
-// (name, type, output type, swap_bytes, offset, shape)
-using FieldTuple =
-    std::tuple<std::string, std::string, std::string, bool, int64_t, std::vector<int64_t>>;
-// (error_number, short_read, lost)
-using FaultTuple = std::tuple<int, bool, bool>;
-
-VersionTuple version_tuple(const ObjectVersion& version) {
-  return {version.device, version.inode, version.size_bytes, version.modified_ns};
-}
-
-RecordLayout make_layout(const std::vector<FieldTuple>& fields, int64_t record_bytes,
-                         int64_t record_stride) {
-  RecordLayout layout{.fields = {}, .record_bytes = record_bytes, .record_stride = record_stride};
-  for (const auto& [name, type, output, swap_bytes, offset, shape] : fields) {
-    layout.fields.push_back({.name = name,
-                             .type = scalar_type_named(type),
-                             .output = scalar_type_named(output),
-                             .swap_bytes = swap_bytes,
-                             .offset = offset,
-                             .shape = shape});
-  }
-  return layout;
-}
-
-std::shared_ptr<RecordSource> make_source(const std::vector<ShardTuple>& shards,
-                                          const std::vector<FieldTuple>& fields,
-                                          int64_t record_bytes, int64_t record_stride,
-                                          int64_t alignment, const std::string& direct,
-                                          const std::string& engine, int64_t chunk_bytes, int depth,
-                                          double read_timeout_s, bool with_record_numbers,
-                                          std::optional<std::shared_ptr<FaultPlan>> faults) {
-  std::vector<Shard> table;
-  Objects objects;
-  for (const auto& [path, header_bytes, num_records, version] : shards) {
-    table.push_back({header_bytes, num_records});
-    objects.paths.push_back(path.native);
-    const auto [device, inode, size_bytes, modified_ns] = version;
-    objects.versions.push_back({device, inode, size_bytes, modified_ns});
-  }
-  auto form = std::make_shared<FixedForm>(
-      ShardTable(std::move(table)), make_layout(fields, record_bytes, record_stride), objects.paths,
-      BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
-  const int64_t aligned = form->options().alignment;
-  auto store =
-      std::make_shared<FileObjects>(FileObjects::Options{.direct = parse_direct_mode(direct),
-                                                         .engine = parse_engine_kind(engine),
-                                                         .min_alignment = aligned > 1 ? aligned : 0,
-                                                         .max_alignment = aligned,
-                                                         .faults = faults.value_or(nullptr)});
+std::shared_ptr<RecordSource> make_source(std::shared_ptr<Store> store,
+                                          const std::vector<Path>& paths,
+                                          std::vector<ObjectVersion> versions,
+                                          std::shared_ptr<BatchForm> form, int64_t chunk_bytes,
+                                          int depth, double read_timeout_s) {
+  Objects objects{.paths = {}, .versions = std::move(versions)};
+  for (const Path& path : paths) objects.paths.push_back(path.native);
   return std::make_shared<RecordSource>(
       std::move(store), std::move(objects), std::move(form),
       ReadOptions{.chunk_bytes = chunk_bytes, .depth = depth, .read_timeout_s = read_timeout_s});
@@ -90,7 +39,7 @@ struct NamedCounter {
   int64_t value;
 };
 
-constexpr size_t kReaderCounters = 16;
+constexpr size_t kReaderCounters = 17;
 
 std::array<NamedCounter, kReaderCounters> named_counters(const ReaderCounters& counters) {
   return {{{"batches", counters.batches.load()},
@@ -104,6 +53,7 @@ std::array<NamedCounter, kReaderCounters> named_counters(const ReaderCounters& c
            {"direct_refused", counters.reads.direct_refused.load()},
            {"copied_bytes", counters.copied_bytes.load()},
            {"converted_bytes", counters.converted_bytes.load()},
+           {"oversize_batches", counters.oversize_batches.load()},
            {"spilled_batches", counters.spilled_batches.load()},
            {"quarantined_buffers", counters.quarantined_buffers.load()},
            {"filled_bytes", counters.reads.filled_bytes.load()},
@@ -225,24 +175,6 @@ py::object fetch(BatchFetcher& fetcher, RecordSource& source, std::vector<int64_
   return batch_tensors(batch, source.form().names());
 }
 
-std::shared_ptr<FaultPlan> make_faults(uint64_t seed,
-                                       const std::map<int64_t, FaultTuple>& by_number,
-                                       double probability, const std::vector<FaultTuple>& random,
-                                       bool reorder, int64_t failing_wait,
-                                       const std::map<int64_t, int>& by_call) {
-  const auto fault = [](const FaultTuple& tuple) {
-    return Fault{std::get<0>(tuple), std::get<1>(tuple), std::get<2>(tuple)};
-  };
-  FaultPlan plan{.seed = seed,
-                 .fault_probability = probability,
-                 .reorder = reorder,
-                 .failing_wait = failing_wait,
-                 .by_call = by_call};
-  for (const auto& [number, tuple] : by_number) plan.by_number[number] = fault(tuple);
-  for (const FaultTuple& tuple : random) plan.random_faults.push_back(fault(tuple));
-  return std::make_shared<FaultPlan>(std::move(plan));
-}
-
 }  // namespace
 
 StatsDict worker_stats(const EpochBoard& board) {
@@ -263,25 +195,10 @@ std::vector<std::string> worker_kinds(const EpochBoard& board) {
 }
 
 void register_reader(py::module_& module) {
-  py::class_<FaultPlan, std::shared_ptr<FaultPlan>>(module, "FaultPlan",
-                                                    "For tests: see FaultEngine.")
-      .def(py::init(&make_faults), py::kw_only(), py::arg("seed") = 0,
-           py::arg("by_number") = std::map<int64_t, FaultTuple>(), py::arg("probability") = 0.0,
-           py::arg("random") = std::vector<FaultTuple>(), py::arg("reorder") = false,
-           py::arg("failing_wait") = -1, py::arg("by_call") = std::map<int64_t, int>())
-      .def(
-          "release", [](const FaultPlan& plan) { plan.hang->release(); },
-          "Lets go of the system call that hangs (-2 in by_call).");
-
   py::class_<RecordSource, std::shared_ptr<RecordSource>>(module, "RecordSource")
-      .def(py::init(&make_source), py::kw_only(), py::arg("shards"), py::arg("fields"),
-           py::arg("record_bytes"), py::arg("record_stride"), py::arg("alignment"),
-           py::arg("direct"), py::arg("engine"), py::arg("chunk_bytes"), py::arg("depth"),
-           py::arg("read_timeout_s"), py::arg("with_record_numbers"), py::arg("faults"))
-      .def(
-          "batch_bytes",
-          [](const RecordSource& source, int64_t count) { return source.form().most_bytes(count); },
-          py::arg("count"))
+      .def(py::init(&make_source), py::kw_only(), py::arg("store"), py::arg("paths"),
+           py::arg("versions"), py::arg("form"), py::arg("chunk_bytes"), py::arg("depth"),
+           py::arg("read_timeout_s"))
       .def("stats", &source_stats);
 
   py::class_<BatchIterator>(module, "BatchIterator")
@@ -320,40 +237,6 @@ void register_reader(py::module_& module) {
            py::kw_only(), py::arg("source"), py::arg("pool"), py::arg("processes") = 1)
       .def("fetch", &fetch, py::arg("source"), py::arg("records"), py::kw_only(),
            py::arg("board") = py::none());
-
-  module.def(
-      "inspect_files",
-      [](const std::vector<Path>& paths) {
-        std::vector<std::pair<VersionTuple, int64_t>> infos;
-        const NoGil no_gil;
-        for (const Path& path : paths) {
-          const FileInfo info = inspect_file(path.native);
-          infos.emplace_back(version_tuple(info.version), info.direct_alignment);
-        }
-        return infos;
-      },
-      py::arg("paths"),
-      "For each path ((device, inode, size_bytes, modified_ns), alignment of direct reads or 0).");
-  module.def(
-      "refused_calls",
-      [] {
-        std::vector<std::pair<std::string, int>> refused;
-        for (const RefusedCall& call : refused_calls()) {
-          refused.emplace_back(call.name, call.error_number);
-        }
-        return refused;
-      },
-      "System calls with a substitute that fail as under a filter (seccomp), and their errno.");
-  module.def(
-      "direct_alignment",
-      [](const Path& path, const std::string& direct) {
-        const NoGil no_gil;
-        const DirectFile file(path.native, parse_direct_mode(direct), 0);
-        return file.can_read_direct() ? file.alignment() : 0;
-      },
-      py::arg("path"), py::arg("direct"),
-      "Opens the file: the alignment of its direct reads, or 0 where the file system refuses "
-      "them.");
 }
 
 }  // namespace s3io::bindings

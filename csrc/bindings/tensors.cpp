@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstring>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -207,18 +208,26 @@ py::object batch_tensors(Batch& batch, const std::vector<std::string>& names) {
     const TensorView& one = view.tensors[index];
     return py::cast(storage.view(one.data, one.type, one.sizes, one.strides));
   };
+  size_t taken = names.size() - view.ragged.size();  // tensors so far
   py::object fields;
   if (names.size() == 1 && names[0].empty()) {
     fields = tensor(0);
   } else {
     py::dict by_name;
-    for (size_t index = 0; index < names.size(); ++index) {
-      by_name[py::str(names[index])] = tensor(index);
+    for (size_t index = 0; index < taken; ++index) by_name[py::str(names[index])] = tensor(index);
+    const std::span ragged_names(names.begin() + static_cast<std::ptrdiff_t>(taken), names.end());
+    for (size_t index = 0; index < view.ragged.size(); ++index) {
+      const RaggedView& one = view.ragged[index];
+      const py::object shapes = one.has_shapes ? tensor(one.first + 3) : py::none();
+      by_name[py::str(ragged_names[index])] =
+          py::make_tuple(tensor(one.first), tensor(one.first + 1), tensor(one.first + 2), shapes,
+                         py::make_tuple(one.min_length, one.max_length, one.is_packed));
+      taken = one.first + (one.has_shapes ? 4 : 3);
     }
     fields = std::move(by_name);
   }
-  if (view.tensors.size() == names.size()) return fields;
-  return py::make_tuple(fields, tensor(names.size()));
+  if (view.tensors.size() == taken) return fields;
+  return py::make_tuple(fields, tensor(taken));
 }
 
 std::optional<std::string> send_tensor(py::handle object) {

@@ -19,7 +19,9 @@ namespace s3io::bindings {
 // A uint8 tensor [length] that views the object's bytes. The buffer is freed with its last view.
 pybind11::object bytes_tensor(ObjectData data);
 
-// The batch's tensors, which view the buffer: one where its only name is "", else a dict by name.
+// The batch's tensors, which view the buffer: one where its only name is "", else a dict by name. A
+// ragged one is a tuple (values, starts, lengths, shapes or None, (min_length, max_length,
+// is_packed)).
 // With record numbers, which are a tensor more than there are names: a tuple (that, int64 [B]). All
 // tensors share one storage, and the buffer is freed with the last of them.
 pybind11::object batch_tensors(Batch& batch, const std::vector<std::string>& names);

@@ -25,6 +25,16 @@ struct TensorView {
   std::vector<int64_t> strides;  // in elements
 };
 
+// A ragged one: of the batch's tensors, from `first` on, values, int64 [count] of starts and of
+// lengths in elements of these, and perhaps int64 [count, axes] of shapes.
+struct RaggedView {
+  size_t first = 0;
+  bool has_shapes = false;
+  int64_t min_length = 0;
+  int64_t max_length = 0;
+  bool is_packed = false;  // one sample after the other, and values have nothing else
+};
+
 // A batch as views into its buffer: every address lies in [begin, end).
 struct BatchView {
   int64_t count = 0;            // records
@@ -35,6 +45,7 @@ struct BatchView {
   std::byte* end = nullptr;
   std::vector<TensorView> tensors;  // as `BatchForm::names`, then int64 [count] of record numbers
                                     // where these are asked for
+  std::vector<RaggedView> ragged;   // the last ones of the names
 };
 
 // One batch on its way, and then the next one: so that the steady state allocates nothing.

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <utility>
 
+#include "base/crc32c.h"
 #include "base/error.h"
 
 namespace s3io {
@@ -75,6 +77,7 @@ class SampleForm::Work final : public BatchWork {
 
   int64_t count() const { return static_cast<int64_t>(samples_.size()); }
   void land();
+  void check_sums() const;
   void swap_in_place(size_t field);
   void write_fixed(BatchView& out, std::byte*& free);
   void write_ragged(BatchView& out, std::byte*& free);
@@ -165,9 +168,11 @@ void SampleForm::Work::finish(BatchView& out) {
   for (const Sample& sample : samples_) out.record_bytes += sample.extent.length;
   out.copied_bytes = 0;
   out.converted_bytes = 0;
+  out.ragged.resize(form_.layout_.ragged.size());
   size_t num_tensors = form_.names_.size();
   for (const RaggedField& field : form_.layout_.ragged) num_tensors += field.is_plain() ? 2 : 3;
   out.tensors.resize(num_tensors + (form_.options_.with_record_numbers ? 1 : 0));
+  check_sums();
   std::byte* free = buffer_.data();
   write_fixed(out, free);
   write_ragged(out, free);
@@ -179,6 +184,17 @@ void SampleForm::Work::finish(BatchView& out) {
   }
   out.begin = buffer_.data();
   out.end = std::max(landing_ + landing_bytes_, out.begin);
+}
+
+// Before anything is changed in place.
+void SampleForm::Work::check_sums() const {
+  for (const Sample& sample : samples_) {
+    const uint32_t* sums = form_.tables_[sample.place.object].crc32c;
+    if (sums == nullptr) continue;
+    const std::byte* bytes = landing_ + sample.position;
+    const uint32_t found = crc32c(0, {bytes, static_cast<size_t>(sample.extent.length)});
+    if (found != sums[sample.place.sample]) form_.throw_changed(sample.place, sample.extent);
+  }
 }
 
 // Gathered from the samples.
@@ -194,7 +210,7 @@ void SampleForm::Work::write_fixed(BatchView& out, std::byte*& free) {
     }
     set_packed(out.tensors[index], field.output, rows, count(), field.shape);
     out.copied_bytes += count() * bytes;
-    out.converted_bytes += count() * bytes;
+    if (field.swap_bytes) out.converted_bytes += count() * bytes;
     free += align_up(count() * bytes, kFieldAlignment);
   }
 }
@@ -224,6 +240,10 @@ void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
     int64_t* lengths = take_numbers(free, count());
     const auto axes = static_cast<int64_t>(field.shape.size());
     int64_t* shapes = field.is_plain() ? nullptr : take_numbers(free, count() * axes);
+    int64_t end = 0;  // of all samples, if they are packed
+    int64_t shortest = samples_.empty() ? 0 : std::numeric_limits<int64_t>::max();
+    int64_t longest = 0;
+    bool is_packed = true;
     for (size_t row = 0; row < samples_.size(); ++row) {
       const Sample& sample = samples_[row];
       const int64_t elements = form_.elements_of(sample.place, index);
@@ -231,6 +251,10 @@ void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
       ends_[row] = begin + elements * element_bytes;
       starts[row] = elements == 0 ? 0 : (sample.position + begin) / element_bytes;
       lengths[row] = elements;
+      is_packed = is_packed && starts[row] == end;
+      end += elements;
+      shortest = std::min(shortest, elements);
+      longest = std::max(longest, elements);
       int64_t open = 0;
       for (int64_t axis = 0; shapes != nullptr && axis < axes; ++axis) {
         const int64_t extent = field.shape[static_cast<size_t>(axis)];
@@ -239,6 +263,11 @@ void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
       }
     }
     if (field.swap_bytes) swap_in_place(index);
+    out.ragged[index] = {.first = tensor,
+                         .has_shapes = shapes != nullptr,
+                         .min_length = shortest,
+                         .max_length = longest,
+                         .is_packed = is_packed && end == landing_bytes_ / element_bytes};
     set_vector(out.tensors[tensor++], field.type, landing_, landing_bytes_ / element_bytes);
     set_vector(out.tensors[tensor++], ScalarType::int64, reinterpret_cast<std::byte*>(starts),
                count());
@@ -344,6 +373,14 @@ void SampleForm::throw_damaged(const Place& place, const std::string& what) cons
                       ": ", what, "; write the data set anew, or restore the file"));
 }
 
+void SampleForm::throw_changed(const Place& place, const Extent& extent) const {
+  throw Error(ErrorKind::data,
+              message(paths_[place.object], ": sample ", place.sample, ", ", extent.length,
+                      " bytes at byte ", extent.offset,
+                      ", is not what was written: its checksum is another one. Restore the file, "
+                      "or write the data set anew"));
+}
+
 void SampleForm::locate(std::span<const int64_t> records, std::vector<Extent>& out) const {
   size_t near = 0;
   for (const int64_t record : records) {
@@ -353,7 +390,6 @@ void SampleForm::locate(std::span<const int64_t> records, std::vector<Extent>& o
   }
 }
 
-// Of record numbers, fixed-size fields, starts, lengths and shapes, before the samples.
 int64_t SampleForm::fixed_bytes(int64_t count) const {
   int64_t bytes = options_.with_record_numbers ? align_up(count * 8, kFieldAlignment) : 0;
   for (const Field& field : layout_.record.fields) {

@@ -26,14 +26,16 @@ struct RaggedField {
   bool is_plain() const { return shape.size() == 1; }
 };
 
-// Where the samples of one object lie. The memory is the caller's, and stays.
+// Where the samples of one object lie.
 struct SampleTable {
   int64_t num_samples = 0;
   int64_t end = 0;  // no sample reaches beyond this byte of the object
   const uint64_t* starts = nullptr;
   // Of each ragged field the lengths of its open axes, [num_samples][open axes]: uint32, or uint64.
-  std::vector<const void*> lengths;
+  std::vector<const void*> lengths = {};
   bool has_wide_lengths = false;
+  const uint32_t* crc32c = nullptr;        // [num_samples]: each is checked; null: none is
+  std::shared_ptr<const void> owner = {};  // of this memory
 };
 
 class SampleForm final : public BatchForm {
@@ -58,6 +60,8 @@ class SampleForm final : public BatchForm {
   void locate(std::span<const int64_t> records, std::vector<Extent>& out) const override;
   int64_t most_bytes(int64_t count) const override;
   std::unique_ptr<BatchWork> make_work() const override;
+  // Of record numbers, fixed-size fields, starts, lengths and shapes, before the samples.
+  int64_t fixed_bytes(int64_t count) const;
 
  private:
   class Work;
@@ -73,8 +77,8 @@ class SampleForm final : public BatchForm {
   int64_t elements_of(const Place& place, size_t field) const;
   // Throws Error(data) where it is not within the object.
   Extent extent_of(const Place& place) const;
-  int64_t fixed_bytes(int64_t count) const;
   [[noreturn]] void throw_damaged(const Place& place, const std::string& what) const;
+  [[noreturn]] void throw_changed(const Place& place, const Extent& extent) const;
 
   Layout layout_;
   std::vector<SampleTable> tables_;

@@ -129,7 +129,12 @@ bool PendingBatch::take_back(const RangeRead& read, RangeReader& reader) {
 
 void PendingBatch::finish() {
   if (error_) return;
-  work_->finish(view_);
+  try {
+    work_->finish(view_);
+  } catch (const Error& error) {
+    error_ = error;
+    return;
+  }
   ReaderCounters& counters = source_.counters();
   add(counters.copied_bytes, view_.copied_bytes);
   add(counters.converted_bytes, view_.converted_bytes);

@@ -34,7 +34,7 @@ struct ReaderCounters {
   std::atomic<int64_t> consumer_wait_ns{0};     // the training loop waited for data
   std::atomic<int64_t> quarantined_buffers{0};  // lost to reads that never came back
   // What other processes were told of each of these (bindings/reader.cpp).
-  std::array<std::atomic<int64_t>, 16> published{};
+  std::array<std::atomic<int64_t>, 17> published{};
 };
 
 // Columns: a data set may have a million objects.

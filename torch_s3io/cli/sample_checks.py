@@ -28,6 +28,7 @@ def table_differences(
 def _samples_that_differ(
     path: str, table: SampleTable, shard: SampleShard, manifest: SampleManifest
 ) -> str:
+    assert table.crc32c is not None
     wrong = []
     with open(path, "rb") as file:
         for number, (start, end) in enumerate(samples_in(table, manifest.layout)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -70,8 +70,12 @@ def rows(records: Any) -> Iterator[Any]:
     """The records of a batch, one by one, as views."""
     if isinstance(records, torch.Tensor):
         return iter(records.unbind(0))
-    columns = [column.unbind(0) for column in records.values()]
+    columns = [_rows_of(column) for column in records.values()]
     return (dict(zip(records, row, strict=True)) for row in zip(*columns, strict=True))
+
+
+def _rows_of(column: Any) -> Iterable[Any]:
+    return column.unbind(0) if isinstance(column, torch.Tensor) else column
 
 
 def as_numbers(indices: Any) -> list[int]:

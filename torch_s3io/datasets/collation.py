@@ -16,6 +16,8 @@ import torch
 from torch.utils.data import _utils, default_collate
 
 from ..errors import ConfigError
+from ..format.delivery import Decoded
+from ..format.ragged import Ragged
 from .frameworks import callers, cutting_codes, loader_that_counts
 
 _Fetcher: Any = getattr(_utils.fetch, "_IterableDatasetFetcher", None)
@@ -76,6 +78,8 @@ def samples_of(batches: Iterator[Any]) -> Iterator[Any]:
 def _samples(batch: Any) -> Iterator[Any]:
     if isinstance(batch, torch.Tensor) and batch.dim() > 0:
         return iter(batch.unbind(0))
+    if isinstance(batch, Ragged | Decoded):
+        return iter(batch)
     items = batch.values() if isinstance(batch, Mapping) else batch
     if not isinstance(batch, Mapping | tuple | list):
         raise ConfigError(

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..format.files import DataFile, Shard
-from ..format.layout import RecordLayout
+from ..format.files import DataFile
+from ..format.records import FieldInfo, Records
 from ..processes.handover import Arena
 from ..wording import count_of
 from .runtime import Runtime
@@ -21,8 +21,7 @@ _T = TypeVar("_T")
 class DescribedDataset(ViewedDataset):
     """A data set over files of records; a view has the files of what it is a view of."""
 
-    _shards: list[Shard]
-    _layout: RecordLayout
+    _records: Records
     _num_numbers: int
     _arena: Arena | None
 
@@ -37,21 +36,22 @@ class DescribedDataset(ViewedDataset):
         A view has the files, and their counts, of what it is a view of; a Mix those of its parts,
         one part after the other.
         """
-        return tuple(DataFile(shard.path, shard.num_records) for shard in self._shards)
+        return tuple(DataFile(shard.path, shard.num_records) for shard in self._records.shards)
 
     @property
     def dtype(self) -> torch.dtype | dict[str, torch.dtype]:
         """Of a batch's tensor; of a structured dtype, of the tensors of its dict."""
-        return self._of_fields([field.output_dtype for field in self._layout.fields])
+        return self._of_fields([field.dtype for field in self._records.fields])
 
     @property
-    def shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
-        """Of one record; of a structured dtype, of its fields."""
-        return self._of_fields([field.shape for field in self._layout.fields])
+    def shape(self) -> tuple[int | None, ...] | dict[str, tuple[int | None, ...]]:
+        """Of one record; of a structured dtype, and of samples, of its fields. None: an axis that
+        may have any length."""
+        return self._of_fields([field.shape for field in self._records.fields])
 
     def _of_fields(self, values: list[_T]) -> _T | dict[str, _T]:
-        names = [field.name for field in self._layout.fields]
-        return values[0] if self._layout.is_plain else dict(zip(names, values, strict=True))
+        names = [field.name for field in self._records.fields]
+        return values[0] if names == [""] else dict(zip(names, values, strict=True))
 
     @property
     def unused_tail_bytes(self) -> int:
@@ -59,7 +59,7 @@ class DescribedDataset(ViewedDataset):
 
         Padding, or tokens left out, between records and after the last one do not count.
         """
-        return sum(shard.unused_bytes(self._layout) for shard in self._shards)
+        return self._records.unused_bytes
 
     def stats(self) -> dict[str, Any]:
         """What this process and its workers read so far, and how.
@@ -71,10 +71,12 @@ class DescribedDataset(ViewedDataset):
         ``requests``: reads submitted; ``retries``, ``short_reads``: of those, repeated or
         continued. ``direct_refused``: fell back because O_DIRECT failed.
         ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
-        order or alignment. ``spilled_batches``: copied out of the pool. ``filled_bytes``: brought
-        into the page cache before they were read. ``quarantined_buffers``: lost to reads that
-        never came back. ``reader_wait_s``: the reader waited for a free buffer, because the
-        consumer is slower. ``consumer_wait_s``: the consumer waited for data.
+        order or alignment. ``spilled_batches``: copied out of the pool. ``oversize_batches``: of
+        samples that together were larger than a buffer, and got memory of their own.
+        ``filled_bytes``: brought into the page cache before they were read.
+        ``quarantined_buffers``: lost to reads that never came back. ``reader_wait_s``: the reader
+        waited for a free buffer, because the consumer is slower. ``consumer_wait_s``: the consumer
+        waited for data.
         ``engine``: in use, "uring" or "threads". ``page_size``: behind the buffers, "2 MiB" or
         "4 KiB". Both may be "mixed" or "none yet". ``direct``: in use; ``huge_pages``,
         ``small_pages``, ``pool_*``: of the pools (see BufferPool.stats); all these of this process
@@ -105,15 +107,21 @@ class DescribedDataset(ViewedDataset):
 
     def __repr__(self) -> str:
         described = ", ".join(
-            f"{field.name or 'record'}: {field.output}{list(field.shape)}"
-            for field in self._layout.fields
+            f"{field.name or 'record'}: {_type_text(field)}" for field in self._records.fields
         )
+        records = self._records
         return (
-            f"{type(self).__name__}({count_of(self._num_records, 'record')} of "
-            f"{self._layout.record_bytes} bytes in {count_of(len(self._shards), 'file')}, "
+            f"{type(self).__name__}({count_of(self._num_records, records.noun)} of "
+            f"{records.described} in {count_of(len(records.shards), 'file')}, "
             f"{{{described}}}, batch_size={self._options.batch_size}, "
             f"shuffle={self._options.shuffle!r})"
         )
+
+
+def _type_text(field: FieldInfo) -> str:
+    """``uint8[n, n, 3]``."""
+    extents = ", ".join("n" if extent is None else str(extent) for extent in field.shape)
+    return f"{str(field.dtype).removeprefix('torch.')}[{extents}]"
 
 
 def _in_use(here: str, in_workers: set[str]) -> str:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ..errors import ConfigError, RangeError
 from ..wording import short
 from .batches import as_numbers, rows, transformed
-from .record_dataset import RecordDataset
+from .stored_dataset import StoredDataset
 
 
 class RecordMapDataset(Dataset[Any]):
@@ -41,8 +41,8 @@ class RecordMapDataset(Dataset[Any]):
         dataset: A RecordDataset or a view of one.
     """
 
-    def __init__(self, dataset: RecordDataset) -> None:
-        if not isinstance(dataset, RecordDataset):
+    def __init__(self, dataset: StoredDataset) -> None:
+        if not isinstance(dataset, StoredDataset):
             raise ConfigError(
                 f"RecordMapDataset needs a RecordDataset, not {short(dataset)}; of a Zip, make "
                 "one of each "

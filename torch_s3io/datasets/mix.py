@@ -8,15 +8,16 @@ from typing import Any, NoReturn
 
 from ..config import check_int
 from ..errors import ConfigError
+from ..format.records import Mismatch, Records
 from ..order.record_order import MOST_MIXED, MixedOrder, Order, check_seed
 from ..wording import short
-from .record_dataset import RecordDataset
+from .stored_dataset import StoredDataset
 
 _DENOMINATOR = 1 << 30
 _SMALLEST_SHARE = 1 / 65536
 
 
-class Mix(RecordDataset):
+class Mix(StoredDataset):
     """A weighted mixture of RecordDatasets: one data set over the files of all.
 
     ::
@@ -53,7 +54,7 @@ class Mix(RecordDataset):
 
     def __init__(
         self,
-        datasets: Sequence[RecordDataset],
+        datasets: Sequence[StoredDataset],
         *,
         weights: Sequence[float] | None = None,
         seed: int = 0,
@@ -61,6 +62,7 @@ class Mix(RecordDataset):
         **options: Any,
     ) -> None:
         parts = _checked_parts(datasets)
+        records = _joined(parts)
         seed = check_seed(seed)
         if num_records is not None:
             num_records = check_int("num_records", num_records, 1)
@@ -84,8 +86,7 @@ class Mix(RecordDataset):
         )
         of_parts = {"shuffle": False, "block_records": None, "window_blocks": 1, "seed": seed}
         mixed = parts[0]._options.changed(Mix, {**options, **of_parts})
-        shards = [shard for part in parts for shard in part._shards]
-        self._set_up(shards, parts[0]._layout, mixed, order=order)
+        self._set_up(records, mixed, order=order)
 
     @classmethod
     def _of(cls, *_: Any) -> NoReturn:  # and so no view either
@@ -94,7 +95,7 @@ class Mix(RecordDataset):
         )
 
 
-def _refuse_different_transforms(parts: list[RecordDataset]) -> None:
+def _refuse_different_transforms(parts: list[StoredDataset]) -> None:
     transforms = [(part._options.transform, part._options.pass_position) for part in parts]
     if any(transform != transforms[0] for transform in transforms):
         raise ConfigError(
@@ -103,29 +104,33 @@ def _refuse_different_transforms(parts: list[RecordDataset]) -> None:
         )
 
 
-def _order_of(part: RecordDataset) -> Order:
+def _order_of(part: StoredDataset) -> Order:
     assert isinstance(part._order, Order)
     return part._order
 
 
-def _checked_parts(datasets: Any) -> list[RecordDataset]:
+def _checked_parts(datasets: Any) -> list[StoredDataset]:
     if not isinstance(datasets, Sequence) or not datasets:
         raise ConfigError("Mix needs a list of data sets, at least one: Mix([web, books])")
     for number, part in enumerate(datasets):
-        if not isinstance(part, RecordDataset) or isinstance(part, Mix):
+        if not isinstance(part, StoredDataset) or isinstance(part, Mix):
             raise ConfigError(
                 f"Mix mixes RecordDatasets, and part {number} is {short(part)}; a mixture of "
                 "mixtures "
                 "is one Mix of all their parts"
             )
-        if part._layout != datasets[0]._layout:
-            raise ConfigError(
-                f"the parts of a Mix have one layout, but part {number} is {part!r} and part 0 is "
-                f"{datasets[0]!r}; as_dtype= makes other types equal, RecordWriter writes other "
-                "shapes "
-                "anew"
-            )
     return list(datasets)
+
+
+def _joined(parts: list[StoredDataset]) -> Records:
+    try:
+        return parts[0]._records.joined([part._records for part in parts[1:]])
+    except Mismatch as error:
+        raise ConfigError(
+            f"the parts of a Mix have one layout, but part {error.part} is {parts[error.part]!r} "
+            f"and part 0 is {parts[0]!r}; as_dtype= makes other types equal, RecordWriter writes "
+            "other shapes anew"
+        ) from None
 
 
 def whole_weights(weights: Any, count: int) -> tuple[int, ...]:

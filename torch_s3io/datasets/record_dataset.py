@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.context import get_spawning_popen
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import get_worker_info
-
-from .. import _C
 from ..config import DirectMode, EngineKind, check_choice, check_int
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..format.files import (
     NpyRecords,
-    Shard,
     count_manifests,
     count_npy,
     count_records,
     count_windows,
     looks_like_samples,
 )
-from ..format.layout import RecordLayout, make_layout, make_window_layout
+from ..format.layout import make_layout, make_window_layout
 from ..format.paths import FileOrder, Paths, find_files, manifest_folders
+from ..format.records import FixedRecords
 from ..keywords import checks_keywords
-from ..order.epochs import Position
-from ..order.record_order import (
-    MixedOrder,
-    Order,
-    Shuffle,
-    Stage,
-    default_block_records,
-)
-from ..order.state import State, fingerprint
-from ..processes.handover import Arena
-from ..processes.ranks import Ranks
+from ..order.record_order import Shuffle
 from ..warning import warn
 from ..wording import count_of
-from .batches import as_numbers, as_wanted, transformed
-from .described import DescribedDataset
 from .options import DatasetOptions, PoolSetting
-from .runtime import Runtime
-from .views import stored_numbers
+from .stored_dataset import StoredDataset
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Batch = Any  # a tensor, a dict of tensors, or what `transform` makes of them
-
 
 @checks_keywords
-class RecordDataset(DescribedDataset):
+class RecordDataset(StoredDataset):
     """Batches of fixed-size records, read with O_DIRECT and io_uring into pooled buffers.
 
     Iterating yields the batches of an epoch, every record once over all ranks and workers, in an
@@ -207,7 +187,7 @@ class RecordDataset(DescribedDataset):
             files = find_files(paths, file_order)
             layout = make_layout(dtype, shape, as_dtype)
             shards = count_records(files, layout, header_bytes)
-        self._set_up(shards, layout, options)
+        self._set_up(FixedRecords(shards, layout), options)
 
     @classmethod
     def from_npy(
@@ -249,7 +229,7 @@ class RecordDataset(DescribedDataset):
                 f"the first being {files[0].path}: every row is a record. Where every file is one, "
                 'say records="files"; records="rows" says that rows are meant'
             )
-        return cls._of(shards, layout, checked)
+        return cls._of(FixedRecords(shards, layout), checked)
 
     @classmethod
     def from_tokens(
@@ -281,150 +261,5 @@ class RecordDataset(DescribedDataset):
         checked = DatasetOptions().changed(cls.from_tokens, options)
         layout, token_bytes = make_window_layout(dtype, window, stride, as_dtype)
         files = find_files(paths, file_order)
-        return cls._of(count_windows(files, layout, token_bytes), layout, checked)
-
-    @classmethod
-    def _of(
-        cls,
-        shards: list[Shard],
-        layout: RecordLayout,
-        options: DatasetOptions,
-        view: tuple[Stage, ...] = (),
-        is_told: bool = False,
-    ) -> Self:
-        dataset = cls.__new__(cls)
-        dataset._set_up(shards, layout, options, view, is_told=is_told)
-        return dataset
-
-    def _sibling(self, options: DatasetOptions, view: tuple[Stage, ...]) -> Self:
-        is_told = options.direct == self._options.direct
-        return self._of(self._shards, self._layout, options, view, is_told)
-
-    def _set_up(
-        self,
-        shards: list[Shard],
-        layout: RecordLayout,
-        options: DatasetOptions,
-        view: tuple[Stage, ...] = (),
-        order: Order | MixedOrder | None = None,
-        is_told: bool = False,  # of what the file system refuses
-    ) -> None:
-        self._shards = shards
-        self._layout = layout
-        self._view = view
-        self._stored_records = sum(shard.num_records for shard in shards)
-        if self._stored_records == 0:
-            raise DataError(
-                f"there are no records in {count_of(len(shards), 'file')}, the first being "
-                f"{shards[0].path}: they are empty"
-            )
-        # Records that have a number here; a mixture's epochs may be longer or shorter.
-        self._num_numbers = view[0][1] if view else self._stored_records
-        self._order = order or Order(
-            self._num_numbers,
-            options.shuffle,
-            options.seed,
-            options.block_records or default_block_records(layout.stride_bytes),
-            options.window_blocks,
-            view,
-        )
-        self._made_order: _C.RecordOrder | None = None
-        self._set_up_epochs(options, self._order)
-        self._is_told = is_told
-        self._runtime: Runtime | None = None
-        self._arena: Arena | None = None
-        # Finds settings that cannot work now rather than in a worker: it reads nothing.
-        self._own_runtime().check_pool(num_workers=1)
-
-    def buffers_per_worker(self, num_workers: int) -> int:
-        """Buffers that the pool of each of so many workers has; 0 without pools."""
-        return self._own_runtime().pool_capacity(num_workers)
-
-    # ---- The plan, for PlannedDataset.
-
-    def _plan(self, position: Position, ranks: Ranks) -> _C.EpochPlan:
-        return self._plan_of_worker(position, ranks, 0, 1, group_size=1)
-
-    def _plan_of_worker(
-        self, position: Position, ranks: Ranks, worker: int, workers: int, group_size: int
-    ) -> _C.EpochPlan:
-        if self._made_order is None:
-            self._made_order = self._order.make()
-        return _C.EpochPlan(
-            order=self._made_order,
-            epoch=position.epoch,
-            start=position.start,
-            batch_size=self._options.batch_size or 1,
-            drop_last=self._options.drop_last,
-            pad_last=self._options.pad_last,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            worker=worker,
-            num_workers=workers,
-            group_size=group_size,
-        )
-
-    def _describe_data(self) -> State:
-        if self._fingerprint is None:
-            self._fingerprint = fingerprint(self._shards, self._layout, self._order.records())
-        return self._fingerprint
-
-    def _read(self, position: Position, ranks: Ranks, worker: int, workers: int) -> Iterator[Batch]:
-        runtime = self._own_runtime()
-        plan = self._plan_of_worker(position, ranks, worker, workers, runtime.group_size)
-        batches = runtime.iterate(plan, worker, workers, ranks.world_size)
-        return as_wanted(batches, self._options, position.epoch)
-
-    def _read_first(self, position: Position, ranks: Ranks) -> Batch:
-        numbers = self._plan(position, ranks).records(0).tolist()
-        batches = iter([self._own_runtime().look_at(numbers)])
-        return next(as_wanted(batches, self._options, position.epoch))
-
-    # ---- Any records, in any order.
-
-    def get_batch(self, indices: Any) -> Batch:
-        """The records of these numbers as one batch, in this order; repeats are allowed.
-
-        Args:
-            indices: int [B]: a sequence, array or tensor of numbers from 0 to ``num_records - 1``,
-                in the order of the files; shuffling does not change them.
-
-        Raises:
-            RangeError: A number that does not exist.
-        """
-        epoch = self._current_position().epoch
-        return transformed(self._options, epoch, self._fetch(indices))
-
-    def _fetch(self, indices: Any) -> Batch:
-        numbers = as_numbers(indices)
-        if self._view:
-            numbers = stored_numbers(self._view, self._num_numbers, numbers)
-        return self._own_runtime().fetch(numbers)
-
-    def _own_runtime(self) -> Runtime:
-        """The files, buffers and counters of this process; never those of a parent."""
-        if self._runtime is None or self._runtime.owner != os.getpid():
-            # So many records at most are in a batch, however large batch_size is.
-            most = None if self._options.pad_last else self._num_records
-            self._runtime = Runtime(
-                self._shards,
-                self._layout,
-                self._options,
-                self._arena,
-                self._clock.board if get_worker_info() is not None else None,
-                most_records=most,
-                neighbours=self._order.neighbours,
-                window=self._order.window,
-                is_told=self._is_told or self._clock.owner != os.getpid(),
-            )
-        return self._runtime
-
-    def _share_with_workers(self) -> None:
-        """The shared memory that workers put batches into."""
-        if self._arena is None or self._arena.owner != os.getpid():
-            self._arena = self._own_runtime().make_arena()
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        arena = self._arena if get_spawning_popen() is not None else None
-        return {**state, "_runtime": None, "_made_order": None, "_arena": arena}
+        shards = count_windows(files, layout, token_bytes)
+        return cls._of(FixedRecords(shards, layout), checked)

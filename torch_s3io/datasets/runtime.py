@@ -11,28 +11,22 @@ from typing import Any
 from torch.utils.data import get_worker_info
 
 from .. import _C
-from ..config import MIB, BufferPoolConfig, DirectMode
+from ..config import MIB, BufferPoolConfig
 from ..errors import AccessError, ConfigError, NoSpaceError
-from ..format.files import Shard
-from ..format.layout import RecordLayout
+from ..format.records import Records
 from ..order.record_order import Window
 from ..processes.handover import Arena
 from ..processes.ranks import find_local_ranks
+from ..store.access import Access, Reading
+from ..store.file_access import FileAccess
 from ..warning import warn
-from ..wording import count_of
 from .options import DatasetOptions
 from .sizing import auto_pool, check_pool
 
 _CHUNK_BYTES = 1 * MIB
 _SAMPLES_PER_READ = 256  # with batch_size=None
 _SAMPLE_READ_BYTES = 1 * MIB
-# Direct reads of less, in random order, are slower than bringing a file into the page cache.
-_SCATTERED_BYTES = 16 << 10
-# What comes into the page cache with a record. A device reads larger blocks hardly faster, and a
-# batch of scattered records waits for one for each of its records.
-_FILL_BLOCK_BYTES = 128 << 10
 _MOST_RANKS = 1 << 16  # of one machine: more, the environment cannot mean
-_MOST_IN_WINDOW = 1 << 20  # records, whose numbers are listed in memory
 
 
 def _sharing_processors() -> int:
@@ -47,8 +41,7 @@ class Runtime:
 
     def __init__(
         self,
-        shards: list[Shard],
-        layout: RecordLayout,
+        records: Records,
         options: DatasetOptions,
         arena: Arena | None = None,
         board: _C.EpochBoard | None = None,
@@ -61,114 +54,78 @@ class Runtime:
         that a batch has at most. ``neighbours``: records that the order reads one after the other
         as they lie in a file. ``window``: that it mixes. ``is_told``: that another process has
         warned of what the file system refuses."""
-        self._is_told = is_told
         self.owner = os.getpid()
         self._arena = arena
         self._board = board
-        self._shards = shards
-        self._layout = layout
+        self._records = records
         self._options = options
         self._most_records = most_records
         self._neighbours = neighbours
-        self._window = window
         self._epochs_done = 0
-        self._alignment = self._find_alignment()
-        self._direct: DirectMode = options.direct if self._alignment > 1 else "off"
-        self._source = self._make_source()
+        self._access = self._make_access(window, is_told)
+        self._form, self._source = self._make_source()
+        self._past_forms: list[_C.BatchForm] = []
         self._past_sources: list[_C.RecordSource] = []
         self._idle_pools: list[_C.BufferPool] = []
         self._all_pools: list[_C.BufferPool] = []
         self._readers: list[_C.BatchIterator] = []
         self._ahead: tuple[_C.BatchIterator, _C.BufferPool | None] | None = None
-        self._engine = "none yet"
+        self._engine = ""  # that a reader has used
         self._said_no_arena = False
         self._fetcher: _C.BatchFetcher | None = None
 
-    def _find_alignment(self) -> int:
-        """What every direct read of these files satisfies; 1 if none is direct."""
-        if self._options.direct == "off":
-            return 1
-        # Opening one file per file system tells whether O_DIRECT is accepted there.
-        by_device = {shard.identity[0]: shard for shard in self._shards}
-        opened = {
-            device: _C.direct_alignment(shard.path, self._options.direct)
-            for device, shard in by_device.items()
-        }
-        refused = [
-            shard.path
-            for shard in self._shards
-            if shard.direct_alignment == 0 or opened[shard.identity[0]] == 0
-        ]
-        if refused and not self._is_told:
-            others = f" (and {count_of(len(refused) - 1, 'other file')})" if refused[1:] else ""
-            warn(
-                f"{refused[0]}: the file system refuses O_DIRECT: direct='auto' reads it through "
-                f"the page cache{others}; direct='off' does so without a warning"
-            )
-        if not any(opened.values()):
-            return 1
-        return max(1, *(shard.direct_alignment for shard in self._shards))
-
-    def _make_source(self) -> _C.RecordSource:
-        layout, options = self._layout, self._options
-        return _C.RecordSource(
-            shards=[
-                (shard.path, shard.header_bytes, shard.num_records, shard.identity_here)
-                for shard in self._shards
-            ],
-            fields=[
-                (part.name, part.stored, part.output, part.swap_bytes, part.offset, part.shape)
-                for part in layout.fields
-            ],
-            record_bytes=layout.record_bytes,
-            record_stride=layout.stride_bytes,
-            alignment=1 if self._direct == "off" else self._alignment,
-            direct=self._direct,
+    def _make_access(self, window: Window | None, is_told: bool) -> Access:
+        records, options = self._records, self._options
+        reading = Reading(
+            paths=[shard.path for shard in records.shards],
+            alignments=[shard.direct_alignment for shard in records.shards],
+            devices=[shard.identity.device for shard in records.shards],
+            total_bytes=records.total_bytes,
+            record_bytes=records.record_bytes,
+            spacing_bytes=records.spacing_bytes,
+            neighbours=self._neighbours,
+            window_records=1 if window is None else window.records,
+            window_block_records=1 if window is None else window.block_records,
+            direct=options.direct,
             engine=options.engine,
+            keeps_cached=options.keeps_cached,
+            faults=options.faults,
+            is_told=is_told,
+        )
+        return FileAccess(reading)
+
+    def _make_source(self) -> tuple[_C.BatchForm, _C.RecordSource]:
+        options, shards = self._options, self._records.shards
+        block_bytes = self._access.block_bytes
+        form = self._records.make_form(block_bytes, options.with_record_numbers)
+        source = _C.RecordSource(
+            store=self._access.make_store(),
+            paths=[shard.path for shard in shards],
+            versions=[shard.identity_here.to_core() for shard in shards],
+            form=form,
             chunk_bytes=_CHUNK_BYTES,
             depth=options.depth,
             read_timeout_s=float(options.read_timeout_s),
-            with_record_numbers=options.with_record_numbers,
-            faults=options.faults,
         )
+        return form, source
 
     def _begin_epoch(self) -> None:
-        """After a whole epoch, a set that fits in memory is kept in the page cache.
-
-        Filling the cache costs several times a direct read, so a single pass does not do it.
-        """
-        if self._epochs_done == 0 or self._options.direct != "auto" or self._direct == "off":
+        if not self._access.changes_after(self._epochs_done):
             return
-        if self._fits():
-            if self._ahead is not None:
-                self._close(*self._ahead)
-                self._ahead = None
-            self._past_sources.append(self._source)
-            self._direct = "off"
-            self._source = self._make_source()
-            self._fetcher = None
-
-    def _fills_cache(self) -> bool:
-        """Whether this epoch brings a set that fits in memory into the page cache, or what is
-        missing of it there: from the first one on where it is small records in random order, which
-        the device would otherwise read one by one; else from that on after which it stays."""
-        is_scattered = self._neighbours * self._layout.stride_bytes < _SCATTERED_BYTES
-        is_time = self._epochs_done >= (0 if is_scattered else 1)
-        return self._options.direct == "auto" and is_time and self._fits()
-
-    def _fits(self) -> bool:
-        """Whether the set is kept in the page cache, in which it leaves room for others."""
-        if not self._options.keeps_cached:
-            return False
-        total_bytes = sum(shard.size_bytes for shard in self._shards)
-        return total_bytes <= _C.available_memory_bytes() // 2
+        if self._ahead is not None:
+            self._close(*self._ahead)
+            self._ahead = None
+        self._past_forms.append(self._form)
+        self._past_sources.append(self._source)
+        self._form, self._source = self._make_source()
+        self._fetcher = None
 
     @property
     def group_size(self) -> int:
         """Batches that are read together: many where a batch is a single record."""
         if self._options.batch_size is not None:
             return 1
-        wanted = _SAMPLE_READ_BYTES // self._layout.record_bytes
+        wanted = _SAMPLE_READ_BYTES // self._records.record_bytes
         return max(1, min(_SAMPLES_PER_READ, wanted))
 
     def _pool_config(self, num_workers: int) -> BufferPoolConfig | None:
@@ -185,21 +142,18 @@ class Runtime:
         most = backed + _C.available_memory_bytes(with_swap=True)
         if setting == "auto":
             available = backed + _C.available_memory_bytes()
-            return auto_pool(batch_bytes, self._alignment, num_workers, available, most)
+            return auto_pool(batch_bytes, self._access.alignment, num_workers, available, most)
         check_pool(setting, num_workers, most)
-        if setting.buffer_size < batch_bytes:
-            raise ConfigError(
-                f"BufferPoolConfig.buffer_size is {setting.buffer_size} bytes, but a batch of "
-                f"{records} records needs {batch_bytes} (records, alignment and conversions "
-                "included); raise it or lower batch_size"
-            )
+        problem = self._records.buffer_problem(setting.buffer_size, batch_bytes, records)
+        if problem:
+            raise ConfigError(problem)
         return setting
 
     def _buffer_bytes(self, records: int) -> int:
         """What a buffer must have for so many records, however they are read: this process may read
         through the page cache by now, and workers that start begin with direct reads."""
-        sources = [*self._past_sources, self._source]
-        return max(source.batch_bytes(records) for source in sources)
+        forms = [*self._past_forms, self._form]
+        return max(self._records.buffer_bytes(form, records, self._neighbours) for form in forms)
 
     def check_pool(self, num_workers: int) -> None:
         self._pool_config(num_workers)
@@ -261,7 +215,7 @@ class Runtime:
         # Which of the processes that read the set on this machine this one is.
         share, count = local_rank * num_workers + worker, local_world_size * num_workers
         self._begin_epoch()
-        self._check_engine()
+        self._access.check()
         # A program that reads a second epoch will read a third one: its first batches are read
         # while this one's last ones are in use.
         reads_on = self._options.reads_on and self._epochs_done > 0
@@ -270,7 +224,7 @@ class Runtime:
         self._readers.append(reader)
         finished = False
         try:
-            yield from reader
+            yield from self._finished(reader)
             self._epochs_done += 1
             finished = True
         finally:
@@ -299,33 +253,24 @@ class Runtime:
         self, plan: _C.EpochPlan, num_workers: int, reads_on: bool, share: int, count: int
     ) -> tuple[_C.BatchIterator, _C.BufferPool | None]:
         pool = self._borrow_pool(num_workers)
-        fills = self._fills_cache()
+        fill_block_bytes = self._access.fill_block_bytes(self._epochs_done)
         reader = _C.BatchIterator(
             source=self._source,
             plan=plan,
             pool=pool,
             board=self._board,
             reads_on=reads_on,
-            fill_block_bytes=_FILL_BLOCK_BYTES if fills else 0,
-            window_positions=0 if fills else self._window_to_read_ahead(),
+            fill_block_bytes=fill_block_bytes,
+            window_positions=0 if fill_block_bytes else self._access.window_to_read_ahead(),
             share=share,
             count=count,
             processes=_sharing_processors(),
         )
         return reader, pool
 
-    def _window_to_read_ahead(self) -> int:
-        """Records that are brought into the page cache block by block, before the order asks for
-        them one by one; 0 where the device reads them as fast by themselves, or there is no room
-        for two windows."""
-        window, layout = self._window, self._layout
-        if window is None or self._options.direct == "require":
-            return 0
-        is_scattered = layout.record_bytes < _SCATTERED_BYTES
-        is_block = window.block_records * layout.stride_bytes >= _SCATTERED_BYTES
-        room = _C.available_memory_bytes() // 4
-        has_room = window.records <= min(_MOST_IN_WINDOW, room // layout.stride_bytes)
-        return window.records if is_scattered and is_block and has_room else 0
+    def _finished(self, batches: Iterator[Any]) -> Iterator[Any]:
+        # Not a generator: that would hold on to a batch while the loop works on it.
+        return map(self._records.finished, batches) if self._records.finishes else batches
 
     def _close_readers(self) -> None:
         for reader in [*self._readers, *([self._ahead[0]] if self._ahead is not None else [])]:
@@ -333,35 +278,21 @@ class Runtime:
 
     def fetch(self, numbers: list[int]) -> Any:
         if self._fetcher is None:
-            self._check_engine()
+            self._access.check()
             pool = self._borrow_pool(num_workers=1)
             self._fetcher = _C.BatchFetcher(
                 source=self._source, pool=pool, processes=_sharing_processors()
             )
             self._give_back_pool(pool)  # it never waits for a buffer, so it can share them
-        return self._fetcher.fetch(self._source, numbers, board=self._board)
+        fetched = self._fetcher.fetch(self._source, numbers, board=self._board)
+        return self._records.finished(fetched)
 
     def look_at(self, numbers: list[int]) -> Any:
         """The same by itself: neither counted, nor from a buffer or file that stays."""
-        self._check_engine()
-        source = self._make_source()
+        self._access.check()
+        _, source = self._make_source()
         fetcher = _C.BatchFetcher(source=source, pool=None, processes=_sharing_processors())
-        return fetcher.fetch(source, numbers)
-
-    def _check_engine(self) -> None:
-        """Finds out, once, what the engine will be, and warns where it is not io_uring."""
-        if self._engine != "none yet":
-            return
-        self._engine = "uring" if self._options.engine == "auto" else self._options.engine
-        reason = _C.uring_unavailable_reason() if self._options.engine == "auto" else ""
-        if reason:
-            self._engine = "threads"
-            worker = get_worker_info()
-            if worker is None or worker.id == 0:  # the others would say the same
-                warn(
-                    f"{reason}: reading with threads instead; engine='threads' does so without a "
-                    "warning"
-                )
+        return self._records.finished(fetcher.fetch(source, numbers))
 
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = dict(self._source.stats())
@@ -370,8 +301,7 @@ class Runtime:
                 stats[key] += value
         for reader in self._readers:
             self._engine = reader.engine or self._engine
-        stats["engine"] = self._engine
-        stats["direct"] = self._direct
+        stats |= self._access.facts(self._engine)
         pools = [pool.stats() for pool in self._all_pools]
         for key in ("taken", "waited", "wait_s", "in_use", "peak", "oversize"):
             stats[f"pool_{key}"] = sum(pool[key] for pool in pools)

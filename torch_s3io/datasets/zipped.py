@@ -16,7 +16,7 @@ from ..wording import short
 from .batches import transformed
 from .mix import Mix
 from .planned import PlannedDataset
-from .record_dataset import RecordDataset
+from .stored_dataset import StoredDataset
 
 # Every part reads by these; how it reads, and its transform, remain its own.
 _SHARED = (
@@ -87,7 +87,7 @@ class Zip(PlannedDataset):
         own = {"transform": None, "pass_position": False, "return_index": False}
         options = first._options.changed(Zip, {**own, **changes})
         if options.shuffle == "block" and options.block_records is None:
-            together = sum(part._layout.stride_bytes for part in parts.values())
+            together = sum(part._records.spacing_bytes for part in parts.values())
             block = default_block_records(together)
             options = options.changed(Zip, {"block_records": block})
         shared = {name: getattr(options, name) for name in _SHARED}
@@ -176,11 +176,11 @@ class _Together:
         return transformed(self._options, self._epoch, (batch, index))
 
 
-def _checked_parts(given: dict[str, Any]) -> dict[str, RecordDataset]:
+def _checked_parts(given: dict[str, Any]) -> dict[str, StoredDataset]:
     if not given:
         raise ConfigError("Zip needs data sets by name: Zip(images=..., labels=...)")
     for name, part in given.items():
-        if not isinstance(part, RecordDataset) or isinstance(part, Mix):
+        if not isinstance(part, StoredDataset) or isinstance(part, Mix):
             raise ConfigError(
                 f"Zip zips RecordDatasets, and {name} is {short(part)}; a Mix or a Zip cannot be "
                 "part"

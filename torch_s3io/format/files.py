@@ -28,6 +28,23 @@ def machine() -> str:
         return platform.node()
 
 
+class Identity(NamedTuple):
+    """A version of a file: another one is another file, or a changed one.
+
+    Attributes:
+        inode: 0: not compared.
+        modified_ns: Since 1970.
+    """
+
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+
+    def to_core(self) -> _C.ObjectVersion:
+        return _C.ObjectVersion(**self._asdict())
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of a data set.
@@ -38,8 +55,7 @@ class Shard:
         header_bytes: Where the first record begins.
         num_records: Possibly 0.
         size_bytes: Of the file.
-        identity: (device, inode, size_bytes, modified_ns): changes with the file. An inode of 0
-            is not compared.
+        identity: Changes with the file.
         direct_alignment: Of direct reads, in bytes; 0 where the file system says there are none.
         machine: Where the inode is the file's, as ``machine()`` says; copies elsewhere have others.
     """
@@ -49,15 +65,14 @@ class Shard:
     header_bytes: int
     num_records: int
     size_bytes: int
-    identity: tuple[int, int, int, int]
+    identity: Identity
     direct_alignment: int
     machine: str
 
     @property
-    def identity_here(self) -> tuple[int, int, int, int]:
+    def identity_here(self) -> Identity:
         """The identity, as far as it can be compared in this process."""
-        device, inode, size_bytes, modified_ns = self.identity
-        return device, inode if self.machine == machine() else 0, size_bytes, modified_ns
+        return self.identity if self.machine == machine() else self.identity._replace(inode=0)
 
     def unused_bytes(self, layout: RecordLayout) -> int:
         """Bytes at the end that belong to no record; its padding up to the stride does."""
@@ -88,7 +103,9 @@ def count_records(files: list[Found], layout: RecordLayout, header_bytes: int) -
             would be records.
     """
     shards = [
-        _shard(file, info, header_bytes, _whole_records(file.path, info, layout, header_bytes))
+        info.shard(
+            file, header_bytes, _whole_records(file.path, info.size_bytes, layout, header_bytes)
+        )
         for file, info in _inspect(files)
     ]
     if not header_bytes:
@@ -106,7 +123,7 @@ def count_windows(files: list[Found], layout: RecordLayout, item_bytes: int) -> 
     """
     shards = []
     for file, info in _inspect(files):
-        size = info[0][2]
+        size = info.size_bytes
         if size % item_bytes:
             raise DataError(
                 f"{file.path}: has {size} bytes, no multiple of the {item_bytes} bytes of a token: "
@@ -115,7 +132,7 @@ def count_windows(files: list[Found], layout: RecordLayout, item_bytes: int) -> 
         count = 0
         if size >= layout.record_bytes:
             count = (size - layout.record_bytes) // layout.stride_bytes + 1
-        shards.append(_shard(file, info, 0, count))
+        shards.append(info.shard(file, 0, count))
     _refuse_arrays(shards, "tokens")
     if not any(shard.num_records for shard in shards):
         longest = max(shards, key=lambda shard: shard.size_bytes)
@@ -179,12 +196,12 @@ def count_npy(
     for (file, info), header in zip(inspected, headers, strict=True):
         count = header.shape[0] if rows else 1
         expected = header.header_bytes + count * layout.record_bytes
-        if info[0][2] != expected:
+        if info.size_bytes != expected:
             raise DataError(
-                f"{file.path}: has {info[0][2]} bytes, but its header describes {expected}: "
+                f"{file.path}: has {info.size_bytes} bytes, but its header describes {expected}: "
                 "it was cut off or appended to; save or copy it again"
             )
-        shards.append(_shard(file, info, header.header_bytes, count))
+        shards.append(info.shard(file, header.header_bytes, count))
     return shards, layout
 
 
@@ -270,28 +287,58 @@ def _count_manifest(
     files = [Found(os.path.join(top, entry.name), entry.name) for entry in manifest.shards]
     shards = []
     for entry, (file, info) in zip(manifest.shards, _inspect(files), strict=True):
-        if info[0][2] != entry.size_bytes:
+        if info.size_bytes != entry.size_bytes:
             raise DataError(
-                f"{file.path}: has {info[0][2]} bytes, but the manifest says {entry.size_bytes}: "
-                "it was cut off or appended to; copy it again, or write the data set anew"
+                f"{file.path}: has {info.size_bytes} bytes, but the manifest says "
+                f"{entry.size_bytes}: it was cut off or appended to; copy it again, or write the "
+                "data set anew"
             )
-        shards.append(_shard(file, info, 0, entry.num_records))
+        shards.append(info.shard(file, 0, entry.num_records))
     return shards, layout
 
 
-_Info = tuple[tuple[int, int, int, int], int]
+class Inspected(NamedTuple):
+    """What the file system says of a file."""
+
+    identity: Identity
+    direct_alignment: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.identity.size_bytes
+
+    def shard(self, file: Found, header_bytes: int, count: int) -> Shard:
+        return Shard(
+            file.path,
+            file.name,
+            header_bytes,
+            count,
+            self.size_bytes,
+            self.identity,
+            self.direct_alignment,
+            machine(),
+        )
 
 
-def _inspect(files: list[Found]) -> list[tuple[Found, _Info]]:
-    return list(zip(files, _C.inspect_files([file.path for file in files]), strict=True))
+def inspect(paths: list[str]) -> list[Inspected]:
+    """Raises NotFoundError, AccessError, or ConfigError for what is no regular file."""
+    found = []
+    for info in _C.inspect_files(paths):
+        version = info.version
+        identity = Identity(version.device, version.inode, version.size_bytes, version.modified_ns)
+        found.append(Inspected(identity, info.direct_alignment))
+    return found
+
+
+def _inspect(files: list[Found]) -> list[tuple[Found, Inspected]]:
+    return list(zip(files, inspect([file.path for file in files]), strict=True))
 
 
 def _describe(header: NpyHeader, rows: int) -> str:
     return f"{header.dtype} and shape {header.shape[rows:]}"
 
 
-def _whole_records(path: str, info: _Info, layout: RecordLayout, header_bytes: int) -> int:
-    size = info[0][2]
+def _whole_records(path: str, size: int, layout: RecordLayout, header_bytes: int) -> int:
     if size == 0:
         return 0
     if size < header_bytes:
@@ -309,9 +356,3 @@ def _whole_records(path: str, info: _Info, layout: RecordLayout, header_bytes: i
             "or it was cut off"
         )
     return count
-
-
-def _shard(file: Found, info: _Info, header_bytes: int, count: int) -> Shard:
-    identity, alignment = info
-    size = identity[2]
-    return Shard(file.path, file.name, header_bytes, count, size, identity, alignment, machine())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from .. import _C
 from ..config import check_int
 from ..errors import ConfigError
 from ..wording import is_text, listed, one_line, short
@@ -62,6 +63,16 @@ class Field:
         dtype: torch.dtype = getattr(torch, self.output)
         return dtype
 
+    def to_core(self) -> _C.Field:
+        return _C.Field(
+            name=self.name,
+            type=self.stored,
+            output=self.output,
+            swap_bytes=self.swap_bytes,
+            offset=self.offset,
+            shape=self.shape,
+        )
+
 
 @dataclass(frozen=True)
 class RecordLayout:
@@ -82,6 +93,12 @@ class RecordLayout:
     def is_plain(self) -> bool:
         """One tensor per batch rather than a dict of tensors."""
         return len(self.fields) == 1 and self.fields[0].name == ""
+
+    def identity(self) -> list[Any]:
+        """For JSON, without what records are converted to: which is which does not depend on
+        it."""
+        fields = [asdict(replace(field, output=field.stored)) for field in self.fields]
+        return [fields, self.record_bytes, self.stride_bytes]
 
     def describe(self) -> str:
         """The fields as they are stored, for people."""

@@ -80,6 +80,11 @@ class SampleField:
         )
 
     @property
+    def open_shape(self) -> list[int]:
+        """The shape as C++ takes it: -1 for an open axis."""
+        return [-1 if extent is None else extent for extent in self.shape]
+
+    @property
     def described(self) -> str:
         """``uint8 [n, n, 3]``, for people."""
         extents = ["n" if extent is None else str(extent) for extent in self.shape]

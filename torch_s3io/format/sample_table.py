@@ -27,12 +27,12 @@ class SampleTable:
     Attributes:
         starts: Bytes from the start of the file: uint64 [n].
         lengths: Per ragged field, of its open axes: uint32 or uint64 [n, k].
-        crc32c: Of each sample from its start to its end: uint32 [n].
+        crc32c: Of each sample from its start to its end: uint32 [n]; None: it has none.
     """
 
     starts: np.ndarray[Any, Any]
     lengths: tuple[Lengths, ...]
-    crc32c: np.ndarray[Any, Any]
+    crc32c: np.ndarray[Any, Any] | None
 
 
 def needed_length_bytes(lengths: Sequence[Lengths]) -> int:

@@ -15,6 +15,7 @@ from ..config import check_bool, check_int
 from ..datasets.misuse import refuse_what_the_data_set_does
 from ..datasets.planned import PlannedDataset
 from ..datasets.record_dataset import RecordDataset
+from ..datasets.stored_dataset import StoredDataset
 from ..datasets.zipped import Zip
 from ..errors import ConfigError
 from ..keywords import keywords_of, refuse_unknown
@@ -322,7 +323,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
 def _prefetched(dataset: Dataset[Any], num_workers: int) -> int:
     """Batches in flight per worker that leave half of its pool to read into."""
-    if not isinstance(dataset, (RecordDataset, Zip)):
+    if not isinstance(dataset, (StoredDataset, Zip)):
         return 2
     capacity = dataset.buffers_per_worker(num_workers)
     return max(2, min(_MOST_PREFETCHED, capacity // 2 - 1))

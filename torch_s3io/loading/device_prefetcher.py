@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from ..config import check_int
-from ..datasets.ragged import Ragged, map_ragged
 from ..errors import ConfigError
+from ..format.ragged import Ragged, map_ragged
 from ..keywords import checks_keywords
 from ..order.progress import Counting
 from ..order.state import State

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, DataError
-from ..format.files import Shard
-from ..format.layout import RecordLayout
+from ..format.records import Records
 from ..wording import listed, short
 
 VERSION = 1
@@ -38,7 +36,7 @@ _DESCRIPTIONS = {
 _CHANGED_BY_COPYING = ("times", "folders")
 
 
-def fingerprint(shards: Sequence[Shard], layout: RecordLayout, view: Any) -> State:
+def fingerprint(records: Records, view: Any) -> State:
     """Tells data sets apart: how many files and bytes, and digests of what they are.
 
     Names are relative to each source, so that any of them may be copied to another place.
@@ -48,19 +46,17 @@ def fingerprint(shards: Sequence[Shard], layout: RecordLayout, view: Any) -> Sta
 
     Version 1 has none of ``version``, ``repeated`` and ``folders``; its names are our folders.
     """
+    shards = records.shards
     names = [shard.name for shard in shards]
     folder = os.path.commonpath([os.path.dirname(shard.path) for shard in shards])
-    # `as_dtype` does not matter: which record is which does not depend on it.
-    fields = [asdict(replace(field, output=field.stored)) for field in layout.fields]
-    counts = [(shard.header_bytes, shard.num_records) for shard in shards]
     return {
         "version": _FINGERPRINT_VERSION,
         "files": len(shards),
         "bytes": sum(shard.size_bytes for shard in shards),
         "names": _digest(names),
         "sizes": _digest(shard.size_bytes for shard in shards),
-        "times": _digest(shard.identity[3] for shard in shards),
-        "layout": _digest([fields, layout.record_bytes, layout.stride_bytes, counts]),
+        "times": _digest(shard.identity.modified_ns for shard in shards),
+        "layout": _digest(records.identity()),
         "view": _digest([view]),
         "repeated": len(names) - len(set(names)),
         "folders": _digest(os.path.relpath(shard.path, folder) for shard in shards),

@@ -16,6 +16,7 @@ from ..datasets.options import DatasetOptions
 from ..datasets.record_dataset import RecordDataset
 from ..format.layout import make_layout
 from ..format.manifest import ShardEntry
+from ..format.records import FixedRecords
 from ..store.file_store import FileStore
 from .folder_writer import WRITE_CONFIG, shard_name
 from .record_writer import AlignRecords, stride_for
@@ -86,7 +87,9 @@ class PackJob:
         raw = make_layout("u1", (size,), stride_bytes=layout.stride_bytes)
         # Every process packs all of its shard, whatever ranks the environment speaks of.
         options = DatasetOptions(batch_size=max(1, _BATCH_BYTES // size), rank=0, world_size=1)
-        batches = RecordDataset._of(self.sources.part(records.start, records.stop), raw, options)
+        batches = RecordDataset._of(
+            FixedRecords(self.sources.part(records.start, records.stop), raw), options
+        )
         store = FileStore(WRITE_CONFIG)
         path = os.path.join(self.folder, self.name(number))
         size_bytes = len(records) * self.stride_bytes

@@ -10,9 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .. import _C
 from ..errors import ConfigError, DataError, NotFoundError
-from ..format.files import Shard, count_npy, count_records, count_windows, looks_like_samples
+from ..format.files import (
+    Shard,
+    count_npy,
+    count_records,
+    count_windows,
+    inspect,
+    looks_like_samples,
+)
 from ..format.layout import RecordLayout, make_layout, make_window_layout
 from ..format.manifest import MANIFEST_NAME, has_own_manifest
 from ..format.paths import FileOrder, Found, files_below, find_files, in_order
@@ -202,7 +208,7 @@ def _guess(paths: Sequence[str], found: list[Found]) -> PackFormat:
         return "cifar10"
     if any(os.path.isdir(path) for path in paths):
         return "files"
-    _C.inspect_files(files)  # raises where one is not there
+    inspect(files)  # raises where one is not there
     unknown = next(file for file in files if not file.endswith(".npy"))
     if unknown.endswith(".npz"):
         raise ConfigError(f"{unknown}: .npz is not read; save each of its arrays by numpy.save")
@@ -215,7 +221,7 @@ def _guess(paths: Sequence[str], found: list[Found]) -> PackFormat:
 def _size_of_all(files: list[Found]) -> int:
     """Of files that are a record each."""
     paths = [file.path for file in files]
-    sizes = [identity[2] for identity, _ in _C.inspect_files(paths)]
+    sizes = [info.size_bytes for info in inspect(paths)]
     for path, size in zip(paths, sizes, strict=True):
         if size != sizes[0]:
             raise DataError(

@@ -1,0 +1,175 @@
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "bindings/path.h"
+#include "format/fixed_form.h"
+#include "format/sample_form.h"
+
+namespace py = pybind11;
+
+namespace s3io::bindings {
+namespace {
+
+std::vector<std::string> native(const std::vector<Path>& paths) {
+  std::vector<std::string> names;
+  names.reserve(paths.size());
+  for (const Path& path : paths) names.push_back(path.native);
+  return names;
+}
+
+std::shared_ptr<FixedForm> make_fixed_form(const std::vector<Path>& paths,
+                                           const std::vector<int64_t>& header_bytes,
+                                           const std::vector<int64_t>& num_records,
+                                           std::vector<Field> fields, int64_t record_bytes,
+                                           int64_t record_stride, int64_t alignment,
+                                           bool with_record_numbers) {
+  if (header_bytes.size() != num_records.size() || paths.size() != num_records.size()) {
+    throw Error(ErrorKind::config, "one header and one number of records per path are needed");
+  }
+  std::vector<Shard> shards;
+  for (size_t index = 0; index < num_records.size(); ++index) {
+    shards.push_back({header_bytes[index], num_records[index]});
+  }
+  return std::make_shared<FixedForm>(
+      ShardTable(std::move(shards)), RecordLayout{std::move(fields), record_bytes, record_stride},
+      native(paths),
+      BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
+}
+
+// What Python has, held for C++: let go of by any thread.
+using Buffers = std::vector<py::buffer_info>;
+
+std::shared_ptr<Buffers> hold_buffers() {
+  return {new Buffers, [](Buffers* held) {
+            if (Py_IsInitialized() == 0) return;  // the process is about to be gone
+            const py::gil_scoped_acquire gil;
+            delete held;
+          }};
+}
+
+// An array as it lies in memory: `count` numbers of so many bytes.
+const void* array_of(const py::buffer& array, int64_t count, int64_t item_bytes, Buffers& held) {
+  const py::buffer_info& info = held.emplace_back(array.request());
+  int64_t stride = info.itemsize;
+  bool is_packed = true;
+  for (auto axis = static_cast<size_t>(info.ndim); axis-- > 0;) {
+    is_packed = is_packed && (info.shape[axis] <= 1 || info.strides[axis] == stride);
+    stride *= info.shape[axis];
+  }
+  if (info.itemsize != item_bytes || info.size != count || !is_packed) {
+    throw Error(ErrorKind::config, message("a table needs ", count, " numbers of ", item_bytes,
+                                           " bytes, one after the other"));
+  }
+  return info.ptr;
+}
+
+struct TableColumns {
+  int64_t end;
+  int64_t length_bytes;
+  py::buffer starts;
+  std::vector<py::buffer> lengths;
+  std::optional<py::buffer> crc32c;
+};
+
+SampleTable make_table(const TableColumns& columns, const std::vector<RaggedField>& fields) {
+  const std::shared_ptr<Buffers> held = hold_buffers();
+  if (columns.lengths.size() != fields.size() ||
+      (columns.length_bytes != 4 && columns.length_bytes != 8)) {
+    throw Error(ErrorKind::config, "a table has lengths for each ragged field, of 4 or 8 bytes");
+  }
+  SampleTable table{.num_samples = columns.starts.request().size,
+                    .end = columns.end,
+                    .has_wide_lengths = columns.length_bytes == 8,
+                    .owner = held};
+  const int64_t count = table.num_samples;
+  table.starts = static_cast<const uint64_t*>(array_of(columns.starts, count, 8, *held));
+  for (size_t index = 0; index < fields.size(); ++index) {
+    table.lengths.push_back(array_of(columns.lengths[index], count * fields[index].open_axes(),
+                                     columns.length_bytes, *held));
+  }
+  if (columns.crc32c) {
+    table.crc32c = static_cast<const uint32_t*>(array_of(*columns.crc32c, count, 4, *held));
+  }
+  return table;
+}
+
+std::shared_ptr<SampleForm> make_sample_form(const std::vector<Path>& paths,
+                                             const std::vector<TableColumns>& tables,
+                                             std::vector<Field> fields, int64_t record_bytes,
+                                             std::vector<RaggedField> ragged,
+                                             int64_t largest_sample_bytes, int64_t typical_bytes,
+                                             int64_t alignment, bool with_record_numbers) {
+  std::vector<SampleTable> made;
+  for (const TableColumns& columns : tables) made.push_back(make_table(columns, ragged));
+  SampleForm::Layout layout{.record = {std::move(fields), record_bytes, record_bytes},
+                            .ragged = std::move(ragged),
+                            .largest_sample_bytes = largest_sample_bytes,
+                            .typical_bytes = typical_bytes};
+  return std::make_shared<SampleForm>(
+      std::move(layout), std::move(made), native(paths),
+      BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
+}
+
+}  // namespace
+
+void register_forms(py::module_& module) {
+  py::class_<Field>(module, "Field")
+      .def(py::init([](std::string name, const std::string& type, const std::string& output,
+                       bool swap_bytes, int64_t offset, std::vector<int64_t> shape) {
+             return Field{.name = std::move(name),
+                          .type = scalar_type_named(type),
+                          .output = scalar_type_named(output),
+                          .swap_bytes = swap_bytes,
+                          .offset = offset,
+                          .shape = std::move(shape)};
+           }),
+           py::kw_only(), py::arg("name"), py::arg("type"), py::arg("output"),
+           py::arg("swap_bytes"), py::arg("offset"), py::arg("shape"));
+
+  py::class_<RaggedField>(module, "RaggedField")
+      .def(py::init([](std::string name, const std::string& type, bool swap_bytes,
+                       std::vector<int64_t> shape) {
+             return RaggedField{.name = std::move(name),
+                                .type = scalar_type_named(type),
+                                .swap_bytes = swap_bytes,
+                                .shape = std::move(shape)};
+           }),
+           py::kw_only(), py::arg("name"), py::arg("type"), py::arg("swap_bytes"), py::arg("shape"),
+           "shape: of one sample; -1: an axis of any length.");
+
+  py::class_<TableColumns>(module, "SampleTable")
+      .def(py::init<int64_t, int64_t, py::buffer, std::vector<py::buffer>,
+                    std::optional<py::buffer>>(),
+           py::kw_only(), py::arg("end"), py::arg("length_bytes"), py::arg("starts"),
+           py::arg("lengths"), py::arg("crc32c"),
+           "Arrays of one object's samples, which are kept: starts uint64 [n], lengths of each "
+           "ragged field [n, open axes], crc32c uint32 [n] or None. end: no sample reaches beyond "
+           "this byte.");
+
+  py::class_<BatchForm, std::shared_ptr<BatchForm>>(module, "BatchForm")
+      .def("most_bytes", &BatchForm::most_bytes, py::arg("count"),
+           "Bytes of a buffer that no batch of so many records exceeds.");
+
+  py::class_<FixedForm, BatchForm, std::shared_ptr<FixedForm>>(module, "FixedForm")
+      .def(py::init(&make_fixed_form), py::kw_only(), py::arg("paths"), py::arg("header_bytes"),
+           py::arg("num_records"), py::arg("fields"), py::arg("record_bytes"),
+           py::arg("record_stride"), py::arg("alignment"), py::arg("with_record_numbers"));
+
+  py::class_<SampleForm, BatchForm, std::shared_ptr<SampleForm>>(module, "SampleForm")
+      .def(py::init(&make_sample_form), py::kw_only(), py::arg("paths"), py::arg("tables"),
+           py::arg("fields"), py::arg("record_bytes"), py::arg("ragged"),
+           py::arg("largest_sample_bytes"), py::arg("typical_bytes"), py::arg("alignment"),
+           py::arg("with_record_numbers"))
+      .def("fixed_bytes", &SampleForm::fixed_bytes, py::arg("count"),
+           "Of a buffer, beside the samples of a batch.")
+      .def_property_readonly("alignment",
+                             [](const SampleForm& form) { return form.options().alignment; });
+}
+
+}  // namespace s3io::bindings

@@ -1,0 +1,81 @@
+"""Samples of any length as an iterable data set of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import check_bool
+from ..errors import ConfigError
+from ..format.delivery import Decode, RaggedMode
+from ..format.paths import FileOrder, Paths, manifest_folders
+from ..format.sample_folder import open_sample_folders
+from ..wording import short
+from .options import DatasetOptions
+from .stored_dataset import StoredDataset
+
+
+class SampleDataset(StoredDataset):
+    """Batches of samples that differ in length, read like records: with O_DIRECT and io_uring into
+    pooled buffers, and delivered where they landed.
+
+    ::
+
+        dataset = s3io.SampleDataset("train", batch_size=256, shuffle=True)
+        for batch in s3io.DataLoader(dataset, num_workers=2):
+            batch["image"]  # Ragged of uint8: batch["image"][0] is the first sample's
+            batch["label"]  # int64 [256]
+
+    A batch is a dict by field. A field that is an array of one shape in all samples is a tensor
+    ``[B, ...]``, gathered by a copy. One whose samples differ in length is a ``Ragged``: views of
+    the samples in the buffer that they were read into. A field of several open axes has
+    ``Ragged.shapes``.
+
+    Order, shares of ranks and workers, views, states, ``Mix``, ``Zip`` and ``RecordMapDataset`` are
+    those of a RecordDataset.
+
+    Buffers are not as large as the largest batch could be, but as nearly all batches are: one that
+    is larger gets memory of its own, which ``stats()`` counts as ``oversize_batches``.
+
+    Args:
+        paths: A folder that a SampleWriter wrote; a pattern of such folders; or a sequence of
+            these. Several need the same fields.
+        file_order: Of the matches of a pattern, as for RecordDataset.
+        ragged: How fields whose samples differ in length are delivered, or a dict of that by
+            field. ``"views"``: where they landed. ``"packed"``: one after the other, which is a
+            copy, as ``Ragged.packed()`` makes it. ``"padded"``: a tensor [B, L, ...] of the length
+            of the longest sample, with zeros after the others; for fields that differ in their
+            first axis alone.
+        decode: Functions by field, called with the bytes of each sample where it is read, as in
+            ``{"json": json.loads}``: the field is then a list of what they return. Only for fields
+            of bytes. This is Python, for every sample: for small fields.
+        verify: Compare every sample that is read with the checksum it was written with, and raise
+            DataError where it is another one.
+        **options: As for RecordDataset, from ``batch_size`` to ``rank_timeout_s``; no
+            ``header_bytes`` and ``as_dtype``.
+
+    Raises:
+        NotFoundError, AccessError: A folder, its manifest or a shard is missing or may not be read.
+        DataError: A manifest, or the table of a shard, is damaged or of other data.
+        ConfigError: Arguments that cannot work.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        *,
+        file_order: FileOrder = "name",
+        ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
+        decode: Mapping[str, Decode] | None = None,
+        verify: bool = False,
+        **options: Any,
+    ) -> None:
+        checked = DatasetOptions().changed(SampleDataset, options)
+        check_bool("verify", verify)
+        folders = manifest_folders(paths, file_order)
+        if not folders:
+            raise ConfigError(
+                f"{short(paths)}: is no folder with a manifest.json, as SampleWriter writes it; "
+                "files of records are read by RecordDataset"
+            )
+        self._set_up(open_sample_folders(folders, ragged, decode, verify), checked)

@@ -1,0 +1,137 @@
+"""In which form the fields of samples are delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from ..errors import ConfigError, DataError
+from ..wording import listed, short
+from .ragged import Ragged, unchecked_ragged
+from .sample_layout import SampleField, SampleLayout
+
+RaggedMode = Literal["views", "packed", "padded"]
+Decode = Callable[[bytes], Any]
+
+
+class Decoded(list[Any]):
+    """What a ``decode`` function made of a field: one object per sample."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Of the batches of one data set.
+
+    Attributes:
+        fields: Of a sample, in the order of a batch's keys.
+        modes: Of the fields whose samples differ in length.
+        decode: By field.
+    """
+
+    fields: tuple[SampleField, ...]
+    modes: Mapping[str, RaggedMode] = field(default_factory=dict)
+    decode: Mapping[str, Decode] = field(default_factory=dict)
+
+    def of_batch(self, batch: Any) -> Any:
+        """Of what C++ made: a dict, or that and the numbers of the records."""
+        if isinstance(batch, tuple):
+            return self._of_fields(batch[0]), batch[1]
+        return self._of_fields(batch)
+
+    def _of_fields(self, made: dict[str, Any]) -> dict[str, Any]:
+        return {field.name: self._of_field(field, made[field.name]) for field in self.fields}
+
+    def _of_field(self, field: SampleField, made: Any) -> Any:
+        if not field.is_ragged:
+            return made
+        ragged = unchecked_ragged(*made)
+        if field.name in self.decode:
+            return _decoded(field.name, ragged, self.decode[field.name])
+        mode = self.modes.get(field.name, "views")
+        if mode == "views":
+            return ragged
+        packed = _packed(ragged, field)
+        return packed if mode == "packed" else packed.padded()
+
+
+def _packed(ragged: Ragged, field: SampleField) -> Ragged:
+    """Samples that differ in their first axis alone are then counted in its items."""
+    packed = ragged.packed()
+    item = field.shape[1:]
+    if packed.shapes is None or field.open_axes != (0,):
+        return packed
+    size = field.item_bytes // field.element_bytes
+    values = packed.values.view(-1, *[extent for extent in item if extent is not None])
+    facts = (packed.min_length // size, packed.max_length // size, True)
+    return unchecked_ragged(values, packed.starts // size, packed.lengths // size, None, facts)
+
+
+def _decoded(name: str, ragged: Ragged, decode: Decode) -> Decoded:
+    made = Decoded()
+    for number, sample in enumerate(ragged.unbind()):
+        try:
+            made.append(decode(sample.numpy().tobytes()))
+        except StopIteration as error:  # must not pass for the end of the epoch
+            raise _not_decoded(name, number, error) from error
+        except (ValueError, TypeError, LookupError, EOFError, OSError) as error:
+            raise _not_decoded(name, number, error) from error
+    return made
+
+
+def _not_decoded(name: str, number: int, error: Exception) -> DataError:
+    return DataError(
+        f"decode={{{name!r}: ...}}: sample {number} of a batch could not be decoded: "
+        f"{type(error).__name__}: {error}. return_index=True and get_batch() find out which one "
+        "it is"
+    )
+
+
+def make_delivery(layout: SampleLayout, ragged: Any, decode: Any) -> Delivery:
+    """The delivery that SampleDataset documents.
+
+    Raises:
+        ConfigError: Fields that there are not, or other words.
+    """
+    names = [field.name for field in layout.ragged]
+    modes = ragged if isinstance(ragged, Mapping) else dict.fromkeys(names, ragged)
+    for name, mode in modes.items():
+        _check_field("ragged=", name, names)
+        if mode not in get_args(RaggedMode):
+            raise ConfigError(
+                f"ragged= is 'views', 'packed' or 'padded', or a dict of these by field, not "
+                f"{short(mode)}"
+            )
+    by_name = {field.name: field for field in layout.ragged}
+    for name, mode in modes.items():
+        if mode == "padded" and by_name[name].open_axes != (0,):
+            raise ConfigError(
+                f"ragged='padded': field {name!r} is {by_name[name].described}, and only fields "
+                "that differ in their first axis alone can be padded: give ragged={...} with "
+                "'views' or 'packed' for it"
+            )
+    decode = {} if decode is None else decode
+    if not isinstance(decode, Mapping):
+        raise ConfigError(
+            f"decode= is a dict of functions by field, as in {{'json': json.loads}}, not "
+            f"{short(decode)}"
+        )
+    for name, function in decode.items():
+        _check_field("decode=", name, names)
+        if not by_name[name].takes_bytes:
+            raise ConfigError(
+                f"decode=: field {name!r} is {by_name[name].described}, and only fields of bytes "
+                "are decoded: a transform= gets the others as tensors"
+            )
+        if not callable(function):
+            raise ConfigError(f"decode=: {short(function)} for field {name!r} is no function")
+    return Delivery(layout.fields, dict(modes), dict(decode))
+
+
+def _check_field(option: str, name: Any, names: list[str]) -> None:
+    if name not in names:
+        known = listed([short(one) for one in names]) if names else "none"
+        raise ConfigError(
+            f"{option}: there is no field {short(name)} whose samples differ in length; those are: "
+            f"{known}"
+        )

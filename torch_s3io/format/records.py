@@ -1,0 +1,193 @@
+"""What a format makes of some objects: where their records lie, and what a batch of them is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from .. import _C
+from ..errors import ConfigError
+from .files import Shard
+from .layout import RecordLayout
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class FieldInfo(NamedTuple):
+    """One tensor of a batch, as a data set describes it.
+
+    Attributes:
+        name: Key in the batch's dict; empty where the batch is this tensor.
+        dtype: Of the tensor.
+        shape: Of one record; None: an axis that may have any length.
+    """
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int | None, ...]
+
+
+class Records(ABC):
+    """All that a data set needs to know of its data. Immutable, and no I/O but in ``make_form``.
+
+    A format is a subclass, and a function that makes one of what the user named.
+
+    Attributes:
+        shards: The objects, in the order of their records.
+    """
+
+    noun = "record"
+    shards: Sequence[Shard]
+
+    @property
+    def num_records(self) -> int:
+        return sum(shard.num_records for shard in self.shards)
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(shard.size_bytes for shard in self.shards)
+
+    @property
+    def unused_bytes(self) -> int:
+        """At the ends of objects, too few for a record."""
+        return 0
+
+    @property
+    @abstractmethod
+    def record_bytes(self) -> int:
+        """Of a record; where they differ, on average."""
+
+    @property
+    @abstractmethod
+    def spacing_bytes(self) -> int:
+        """From the start of one record to the next one's, on average; at least 1."""
+
+    @property
+    @abstractmethod
+    def fields(self) -> Sequence[FieldInfo]:
+        """What a batch consists of."""
+
+    @property
+    @abstractmethod
+    def described(self) -> str:
+        """How large a record is, for people: "3073 bytes"."""
+
+    @abstractmethod
+    def identity(self) -> list[Any]:
+        """For JSON: what tells these records from other ones in objects of these names and sizes.
+        In which form they are delivered does not matter."""
+
+    @abstractmethod
+    def make_form(self, alignment: int, with_record_numbers: bool) -> _C.BatchForm:
+        """How C++ finds them and makes batches of them.
+
+        Args:
+            alignment: Of the blocks that reads take, in bytes; 1: they take no more than they need.
+        """
+
+    @abstractmethod
+    def joined(self, others: Sequence[Self]) -> Self:
+        """These, then those of the others, whose numbers go on.
+
+        Raises:
+            Mismatch: Batches of them would not be of one kind.
+        """
+
+    def buffer_bytes(self, form: _C.BatchForm, count: int, neighbours: int) -> int:
+        """What a buffer should have for a batch of ``count`` records.
+
+        Args:
+            neighbours: Records that come one after the other as they lie in the objects.
+        """
+        return form.most_bytes(count)
+
+    def buffer_problem(self, buffer_size: int, needed: int, count: int) -> str:
+        """Why buffers that somebody wants cannot be, or ""."""
+        if buffer_size >= needed:
+            return ""
+        return (
+            f"BufferPoolConfig.buffer_size is {buffer_size} bytes, but a batch of {count} "
+            f"{self.noun}s needs {needed} ({self.noun}s, alignment and conversions included); "
+            "raise it or lower batch_size"
+        )
+
+    def finished(self, batch: Any) -> Any:
+        """What the loop gets of what C++ made."""
+        return batch
+
+    @property
+    def finishes(self) -> bool:
+        """Whether ``finished`` does anything."""
+        return type(self).finished is not Records.finished
+
+
+class Mismatch(ConfigError):
+    """Records that do not go together.
+
+    Attributes:
+        part: Which of the others does not fit.
+    """
+
+    def __init__(self, part: int) -> None:
+        super().__init__(f"records of part {part} are of another layout")
+        self.part = part
+
+
+class FixedRecords(Records):
+    """Records of one size at equal distances.
+
+    Attributes:
+        layout: Of each of them.
+    """
+
+    def __init__(self, shards: Sequence[Shard], layout: RecordLayout) -> None:
+        self.shards = shards
+        self.layout = layout
+
+    @property
+    def unused_bytes(self) -> int:
+        return sum(shard.unused_bytes(self.layout) for shard in self.shards)
+
+    @property
+    def record_bytes(self) -> int:
+        return self.layout.record_bytes
+
+    @property
+    def spacing_bytes(self) -> int:
+        return self.layout.stride_bytes
+
+    @property
+    def fields(self) -> Sequence[FieldInfo]:
+        return [
+            FieldInfo(field.name, field.output_dtype, field.shape) for field in self.layout.fields
+        ]
+
+    @property
+    def described(self) -> str:
+        return f"{self.layout.record_bytes} bytes"
+
+    def identity(self) -> list[Any]:
+        return [*self.layout.identity(), [(s.header_bytes, s.num_records) for s in self.shards]]
+
+    def make_form(self, alignment: int, with_record_numbers: bool) -> _C.BatchForm:
+        return _C.FixedForm(
+            paths=[shard.path for shard in self.shards],
+            header_bytes=[shard.header_bytes for shard in self.shards],
+            num_records=[shard.num_records for shard in self.shards],
+            fields=[field.to_core() for field in self.layout.fields],
+            record_bytes=self.layout.record_bytes,
+            record_stride=self.layout.stride_bytes,
+            alignment=alignment,
+            with_record_numbers=with_record_numbers,
+        )
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        for number, other in enumerate(others, 1):
+            if type(other) is not type(self) or other.layout != self.layout:
+                raise Mismatch(number)
+        shards = [shard for one in (self, *others) for shard in one.shards]
+        return type(self)(shards, self.layout)
