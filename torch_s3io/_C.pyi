@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileInfo', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileInfo', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -242,6 +242,24 @@ class SampleTable:
         """
         Arrays of one object's samples, which are kept: starts uint64 [n], lengths of each ragged field [n, open axes], crc32c uint32 [n] or None. end: no sample reaches beyond this byte.
         """
+class SamplePlaces:
+    """
+    Where samples go that are written one after the other.
+    """
+    def __init__(self, *, blocks: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], most_padding_percent: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, shard_bytes: typing.SupportsInt | typing.SupportsIndex, index_bytes: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def add(self, sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> list[int]:
+        """
+        The starts of those for which the shard has room.
+        """
+    def begin_shard(self) -> None:
+        ...
+    @property
+    def data_bytes(self) -> int:
+        ...
+    @property
+    def end(self) -> int:
+        ...
 class BatchForm:
     def most_bytes(self, count: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
@@ -297,6 +315,10 @@ class ObjectWriter:
         ...
     def write_rows(self, rows: typing_extensions.Buffer, row_bytes: typing.SupportsInt | typing.SupportsIndex, stride_bytes: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
+    def write_samples(self, starts: list[int], sizes: list[int], columns: collections.abc.Sequence[tuple[list[int], typing.Any]]) -> list[int]:
+        """
+        Appends samples from these bytes of the file on, zeros before them, and gives the CRC-32C of each. A column is (begins within each sample, pieces); pieces is a list of buffers, or (buffer, begins, ends) within it.
+        """
     @property
     def size(self) -> int:
         ...

@@ -87,16 +87,17 @@ S3IO_CRC_TARGET inline uint64_t add_word(uint64_t state, uint64_t word) {
 // each other are three times as fast as one. Their states are then joined: that of a lane is
 // carried over the zero bytes of the next one by a table.
 constexpr size_t kLaneBytes = 2048;
+constexpr size_t kShortLaneBytes = 256;  // for what is shorter than three of those
 constexpr size_t kStateBytes = sizeof(uint32_t);
 
 using Shift = std::array<Table, kStateBytes>;
 
-// What each byte of a state becomes after kLaneBytes zero bytes.
-Shift make_shift() {
+// What each byte of a state becomes after so many zero bytes.
+Shift make_shift(size_t lane_bytes) {
   std::array<uint32_t, 32> of_bit{};
   for (size_t bit = 0; bit < of_bit.size(); ++bit) {
     uint32_t state = uint32_t{1} << bit;
-    for (size_t zeros = 0; zeros < kLaneBytes; ++zeros) state = add_byte(state, std::byte{0});
+    for (size_t zeros = 0; zeros < lane_bytes; ++zeros) state = add_byte(state, std::byte{0});
     of_bit[bit] = state;
   }
   Shift shift{};
@@ -118,24 +119,34 @@ uint64_t over_a_lane(const Shift& shift, uint64_t state) {
   return shifted;
 }
 
-S3IO_CRC_TARGET uint32_t update_by_instruction(uint32_t begin, const std::byte* data, size_t size) {
-  static const Shift shift = make_shift();
-  uint64_t state = begin;
-  for (; size >= 3 * kLaneBytes; data += 3 * kLaneBytes, size -= 3 * kLaneBytes) {
+// Takes what fills three lanes from the front of the data, again and again.
+template <size_t lane_bytes>
+S3IO_CRC_TARGET uint64_t update_by_lanes(uint64_t state, std::span<const std::byte>& data) {
+  static const Shift shift = make_shift(lane_bytes);
+  for (; data.size() >= 3 * lane_bytes; data = data.subspan(3 * lane_bytes)) {
+    const std::byte* first = data.data();
     uint64_t second = 0;
     uint64_t third = 0;
-    for (size_t at = 0; at < kLaneBytes; at += kWordBytes) {
-      state = add_word(state, load_word(data + at));
-      second = add_word(second, load_word(data + kLaneBytes + at));
-      third = add_word(third, load_word(data + 2 * kLaneBytes + at));
+    for (size_t at = 0; at < lane_bytes; at += kWordBytes) {
+      state = add_word(state, load_word(first + at));
+      second = add_word(second, load_word(first + lane_bytes + at));
+      third = add_word(third, load_word(first + 2 * lane_bytes + at));
     }
     state = over_a_lane(shift, over_a_lane(shift, state) ^ second) ^ third;
   }
-  for (; size >= kWordBytes; data += kWordBytes, size -= kWordBytes) {
-    state = add_word(state, load_word(data));
+  return state;
+}
+
+S3IO_CRC_TARGET uint32_t update_by_instruction(uint32_t begin, const std::byte* bytes,
+                                               size_t size) {
+  std::span<const std::byte> data(bytes, size);
+  uint64_t state = update_by_lanes<kLaneBytes>(begin, data);
+  state = update_by_lanes<kShortLaneBytes>(state, data);
+  for (; data.size() >= kWordBytes; data = data.subspan(kWordBytes)) {
+    state = add_word(state, load_word(data.data()));
   }
   auto rest = static_cast<uint32_t>(state);
-  for (; size > 0; ++data, --size) rest = add_byte(rest, *data);
+  for (const std::byte byte : data) rest = add_byte(rest, byte);
   return rest;
 }
 

@@ -10,6 +10,7 @@
 #include "bindings/path.h"
 #include "format/fixed_form.h"
 #include "format/sample_form.h"
+#include "format/sample_places.h"
 
 namespace py = pybind11;
 
@@ -151,6 +152,26 @@ void register_forms(py::module_& module) {
            "Arrays of one object's samples, which are kept: starts uint64 [n], lengths of each "
            "ragged field [n, open axes], crc32c uint32 [n] or None. end: no sample reaches beyond "
            "this byte.");
+
+  py::class_<SamplePlaces>(module, "SamplePlaces",
+                           "Where samples go that are written one after the other.")
+      .def(py::init([](std::vector<int64_t> blocks, int64_t most_padding_percent, int64_t alignment,
+                       int64_t shard_bytes, int64_t index_bytes) {
+             return SamplePlaces({.blocks = std::move(blocks),
+                                  .most_padding_percent = most_padding_percent,
+                                  .alignment = alignment,
+                                  .shard_bytes = shard_bytes,
+                                  .index_bytes = index_bytes});
+           }),
+           py::kw_only(), py::arg("blocks"), py::arg("most_padding_percent"), py::arg("alignment"),
+           py::arg("shard_bytes"), py::arg("index_bytes"))
+      .def(
+          "add",
+          [](SamplePlaces& places, const std::vector<int64_t>& sizes) { return places.add(sizes); },
+          py::arg("sizes"), "The starts of those for which the shard has room.")
+      .def("begin_shard", &SamplePlaces::begin_shard)
+      .def_property_readonly("end", &SamplePlaces::end)
+      .def_property_readonly("data_bytes", &SamplePlaces::data_bytes);
 
   py::class_<BatchForm, std::shared_ptr<BatchForm>>(module, "BatchForm")
       .def("most_bytes", &BatchForm::most_bytes, py::arg("count"),

@@ -70,6 +70,17 @@ void Writer::write_rows(const py::buffer& rows, int64_t row_bytes, int64_t strid
   run([&] { writer_->write_rows(bytes, row_bytes, stride_bytes, [this] { check_waiting(); }); });
 }
 
+std::vector<uint32_t> Writer::write_samples(const IntList& starts, const IntList& sizes,
+                                            const std::vector<ColumnTuple>& columns) {
+  const SampleParts samples(starts, sizes, columns);
+  std::vector<uint32_t> sums;
+  run([&] {
+    const auto on_wait = [this] { check_waiting(); };
+    sums = write_parts(*writer_, samples.parts(), samples.pieces(), on_wait);
+  });
+  return sums;
+}
+
 std::tuple<int64_t, std::optional<uint32_t>, bool> Writer::finish() {
   WrittenObject written;
   run([&] { written = writer_->finish([this] { check_waiting(); }); });
@@ -92,6 +103,11 @@ void register_writer(py::module_& module) {
       .def("write", &Writer::write, py::arg("data"), py::arg("copy"))
       .def("write_rows", &Writer::write_rows, py::arg("rows"), py::arg("row_bytes"),
            py::arg("stride_bytes"))
+      .def("write_samples", &Writer::write_samples, py::arg("starts"), py::arg("sizes"),
+           py::arg("columns"),
+           "Appends samples from these bytes of the file on, zeros before them, and gives the "
+           "CRC-32C of each. A column is (begins within each sample, pieces); pieces is a list of "
+           "buffers, or (buffer, begins, ends) within it.")
       .def("finish", &Writer::finish)
       .def("cancel", &Writer::cancel)
       .def_property_readonly("size", &Writer::size);

@@ -9,7 +9,9 @@
 #include <mutex>
 #include <optional>
 #include <tuple>
+#include <vector>
 
+#include "bindings/sample_parts.h"
 #include "store/object_writer.h"
 
 namespace s3io::bindings {
@@ -26,6 +28,9 @@ class Writer {
   // Without `copy` the buffer is held until it is written.
   void write(const pybind11::buffer& data, bool copy);
   void write_rows(const pybind11::buffer& rows, int64_t row_bytes, int64_t stride_bytes);
+  // The CRC-32C of each sample.
+  std::vector<uint32_t> write_samples(const IntList& starts, const IntList& sizes,
+                                      const std::vector<ColumnTuple>& columns);
   // (size in bytes, checksum, whether the file keeps the checksum)
   std::tuple<int64_t, std::optional<uint32_t>, bool> finish();
   void cancel();

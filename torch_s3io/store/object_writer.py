@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +94,23 @@ class ObjectWriter:
                 f"{view.nbytes} bytes are no rows of {row_bytes} bytes every {stride_bytes}"
             )
         self._writer.write_rows(view, row_bytes, stride_bytes)
+
+    def write_samples(
+        self, starts: list[int], sizes: list[int], columns: Sequence[tuple[list[int], Any]]
+    ) -> list[int]:
+        """Appends samples that are put together from pieces, with zeros wherever there is none.
+
+        Args:
+            starts: Where each begins in the file, behind the one before.
+            sizes: Bytes of each.
+            columns: In the order of their places ``(begins, pieces)``: where a piece begins within
+                each sample; and a list of buffers, or ``(buffer, begins, ends)``, what each sample
+                has of one buffer.
+
+        Returns:
+            The CRC-32C of each sample.
+        """
+        return self._writer.write_samples(starts, sizes, columns)
 
     @property
     def size_bytes(self) -> int:

@@ -116,9 +116,6 @@ class FolderWriter(ABC, Generic[_Made]):
     @abstractmethod
     def _manifest(self) -> _Made: ...
 
-    def _let_go(self) -> None:
-        """Gives memory back: nothing is written any more."""
-
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
         """The right to write, which one thread has at a time; an error ends the writer."""
@@ -182,7 +179,6 @@ class FolderWriter(ABC, Generic[_Made]):
             self._is_open = False
             try:
                 self._thread.shutdown()
-                self._let_go()
                 self._folder.tidy_after_manifest()
             finally:
                 self._folder.close()
@@ -240,7 +236,6 @@ class FolderWriter(ABC, Generic[_Made]):
         finally:
             try:
                 self._thread.shutdown()
-                self._let_go()
             finally:
                 _do_within(_CLEAN_UP_S, self._clean_up)
 

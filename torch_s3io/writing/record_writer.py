@@ -18,7 +18,7 @@ from .record_rows import rows_of
 AlignRecords = Literal["auto"] | int | None
 
 # What the padding of "auto" may cost at most, and what it pads to: blocks of any disk, or of most.
-MOST_PADDING = 0.03
+MOST_PADDING_PERCENT = 3
 BLOCKS = (4096, 512)
 
 
@@ -29,7 +29,7 @@ def stride_for(record_bytes: int, align_records: AlignRecords) -> int:
     if align_records == "auto":
         for block in BLOCKS:
             stride = -(-record_bytes // block) * block
-            if stride - record_bytes < MOST_PADDING * record_bytes:
+            if 100 * (stride - record_bytes) < MOST_PADDING_PERCENT * record_bytes:
                 return stride
         return record_bytes
     check_alignment("align_records", align_records)

@@ -17,7 +17,7 @@ from ..format.sample_layout import Lengths, SampleField, SampleLayout
 from ..wording import listed, short
 from .record_rows import describe, packed, stored_array
 from .sample_numbers import stacked, stored_numbers
-from .sample_pieces import one_array, piece_of, pieces_of
+from .sample_pieces import Slices, one_array, piece_of, pieces_of
 
 # The format of struct for a dtype, and the type of Python that it takes as it is.
 _PACKED = {
@@ -36,11 +36,17 @@ class Column(NamedTuple):
 
     Attributes:
         begins: Where they begin, from the start of each sample.
-        pieces: Buffers of uint8 that have a length.
+        pieces: A buffer of each sample, or slices of one buffer.
     """
 
-    begins: Sequence[int]
-    pieces: Sequence[Any]
+    begins: list[int]
+    pieces: list[Any] | Slices
+
+    def part(self, begin: int, end: int) -> Column:
+        """Of the samples ``[begin, end)``."""
+        pieces = self.pieces
+        some = pieces.part(begin, end) if isinstance(pieces, Slices) else pieces[begin:end]
+        return Column(self.begins[begin:end], some)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,14 @@ class Samples:
     columns: tuple[Column, ...]
     sizes: list[int]
     lengths: tuple[Lengths, ...]
+
+    def part(self, begin: int, end: int) -> Samples:
+        """The samples ``[begin, end)``."""
+        if end - begin == len(self.sizes):
+            return self
+        columns = tuple(column.part(begin, end) for column in self.columns)
+        lengths = tuple(lengths[begin:end] for lengths in self.lengths)
+        return Samples(columns, self.sizes[begin:end], lengths)
 
 
 class SampleForm:
@@ -93,7 +107,7 @@ class SampleForm:
             ConfigError: Something else; the text names the sample and the field.
         """
         for number, sample in enumerate(samples):
-            if not isinstance(sample, Mapping):
+            if type(sample) is not dict and not isinstance(sample, Mapping):
                 raise ConfigError(
                     f"sample {number}: a dict {{field: value}} is expected, not {describe(sample)}"
                 )
@@ -104,7 +118,7 @@ class SampleForm:
 
     def of_sample(self, sample: Any) -> Samples:
         """Of one dict: as ``of_samples``, but quicker."""
-        if not isinstance(sample, Mapping) or sample.keys() != self._keys:
+        if type(sample) is not dict or sample.keys() != self._keys:
             return self.of_samples([sample])
         layout, columns = self._layout, self._fast_record(sample)
         if columns is None:
@@ -118,7 +132,7 @@ class SampleForm:
             else:
                 piece, extents = piece_of(value, field, field.name in self._texts)
             begin = -(-end // field.alignment) * field.alignment
-            columns.append(Column((begin,), (piece,)))
+            columns.append(Column([begin], [piece]))
             lengths.append(np.array([extents], np.uint64))
             end = begin + math.prod(extents) * field.item_bytes
         return Samples(tuple(columns), [end], tuple(lengths))
@@ -131,7 +145,7 @@ class SampleForm:
         if list(map(type, values)) != self._types:
             return None
         try:
-            return [Column((0,), (self._packer.pack(*values),))]
+            return [Column([0], [self._packer.pack(*values)])]
         except (struct.error, OverflowError):
             return None  # what converts them says what is wrong
 
@@ -182,9 +196,8 @@ class SampleForm:
                 for field in in_order
             ]
         arrays = [_fixed_array(values[field.name], field) for field in fields]
-        rows = memoryview(packed(arrays, [field.offset for field in fields], size).data).cast("B")
-        pieces = [rows[begin : begin + size] for begin in range(0, count * size, size)]
-        return [Column([0] * count, pieces)]
+        rows = packed(arrays, [field.offset for field in fields], size)
+        return [Column([0] * count, Slices.of_rows(rows, count, size))]
 
     def _refuse_names(self, what: str, given: Mapping[str, Any]) -> NoReturn:
         raise ConfigError(
@@ -231,12 +244,11 @@ def _fixed_array(values: Any, field: SampleField) -> np.ndarray[Any, Any]:
     return stacked([one_array(value, field, number) for number, value in enumerate(values)])
 
 
-def _fixed_pieces(values: Any, field: SampleField) -> Sequence[Any]:
+def _fixed_pieces(values: Any, field: SampleField) -> list[Any] | Slices:
     if field.shape:
         return pieces_of(values, field, False).buffers
-    rows = memoryview(np.ascontiguousarray(_fixed_array(values, field)).view(np.uint8).data)
-    size = field.item_bytes
-    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
+    array = _fixed_array(values, field)
+    return Slices.of_rows(np.ascontiguousarray(array), len(array), field.item_bytes)
 
 
 def _holds_objects(values: Any) -> bool:

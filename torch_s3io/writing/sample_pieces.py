@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,14 +14,32 @@ from .record_rows import describe, stored_array
 _BYTES = (bytes, bytearray, memoryview)
 
 
+class Slices(NamedTuple):
+    """What each sample has of one buffer: its bytes ``[begins[i], ends[i])``."""
+
+    buffer: Any
+    begins: list[int]
+    ends: list[int]
+
+    @classmethod
+    def of_rows(cls, array: np.ndarray[Any, Any], count: int, row_bytes: int) -> Slices:
+        """Of an array whose bytes lie together: as many for each sample."""
+        begins = np.arange(count + 1) * row_bytes
+        return cls(array, begins[:-1].tolist(), begins[1:].tolist())
+
+    def part(self, begin: int, end: int) -> Slices:
+        """Of the samples ``[begin, end)``."""
+        return Slices(self.buffer, self.begins[begin:end], self.ends[begin:end])
+
+
 class Pieces(NamedTuple):
     """
     Attributes:
-        buffers: Of each sample: uint8, with a length.
+        buffers: Of each sample: its bytes, which lie together; or slices of one buffer.
         lengths: Of the field's open axes: uint64 [n, k].
     """
 
-    buffers: Sequence[Any]
+    buffers: list[Any] | Slices
     lengths: Lengths
 
 
@@ -43,7 +60,7 @@ def pieces_of(values: Any, field: SampleField, is_text: bool) -> Pieces:
         values = [values[number] for number in range(len(values))]
     if field.takes_bytes and set(map(type, values)) <= {bytes}:  # most often so: quickly
         count = np.fromiter(map(len, values), np.uint64, len(values))
-        return Pieces(values, count[:, None])
+        return Pieces(list(values), count[:, None])
     buffers = []
     lengths = np.empty((len(values), len(field.open_axes)), np.uint64)
     for number, value in enumerate(values):
@@ -112,10 +129,8 @@ def _of_array(values: Any, field: SampleField) -> Pieces:
     array = stored_array(values, field, fits, expected, f"field {field.name!r}")
     count, shape = len(array), array.shape[1:]
     lengths = np.tile(np.array([shape[axis] for axis in field.open_axes], np.uint64), (count, 1))
-    size = array.nbytes // max(count, 1)
-    flat = _flat(array)
-    buffers = [flat[number * size : (number + 1) * size] for number in range(count)]
-    return Pieces(buffers, lengths)
+    row_bytes = array.nbytes // max(count, 1)
+    return Pieces(Slices.of_rows(np.ascontiguousarray(array), count, row_bytes), lengths)
 
 
 def _of_ragged(ragged: Any, field: SampleField) -> Pieces:
@@ -142,10 +157,9 @@ def _of_ragged(ragged: Any, field: SampleField) -> Pieces:
             f"sample {number}, field {field.name!r}: {lengths[number]} values from "
             f"{starts[number]} on are not within the {len(array)} values"
         )
-    flat, size = _flat(array), field.item_bytes
-    begins, ends = (starts * size).tolist(), ((starts + lengths) * size).tolist()
-    buffers = [flat[begin:end] for begin, end in zip(begins, ends, strict=True)]
-    return Pieces(buffers, lengths.astype(np.uint64)[:, None])
+    begins, ends = starts * field.item_bytes, (starts + lengths) * field.item_bytes
+    slices = Slices(np.ascontiguousarray(array), begins.tolist(), ends.tolist())
+    return Pieces(slices, lengths.astype(np.uint64)[:, None])
 
 
 def _flat(array: np.ndarray[Any, Any]) -> memoryview:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from .. import _C
 from ..config import MIB, EngineKind, FileSystemConfig, check_alignment, check_int
 from ..errors import ConfigError, WriteError
 from ..format.sample_layout import MOST_ALIGNMENT, TABLE_ALIGNMENT, make_sample_layout
@@ -19,11 +20,13 @@ from ..keywords import checks_keywords
 from ..store.object_writer import ObjectWriter, WrittenObject
 from .folder_writer import FolderWriter
 from .record_rows import describe
-from .record_writer import BLOCKS, MOST_PADDING
+from .record_writer import BLOCKS, MOST_PADDING_PERCENT
 from .sample_columns import Column, SampleForm, Samples
-from .sample_stream import SampleStream
 
 AlignSamples = Literal["auto"] | int | None
+
+_AT_ONCE = 4096  # samples that go out together: what is kept of each for that stays little
+_MOST_SHARD_BYTES = 1 << 62
 
 
 class _Contents(NamedTuple):
@@ -40,7 +43,6 @@ class _OpenShard:
     """The samples of the shard that is being written, as its table will have them."""
 
     def __init__(self, num_ragged: int) -> None:
-        self.end = 0  # of the last sample
         self.starts = array("Q")
         self.crc32c = array("I")
         self.lengths = [array("Q") for _ in range(num_ragged)]
@@ -77,7 +79,7 @@ class SampleWriter(FolderWriter[SampleManifest]):
             samples so far stay under 3 % of the samples' bytes; None: of 16.
         config: How the files are written; checksums are computed in any case. A pool needs two
             buffers: while a shard is synced, the next one is begun. None: directly where possible,
-            from two buffers of 10 MiB. Beside them, samples are put together in 17 MiB.
+            from two buffers of 10 MiB.
         engine: As for FileStore.
         overwrite: Take the place of the data set that the folder holds, once this one is whole.
 
@@ -104,13 +106,17 @@ class SampleWriter(FolderWriter[SampleManifest]):
         self._layout = make_sample_layout(fields)
         texts = frozenset(name for name, kind in fields.items() if kind is str)
         self._form = SampleForm(self._layout, texts)
-        self._shard_bytes = shard_bytes
-        self._index_bytes = self._layout.index_bytes(4)
-        self._blocks, self._least_alignment = _alignments(align_samples)
+        blocks, alignment = _alignments(align_samples)
+        self._places = _C.SamplePlaces(
+            blocks=blocks,
+            most_padding_percent=MOST_PADDING_PERCENT,
+            alignment=alignment,
+            shard_bytes=min(shard_bytes, _MOST_SHARD_BYTES),
+            index_bytes=self._layout.index_bytes(4),
+        )
         self._shards: list[SampleShard] = []
         self._samples = _OpenShard(len(self._layout.ragged))
-        self._stream = SampleStream()
-        self._num_samples = self._data_bytes = self._padding_bytes = self._largest = 0
+        self._num_samples = self._largest = 0
         self._sum_of_squares = 0.0
         self._all_starts = 0  # their bits
         self._largest_lengths = [[0] * len(field.open_axes) for field in self._layout.ragged]
@@ -165,49 +171,25 @@ class SampleWriter(FolderWriter[SampleManifest]):
         with self._turn():
             begin, count = 0, len(samples.sizes)
             while begin < count:
-                self._check_open()
-                shard = self._open_shard()
-                end = self._put_into_shard(shard, samples, begin)
-                for kept, lengths in zip(self._samples.lengths, samples.lengths, strict=True):
-                    kept.frombytes(lengths[begin:end].tobytes())
-                self._num_samples += end - begin
-                begin = end
-                if begin < count:
+                most = min(begin + _AT_ONCE, count)
+                end = begin + self._put_into_shard(samples.part(begin, most))
+                if end < most:
                     self._end_shard()
+                    self._check_open()
+                begin = end
 
-    def _put_into_shard(self, shard: ObjectWriter, samples: Samples, begin: int) -> int:
-        """Writes those from ``begin`` on, as far as they fit. Gives the number of the first that
-        does not."""
-        here, starts = self._samples, array("Q")
-        room = self._shard_bytes - self._index_bytes * len(here.starts)
-        is_empty = not here.starts
-        sizes = samples.sizes[begin:] if begin else samples.sizes
-        for size in sizes:
-            padding = self._padding(here.end, size)
-            start = here.end + padding
-            room -= self._index_bytes
-            if start + size > room and not is_empty:
-                break
-            is_empty = False
-            starts.append(start)
-            here.end = start + size
-            self._data_bytes += size
-            self._padding_bytes += padding
-        columns = samples.columns
-        if begin:
-            columns = tuple(Column(one[begin:], other[begin:]) for one, other in columns)
-        here.crc32c.extend(self._stream.add(shard, starts, sizes, columns))
+    def _put_into_shard(self, samples: Samples) -> int:
+        """Writes the first ones, for which the shard has room. Gives their number."""
+        shard, here = self._open_shard(), self._samples
+        starts = self._places.add(samples.sizes)
+        count = len(starts)
+        samples = samples.part(0, count)
+        here.crc32c.extend(shard.write_samples(starts, samples.sizes, samples.columns))
         here.starts.extend(starts)
-        return begin + len(starts)
-
-    def _padding(self, end: int, size: int) -> int:
-        """The zeros between a sample's end and the next one of this size."""
-        most = MOST_PADDING * (self._data_bytes + size) - self._padding_bytes
-        for block in self._blocks:
-            padding = -end % block
-            if padding <= most:
-                return padding
-        return -end % self._least_alignment
+        for kept, lengths in zip(here.lengths, samples.lengths, strict=True):
+            kept.frombytes(lengths.tobytes())
+        self._num_samples += count
+        return count
 
     def _end_shard(self) -> None:
         shard, here, layout = self._open_shard(), self._samples, self._layout
@@ -218,10 +200,10 @@ class SampleWriter(FolderWriter[SampleManifest]):
         self._take_note(starts, lengths)
         length_bytes = needed_length_bytes(lengths)
         table = pack_table(starts, lengths, np.frombuffer(here.crc32c, np.uint32), length_bytes)
-        offset = -(-here.end // TABLE_ALIGNMENT) * TABLE_ALIGNMENT
-        (crc32c,) = self._stream.add(shard, [offset], [len(table)], [Column([0], [table])])
-        self._stream.end(shard, offset + len(table))
+        offset = -(-self._places.end // TABLE_ALIGNMENT) * TABLE_ALIGNMENT
+        (crc32c,) = shard.write_samples([offset], [len(table)], [Column([0], [table])])
         self._samples = _OpenShard(len(layout.ragged))
+        self._places.begin_shard()
         contents = _Contents(len(starts), offset + len(table), offset, length_bytes, crc32c)
         self._finish_shard(contents)
 
@@ -253,19 +235,16 @@ class SampleWriter(FolderWriter[SampleManifest]):
             )
         )
 
-    def _let_go(self) -> None:
-        self._stream = SampleStream()
-
     def _has_any(self) -> bool:
         return self._num_samples > 0
 
     def _manifest(self) -> SampleManifest:
-        mean = self._data_bytes // self._num_samples
+        mean = self._places.data_bytes // self._num_samples
         rms = int(math.sqrt(self._sum_of_squares / self._num_samples))
         return SampleManifest(
             layout=self._layout,
             alignment=_common_alignment(self._all_starts),
-            data_bytes=self._data_bytes,
+            data_bytes=self._places.data_bytes,
             largest_sample_bytes=self._largest,
             rms_sample_bytes=min(max(rms, mean), self._largest),
             largest_lengths=tuple(map(tuple, self._largest_lengths)),
@@ -276,7 +255,7 @@ class SampleWriter(FolderWriter[SampleManifest]):
         return f"SampleWriter({self._folder.path!r}, {self.num_samples} samples)"
 
 
-def _alignments(align_samples: AlignSamples) -> tuple[tuple[int, ...], int]:
+def _alignments(align_samples: AlignSamples) -> tuple[Sequence[int], int]:
     """What starts are aligned to where the padding is little, and what they always are."""
     if align_samples == "auto":
         return BLOCKS, MOST_ALIGNMENT
