@@ -27,7 +27,7 @@ TEST_CASE("any records in any order, also none and the same one twice, are what 
   const LeakCheck leaks;
   std::mt19937_64 random(100);
   const std::vector<EngineKind> engines = engines_here();
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < rounds(60); ++round) {
     CAPTURE(round);
     const auto header = static_cast<int64_t>(random() % 200);
     const DataSet data(random_layout(random), header, {5, 0, 20, 1}, random());

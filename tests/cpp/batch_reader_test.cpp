@@ -34,7 +34,7 @@ TEST_CASE("all batches are right for random layouts, engines, modes, pools and p
   const LeakCheck leaks;
   std::mt19937_64 random(80);
   const std::vector<EngineKind> engines = engines_here();
-  for (int round = 0; round < 150; ++round) {
+  for (int round = 0; round < rounds(150); ++round) {
     CAPTURE(round);
     const auto header =
         static_cast<int64_t>(random() % 3 == 0 ? random() % 600 : random() % 2 * 128);

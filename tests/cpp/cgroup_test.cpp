@@ -252,7 +252,7 @@ TEST_CASE("whatever the texts say, the answers lie within what an int64 holds") 
     for (auto left = random() % 30; left > 0; --left) made += tokens[random() % tokens.size()];
     return made;
   };
-  for (int round = 0; round < 20'000; ++round) {
+  for (int round = 0; round < rounds(20'000); ++round) {
     for (const Cgroup& cgroup : parse_cgroups(text(), text(), "memory")) {
       REQUIRE(cgroup.folder.size() < 10'000);
     }

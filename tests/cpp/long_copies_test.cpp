@@ -59,7 +59,7 @@ TEST_CASE("a crew of any size makes every copy once, again and again, and goes")
   for (const int size : {1, 2, 5}) {
     CopyCrew crew(size);
     CHECK(crew.size() == size);
-    for (int round = 0; round < 50; ++round) {
+    for (int round = 0; round < rounds(50); ++round) {
       for (const int64_t end : {int64_t{1}, kPieceBytes + 1, kFileBytes}) {
         Pieces pieces(file.fd.get(), 0, end);
         crew.run(pieces.pointers);
@@ -117,16 +117,16 @@ TEST_CASE("several threads copy what is in the page cache and long enough, and n
       };
       CHECK(started({{0, 4096}, {8192, 4096}, {1 << 20, 199'999}}) == 0);
       const bool is_shared = mode != DirectMode::require && copiers > 1;
-      for (int round = 0; round < 20; ++round) {
+      for (int round = 0; round < rounds(20); ++round) {
         CHECK(started({{0, kFileBytes}}) == (is_shared ? copiers - 1 : 0));
         CHECK(started({{100, 300'000}, {1 << 20, 200'000}}) == (is_shared ? copiers - 1 : 0));
       }
       const int64_t bytes = counters.direct_bytes + counters.cached_bytes + counters.buffered_bytes;
-      CHECK(bytes >= 20 * (kFileBytes + 500'000));
+      CHECK(bytes >= rounds(20) * (kFileBytes + 500'000));
       CHECK((counters.direct_bytes > 0) == (mode == DirectMode::require));
       CHECK((counters.cached_bytes > 0) == (mode == DirectMode::automatic));
       if (mode == DirectMode::off) CHECK(counters.buffered_bytes == bytes);
-      CHECK(counters.requests == 3 + 20 * (4 + 2));
+      CHECK(counters.requests == 3 + rounds(20) * (4 + 2));
     }
   }
 }

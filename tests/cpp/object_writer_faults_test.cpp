@@ -26,7 +26,9 @@ struct Outcome {
 
 class OverwrittenFile {
  public:
-  OverwrittenFile() { write_file(path, old); }
+  explicit OverwrittenFile(int64_t size = kBytes) : fresh(random_bytes(size, 2)) {
+    write_file(path, old);
+  }
 
   // Writes the new bytes over the old ones. They must be there afterwards if no error is thrown,
   // and the old ones if one is.
@@ -52,7 +54,7 @@ class OverwrittenFile {
   const TemporaryFolder folder;
   const std::string path = folder.path("data");
   const Bytes old = random_bytes(1000, 1);
-  const Bytes fresh = random_bytes(kBytes, 2);
+  const Bytes fresh;
   std::shared_ptr<WriteEngine> engine;
 };
 
@@ -116,7 +118,7 @@ TEST_CASE("a refused direct write falls back under auto, and is an error under r
 
 TEST_CASE("whichever system call fails, the file is the old one and the error is typed") {
   const LeakCheck leaks;
-  OverwrittenFile file;
+  OverwrittenFile file(100'000);
   for (const bool sync : {true, false}) {
     for (const int error_number : {EIO, EINTR, ENOSPC, EACCES, EROFS, EDQUOT, ENOMEM}) {
       int64_t errors = 0;

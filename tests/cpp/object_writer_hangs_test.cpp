@@ -284,7 +284,7 @@ TEST_CASE("the page cache is written back in pieces before the sync, so that muc
   const TemporaryFolder folder;
   const int64_t piece = int64_t{32} << 20;
   const auto calls_for = [&](DirectMode mode, int64_t size) {
-    const Bytes contents = random_bytes(size, 1);
+    const Bytes contents(static_cast<size_t>(size));
     int64_t calls = 0;
     for (int64_t number = 0; number < 12; ++number) {  // create, reserve, ..., sync of the folder
       const auto plan = std::make_shared<FaultPlan>(FaultPlan{.by_call = {{number, EIO}}});

@@ -25,13 +25,19 @@ TEST_CASE("chunks of any size give the file that was meant, with its checksum") 
   const TemporaryFolder folder;
   write_file(folder.path("probe"), {});
   std::mt19937_64 random(1);
+  std::map<int64_t, std::pair<Bytes, uint32_t>> files;  // by size, with their sums
+  for (const int64_t size :
+       {int64_t{0}, int64_t{1}, int64_t{4096}, int64_t{100'001}, 3 * kMiB + 5}) {
+    const Bytes contents = random_bytes(size, static_cast<uint64_t>(size));
+    files[size] = {contents, crc32c_by_tables(0, contents)};
+  }
   for (const EngineKind kind : engines_here()) {
     for (const DirectMode mode : modes_for(folder.path("probe"))) {
       for (const auto& pool : pools()) {
         const auto engine = write_engine({.direct = mode, .engine = kind}, pool);
-        for (const int64_t size :
-             {int64_t{0}, int64_t{1}, int64_t{4096}, int64_t{100'001}, 3 * kMiB + 5}) {
-          const Bytes contents = random_bytes(size, static_cast<uint64_t>(size));
+        for (const auto& file : files) {
+          const int64_t size = file.first;
+          const auto& [contents, sum] = file.second;
           const std::string path = folder.path("data");
           const bool is_known = random() % 2 == 0;
           ObjectWriter writer(path, is_known ? std::optional(size) : std::nullopt, engine);
@@ -39,7 +45,7 @@ TEST_CASE("chunks of any size give the file that was meant, with its checksum") 
           CAPTURE(size);
           CHECK(holds(path, contents));
           CHECK(written.size_bytes == size);
-          CHECK(written.crc32c == crc32c_by_tables(0, contents));
+          CHECK(written.crc32c == sum);
         }
         if (pool) CHECK(pool->stats().in_use == 0);
       }
@@ -56,7 +62,9 @@ TEST_CASE("whatever alignment is asked for, files are written and summed right")
   std::memcpy(memory.data(), contents.data(), contents.size());
   std::mt19937_64 random(1);
   std::map<int64_t, uint32_t> sums;  // by size
-  for (int64_t alignment = 512; alignment <= kHugePageBytes; alignment *= 2) {
+  constexpr int kPowers = 12;        // of two, between the least alignment and the largest
+  for (int64_t alignment = 512; alignment <= kHugePageBytes;
+       alignment <<= kPowers / rounds(kPowers)) {
     const int64_t block = std::max(kMiB, alignment);
     for (const int64_t buffer_bytes : {int64_t{0}, int64_t{100'000}, 5 * kMiB}) {
       FileSystemConfig config;
@@ -149,7 +157,7 @@ TEST_CASE("lent chunks of any size give the file that was meant, and are let go 
   for (const EngineKind kind : engines_here()) {
     for (const DirectMode mode : modes_for(folder.path("probe"))) {
       for (const auto& pool : pools()) {
-        for (int round = 0; round < 4; ++round) {
+        for (int round = 0; round < rounds(4); ++round) {
           const auto engine = write_engine({.direct = mode, .engine = kind}, pool);
           ObjectWriter writer(path, std::nullopt, engine);
           Lender lender;

@@ -94,7 +94,7 @@ TEST_CASE("any part of an epoch is that part of the whole, from any thread") {
       for (int number = 0; number < 3; ++number) {
         threads.emplace_back([&, seed = random()] {
           std::mt19937_64 own(seed);
-          for (int round = 0; round < 60; ++round) {
+          for (int round = 0; round < rounds(60); ++round) {
             const size_t first = own() % all.size();
             const size_t count = own() % (1 + std::min<size_t>(all.size() - first, 3000));
             const auto begin = all.begin() + static_cast<std::ptrdiff_t>(first);

@@ -108,7 +108,7 @@ TEST_CASE("after the reads and the packing every row is where the placement says
   int64_t sorted = 0;
   int64_t in_place = 0;
   Placement placement;  // reused, as the reader does
-  for (int round = 0; round < 2000; ++round) {
+  for (int round = 0; round < rounds(2000); ++round) {
     CAPTURE(round);
     const Scene scene = random_scene(random);
     if (scene.shards.num_records() == 0) continue;
@@ -132,9 +132,9 @@ TEST_CASE("after the reads and the packing every row is where the placement says
                      record_bytes(scene, records[static_cast<size_t>(row)])));
     }
   }
-  CHECK(packed > 200);  // the scenes reach all cases
-  CHECK(sorted > 40);
-  CHECK(in_place > 200);
+  CHECK(packed > rounds(200));  // the scenes reach all cases
+  CHECK(sorted > rounds(40));
+  CHECK(in_place > rounds(200));
 }
 
 TEST_CASE("neighbours, whole blocks and files of one record are never copied") {

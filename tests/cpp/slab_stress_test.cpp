@@ -19,11 +19,7 @@
 
 namespace s3io::testing::slab_stress_test {
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr int64_t kHandovers = 200'000;
-#else
-constexpr int64_t kHandovers = 1'000'000;
-#endif
+constexpr int64_t kHandovers = rounds(500'000);
 constexpr int64_t kWords = 32;  // a slot is filled with as many times the pattern of its batch
 
 struct Sent {
