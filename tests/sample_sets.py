@@ -113,3 +113,27 @@ def value_of_samples(folder) -> int:
         assert sample["tokens"][0] == expected[number]["tokens"].tobytes()
         assert sample["label"][0] == number.to_bytes(8, "little")
     return value
+
+
+class Lengths:
+    """Samples of these lengths in bytes, each with its number."""
+
+    def __init__(self, folder: Path, lengths, **options) -> None:
+        self.folder = folder
+        self.data = []
+        blob = np.random.default_rng(0).bytes(max(lengths) + 256)
+        with SampleWriter(folder, fields={"data": bytes, "number": np.int64}, **options) as writer:
+            for number, length in enumerate(lengths):
+                self.data.append(blob[number % 256 : number % 256 + length])
+                writer.write({"data": self.data[-1], "number": number})
+
+    def check(self, batch) -> list[int]:
+        """The numbers of a batch whose bytes are those that were written."""
+        numbers = batch["number"].tolist()
+        assert len(numbers) == len(batch["data"])
+        for number, sample in zip(numbers, batch["data"], strict=True):
+            assert sample.numpy().tobytes() == self.data[number]
+        return numbers
+
+    def check_all(self, batches) -> list[int]:
+        return [number for batch in batches for number in self.check(batch)]

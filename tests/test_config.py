@@ -123,6 +123,11 @@ def test_an_automatic_pool_holds_whole_batches_within_its_bounds():
 def test_an_automatic_pool_is_divided_over_the_workers_and_never_too_small_to_work():
     assert auto_pool(512 * MIB, 4096, 4, 64 << 30, 64 << 30).capacity == 3
     assert auto_pool(512 * MIB, 4096, 1, 2 << 30, 2 << 30).capacity == 3
+    # Where buffers may be smaller, they are before they are fewer.
+    few = auto_pool(2 << 30, 4096, 1, 64 << 30, 64 << 30, 100 * MIB)
+    assert (few.capacity, few.buffer_size) == (3, (4 << 30) // 3)
+    assert auto_pool(2 << 30, 4096, 1, 1 << 30, 1 << 30, 100 * MIB).buffer_size == (1 << 29) // 3
+    assert auto_pool(2 << 30, 4096, 4, 1 << 30, 2 << 30, 100 * MIB).buffer_size == 100 * MIB
 
 
 def test_a_pool_beyond_the_memory_is_refused_with_the_numbers():

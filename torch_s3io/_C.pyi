@@ -269,6 +269,7 @@ class FixedForm(BatchForm):
     def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], header_bytes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], num_records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
 class SampleForm(BatchForm):
+    MOST_GAP: typing.ClassVar[int] = 4096
     def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], tables: collections.abc.Sequence[SampleTable], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, ragged: collections.abc.Sequence[RaggedField], largest_sample_bytes: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
     def fixed_bytes(self, count: typing.SupportsInt | typing.SupportsIndex) -> int:
@@ -276,8 +277,10 @@ class SampleForm(BatchForm):
         Of a buffer, beside the samples of a batch.
         """
     @property
-    def alignment(self) -> int:
-        ...
+    def run_alignment(self) -> int:
+        """
+        What is read together lies in blocks of this size that are its own.
+        """
 class RecordSource:
     def __init__(self, *, store: Store, paths: collections.abc.Sequence[os.PathLike | str | bytes], versions: collections.abc.Sequence[ObjectVersion], form: BatchForm, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...

@@ -189,8 +189,11 @@ void register_forms(py::module_& module) {
            py::arg("with_record_numbers"))
       .def("fixed_bytes", &SampleForm::fixed_bytes, py::arg("count"),
            "Of a buffer, beside the samples of a batch.")
-      .def_property_readonly("alignment",
-                             [](const SampleForm& form) { return form.options().alignment; });
+      .def_property_readonly("run_alignment", &SampleForm::run_alignment,
+                             "What is read together lies in blocks of this size that are its own.")
+      .def_property_readonly_static(
+          "MOST_GAP", [](const py::object&) { return SampleForm::kMostGap; },
+          "Samples that lie no farther apart, in bytes, are read together.");
 }
 
 }  // namespace s3io::bindings

@@ -13,8 +13,6 @@ namespace {
 
 // A sample's ragged fields begin at multiples of their elements' size, up to this.
 constexpr int64_t kMostElementAlignment = 16;
-// Samples that lie no farther apart are read together: what lies between costs less than a read.
-constexpr int64_t kMostGap = 4096;
 
 int64_t element_alignment(ScalarType type) {
   return std::min(size_bytes(type), kMostElementAlignment);
@@ -124,7 +122,7 @@ void SampleForm::Work::land() {
   order_.clear();
   // So that elements are aligned in memory as they are in the object, and copies out of the page
   // cache are fast.
-  const int64_t alignment = std::max(form_.options_.alignment, kFieldAlignment);
+  const int64_t alignment = form_.run_alignment();
   int64_t free = 0;
   for (const uint32_t index : by_object_) {
     Sample& sample = samples_[index];
@@ -400,13 +398,12 @@ int64_t SampleForm::fixed_bytes(int64_t count) const {
     if (field.is_plain()) continue;
     bytes += align_up(count * 8 * static_cast<int64_t>(field.shape.size()), kFieldAlignment);
   }
-  return align_up(bytes, std::max(options_.alignment, kFieldAlignment));
+  return align_up(bytes, run_alignment());
 }
 
 int64_t SampleForm::most_bytes(int64_t count) const {
   constexpr int64_t kMost = int64_t{1} << 46;
-  const int64_t each =
-      layout_.largest_sample_bytes + 2 * std::max(options_.alignment, kFieldAlignment) + kMostGap;
+  const int64_t each = layout_.largest_sample_bytes + 2 * run_alignment() + kMostGap;
   if (count < 0 || count > kMost / each) {
     throw Error(ErrorKind::config,
                 message("a batch of ", count, " samples of up to ", layout_.largest_sample_bytes,

@@ -3,6 +3,7 @@
 // lengths.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -40,6 +41,9 @@ struct SampleTable {
 
 class SampleForm final : public BatchForm {
  public:
+  // Samples that lie no farther apart are read together: what lies between costs less than a read.
+  static constexpr int64_t kMostGap = 4096;
+
   struct Layout {
     RecordLayout record;  // of the fixed-size fields; none: record_bytes is 0
     std::vector<RaggedField> ragged;
@@ -62,6 +66,8 @@ class SampleForm final : public BatchForm {
   std::unique_ptr<BatchWork> make_work() const override;
   // Of record numbers, fixed-size fields, starts, lengths and shapes, before the samples.
   int64_t fixed_bytes(int64_t count) const;
+  // What is read together lies in blocks of this size that are its own.
+  int64_t run_alignment() const { return std::max(options_.alignment, kFieldAlignment); }
 
  private:
   class Work;

@@ -61,6 +61,7 @@ class Runtime:
         self._options = options
         self._most_records = most_records
         self._neighbours = neighbours
+        self._window = window
         self._epochs_done = 0
         self._access = self._make_access(window, is_told)
         self._form, self._source = self._make_source()
@@ -125,7 +126,7 @@ class Runtime:
         """Batches that are read together: many where a batch is a single record."""
         if self._options.batch_size is not None:
             return 1
-        wanted = _SAMPLE_READ_BYTES // self._records.record_bytes
+        wanted = _SAMPLE_READ_BYTES // max(1, self._records.record_bytes)
         return max(1, min(_SAMPLES_PER_READ, wanted))
 
     def _pool_config(self, num_workers: int) -> BufferPoolConfig | None:
@@ -142,7 +143,9 @@ class Runtime:
         most = backed + _C.available_memory_bytes(with_swap=True)
         if setting == "auto":
             available = backed + _C.available_memory_bytes()
-            return auto_pool(batch_bytes, self._access.alignment, num_workers, available, most)
+            least = self._records.least_buffer_bytes(batch_bytes, records)
+            alignment = self._access.alignment
+            return auto_pool(batch_bytes, alignment, num_workers, available, most, least)
         check_pool(setting, num_workers, most)
         problem = self._records.buffer_problem(setting.buffer_size, batch_bytes, records)
         if problem:
@@ -153,7 +156,11 @@ class Runtime:
         """What a buffer must have for so many records, however they are read: this process may read
         through the page cache by now, and workers that start begin with direct reads."""
         forms = [*self._past_forms, self._form]
-        return max(self._records.buffer_bytes(form, records, self._neighbours) for form in forms)
+        runs = self._neighbours, 1
+        if self._window is not None:
+            length = self._window.block_records
+            runs = length, max(1, self._window.records // length)
+        return max(self._records.buffer_bytes(form, records, *runs) for form in forms)
 
     def check_pool(self, num_workers: int) -> None:
         self._pool_config(num_workers)

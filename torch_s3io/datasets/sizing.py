@@ -16,17 +16,26 @@ _WHAT_COUNTS = "page cache and swap counted, within the limits of cgroups"
 
 
 def auto_pool(
-    batch_bytes: int, alignment: int, num_workers: int, available_bytes: int, most_bytes: int
+    batch_bytes: int,
+    alignment: int,
+    num_workers: int,
+    available_bytes: int,
+    most_bytes: int,
+    least_bytes: int | None = None,
 ) -> BufferPoolConfig:
     """A pool for batches of ``batch_bytes`` (over-read included), for each of ``num_workers``.
 
     As many buffers as make 8 MiB, at least 6, at most 64; at most half of the available memory and
-    4 GiB over all workers, but never fewer than 3 buffers.
+    4 GiB over all workers, but never fewer than 3 buffers. These are as large as ``batch_bytes``;
+    where memory is short, as ``least_bytes``.
 
     Raises:
         ConfigError: 3 buffers per worker are more than ``most_bytes``, swap included.
     """
     workers = max(1, num_workers)
+    most_of_worker = min(_MOST_BYTES, available_bytes // 2) // workers
+    if least_bytes is not None:
+        batch_bytes = max(least_bytes, min(batch_bytes, most_of_worker // _FEWEST_BUFFERS))
     fewest = _FEWEST_BUFFERS * batch_bytes * workers
     if fewest > most_bytes:
         raise ConfigError(
@@ -35,7 +44,7 @@ def auto_pool(
             f"memory are available ({_WHAT_COUNTS}); lower batch_size or num_workers"
         )
     wanted = min(_MOST_BUFFERS, max(_PREFERRED_BUFFERS, _TARGET_BYTES // batch_bytes))
-    affordable = min(_MOST_BYTES, available_bytes // 2) // workers // batch_bytes
+    affordable = most_of_worker // batch_bytes
     return BufferPoolConfig(
         capacity=max(_FEWEST_BUFFERS, min(wanted, affordable)),
         buffer_size=batch_bytes,

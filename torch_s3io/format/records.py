@@ -97,13 +97,19 @@ class Records(ABC):
             Mismatch: Batches of them would not be of one kind.
         """
 
-    def buffer_bytes(self, form: _C.BatchForm, count: int, neighbours: int) -> int:
+    def buffer_bytes(self, form: _C.BatchForm, count: int, neighbours: int, mixed_runs: int) -> int:
         """What a buffer should have for a batch of ``count`` records.
 
         Args:
             neighbours: Records that come one after the other as they lie in the objects.
+            mixed_runs: Of so many such runs records come at random; 1: one run after the other.
         """
         return form.most_bytes(count)
+
+    def least_buffer_bytes(self, needed: int, count: int) -> int:
+        """What a buffer must have where memory is short, so that most batches of ``count`` records
+        fit; ``needed`` is what it should have."""
+        return needed
 
     def buffer_problem(self, buffer_size: int, needed: int, count: int) -> str:
         """Why buffers that somebody wants cannot be, or ""."""

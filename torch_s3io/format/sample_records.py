@@ -21,12 +21,10 @@ from .sample_table import SampleTable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# A buffer has room for a batch whose bytes exceed the mean by so many standard deviations. The sum
-# of few samples is spread more unevenly than that of many.
-_DEVIATIONS, _OF_FEW = 3, 4
-_FEW = 64
 # Of batches of neighbours, those that a buffer holds.
 _HELD = 0.995
+# So many mean batches a buffer has room for at most.
+_MOST_MEANS = 16
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,10 @@ class SampleSizes:
     def mean_bytes(self) -> float:
         return self.total_bytes / self.count
 
-    def likely_bytes(self, count: int, extra_bytes: int) -> float:
-        """What few batches of ``count`` samples at random exceed, where each takes ``extra_bytes``
-        beside its own."""
-        deviation = math.sqrt(max(0.0, self.rms_bytes**2 - self.mean_bytes**2))
-        by = _DEVIATIONS if count >= _FEW else _OF_FEW
-        return count * (self.mean_bytes + extra_bytes) + by * math.sqrt(count) * deviation
+    @property
+    def variance(self) -> float:
+        """Of their bytes."""
+        return max(0.0, self.rms_bytes**2 - self.mean_bytes**2)
 
     @classmethod
     def of(cls, tables: Sequence[SampleTable], layout: SampleLayout) -> Self:
@@ -197,40 +193,87 @@ class SampleRecords(Records):
     def _fits(self, other: SampleRecords) -> bool:
         return (self.layout, self._delivery) == (other.layout, other._delivery)
 
-    def buffer_bytes(self, form: _C.BatchForm, count: int, neighbours: int) -> int:
+    def buffer_bytes(self, form: _C.BatchForm, count: int, neighbours: int, mixed_runs: int) -> int:
         """Of about 1.5 mean batches of 64 samples whose lengths vary as a log-normal distribution's
-        of sigma 1 do, of less where they vary less; never more than the largest batch needs."""
+        of sigma 1 do, of less where they vary less; never more than the largest batch needs, nor
+        than that of a few samples that are much larger than all others."""
         assert isinstance(form, _C.SampleForm)
-        block_bytes = form.alignment
-        likely = max(sizes.likely_bytes(count, block_bytes) for sizes in self._sizes)
-        if neighbours >= count:
-            likely = max(likely, self._span_of_neighbours(count) + 2 * block_bytes)
+        likely = self._likely_bytes_at_random(form, count, neighbours, mixed_runs)
+        if neighbours > 1 and mixed_runs == 1:
+            likely = max(likely, self._likely_bytes_of_runs(form, count, neighbours))
+        likely = min(likely, _MOST_MEANS * count * (self.record_bytes + 2 * form.run_alignment))
         wanted = form.fixed_bytes(count) + math.ceil(likely)
         return min(wanted, form.most_bytes(count))
 
-    def _span_of_neighbours(self, count: int) -> float:
-        """From the start of a sample to that of the one ``count`` later, which few exceed: where
-        the samples lie by length, large ones come together."""
+    def _likely_bytes_at_random(
+        self, form: _C.SampleForm, count: int, neighbours: int, mixed_runs: int
+    ) -> float:
+        """What few batches exceed whose samples come at random, of so many runs of neighbours at a
+        time, or of all."""
+        mixed = self.num_records if mixed_runs == 1 else neighbours * mixed_runs
+        # One that is read by itself takes a block more than its own bytes, on average. One that is
+        # read together with the next one takes the gap between them. At random, gaps have an
+        # exponential distribution.
+        block_bytes, most_gap = form.run_alignment, form.MOST_GAP
+        stride = max(1, mixed // count)
+        gaps = np.maximum(self._spans(stride) * (1 - 1 / stride), 1.0)
+        alone = np.exp(-most_gap / gaps)
+        read_gap = float((gaps - (gaps + most_gap) * alone).mean())
+        extra_bytes = read_gap + float(alone.mean()) * block_bytes
+        extra_variance = most_gap * read_gap + block_bytes**2 / 4
+        if mixed_runs > 1:  # those that come together may all be large
+            extra_variance += (
+                count * float((self._spans(neighbours) / neighbours).var()) / mixed_runs
+            )
+        return 2 * block_bytes + max(
+            _exceeded_by_few(count, sizes.mean_bytes + extra_bytes, sizes.variance + extra_variance)
+            for sizes in self._sizes
+        )
+
+    def _likely_bytes_of_runs(self, form: _C.SampleForm, count: int, neighbours: int) -> float:
+        """What few batches exceed that are runs of neighbours: where the samples lie by length,
+        large ones come together."""
+        length = min(count, neighbours)
+        spans, runs = self._spans(length), count / length
+        blocks_bytes = (math.ceil(runs) + 1) * 2 * form.run_alignment
+        mean, large = float(spans.mean()), float(np.quantile(spans, _HELD))
+        if runs == 1:
+            return large + blocks_bytes
+        likely = _exceeded_by_few(runs, mean, float(spans.var()))
+        return max(likely, large + (runs - 1) * mean) + blocks_bytes
+
+    def _spans(self, count: int) -> np.ndarray[Any, Any]:
+        """From the start of a sample to that of the one ``count`` later, all over the objects."""
         spans: list[np.ndarray[Any, Any]] = []
         for one, table in zip(self.objects, self.tables(), strict=True):
             if len(table.starts) == 0:
                 continue
             starts = np.append(table.starts[::count], np.uint64(one.end)).astype(np.float64)
             spans.append(np.abs(np.diff(starts)))
-        return float(np.quantile(np.concatenate(spans), _HELD))
+        return np.concatenate(spans)
+
+    def least_buffer_bytes(self, needed: int, count: int) -> int:
+        mean = sum(sizes.total_bytes for sizes in self._sizes) / self.num_records
+        return min(needed, math.ceil(mean * count))
 
     def buffer_problem(self, buffer_size: int, needed: int, count: int) -> str:
-        typical = sum(sizes.total_bytes for sizes in self._sizes) / self.num_records * count
-        if buffer_size >= min(needed, typical):
+        typical = self.least_buffer_bytes(needed, count)
+        if buffer_size >= typical:
             return ""
         return (
             f"BufferPoolConfig.buffer_size is {buffer_size} bytes, but {count} samples have "
-            f"{typical:.0f} on average, so that most batches would not fit: raise it, to {needed} "
+            f"{typical} on average, so that most batches would not fit: raise it, to {needed} "
             "where hardly any should get memory of its own, or lower batch_size"
         )
 
     def finished(self, batch: Any) -> Any:
         return self._delivery.of_batch(batch)
+
+
+def _exceeded_by_few(count: float, mean: float, variance: float) -> float:
+    """What under 1 % of the sums of ``count`` independent parts exceed, also of those that vary as
+    a log-normal distribution's of sigma 1 do. Sums of few parts are spread more unevenly."""
+    return count * mean + (3 + min(1.0, 16 / count)) * math.sqrt(count * variance)
 
 
 def _core_field(field: SampleField) -> _C.Field:
