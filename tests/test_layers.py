@@ -164,8 +164,8 @@ TOP = {"__init__", "__main__"}
 ALLOWED_IMPORTS = {
     "memory": set(),
     "console": set(),
-    "format": set(),
     "store": set(),
+    "format": {"store"},
     "processes": set(),
     "order": {"format"},
     "datasets": {"format", "store", "processes", "order"},

@@ -299,7 +299,7 @@ def test_a_manifest_that_may_not_be_read_is_an_error(folder, needs_root, monkeyp
     def forbidden(*_args: object, **_keywords: object):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", forbidden)
+    monkeypatch.setattr("os.open", forbidden)
     with pytest.raises(AccessError, match="Permission denied"):
         read_manifest(str(folder))
 

@@ -301,7 +301,11 @@ SampleForm::SampleForm(Layout layout, std::vector<SampleTable> tables,
     }
   }
   for (const Field& field : layout_.record.fields) names_.push_back(field.name);
-  for (const RaggedField& field : layout_.ragged) names_.push_back(field.name);
+  for (const RaggedField& field : layout_.ragged) {
+    names_.push_back(field.name);
+    const auto alignment = static_cast<uint64_t>(element_alignment(field.type));
+    start_alignment_ = std::max(start_alignment_, alignment);
+  }
 }
 
 SampleForm::Place SampleForm::place_of(int64_t record, size_t near) const {
@@ -359,7 +363,7 @@ Extent SampleForm::extent_of(const Place& place) const {
     }
   }
   const bool is_within = table.end >= bytes && start <= static_cast<uint64_t>(table.end - bytes);
-  if (!is_within || start % kMostElementAlignment != 0) {
+  if (!is_within || start % start_alignment_ != 0) {
     throw_damaged(place, message("it has ", bytes, " bytes at byte ", start));
   }
   return {static_cast<int64_t>(place.object), static_cast<int64_t>(start), bytes};

@@ -92,6 +92,7 @@ class SampleForm final : public BatchForm {
   Options options_;
   std::vector<int64_t> first_;  // sample of each object; the last is the total
   std::vector<std::string> names_;
+  uint64_t start_alignment_ = 1;  // of every sample in its object, so that its fields are views
 };
 
 }  // namespace s3io

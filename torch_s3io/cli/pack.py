@@ -12,7 +12,7 @@ from typing import Any, get_args
 from .. import _C
 from ..config import MIB, refuse_address
 from ..console import progress_bar, say
-from ..format.paths import FileOrder
+from ..store.store import FileOrder
 from ..wording import count_of, size_text
 from ..writing.pack_run import run_pack
 from ..writing.packing import PackJob

@@ -16,10 +16,11 @@ from ..format.files import (
     looks_like_samples,
 )
 from ..format.layout import make_layout, make_window_layout
-from ..format.paths import FileOrder, Paths, find_files, manifest_folders
+from ..format.paths import Paths, find_files, manifest_folders
 from ..format.records import FixedRecords
 from ..keywords import checks_keywords
 from ..order.record_order import Shuffle
+from ..store.store import FileOrder
 from ..warning import warn
 from ..wording import count_of
 from .options import DatasetOptions, PoolSetting

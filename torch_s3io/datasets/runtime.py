@@ -18,7 +18,7 @@ from ..order.record_order import Window
 from ..processes.handover import Arena
 from ..processes.ranks import find_local_ranks
 from ..store.access import Access, Reading
-from ..store.file_access import FileAccess
+from ..store.stores import store_of
 from ..warning import warn
 from .options import DatasetOptions
 from .sizing import auto_pool, check_pool
@@ -93,7 +93,7 @@ class Runtime:
             faults=options.faults,
             is_told=is_told,
         )
-        return FileAccess(reading)
+        return store_of(reading.paths[0]).access(reading)
 
     def _make_source(self) -> tuple[_C.BatchForm, _C.RecordSource]:
         options, shards = self._options, self._records.shards

@@ -7,10 +7,11 @@ from typing import Any
 
 from ..config import check_bool
 from ..errors import ConfigError
-from ..format.delivery import Decode, RaggedMode
-from ..format.paths import FileOrder, Paths, manifest_folders
-from ..format.sample_folder import open_sample_folders
-from ..wording import short
+from ..format.delivery import Decode, RaggedMode, make_delivery
+from ..format.paths import Paths
+from ..format.registry import format_of
+from ..format.sample_records import SampleRecords
+from ..store.store import FileOrder
 from .options import DatasetOptions
 from .stored_dataset import StoredDataset
 
@@ -41,6 +42,8 @@ class SampleDataset(StoredDataset):
         paths: A folder that a SampleWriter wrote; a pattern of such folders; or a sequence of
             these. Several need the same fields.
         file_order: Of the matches of a pattern, as for RecordDataset.
+        format: What the paths hold; None: found out. There is ``"samples"``, what a SampleWriter
+            writes.
         ragged: How fields whose samples differ in length are delivered, or a dict of that by
             field. ``"views"``: where they landed. ``"packed"``: one after the other, which is a
             copy, as ``Ragged.packed()`` makes it. ``"padded"``: a tensor [B, L, ...] of the length
@@ -65,6 +68,7 @@ class SampleDataset(StoredDataset):
         paths: Paths,
         *,
         file_order: FileOrder = "name",
+        format: str | None = None,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
         verify: bool = False,
@@ -72,10 +76,13 @@ class SampleDataset(StoredDataset):
     ) -> None:
         checked = DatasetOptions().changed(SampleDataset, options)
         check_bool("verify", verify)
-        folders = manifest_folders(paths, file_order)
-        if not folders:
+        found_by = format_of(paths, file_order, format)
+        layout, objects, sizes = found_by.open(paths, file_order)
+        delivery = make_delivery(layout, ragged, decode)
+        records = SampleRecords(layout, objects, sizes, delivery, verify)
+        # What is wrong with a table is an error of whoever opens it.
+        if verify and any(table.crc32c is None for table in records.tables()):
             raise ConfigError(
-                f"{short(paths)}: is no folder with a manifest.json, as SampleWriter writes it; "
-                "files of records are read by RecordDataset"
+                f"verify=True: samples of format {found_by.name!r} have no checksums: leave it out"
             )
-        self._set_up(open_sample_folders(folders, ragged, decode, verify), checked)
+        self._set_up(records, checked)

@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from .. import _C
 from ..errors import ConfigError, DataError
+from ..store.store import Found, Identity, Inspected
+from ..store.stores import store_of
 from .layout import RecordLayout, make_layout, make_stored_layout
 from .manifest import read_manifest
 from .npy import NpyHeader, is_of_numpy, npy_dtype, read_npy_header
-from .paths import Found
 
 NpyRecords = Literal["rows", "files"]
 
@@ -26,23 +26,6 @@ def machine() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return platform.node()
-
-
-class Identity(NamedTuple):
-    """A version of a file: another one is another file, or a changed one.
-
-    Attributes:
-        inode: 0: not compared.
-        modified_ns: Since 1970.
-    """
-
-    device: int
-    inode: int
-    size_bytes: int
-    modified_ns: int
-
-    def to_core(self) -> _C.ObjectVersion:
-        return _C.ObjectVersion(**self._asdict())
 
 
 @dataclass(frozen=True)
@@ -103,9 +86,7 @@ def count_records(files: list[Found], layout: RecordLayout, header_bytes: int) -
             would be records.
     """
     shards = [
-        info.shard(
-            file, header_bytes, _whole_records(file.path, info.size_bytes, layout, header_bytes)
-        )
+        shard_of(file, info, header_bytes, _whole_records(file, info, layout, header_bytes))
         for file, info in _inspect(files)
     ]
     if not header_bytes:
@@ -132,7 +113,7 @@ def count_windows(files: list[Found], layout: RecordLayout, item_bytes: int) -> 
         count = 0
         if size >= layout.record_bytes:
             count = (size - layout.record_bytes) // layout.stride_bytes + 1
-        shards.append(info.shard(file, 0, count))
+        shards.append(shard_of(file, info, 0, count))
     _refuse_arrays(shards, "tokens")
     if not any(shard.num_records for shard in shards):
         longest = max(shards, key=lambda shard: shard.size_bytes)
@@ -201,7 +182,7 @@ def count_npy(
                 f"{file.path}: has {info.size_bytes} bytes, but its header describes {expected}: "
                 "it was cut off or appended to; save or copy it again"
             )
-        shards.append(info.shard(file, header.header_bytes, count))
+        shards.append(shard_of(file, info, header.header_bytes, count))
     return shards, layout
 
 
@@ -283,7 +264,7 @@ def _count_manifest(
             )
     elif shape != ():
         raise ConfigError(f"{folder}: has a manifest, which says the shape; leave shape= out")
-    top = os.path.abspath(folder)
+    top = store_of(folder).absolute(folder)
     files = [Found(os.path.join(top, entry.name), entry.name) for entry in manifest.shards]
     shards = []
     for entry, (file, info) in zip(manifest.shards, _inspect(files), strict=True):
@@ -293,52 +274,49 @@ def _count_manifest(
                 f"{entry.size_bytes}: it was cut off or appended to; copy it again, or write the "
                 "data set anew"
             )
-        shards.append(info.shard(file, 0, entry.num_records))
+        shards.append(shard_of(file, info, 0, entry.num_records))
     return shards, layout
 
 
-class Inspected(NamedTuple):
-    """What the file system says of a file."""
+def inspect(files: list[Found]) -> list[Inspected]:
+    """What their store says of them.
 
-    identity: Identity
-    direct_alignment: int
-
-    @property
-    def size_bytes(self) -> int:
-        return self.identity.size_bytes
-
-    def shard(self, file: Found, header_bytes: int, count: int) -> Shard:
-        return Shard(
-            file.path,
-            file.name,
-            header_bytes,
-            count,
-            self.size_bytes,
-            self.identity,
-            self.direct_alignment,
-            machine(),
+    Raises:
+        NotFoundError, AccessError: One is missing, or may not be looked at.
+        ConfigError: One is no regular file; they are in several stores.
+    """
+    stores = {store_of(file.path) for file in files}
+    if len(stores) > 1:
+        raise ConfigError(
+            f"{files[0].path}, ...: the files of a data set are in one store, and these are in "
+            f"{len(stores)}: make a data set of each"
         )
+    return [info for store in stores for info in store.inspect([file.path for file in files])]
 
 
-def inspect(paths: list[str]) -> list[Inspected]:
-    """Raises NotFoundError, AccessError, or ConfigError for what is no regular file."""
-    found = []
-    for info in _C.inspect_files(paths):
-        version = info.version
-        identity = Identity(version.device, version.inode, version.size_bytes, version.modified_ns)
-        found.append(Inspected(identity, info.direct_alignment))
-    return found
+def shard_of(file: Found, info: Inspected, header_bytes: int, count: int) -> Shard:
+    return Shard(
+        file.path,
+        file.name,
+        header_bytes,
+        count,
+        info.size_bytes,
+        info.identity,
+        info.direct_alignment,
+        machine(),
+    )
 
 
 def _inspect(files: list[Found]) -> list[tuple[Found, Inspected]]:
-    return list(zip(files, inspect([file.path for file in files]), strict=True))
+    return list(zip(files, inspect(files), strict=True))
 
 
 def _describe(header: NpyHeader, rows: int) -> str:
     return f"{header.dtype} and shape {header.shape[rows:]}"
 
 
-def _whole_records(path: str, size: int, layout: RecordLayout, header_bytes: int) -> int:
+def _whole_records(file: Found, info: Inspected, layout: RecordLayout, header_bytes: int) -> int:
+    path, size = file.path, info.size_bytes
     if size == 0:
         return 0
     if size < header_bytes:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import AccessError, DataError, NotFoundError, ReadError
+from ..errors import DataError, NotFoundError
+from ..store.stores import store_of
 from ..wording import count_of, short
 from .checked_json import MOST_RECORD_BYTES, CheckedJson
 from .layout import Field
@@ -142,7 +142,7 @@ def is_shard_name(name: str) -> bool:
 
 
 def has_manifest(folder: str) -> bool:
-    return os.path.lexists(os.path.join(folder, MANIFEST_NAME))
+    return store_of(folder).has(os.path.join(folder, MANIFEST_NAME))
 
 
 def has_own_manifest(folder: str) -> bool:
@@ -174,24 +174,17 @@ def parse_manifest(text: bytes, path: str) -> Manifest:
 def read_manifest_text(path: str) -> bytes:
     """The bytes of a file that may be a manifest: a regular one, of a size that one has."""
     try:
-        # Opening a FIFO must not wait for somebody to write into it.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
-            status = os.fstat(f.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{path}: is not a regular file")
-            if status.st_size > _MOST_MANIFEST_BYTES:
-                raise DataError(f"{path}: has {status.st_size} bytes, more than a manifest has")
-            return f.read(_MOST_MANIFEST_BYTES + 1)
-    except FileNotFoundError:
+        text = store_of(path).read(path, 0, _MOST_MANIFEST_BYTES + 1)
+    except NotFoundError:
         raise NotFoundError(
             f"{path}: there is no manifest: the folder is none that RecordWriter or pack wrote, "
-            "or its "
-            "writer was interrupted"
+            "or its writer was interrupted"
         ) from None
-    except PermissionError as error:
-        raise AccessError(f"{path}: cannot open: {error.strerror}") from None
-    except OSError as error:
-        raise ReadError(f"{path}: cannot read the manifest: {error.strerror}") from None
+    if len(text) > _MOST_MANIFEST_BYTES:
+        raise DataError(
+            f"{path}: has more than {_MOST_MANIFEST_BYTES} bytes, more than a manifest has"
+        )
+    return text.tobytes()
 
 
 class _Parser(CheckedJson):

@@ -1,31 +1,35 @@
-"""Folders that a SampleWriter wrote, as records."""
+"""The own format: folders that a SampleWriter wrote."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from ..errors import ConfigError, DataError
-from .delivery import make_delivery
-from .files import inspect
-from .paths import Found
-from .sample_records import SampleObject, SampleRecords, SampleSizes
+from ..store.store import FileOrder, Found
+from ..store.stores import store_of
+from ..wording import short
+from .files import inspect, shard_of
+from .paths import Paths, manifest_folders
+from .sample_format import SampleFormat, Samples
+from .sample_records import SampleObject, SampleSizes
 from .sample_table import load_table
 from .samples import SampleManifest, read_sample_manifest
 
 
-def open_sample_folders(
-    folders: Sequence[str], ragged: Any, decode: Any, verify: bool
-) -> SampleRecords:
-    """The samples of these folders, one after the other; the table of each shard is read.
+def _open(paths: Paths, order: FileOrder) -> Samples:
+    """The samples of these folders, one after the other.
 
     Raises:
         NotFoundError, AccessError: A manifest or a shard is missing, or may not be read.
         DataError: One is damaged, or not what the manifest says.
-        ConfigError: The folders have different fields; ``ragged`` or ``decode`` do not fit.
+        ConfigError: The folders have different fields.
     """
+    folders = manifest_folders(paths, order)
+    if not folders:
+        raise ConfigError(
+            f"{short(paths)}: is no folder with a manifest.json, as SampleWriter writes it"
+        )
     manifests = [read_sample_manifest(folder) for folder in folders]
     layout = manifests[0].layout
     for folder, manifest in zip(folders, manifests, strict=True):
@@ -39,18 +43,14 @@ def open_sample_folders(
         for folder, manifest in zip(folders, manifests, strict=True)
         for one in _objects(folder, manifest)
     ]
-    sizes = [_sizes(manifest) for manifest in manifests]
-    records = SampleRecords(layout, objects, sizes, make_delivery(layout, ragged, decode), verify)
-    records.tables()  # what is wrong with one is an error of whoever opens it
-    return records
+    return Samples(layout, objects, [_sizes(manifest) for manifest in manifests])
 
 
 def _objects(folder: str, manifest: SampleManifest) -> list[SampleObject]:
-    top = os.path.abspath(folder)
+    top = store_of(folder).absolute(folder)
     files = [Found(os.path.join(top, entry.name), entry.name) for entry in manifest.shards]
     objects = []
-    infos = inspect([file.path for file in files])
-    for entry, file, info in zip(manifest.shards, files, infos, strict=True):
+    for entry, file, info in zip(manifest.shards, files, inspect(files), strict=True):
         if info.size_bytes != entry.size_bytes:
             raise DataError(
                 f"{file.path}: has {info.size_bytes} bytes, but the manifest says "
@@ -59,7 +59,7 @@ def _objects(folder: str, manifest: SampleManifest) -> list[SampleObject]:
             )
         objects.append(
             SampleObject(
-                info.shard(file, 0, entry.num_samples),
+                shard_of(file, info, 0, entry.num_samples),
                 end=entry.table_offset,
                 load=partial(load_table, file.path, entry, manifest),
                 identity=entry.table_crc32c,
@@ -80,3 +80,8 @@ def _sizes(manifest: SampleManifest) -> SampleSizes:
 
 def _described(manifest: SampleManifest) -> str:
     return ", ".join(f"{field.name}: {field.described}" for field in manifest.layout.fields)
+
+
+OWN_FORMAT = SampleFormat(
+    "samples", matches=lambda paths, order: bool(manifest_folders(paths, order)), open=_open
+)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -11,7 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .. import _C
-from ..errors import AccessError, DataError, NotFoundError, ReadError
+from ..errors import DataError, NotFoundError
+from ..store.stores import store_of
 from ..wording import printable, short
 from .checked_json import MOST
 from .sample_layout import Lengths, SampleLayout, padded_column
@@ -120,49 +119,25 @@ def read_table(
 def load_table(path: str, shard: SampleShard, manifest: SampleManifest) -> SampleTable:
     """Reads the table of a shard from its file, and checks it as ``read_table``.
 
-    It is read, not mapped: a mapped file that is cut off ends the process.
-
     Raises:
         DataError: The file has another size, or its table is wrong.
         NotFoundError, AccessError, ReadError: It cannot be opened or read.
     """
+    store = store_of(path)
     try:
-        # Opening a FIFO must not wait for somebody to write into it.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                _fail(path, "is not a regular file")
-            if status.st_size != shard.size_bytes:
-                _fail(
-                    path,
-                    f"has {status.st_size} bytes, but the manifest says {shard.size_bytes}: it was "
-                    "cut off or appended to",
-                )
-            table = _read_from(fd, shard.table_offset, shard.size_bytes)
-        finally:
-            os.close(fd)
-    except FileNotFoundError:
+        # One byte more: a file that was appended to has it.
+        table = store.read(path, shard.table_offset, shard.size_bytes + 1)
+    except NotFoundError:
         raise NotFoundError(
             f"{printable(path)}: a shard of the data set is missing; copy it again"
         ) from None
-    except PermissionError as error:
-        raise AccessError(f"{printable(path)}: cannot open: {error.strerror}") from None
-    except OSError as error:
-        raise ReadError(f"{printable(path)}: cannot read its table: {error.strerror}") from None
+    if len(table) != shard.size_bytes - shard.table_offset:
+        _fail(
+            path,
+            f"its table has {len(table)} bytes, but the manifest says "
+            f"{shard.size_bytes - shard.table_offset}: it was cut off or appended to",
+        )
     return read_table(table, shard, manifest, path)
-
-
-def _read_from(fd: int, begin: int, end: int) -> memoryview:
-    """Fewer bytes where the file ends before."""
-    table = memoryview(np.empty(end - begin, np.uint8).data)
-    at = 0
-    while at < len(table):
-        count = os.preadv(fd, [table[at:]], begin + at)
-        if count == 0:
-            break
-        at += count
-    return table[:at]
 
 
 def _check_block(

@@ -21,7 +21,9 @@ from ..format.files import (
 )
 from ..format.layout import RecordLayout, make_layout, make_window_layout
 from ..format.manifest import MANIFEST_NAME, has_own_manifest
-from ..format.paths import FileOrder, Found, files_below, find_files, in_order
+from ..format.paths import find_files
+from ..store.local_files import files_below, in_order
+from ..store.store import FileOrder, Found
 from ..warning import warn
 from ..wording import count_of
 from .record_folder import JOURNAL_PREFIX
@@ -208,7 +210,7 @@ def _guess(paths: Sequence[str], found: list[Found]) -> PackFormat:
         return "cifar10"
     if any(os.path.isdir(path) for path in paths):
         return "files"
-    inspect(files)  # raises where one is not there
+    inspect(found)  # raises where one is not there
     unknown = next(file for file in files if not file.endswith(".npy"))
     if unknown.endswith(".npz"):
         raise ConfigError(f"{unknown}: .npz is not read; save each of its arrays by numpy.save")
@@ -221,7 +223,7 @@ def _guess(paths: Sequence[str], found: list[Found]) -> PackFormat:
 def _size_of_all(files: list[Found]) -> int:
     """Of files that are a record each."""
     paths = [file.path for file in files]
-    sizes = [info.size_bytes for info in inspect(paths)]
+    sizes = [info.size_bytes for info in inspect(files)]
     for path, size in zip(paths, sizes, strict=True):
         if size != sizes[0]:
             raise DataError(

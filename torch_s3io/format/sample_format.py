@@ -1,0 +1,43 @@
+"""What a format of samples is: how a data set finds its samples in what the user named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..store.store import FileOrder
+from .paths import Paths
+from .sample_layout import SampleLayout
+from .sample_records import SampleObject, SampleSizes
+
+
+class Samples(NamedTuple):
+    """What a format finds.
+
+    Attributes:
+        layout: Of every sample.
+        objects: In the order of the samples.
+        sizes: Of all samples; of several data sets, one for each.
+    """
+
+    layout: SampleLayout
+    objects: Sequence[SampleObject]
+    sizes: Sequence[SampleSizes]
+
+
+@dataclass(frozen=True)
+class SampleFormat:
+    """How samples lie in objects.
+
+    Attributes:
+        name: As in ``SampleDataset(paths, format=name)``.
+        matches: Whether the paths look like this format, by their names and what a folder holds.
+        open: Finds the samples. What it cannot read is a DataError that says what is wrong and
+            where. What it says is not believed either: a sample that does not lie within its object
+            is an error of its batch.
+    """
+
+    name: str
+    matches: Callable[[Paths, FileOrder], bool]
+    open: Callable[[Paths, FileOrder], Samples]
