@@ -1,0 +1,45 @@
+"""Lines of texts as samples: a format of its own, made in a test."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from torch_s3io.errors import DataError
+from torch_s3io.format.files import inspect, shard_of
+from torch_s3io.format.paths import Paths, find_files
+from torch_s3io.format.registry import register_format
+from torch_s3io.format.sample_format import SampleFormat, Samples
+from torch_s3io.format.sample_layout import make_sample_layout
+from torch_s3io.format.sample_records import SampleObject, SampleSizes
+from torch_s3io.format.sample_table import SampleTable
+from torch_s3io.store.store import FileOrder
+from torch_s3io.store.stores import store_of
+
+LAYOUT = make_sample_layout({"line": bytes})
+
+
+def index(path: str) -> SampleTable:
+    """Where the lines are, without the newlines that end them."""
+    text = np.frombuffer(store_of(path).read(path), np.uint8)
+    ends = np.flatnonzero(text == ord("\n"))
+    if len(text) and (not len(ends) or ends[-1] != len(text) - 1):
+        raise DataError(f"{path}: the last line has no end: it was cut off")
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    return SampleTable(starts.astype("<u8"), ((ends - starts).astype("<u4")[:, None],), None)
+
+
+def open_lines(paths: Paths, order: FileOrder) -> Samples:
+    files = find_files(paths, order)
+    tables = [index(file.path) for file in files]
+    objects = [
+        SampleObject(
+            shard_of(file, info, 0, len(table.starts)), info.size_bytes, partial(index, file.path)
+        )
+        for file, info, table in zip(files, inspect(files), tables, strict=True)
+    ]
+    return Samples(LAYOUT, objects, [SampleSizes.of(tables, LAYOUT)])
+
+
+register_format(SampleFormat("lines", lambda paths, order: str(paths).endswith(".txt"), open_lines))

@@ -1,0 +1,206 @@
+"""Every kind of data set, in every store: a format and a store that are made in a test are as good
+as those that are there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import line_format
+import numpy as np
+import pytest
+from memory_files import MEMORY
+from order_check import (
+    check_goes_on_elsewhere,
+    check_number_samples,
+    check_read_and_resumed,
+    check_shared_out_and_resumed,
+    write_number_samples,
+    write_numbers,
+)
+
+import torch_s3io as s3io
+
+COUNT = 36
+assert line_format  # registers itself
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+def write_lines(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for part, numbers in enumerate(np.array_split(np.arange(count), 3)):
+        lines = [f"{number}, " * int(number) + "\n" for number in numbers]
+        (folder / f"{part}.txt").write_text("".join(lines))
+    return folder / "*.txt"
+
+
+def check_numbers(rows: Any, index: Any) -> None:
+    assert rows.tolist() == [[number, number] for number in index.tolist()]
+
+
+def check_lines(rows: Any, index: Any) -> None:
+    lines = [bytes(line.numpy()).decode() for line in rows["line"]]
+    assert lines == [f"{number}, " * number for number in index.tolist()]
+
+
+# What writes it, what reads it, what checks a batch.
+KINDS: dict[str, tuple[Callable[..., Path], Callable[..., Any], Callable[..., None]]] = {
+    "records": (
+        lambda folder, count: write_numbers(folder, count),
+        lambda path, **options: s3io.RecordDataset(path, dtype=np.int64, shape=2, **options),
+        check_numbers,
+    ),
+    "samples": (write_number_samples, s3io.SampleDataset, check_number_samples),
+    "lines": (write_lines, s3io.SampleDataset, check_lines),
+}
+
+
+class Kind:
+    """A data set of this kind in this store; batches of 4, with their numbers."""
+
+    def __init__(self, name: str, store: str, folder: Path, **store_options: Any) -> None:
+        write, self._make, self._check = KINDS[name]
+        self.path = str(write(folder / name, COUNT))
+        if store == "memory":
+            MEMORY.clear(**store_options)
+            top = folder / name
+            files = [top] if top.is_file() else sorted(top.iterdir())
+            for file in files:
+                MEMORY.put(self._in_memory(file), file.read_bytes())
+            self.path = self._in_memory(Path(self.path))
+
+    @staticmethod
+    def _in_memory(file: Path) -> str:
+        return "memory:/" + str(file)
+
+    def make(self, **options: Any) -> Any:
+        options = {"batch_size": 4, "shuffle": True, "seed": 3, "return_index": True, **options}
+        return self._make(self.path, **options)
+
+    def read(self, batches: Any) -> list[list[int]]:
+        """The numbers in every batch, each checked to have what was written."""
+        numbers = []
+        for batch, index in batches:
+            self._check(batch, index)
+            numbers.append(index.tolist())
+        return numbers
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    return [number for batch in batches for number in batch]
+
+
+STORES = ("files", "memory")
+CASES = list(itertools.product(KINDS, STORES))
+
+
+@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kind]:
+    yield Kind(*request.param, tmp_path)
+    MEMORY.clear()
+
+
+@pytest.mark.parametrize("shuffle", [False, True, "block"])
+def test_every_one_comes_once(kind, shuffle):
+    dataset = kind.make(shuffle=shuffle, **({"block_records": 3} if shuffle == "block" else {}))
+    order = flat(kind.read(dataset))
+    assert sorted(order) == list(range(COUNT))
+    assert (order == sorted(order)) is (not shuffle)
+    assert flat(kind.read(dataset.with_options(pool=None, batch_size=50))) == order
+
+
+def test_epochs_and_states(kind):
+    check_read_and_resumed(kind.make, kind.read, steps=9)
+
+
+@pytest.mark.parametrize(("name", "store"), [("samples", "files"), ("lines", "memory")])
+def test_ranks_and_workers(tmp_path, name, store):
+    kind = Kind(name, store, tmp_path)
+
+    def share(rank: int, world: int) -> Any:
+        return kind.make(rank=rank, world_size=world, pool=None)
+
+    check_shared_out_and_resumed(share, kind.read)
+
+
+def test_workers(kind):
+    order = flat(kind.read(kind.make()))
+
+    def loader(rank: int, world: int, workers: int) -> s3io.DataLoader:
+        return s3io.DataLoader(kind.make(rank=rank, world_size=world), num_workers=workers)
+
+    check_goes_on_elsewhere(loader, kind.read, order)
+
+
+def test_any_of_them_by_number(kind):
+    dataset = kind.make()
+    assert kind.read([dataset.get_batch([7, 3, 7, COUNT - 1])]) == [[7, 3, 7, COUNT - 1]]
+    with pytest.raises(s3io.RangeError):
+        dataset.get_batch([COUNT])
+    records = s3io.RecordMapDataset(dataset)
+    assert len(records) == COUNT
+    assert kind.read([records[-2:]]) == [[COUNT - 2, COUNT - 1]]
+
+
+def test_one_by_one(kind):
+    samples = list(kind.make(batch_size=None))
+    assert [int(index) for _, index in samples] == flat(kind.read(kind.make()))
+
+
+def test_views_mixtures_and_parallel_ones(kind):
+    dataset = kind.make()
+    parts = [flat(kind.read(part)) for part in dataset.split([0.5, 0.5])]
+    assert [len(part) for part in parts] == [18, 18]
+    assert sorted(flat(parts)) == list(range(COUNT))
+    mix = s3io.Mix([dataset.subset(0, 10), dataset.subset(10, COUNT)], num_records=COUNT)
+    mixed = kind.read((batch, index % COUNT) for batch, index in mix)  # numbers of all parts
+    assert len(flat(mixed)) == COUNT
+    pairs = s3io.Zip(one=dataset, other=dataset, batch_size=5, return_index=True)
+    assert len(pairs) == 8
+    for name in ("one", "other"):
+        assert len(kind.read((batch[name], index) for batch, index in pairs)) == 8
+
+
+def test_a_look_and_statistics(kind):
+    dataset = kind.make()
+    first = kind.read([dataset.peek()])
+    batches = kind.read(dataset)
+    assert first == batches[:1]
+    stats = dataset.stats()
+    assert (stats["batches"], dataset.epoch) == (9, 0)
+    assert str(COUNT) in repr(dataset)
+
+
+MEMORY_FAULTS = [
+    ({"failing_read": 0}, s3io.ReadError, "this read fails"),
+    ({"lost_reads_from": 0}, s3io.ReadTimeoutError, "read_timeout_s"),
+]
+
+
+@pytest.mark.parametrize(("fault", "error", "text"), MEMORY_FAULTS)
+@pytest.mark.parametrize("name", KINDS)
+def test_reads_that_fail_or_never_come(tmp_path, name, fault, error, text):
+    kind = Kind(name, "memory", tmp_path, **fault)
+    with pytest.raises(error, match=text):
+        next(iter(kind.make(read_timeout_s=0.2)))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_slow_reads_in_blocks_of_few_open_objects(tmp_path, name):
+    kind = Kind(name, "memory", tmp_path, slowness_ms=1, block_bytes=512, max_open=1)
+    order = flat(kind.read(kind.make()))
+    loader = s3io.DataLoader(kind.make(), num_workers=2)
+    assert flat(kind.read(loader)) == order
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_object_that_changes_is_an_error(tmp_path, name):
+    kind = Kind(name, "memory", tmp_path)
+    dataset = kind.make(batch_size=1, pool=None)
+    for path in [shard.path for shard in dataset.files]:
+        MEMORY.put(path, bytes(MEMORY.read(path)))
+    with pytest.raises(s3io.FileChangedError):
+        list(dataset)
