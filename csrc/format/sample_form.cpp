@@ -331,23 +331,15 @@ int64_t SampleForm::elements_of(const Place& place, size_t field) const {
   const RaggedField& ragged = layout_.ragged[field];
   const int64_t most = layout_.largest_sample_bytes / size_bytes(ragged.type);
   int64_t elements = 1;
+  bool is_too_many = false;  // unless there are none: another axis may have no length
   int64_t open = 0;
-  bool is_empty = false;
   for (const int64_t extent : ragged.shape) {
     const int64_t length = extent >= 0 ? extent : length_of(place, field, open++);
-    is_empty = is_empty || length == 0;
-    if (length > most || (length > 0 && elements > most / length)) {
-      if (length > most)
-        throw_damaged(place,
-                      message("field ", ragged.name, " has ", length, " elements along an axis"));
-      elements = most + 1;
-      continue;
-    }
-    if (length > 0) elements *= length;
+    if (length == 0) return 0;
+    is_too_many = is_too_many || elements > most / length;
+    if (!is_too_many) elements *= length;
   }
-  if (is_empty) return 0;
-  if (elements > most)
-    throw_damaged(place, message("field ", ragged.name, " has too many elements"));
+  if (is_too_many) throw_damaged(place, message("field ", ragged.name, " has too many elements"));
   return elements;
 }
 
