@@ -29,8 +29,8 @@ class SampleDataset(StoredDataset):
 
     A batch is a dict by field. A field that is an array of one shape in all samples is a tensor
     ``[B, ...]``, gathered by a copy. One whose samples differ in length is a ``Ragged``: views of
-    the samples in the buffer that they were read into. A field of several open axes has
-    ``Ragged.shapes``.
+    the samples in the buffer that they were read into. Where a field has several axes, its
+    samples have the shapes of ``Ragged.shapes``.
 
     Order, shares of ranks and workers, views, states, ``Mix``, ``Zip`` and ``RecordMapDataset`` are
     those of a RecordDataset.

@@ -36,18 +36,18 @@ class Delivery:
     def of_batch(self, batch: Any) -> Any:
         """Of what C++ made: a dict, or that and the numbers of the records."""
         if isinstance(batch, tuple):
-            return self._of_fields(batch[0]), batch[1]
-        return self._of_fields(batch)
+            return self._of_fields(*batch), batch[1]
+        return self._of_fields(batch, None)
 
-    def _of_fields(self, made: dict[str, Any]) -> dict[str, Any]:
-        return {field.name: self._of_field(field, made[field.name]) for field in self.fields}
+    def _of_fields(self, made: dict[str, Any], numbers: Any) -> dict[str, Any]:
+        return {one.name: self._of_field(one, made[one.name], numbers) for one in self.fields}
 
-    def _of_field(self, field: SampleField, made: Any) -> Any:
+    def _of_field(self, field: SampleField, made: Any, numbers: Any) -> Any:
         if not field.is_ragged:
             return made
         ragged = unchecked_ragged(*made)
         if field.name in self.decode:
-            return _decoded(field.name, ragged, self.decode[field.name])
+            return _decoded(field.name, ragged, numbers, self.decode[field.name])
         mode = self.modes.get(field.name, "views")
         if mode == "views":
             return ragged
@@ -67,24 +67,20 @@ def _packed(ragged: Ragged, field: SampleField) -> Ragged:
     return unchecked_ragged(values, packed.starts // size, packed.lengths // size, None, facts)
 
 
-def _decoded(name: str, ragged: Ragged, decode: Decode) -> Decoded:
+def _decoded(name: str, ragged: Ragged, numbers: Any, decode: Decode) -> Decoded:
     made = Decoded()
-    for number, sample in enumerate(ragged.unbind()):
+    for place, sample in enumerate(ragged.unbind()):
         try:
             made.append(decode(sample.numpy().tobytes()))
-        except StopIteration as error:  # must not pass for the end of the epoch
-            raise _not_decoded(name, number, error) from error
-        except (ValueError, TypeError, LookupError, EOFError, OSError) as error:
-            raise _not_decoded(name, number, error) from error
+        except Exception as error:  # a StopIteration must not pass for the end of the epoch
+            which = f"the one at [{place}] of a batch (return_index=True tells its number)"
+            if numbers is not None:
+                which = f"number {int(numbers[place])}"
+            raise DataError(
+                f"decode={{{name!r}: ...}}: a sample of {len(sample)} bytes could not be decoded, "
+                f"{which}: {type(error).__name__}: {error}"
+            ) from error
     return made
-
-
-def _not_decoded(name: str, number: int, error: Exception) -> DataError:
-    return DataError(
-        f"decode={{{name!r}: ...}}: sample {number} of a batch could not be decoded: "
-        f"{type(error).__name__}: {error}. return_index=True and get_batch() find out which one "
-        "it is"
-    )
 
 
 def make_delivery(layout: SampleLayout, ragged: Any, decode: Any) -> Delivery:
@@ -125,6 +121,11 @@ def make_delivery(layout: SampleLayout, ragged: Any, decode: Any) -> Delivery:
             )
         if not callable(function):
             raise ConfigError(f"decode=: {short(function)} for field {name!r} is no function")
+        if isinstance(ragged, Mapping) and name in ragged:
+            raise ConfigError(
+                f"field {name!r} is in decode= and in ragged=: leave it out of ragged=, as decoded "
+                "samples are a list"
+            )
     return Delivery(layout.fields, dict(modes), dict(decode))
 
 

@@ -217,8 +217,8 @@ class _Parser(CheckedJson):
     def _check_format(self, root: dict[str, Any]) -> None:
         if root.get("format") == SAMPLES_FORMAT:
             self.fail(
-                "the folder holds samples of any length, as SampleWriter writes them, and no "
-                "records of one size; those are written by RecordWriter"
+                "the folder holds samples of any length, as SampleWriter writes them; "
+                "SampleDataset reads it"
             )
         if root.get("format") != FORMAT:
             self.fail(

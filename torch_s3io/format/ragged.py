@@ -216,7 +216,9 @@ class Ragged:
         if self.shapes is not None:
             raise ConfigError(
                 f"{method} is for samples that differ in their first axis alone, and these have "
-                "shapes: use ragged[i] or unbind(), or make a Ragged of values, starts and lengths"
+                "shapes: use ragged[i] or unbind(), or make a Ragged of values, starts and "
+                "lengths. Of a SampleDataset's field whose other axes have fixed sizes, "
+                "ragged={'name': 'packed'} makes a Ragged without shapes, and 'padded' a tensor"
             )
 
 
