@@ -45,8 +45,8 @@ from common import (
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 import torch_s3io as s3io
-from torch_s3io.datasets.runtime import Runtime
 from torch_s3io.order.record_order import default_block_records
+from torch_s3io.store.file_access import FileAccess
 
 RECORD_BYTES, BATCH_SIZE = 4096, 256
 WARM_UP_BATCHES = 64
@@ -284,7 +284,7 @@ def bench_windows(report: Report, path: Path, args: Namespace) -> None:
     }
     contestants = {name: partial(touched_epoch, path, make) for name, make in makers.items()}
     # A small file stands for a large one: what fits would be brought in as a whole.
-    with mock.patch.object(Runtime, "_fits", return_value=False):
+    with mock.patch.object(FileAccess, "_fits", return_value=False):
         samples = in_rounds(contestants, args.rounds, "windows")
     rows = rows_beside(samples, "window_blocks=64")
     note = (
