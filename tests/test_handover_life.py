@@ -163,7 +163,7 @@ def test_interrupts_at_any_moment_leave_the_next_epoch_whole(impatient):
         loader = s3io.DataLoader(dataset, num_workers=2)
         random.seed(1)
         interrupts = 0
-        while interrupts < 60:
+        while interrupts < 40:
             list(loader)  # so that the workers are there: a fork is not to be interrupted
             try:
                 armed = True
