@@ -18,11 +18,11 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
-from warm_python import RUN_FILE, WarmPython
+from warm_python import RUN_FILE, Program, WarmPython
 
 import torch_s3io
 from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, RecordDataset
@@ -320,11 +320,19 @@ class Running:
         return subprocess.CompletedProcess([], status, *texts)
 
 
+def started(source: str, *arguments: object) -> tuple[Program, TextIO]:
+    """A program at work, for one who ends it, and what it prints."""
+    reading, writing = os.pipe()
+    program = warm_python().start(source, [*map(str, arguments)], program_env(), writing, 2)
+    os.close(writing)
+    return program, os.fdopen(reading)
+
+
 def run_file(
-    path: Path, *arguments: object, folder: Path | None = None
+    path: Path, *arguments: object, folder: Path | None = None, timeout_s: float = DEADLINE_S * 2
 ) -> subprocess.CompletedProcess[str]:
     """``python PATH ARGUMENTS``, which workers that are spawned can import."""
-    return Running(RUN_FILE, path, *arguments, folder=folder).ended()
+    return Running(RUN_FILE, path, *arguments, folder=folder).ended(timeout_s)
 
 
 def warm_python(*imported: str) -> WarmPython:

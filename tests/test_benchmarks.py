@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import IMPORT_PATH
+from support import run_file
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.mark.slow
 def test_peers_deliver_every_record_once_and_the_table_names_them(disk):
-    result = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "bench_peers.py"), "--data", str(disk), "--rounds", "1",
-         "--size-gib", "0.0625", "--only", "shuffled, cold", "--peer", "preads"],
-        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    result = run_file(
+        BENCHMARKS / "bench_peers.py", "--data", disk, "--rounds", 1, "--size-gib", 0.0625,
+        "--only", "shuffled, cold", "--peer", "preads", timeout_s=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     # A contestant whose epoch does not bring every record once is left out, with the reason.
@@ -40,14 +33,10 @@ def test_peers_deliver_every_record_once_and_the_table_names_them(disk):
 )
 def test_a_benchmark_runs_and_writes_every_sample(disk, tmp_path, name):
     results = tmp_path / "results.json"
-    result = subprocess.run(
-        [sys.executable, str(BENCHMARKS / f"bench_{name}.py"), "--data", str(disk), "--rounds", "1",
-         "--size-gib", "0.25", "--seconds", "0.02", "--json", str(results),
-         *(["--max-mb", "8"] if name == "handoff" else [])],
-        env={**os.environ, "PYTHONPATH": IMPORT_PATH},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    result = run_file(
+        BENCHMARKS / f"bench_{name}.py", "--data", disk, "--rounds", 1, "--size-gib", 0.25,
+        "--seconds", 0.02, "--json", results, *(["--max-mb", 8] if name == "handoff" else []),
+        timeout_s=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     tables = json.loads(results.read_text())[f"bench_{name}"]["tables"]
@@ -62,11 +51,11 @@ def test_the_results_of_peers_become_a_picture(tmp_path):
     table = {"title": "Peers: shuffled, cold page cache", "samples": {"4,096 B x 256": runs}}
     results, picture = tmp_path / "results.json", tmp_path / "peers.svg"
     results.write_text(json.dumps({"bench_peers": {"tables": [table]}}))
-    program = [sys.executable, str(BENCHMARKS / "plot_peers.py"), str(results), str(picture)]
-    subprocess.run(program, check=True, capture_output=True, timeout=120)
+    program = BENCHMARKS / "plot_peers.py", results, picture
+    assert run_file(*program).returncode == 0
     drawn = picture.read_text()
     for text in ("RecordDataset", "1.38", "0.50", "4,096 B, 256 a batch"):
         assert f">{text}<" in drawn, text
-    wrong = subprocess.run([*program, "--table", "warm"], capture_output=True, timeout=120)
+    wrong = run_file(*program, "--table", "warm")
     assert wrong.returncode == 1
-    assert b"no table with 'warm'" in wrong.stderr
+    assert "no table with 'warm'" in wrong.stderr

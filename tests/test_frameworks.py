@@ -18,7 +18,7 @@ import pytest
 import torch
 from pages import ROOT, Key, Page
 from support import Running, end_workers
-from torchruns import run_machines, torchrun
+from torchruns import torchrun
 from warm_python import RUN_FILE
 
 import torch_s3io as s3io
@@ -200,8 +200,7 @@ def test_rank_0_evaluates_alone_while_two_ranks_train(block):
         assert all(numbers == list(range(50)) for numbers in evaluated)
         dist.destroy_process_group()
     """
-    command = ("--standalone", "--nproc-per-node=2", program(block, after=after), -1)
-    status, output = run_machines(Path.cwd(), [{"CUDA_VISIBLE_DEVICES": ""}], *command)
+    status, output = torchrun(Path.cwd(), 2, program(block, after=after), -1)
     assert status == 0, output
     check_epochs(together(read_by(2)), 2, 200)
 

@@ -40,7 +40,7 @@ def test_importing_starts_no_thread_opens_no_file_and_touches_no_device():
         assert not torch.cuda.is_initialized()
         print("done")
     """
-    assert run_program(source) == "done\n"
+    assert run_program(source, env={}) == "done\n"
 
 
 def test_the_source_without_its_extension_says_what_to_do(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import tempfile
+import textwrap
+from pathlib import Path
 
 import pytest
-from support import DEADLINE_S, program_command, program_env, random_bytes, write_file
+from support import printed_by, random_bytes, run_file, run_program, write_file
 
 from torch_s3io import FileStore, RecordWriter
 
@@ -114,21 +116,11 @@ def test_ctrl_c_ends_a_record_writer_whose_shard_hangs(disk, engine):
 
 def run_interrupted(call: str, *arguments: object) -> str:
     """What the program prints. It ends within the deadline, though its own waits last an hour."""
-    import linecache  # noqa: F401  (the program's lines must be found: it runs from a file)
-    import tempfile
-    import textwrap
-
     source = "".join(textwrap.dedent(part) for part in (PRELUDE, CALLS[call], FINISH))
     with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
         file.write(source)
         file.flush()
-        command = program_command("", *arguments)
-        command[1:3] = [file.name]
-        process = subprocess.run(
-            command, env=program_env(), capture_output=True, text=True, timeout=DEADLINE_S
-        )
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout
+        return printed_by(run_file(Path(file.name), *arguments))  # whose lines can be looked up
 
 
 @pytest.mark.parametrize("handled", ["raises", "returns"])
@@ -157,12 +149,5 @@ def test_another_signals_handler_runs_while_next_waits(disk, handled):
             print("timed out", len(handled), flush=True)
         os._exit(0)
     """
-    process = subprocess.run(
-        program_command(source, path, handled),
-        env=program_env(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
     expected = "raised 1\n" if handled == "raises" else "timed out 1\n"
-    assert process.stdout == expected, process.stderr
+    assert run_program(source, path, handled) == expected

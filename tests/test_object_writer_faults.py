@@ -30,6 +30,7 @@ from support import (
     program_env,
     random_bytes,
     run_program,
+    started,
     write_file,
 )
 
@@ -267,12 +268,12 @@ def test_a_killed_writer_leaves_a_whole_file_and_nothing_else_after_the_next_sta
     random.seed(7)
     size = 2 * MIB + 5
     for _ in range(6):
-        command = program_command(WRITE_FOR_EVER, disk / "x", size)
-        process = subprocess.Popen(command, env=program_env(), stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
-        threading.Event().wait(random.uniform(0, 0.2))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        program, output = started(WRITE_FOR_EVER, disk / "x", size)
+        with output:
+            assert output.readline() == "ready\n"
+            threading.Event().wait(random.uniform(0, 0.2))
+            os.kill(program.pid, signal.SIGKILL)
+            program.wait(DEADLINE_S)
         data = (disk / "x").read_bytes()
         assert len(data) == size
         assert set(data) == {data[0]}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import program_env
+from support import run_file
 
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "bench_order.py"
 
@@ -16,14 +14,7 @@ PROGRAM = Path(__file__).parents[1] / "benchmarks" / "bench_order.py"
 @pytest.mark.slow
 def test_the_benchmark_of_orders_runs_and_writes_every_sample(tmp_path):
     results = tmp_path / "results.json"
-    process = subprocess.run(
-        [sys.executable, str(PROGRAM), "--quick", "--markdown", "--json", str(results)],
-        cwd=tmp_path,
-        env=program_env(),
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    process = run_file(PROGRAM, "--quick", "--markdown", "--json", results, folder=tmp_path)
     assert process.returncode == 0, process.stdout + process.stderr
     positions, start, blocks = json.loads(results.read_text())["bench_order"]["tables"]
     for table in (positions, start, blocks):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
 import threading
 
 import numpy as np
@@ -19,12 +18,12 @@ from record_sets import (
     write_set,
 )
 from support import (
+    DEADLINE_S,
     HANGING_CALL,
     KILLED,
     holds_soon,
     is_killed_in,
-    program_command,
-    program_env,
+    started,
 )
 
 from torch_s3io import (
@@ -151,12 +150,12 @@ WRITE_SETS_FOR_EVER = """
 def test_a_killed_writer_leaves_one_whole_data_set(disk):
     random = np.random.default_rng(5)
     for _ in range(5):
-        command = program_command(WRITE_SETS_FOR_EVER, disk / "set")
-        process = subprocess.Popen(command, env=program_env(), stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
-        threading.Event().wait(random.uniform(0, 0.3))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        program, output = started(WRITE_SETS_FOR_EVER, disk / "set")
+        with output:
+            assert output.readline() == "ready\n"
+            threading.Event().wait(random.uniform(0, 0.3))
+            os.kill(program.pid, signal.SIGKILL)
+            program.wait(DEADLINE_S)
         batches = all_records(disk / "set")
         assert sum(len(batch) for batch in batches) == 1000
         assert len(values_in(disk / "set")) == 1

@@ -18,7 +18,6 @@ HERE = __file__
 # What a machine without the feature says; a process that is spawned begins as this one does.
 SOURCE = """
 import sys
-import torch
 import torch_s3io as s3io
 from torch_s3io import _C
 
@@ -30,7 +29,7 @@ else:
 def main():
     dataset = s3io.RecordDataset(sys.argv[1], dtype="u1", shape=1000, batch_size=4)
     train, test = dataset.split([0.9, 0.1])
-    loader = s3io.DataLoader(train, num_workers=3, multiprocessing_context=sys.argv[3])
+    loader = s3io.DataLoader(train, num_workers=2, multiprocessing_context=sys.argv[3])
     for _ in range(2):
         assert sum(len(batch) for batch in loader) == 180
 

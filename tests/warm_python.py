@@ -1,5 +1,5 @@
-"""A Python that has imported torch, from which programs are forked: to import it takes two seconds,
-and the suite runs hundreds of programs.
+"""A Python that has imported torch and torch_s3io, from which programs are forked: to import them
+takes two seconds, and the suite runs hundreds of programs.
 
 What runs is the program of ``python -c SOURCE ARGUMENTS``, from a ``__main__`` of its own to the
 end of the interpreter, with nothing on stdin. Programs for which the environment must be another
@@ -8,8 +8,10 @@ one from their first moment on, such as a library to preload, are started by the
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
+import multiprocessing
 import os
 import select
 import signal
@@ -69,7 +71,7 @@ class WarmPython:
 
     @classmethod
     def started(cls, env: dict[str, str], *imported: str) -> WarmPython:
-        """One that has imported these modules, and torch."""
+        """One that has imported these modules, too."""
         own, other = socket.socketpair()
         with other:
             command = [sys.executable, str(Path(__file__)), str(other.fileno()), *imported]
@@ -163,6 +165,10 @@ def run(source: str, arguments: list[str], env: dict[str, str], folder: str) -> 
 _WAS_MAIN: list[types.ModuleType] = []
 
 if __name__ == "__main__":
-    for module in ("torch", *sys.argv[2:]):
+    multiprocessing.set_forkserver_preload(["torch", "torch_s3io"])  # or every worker imports them
+    for module in ("torch", "torch_s3io", *sys.argv[2:]):
         importlib.import_module(module)
+    # What is here for good the end of a program need not go through, which takes half a second.
+    gc.collect()
+    gc.freeze()
     run(*serve(socket.socket(fileno=int(sys.argv[1]))))
