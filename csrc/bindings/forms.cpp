@@ -46,11 +46,21 @@ std::shared_ptr<FixedForm> make_fixed_form(const std::vector<Path>& paths,
 // What Python has, held for C++: let go of by any thread.
 using Buffers = std::vector<py::buffer_info>;
 
+int drop(void* held) {
+  delete static_cast<Buffers*>(held);
+  return 0;
+}
+
+// A thread without the GIL, which is one that was left behind, must not ask for it: Python ends who
+// asks while it shuts down. Its main thread then lets go.
 std::shared_ptr<Buffers> hold_buffers() {
   return {new Buffers, [](Buffers* held) {
             if (Py_IsInitialized() == 0) return;  // the process is about to be gone
-            const py::gil_scoped_acquire gil;
-            delete held;
+            if (PyGILState_Check() != 0) {
+              drop(held);
+            } else {
+              static_cast<void>(Py_AddPendingCall(&drop, held));  // or it stays, for good
+            }
           }};
 }
 

@@ -81,6 +81,11 @@ class Records(ABC):
         """For JSON: what tells these records from other ones in objects of these names and sizes.
         In which form they are delivered does not matter."""
 
+    def contents(self) -> list[Any]:
+        """For JSON: what tells the bytes of these records from others in objects of these sizes,
+        where the format knows it."""
+        return []
+
     @abstractmethod
     def make_form(self, alignment: int, with_record_numbers: bool) -> _C.BatchForm:
         """How C++ finds them and makes batches of them.

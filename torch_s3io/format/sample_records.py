@@ -148,8 +148,11 @@ class SampleRecords(Records):
         return f"{size_text(self.record_bytes)} on average"
 
     def identity(self) -> list[Any]:
-        objects = [(one.shard.num_records, one.identity) for one in self.objects]
-        return [[asdict(field) for field in self.layout.fields], self.layout.record_bytes, objects]
+        counts = [one.shard.num_records for one in self.objects]
+        return [[asdict(field) for field in self.layout.fields], self.layout.record_bytes, counts]
+
+    def contents(self) -> list[Any]:
+        return [one.identity for one in self.objects if one.identity is not None]
 
     def make_form(self, alignment: int, with_record_numbers: bool) -> _C.SampleForm:
         return _C.SampleForm(

@@ -29,6 +29,7 @@ _DESCRIPTIONS = {
     "sizes": "sizes of files",
     "times": "times of change of files",
     "layout": "the layout of the records (dtype, shape, header_bytes, window)",
+    "contents": "what is in the files, by the checksums of their tables",
     "view": "the subset, split or mixture",
     "repeated": "how many files have a name that another one has",
     "folders": "folders of files that have the same name, which may be in another order",
@@ -47,6 +48,7 @@ def fingerprint(records: Records, view: Any) -> State:
     Version 1 has none of ``version``, ``repeated`` and ``folders``; its names are our folders.
     """
     shards = records.shards
+    contents = records.contents()
     names = [shard.name for shard in shards]
     folder = os.path.commonpath([os.path.dirname(shard.path) for shard in shards])
     return {
@@ -57,6 +59,7 @@ def fingerprint(records: Records, view: Any) -> State:
         "sizes": _digest(shard.size_bytes for shard in shards),
         "times": _digest(shard.identity.modified_ns for shard in shards),
         "layout": _digest(records.identity()),
+        **({"contents": _digest(contents)} if contents else {}),
         "view": _digest([view]),
         "repeated": len(names) - len(set(names)),
         "folders": _digest(os.path.relpath(shard.path, folder) for shard in shards),
