@@ -14,7 +14,16 @@ import numpy as np
 from torch_s3io import _C
 from torch_s3io.writing.sample_writer import SampleWriter
 
-_SIZES = {"bool": 1, "uint8": 1, "uint16": 2, "int16": 2, "float16": 2, "bfloat16": 2, "int32": 4}
+_SIZES = {
+    "bool": 1,
+    "uint8": 1,
+    "int8": 1,
+    "uint16": 2,
+    "int16": 2,
+    "float16": 2,
+    "bfloat16": 2,
+    "int32": 4,
+}
 _SIZES |= {"float32": 4, "int64": 8, "uint64": 8, "float64": 8, "complex64": 8, "complex128": 16}
 _CRC = []
 for _byte in range(256):
@@ -137,3 +146,9 @@ class Lengths:
 
     def check_all(self, batches) -> list[int]:
         return [number for batch in batches for number in self.check(batch)]
+
+
+def endless_samples():
+    """For commands that are stopped."""
+    while True:
+        yield {"data": bytes(1 << 20)}

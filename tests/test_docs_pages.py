@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from pages import ROOT, Page
+from pages import ROOT, Key, Page
 from record_sets import CIFAR10, random_array, write_cifar10
 from support import end_workers, lies_in_a_pool
 from torch.utils.data import IterableDataset
@@ -250,6 +253,36 @@ def test_the_commands_pack_describe_and_verify_what_lies_in_the_folder(block, ca
     np.testing.assert_array_equal(got.numpy(), images)
     got = next(iter(s3io.RecordDataset("corpus", batch_size=50)))
     np.testing.assert_array_equal(got.numpy(), tokens[: 19 * 1025].reshape(19, 1025))
+
+
+WRITING.runs("Convert samples of any length", "sh")
+WRITING.runs("Write", "python", 1)
+
+
+@WRITING.runs("Convert samples of any length", "python")
+def test_samples_are_packed_and_written_as_the_page_says(block, monkeypatch):
+    Path("photos").mkdir()
+    for number in range(5):
+        Path(f"photos/{number}.jpg").write_bytes(bytes([number]) * number)
+        about = {"label": number, "tokens": [number] * number, "box": [0, 1, 2, number]}
+        Path(f"photos/{number}.json").write_text(json.dumps(about))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    Path("mydata.py").write_text(WRITING.blocks()[block])
+    assert WRITING.run_commands(block._replace(language="sh")) == [0]
+    names: dict = {}
+    WRITING.run(block, names)
+    boxes, one, other = np.ones((2, 4), "f4"), np.ones(3, "u2"), np.ones(2, "u2")
+    names |= {"boxes": boxes, "one": one, "other": other}
+    shutil.move("photos-packed", "packed")  # the next block writes into the folder of the files
+    WRITING.run(Key("Write", "python", 1), names)
+    for folder, count in (("packed", 5), ("photos", 7)):
+        (batch,) = s3io.SampleDataset(folder, batch_size=count)
+        assert batch["label"].tolist()[:5] == list(range(5))
+        assert batch["box"][:5, 3].tolist() == list(range(5))
+        assert [bytes(image.numpy()) for image in batch["image"]][:5] == [
+            bytes([number]) * number for number in range(5)
+        ]
 
 
 @WRITING.runs("Write", "python")

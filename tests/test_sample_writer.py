@@ -259,7 +259,7 @@ WRONG_VALUES = [
     ({"label": [1]}, "'label': a number of int64 is expected, not list"),
     ({"box": np.zeros(5, "f4")}, r"'box': float32 \[4\] is expected, not float32 \[5\]"),
     ({"box": [0.0] * 4}, r"'box': float32 \[4\] is expected, not list"),
-    ({"more": 1}, "sample 1: the fields are .*'more'.* every sample has all"),
+    ({"more": 1}, "sample 1: no field is named 'more': the fields are 'data', .*every sample"),
 ]  # fmt: skip
 
 

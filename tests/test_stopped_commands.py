@@ -22,6 +22,11 @@ COMMANDS = {
         "out/*.bin",
         {"x.npy", "out"},
     ),
+    "pack of samples": (
+        ["pack", "--from", "sample_sets:endless_samples", "-o", "{disk}/out", "--shard-mib", "8"],
+        "out/*.bin",
+        {"x.npy"},
+    ),
     "verify": (["verify", *["{disk}/x.npy"] * 3000], "NOT VERIFIED", {"x.npy"}),
     "doctor": (["doctor", "{disk}", "--quick"], "making a file of", {"x.npy"}),
     "bench": (

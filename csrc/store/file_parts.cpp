@@ -12,10 +12,11 @@ namespace {
 constexpr size_t kHotBytes = 16 << 10;  // stays in the first-level cache between two looks at it
 constexpr std::array<std::byte, 4096> kZeros{};
 
-void check(bool fits, const ObjectWriter& writer, int64_t begin, int64_t end, int64_t last_end) {
+void check(bool fits, const ObjectWriter& writer, int64_t begin, int64_t last_end) {
   if (fits) return;
-  throw Error(ErrorKind::config, message(writer.path(), ": the bytes [", begin, ", ", end,
-                                         ") do not lie where they should, from ", last_end, " on"));
+  throw Error(ErrorKind::config,
+              message(writer.path(), ": what is to begin at byte ", begin,
+                      " has no place there: what is before it ends at ", last_end));
 }
 
 void check_all(const ObjectWriter& writer, std::span<const FilePart> parts,
@@ -24,12 +25,12 @@ void check_all(const ObjectWriter& writer, std::span<const FilePart> parts,
   for (const FilePart& part : parts) {
     const bool has_its_pieces = part.num_pieces <= pieces.size();
     check(part.begin >= last_end && part.end >= part.begin && has_its_pieces, writer, part.begin,
-          part.end, last_end);
+          last_end);
     last_end = part.begin;
     for (const FilePiece& piece : pieces.first(part.num_pieces)) {
       const bool is_behind = piece.begin >= last_end && piece.begin <= part.end;
       check(is_behind && std::ssize(piece.data) <= part.end - piece.begin, writer, piece.begin,
-            piece.begin + std::ssize(piece.data), last_end);
+            last_end);
       last_end = piece.begin + std::ssize(piece.data);
     }
     pieces = pieces.subspan(part.num_pieces);

@@ -1,4 +1,4 @@
-"""``pack``: existing files as shards of records with a manifest."""
+"""``pack``: existing files, or the samples of an iterable, as shards with a manifest."""
 
 from __future__ import annotations
 
@@ -6,20 +6,35 @@ import argparse
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
 
 from .. import _C
 from ..config import MIB, refuse_address
-from ..console import progress_bar, say
+from ..console import progress_bar, say, show_progress
 from ..store.store import FileOrder
 from ..wording import count_of, size_text
 from ..writing.pack_run import run_pack
 from ..writing.packing import PackJob
+from ..writing.record_folder import refuse_to_replace
+from ..writing.sample_fields import options_of, parse_field
+from ..writing.sample_packing import pack_samples
+from ..writing.sample_source import find_source
 from ..writing.sources import PackFormat, find_sources
 from .parser import whole_number
 
 _MOST_SHARD_MIB = 1 << 40
+# Options that say nothing of samples.
+_OF_FILES = (
+    "format",
+    "file_order",
+    "dtype",
+    "shape",
+    "header_bytes",
+    "window",
+    "stride",
+    "processes",
+)
 
 _EPILOG = """\
 examples:
@@ -29,10 +44,22 @@ examples:
   %(prog)s cifar-10-batches-bin/data_batch_*.bin -o cifar    label and image
   %(prog)s corpus.bin --format tokens --window 1025 -o corpus
   %(prog)s raw/*.bin --format records --dtype float32 --shape 3,32,32 -o records
+  %(prog)s --from mydata:samples -o photos                   samples of any length, from Python
+
+For the last one, mydata.py in this folder has a function that gives dicts, or any iterable of them:
+
+  def samples():
+      for path in sorted(pathlib.Path("photos").glob("*.jpg")):
+          yield {"image": path.read_bytes(), "label": 3, "box": numpy.zeros(4, "float32")}
+
+The first sample says what the fields are: bytes, str, int (int64), float (float64), arrays and
+tensors of their dtype, with axes of any length. --field says otherwise, once for each field:
+--field label=uint8, --field 'box=float32[4]' (always 4 of them), --field 'mask=uint8[n,n]'.
+Or samples.fields does, a dict as SampleWriter takes it.
 
 Of a folder, what is hidden in it is left out, and so are data sets in it that were packed before.
-A pack that was stopped goes on when the same command is given again: shards that are finished are
-read and compared with their checksums, not written again.
+A pack of files that was stopped goes on when the same command is given again: shards that are
+finished are read and compared with their checksums, not written again. --from begins anew.
 
 exit status:
   0  packed     1  failed: a line on stderr says why     2  wrong usage     130  Ctrl-C
@@ -42,15 +69,21 @@ exit status:
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "pack",
-        help="existing files as shards of records with a manifest",
+        help="existing files, or samples from Python, as shards with a manifest",
+        usage="%(prog)s SOURCE [SOURCE ...] -o FOLDER [options]\n"
+        "       %(prog)s --from MODULE:NAME -o FOLDER [--field NAME=KIND ...] [options]",
         description="Packs .npy arrays, folders of equal-size files, CIFAR-10 binaries, token "
         "files or raw records into\na folder that RecordDataset(FOLDER) opens with no other "
-        "argument.",
+        "argument; or samples of any length, for SampleDataset(FOLDER).",
         epilog=_EPILOG,
     )
     add = parser.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="files, patterns, or folders of files")
+    add("sources", nargs="*", metavar="SOURCE", help="files, patterns, or folders of files")
     add("-o", "--output", required=True, metavar="FOLDER", help="made if it is not there")
+    add("--from", dest="source", metavar="MODULE:NAME",
+        help="an iterable of dicts, or a callable that gives one")  # fmt: skip
+    add("--field", action="append", default=[], metavar="NAME=KIND",
+        help="with --from: bytes, str, a dtype, or a dtype and its axes: uint8[n,n,3]")  # fmt: skip
     add("--overwrite", action="store_true",
         help="take the place of the data set in FOLDER, once the new one is whole")  # fmt: skip
     add("--format", choices=get_args(PackFormat), default="auto",
@@ -72,11 +105,17 @@ def add_parser(subparsers: Any) -> None:
     processes = min(4, _C.available_processors())
     add("--processes", type=whole_number(1), default=processes, metavar="N",
         help="that pack shards at the same time (default: %(default)s)")  # fmt: skip
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
     refuse_address(args.output)
+    if args.source is not None:
+        return _run_samples(args)
+    if not args.sources:
+        args.parser.error("there is nothing to pack: name a SOURCE, or --from MODULE:NAME")
+    if args.field:
+        args.parser.error("--field is for samples, with --from: leave it out")
     sources = find_sources(
         args.sources,
         args.output,
@@ -114,6 +153,60 @@ def run(args: argparse.Namespace) -> int:
         f"{resumed if packed.resumed_shards else ''}"
     )
     return 0
+
+
+def _run_samples(args: argparse.Namespace) -> int:
+    if args.sources:
+        args.parser.error(f"--from takes no SOURCE: leave out {args.sources[0]}, or --from")
+    for name in _OF_FILES:
+        if getattr(args, name) != args.parser.get_default(name):
+            args.parser.error(
+                f"--{name.replace('_', '-')} is for files, without --from: leave it out"
+            )
+    given = dict(map(parse_field, args.field))
+    if not args.overwrite:
+        refuse_to_replace(os.path.abspath(args.output), "--overwrite")
+    source = find_source(args.source)
+    start = time.monotonic()
+    try:
+        with _sample_bar(source.count) as on_sample:
+            packed = pack_samples(
+                source,
+                os.path.abspath(args.output),
+                given=given,
+                shard_bytes=max(1, int(args.shard_mib * MIB)),
+                align_samples=args.align,
+                overwrite=args.overwrite,
+                on_fields=_say_fields,
+                on_sample=on_sample,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{args.output} has what it had before") from None
+    elapsed_s = time.monotonic() - start
+    say(f"{args.output}: {packed.manifest.described}, from {args.source}")
+    if packed.replaced is not None:
+        say(f"replaced: {packed.replaced.described}")
+    size = packed.manifest.data_bytes
+    say(f"{size_text(size)} in {elapsed_s:.2f} s, {size_text(size / max(elapsed_s, 1e-9))}/s")
+    if packed.narrower:
+        say(f"lengths that are the same in all samples: {packed.narrower} would fix them")
+    return 0
+
+
+def _say_fields(fields: Mapping[str, Any]) -> None:
+    show_progress("")
+    say(f"fields: {options_of(fields)}")
+
+
+@contextlib.contextmanager
+def _sample_bar(count: int | None) -> Iterator[Callable[[], object]]:
+    """As ``_bar``, but of samples, whose bytes nobody knows before."""
+    bar = progress_bar()
+    if bar is None:
+        yield lambda: None
+        return
+    with bar(total=count, desc="packing", unit=" samples") as shown:
+        yield shown.update
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from ..format.manifest import MANIFEST_NAME, Manifest
 from ..format.samples import SampleManifest
 from ..store.file_store import FileStore, as_path, check_store_config
 from ..store.object_writer import ObjectWriter, WrittenObject
-from .record_folder import RecordFolder
+from .record_folder import RecordFolder, refuse_to_replace
 
 _CLEAN_UP_S = 1.0
 
@@ -93,9 +93,9 @@ class FolderWriter(ABC, Generic[_Made]):
         self._folder = RecordFolder(as_path(folder))
         try:
             if not overwrite:
-                self._folder.refuse_to_replace("overwrite=True")
+                refuse_to_replace(self._folder.path, "overwrite=True")
             self._folder.start()
-            self._replaced = self._folder.current()
+            self.replaced = self._folder.current()  # the data set whose place this one takes
             self._is_open = True
         except BaseException:
             self._folder.close()

@@ -21,7 +21,7 @@ from ..processes.lifetime import end_with
 from ..store.file_store import FileStore
 from .folder_writer import WRITE_CONFIG
 from .packing import PackJob
-from .record_folder import JOURNAL_PREFIX, RecordFolder
+from .record_folder import JOURNAL_PREFIX, RecordFolder, refuse_to_replace
 
 _MOST_LINE_BYTES = 512
 _POLL_S = 0.1
@@ -64,7 +64,7 @@ def run_pack(
         if replaced is not None and journal.is_there and _is_of(replaced, job):
             replaced = None  # this job's own, killed in its last step
         elif not overwrite:
-            folder.refuse_to_replace("--overwrite")
+            refuse_to_replace(folder.path, "--overwrite")
         folder.start(keep=frozenset([journal.name, *(entry.name for entry in journal.entries)]))
         done = dict(_whole_shards(job, journal.entries, folder, on_bytes))
         resumed = len(done)

@@ -17,6 +17,20 @@ JOURNAL_PREFIX = ".s3io-pack-"
 _MANIFEST_ON_ITS_WAY = re.compile(rf"\.s3io-tmp-[0-9a-f]{{16}}-{re.escape(MANIFEST_NAME)}")
 
 
+def refuse_to_replace(folder: str, option: str) -> None:
+    """Raises ConfigError where a data set is there; ``option`` is what replaces it."""
+    if not has_own_manifest(folder):
+        return
+    try:
+        old = f"a data set of {read_any_manifest(folder).counted}"
+    except Error:
+        old = "a data set whose manifest cannot be read"
+    raise ConfigError(
+        f"{folder}: holds {old} already; {option} replaces it once the new one is whole, or name "
+        "another folder"
+    )
+
+
 class RecordFolder:
     """The right to write a data set into a folder, which one process has at a time.
 
@@ -100,22 +114,6 @@ class RecordFolder:
         """A rename that hangs may happen after its writer gave up: its file is locked so long."""
         _C.remove_abandoned(self.path)
         return any(map(_MANIFEST_ON_ITS_WAY.fullmatch, _names_in(self.path)))
-
-    def refuse_to_replace(self, option: str) -> None:
-        """Raises ConfigError where a data set is there; ``option`` is what replaces it."""
-        if not has_own_manifest(self.path):
-            return
-        raise ConfigError(
-            f"{self.path}: holds {self._described()} already; {option} replaces it once the new "
-            "one is whole, or name another folder"
-        )
-
-    def _described(self) -> str:
-        try:
-            old = read_any_manifest(self.path)
-        except Error:
-            return "a data set whose manifest cannot be read"
-        return f"a data set of {old.counted}"
 
     def start(self, keep: frozenset[str] = frozenset()) -> None:
         """Tidies before the first write.

@@ -107,7 +107,7 @@ class RecordWriter(FolderWriter[Manifest]):
     @property
     def replaced_records(self) -> int:
         """Records of the data set that this one takes the place of; 0 where none can be read."""
-        return self._replaced.num_records if isinstance(self._replaced, Manifest) else 0
+        return self.replaced.num_records if isinstance(self.replaced, Manifest) else 0
 
     @property
     def stride_bytes(self) -> int:

@@ -112,7 +112,7 @@ class SampleForm:
                     f"sample {number}: a dict {{field: value}} is expected, not {describe(sample)}"
                 )
             if sample.keys() != self._keys:
-                self._refuse_names(f"sample {number}: the fields are", sample)
+                self._refuse_names(f"sample {number}: ", sample)
         columns = {name: [sample[name] for sample in samples] for name in self._names}
         return self._samples(columns, len(samples))
 
@@ -156,7 +156,7 @@ class SampleForm:
             ConfigError: Something else; the text names the sample and the field.
         """
         if columns.keys() != self._keys:
-            self._refuse_names("the fields are", columns)
+            self._refuse_names("", columns)
         columns = {name: _unbound(values) for name, values in columns.items()}
         counts = {name: _count(name, columns[name]) for name in self._names}
         first = self._names[0]
@@ -199,10 +199,14 @@ class SampleForm:
         rows = packed(arrays, [field.offset for field in fields], size)
         return [Column([0] * count, Slices.of_rows(rows, count, size))]
 
-    def _refuse_names(self, what: str, given: Mapping[str, Any]) -> NoReturn:
+    def _refuse_names(self, where: str, given: Mapping[str, Any]) -> NoReturn:
+        missing = [short(name) for name in self._names if name not in given]
+        others = [short(name) for name in given if name not in self._keys]
+        wrong = [f"{listed(missing)} missing"] if missing else []
+        wrong += [f"no field is named {listed(others)}"] if others else []
+        names = listed(list(map(short, self._names)))
         raise ConfigError(
-            f"{what} {listed(list(map(short, given)))}, not {listed(list(map(short, self._names)))}"
-            "; every sample has all of them, and no others"
+            f"{where}{' and '.join(wrong)}: the fields are {names}, and every sample has all"
         )
 
 

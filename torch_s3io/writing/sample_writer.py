@@ -130,7 +130,7 @@ class SampleWriter(FolderWriter[SampleManifest]):
     @property
     def replaced_samples(self) -> int:
         """Samples of the data set that this one takes the place of; 0 where none can be read."""
-        return self._replaced.num_samples if isinstance(self._replaced, SampleManifest) else 0
+        return self.replaced.num_samples if isinstance(self.replaced, SampleManifest) else 0
 
     def write(self, sample: Mapping[str, Any]) -> None:
         """Appends one sample.
