@@ -24,6 +24,8 @@ from torch_s3io import (
     RangeEngineConfig,
     RecordDataset,
     RecordWriter,
+    SampleDataset,
+    SampleWriter,
 )
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
 from torch_s3io.bench.result import METRICS
@@ -37,11 +39,13 @@ CLASSES = {
     "RecordDataset": RecordDataset,
     "RecordDataset.from_npy": RecordDataset.from_npy,
     "RecordDataset.from_tokens": RecordDataset.from_tokens,
+    "SampleDataset": SampleDataset,
     "Mix": Mix,
     "DataLoader": DataLoader,
     "DevicePrefetcher": DevicePrefetcher,
     "FileStore": FileStore,
     "RecordWriter": RecordWriter,
+    "SampleWriter": SampleWriter,
     "FileSystemConfig": FileSystemConfig,
     "RangeEngineConfig": RangeEngineConfig,
     "BufferPoolConfig": BufferPoolConfig,

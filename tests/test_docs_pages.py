@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,8 +19,11 @@ from support import end_workers, lies_in_a_pool
 from torch.utils.data import IterableDataset
 
 import torch_s3io as s3io
+from torch_s3io.format.delivery import RaggedMode
+from torch_s3io.format.sample_layout import make_sample_layout
 
 READING = Page("docs/reading.md")
+SAMPLES = Page("docs/samples.md")
 RAGGED = Page("docs/ragged.md")
 ORDER = Page("docs/order-and-resume.md")
 WORKERS = Page("docs/workers-and-gpus.md")
@@ -32,7 +36,7 @@ MACHINES = Page(
 )
 WRITING = Page("docs/writing.md")
 FILES = Page("docs/files.md")
-PAGES = [READING, RAGGED, ORDER, WORKERS, MACHINES, WRITING, FILES]
+PAGES = [READING, SAMPLES, RAGGED, ORDER, WORKERS, MACHINES, WRITING, FILES]
 OTHERS = {  # pages whose snippets other tests run, or that show none to be run
     "docs/configuration.md": "test_configuration_docs.py",
     "docs/data.md": "test_data_page.py",
@@ -118,7 +122,82 @@ def test_the_layouts_give_the_batches_that_the_comments_say(block):
     np.testing.assert_array_equal(batches[5].numpy(), wide)
 
 
-RAGGED.runs("Samples of different lengths", "python")
+SAMPLES.runs("Samples of any length", "python")
+SAMPLES.runs("Write them", "python")
+SAMPLES.runs("Read them", "python")
+
+
+def write_samples() -> tuple[list[dict], dict]:
+    """2000 samples, written as the page does; and the names that it has made."""
+    random = np.random.default_rng(6)
+    samples = [
+        {
+            "image": random.bytes(int(random.integers(0, 2000))),
+            "tokens": random.integers(0, 1 << 16, int(random.integers(1, 50)), np.uint16),
+            "about": json.dumps({"number": number}),
+            "label": number,
+            "box": random.random(4, np.float32),
+        }
+        for number in range(2000)
+    ]
+    names: dict = {"source": samples}
+    for heading in ("Samples of any length", "Write them"):
+        SAMPLES.run(Key(heading, "python"), names)
+    return samples, names
+
+
+def rows_of(sample: np.ndarray, width: int) -> list[int]:
+    return [*sample.tolist(), *[0] * (width - len(sample))]
+
+
+def test_samples_come_back_as_the_comments_say():
+    samples, names = write_samples()
+    label, tokens, first, padded = SAMPLES.run(Key("Read them", "python"), names)
+    assert (label.dtype, tokens.values.dtype, padded.dtype) == (
+        torch.int64, torch.uint16, torch.uint16
+    )  # fmt: skip
+    drawn = [samples[number] for number in label.tolist()]
+    assert len(tokens) == len(set(label.tolist())) == 256
+    assert lies_in_a_pool(tokens.values)
+    assert first.tolist() == drawn[0]["tokens"].tolist()
+    width = max(len(sample["tokens"]) for sample in drawn)
+    assert padded.tolist() == [rows_of(sample["tokens"], width) for sample in drawn]
+    for image, sample in zip(names["batch"]["image"], drawn, strict=True):
+        assert image.numpy().tobytes() == sample["image"]
+
+
+@SAMPLES.runs("Padded, packed, decoded", "python")
+def test_a_data_set_delivers_the_forms_that_the_comments_say(block):
+    samples, names = write_samples()
+    tokens, ends, about = SAMPLES.run(block, names)
+    samples = samples[:64]
+    width = max(len(sample["tokens"]) for sample in samples)
+    assert tokens.dtype is torch.uint16
+    assert tokens.tolist() == [rows_of(sample["tokens"], width) for sample in samples]
+    assert ends.dtype is torch.int32
+    lengths = [len(sample["image"]) for sample in samples]
+    assert ends.tolist() == np.cumsum([0, *lengths]).tolist()
+    image = names["batch"]["image"].values.numpy().tobytes()
+    assert image == b"".join(sample["image"] for sample in samples)
+    assert list(about) == [{"number": number} for number in range(64)]
+
+
+def test_the_page_about_samples_says_what_the_code_has():
+    """Its words for ``ragged=``, the fields of its first table, and the bytes of an index."""
+    text = (ROOT / SAMPLES.name).read_text()
+    forms = re.findall(r'^\| `"(\w+)"` \|', text, re.M)
+    assert tuple(forms) == get_args(RaggedMode)
+    kinds = re.findall(r"^\| `([^`]+)`(?:, any [\w ]+)? \| [^|]+ \| a (tensor|`Ragged)", text, re.M)
+    assert len(kinds) == 6
+    for kind, delivered in kinds:
+        layout = make_sample_layout({"x": eval(kind, {"np": np})})
+        (field,) = layout.fields
+        assert field.is_ragged == (delivered != "tensor"), kind
+        assert layout.index_bytes(4) == 12 + 4 * len(field.open_axes)
+
+
+RAGGED.runs("Ragged batches", "python")
+RAGGED.runs("Ragged batches", "python")
 RAGGED.runs("Make one", "python")
 
 

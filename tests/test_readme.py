@@ -34,7 +34,7 @@ def _in_an_empty_folder(disk, monkeypatch):
 
 
 def test_every_block_and_command_is_run_or_listed_with_a_reason():
-    assert len(README.blocks()) >= 7
+    assert len(README.blocks()) >= 8
     README.check()
 
 
@@ -67,6 +67,25 @@ def test_a_structured_dtype_gives_the_dict_that_the_comment_says(block):
     }
     labels = torch.cat([batch["label"].clone() for batch in names["dataset"]])
     np.testing.assert_array_equal(np.sort(labels.numpy()), np.sort(records["label"]))
+
+
+@README.runs("Samples of any length", "python")
+def test_samples_of_any_length_come_back_as_they_were_written(block):
+    random = np.random.default_rng(3)
+    images = [random.bytes(int(length)) for length in random.integers(0, 3000, 600)]
+    seen: dict[int, bytes] = {}
+    sizes = []
+
+    def step(batch):
+        assert (batch["image"].values.dtype, batch["label"].dtype) == (torch.uint8, torch.int64)
+        sizes.append(len(batch["image"]))
+        for image, label in zip(batch["image"], batch["label"].tolist(), strict=True):
+            seen[label] = image.numpy().tobytes()
+
+    README.run(block, {"samples": zip(images, range(600), strict=True), "step": step})
+    assert sizes == [256, 256, 88]
+    assert list(seen) != sorted(seen)
+    assert [seen[number] for number in range(600)] == images
 
 
 @README.runs("The training loop, with resume", "python")

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from record_sets import check_clean, random_array, write_set
 from sample_sets import FIELDS, read_samples, sample_of, value_of_samples, write_samples
 
+import torch_s3io as s3io
 from torch_s3io import ConfigError, DataError, RecordDataset
 from torch_s3io.format.sample_table import load_table
 from torch_s3io.format.samples import read_sample_manifest
@@ -372,7 +373,7 @@ def test_the_worked_example_of_the_documentation_is_what_is_written(disk, monkey
     source, dump, manifest = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(disk)
     monkeypatch.setattr("secrets.token_hex", lambda count: "5f0c21ab")
-    exec(source, {"np": np, "SampleWriter": SampleWriter})
+    exec(source, {"np": np, "s3io": s3io})
     assert (disk / "tiny" / "manifest.json").read_text() == manifest
     found = (disk / "tiny" / json.loads(manifest)["shards"][0]["name"]).read_bytes()
     shown = bytearray(len(found))
