@@ -10,6 +10,7 @@ import pytest
 from support import run_file
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+PROGRAMS = ("engine", "pool", "dataset", "samples", "shuffle", "writer", "handoff")
 
 
 @pytest.mark.slow
