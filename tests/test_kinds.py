@@ -174,6 +174,37 @@ def test_a_look_and_statistics(kind):
     assert str(COUNT) in repr(dataset)
 
 
+@pytest.mark.parametrize("engine", ["uring", "threads"])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_mixture_of_what_lies_in_several_stores(tmp_path, name, engine):
+    (tmp_path / "other").mkdir()
+    in_memory, on_disk = Kind(name, "memory", tmp_path), Kind(name, "files", tmp_path / "other")
+    options = {"engine": engine, "direct": "require"}
+    parts = [in_memory.make(**options), on_disk.make(**options)]
+
+    def mixture() -> s3io.Mix:
+        return s3io.Mix(parts, seed=5)
+
+    def read(batches: Any) -> list[list[int]]:
+        numbers = []
+        for batch, index in batches:
+            in_memory.read([(batch, index % COUNT)])
+            numbers.append(index.tolist())
+        return numbers
+
+    order = flat(read(mixture()))
+    assert {number >= COUNT for number in order} == {False, True}
+    assert flat(read(s3io.DataLoader(mixture(), num_workers=2))) == order
+    check_read_and_resumed(mixture, read, steps=3)
+    mix = mixture()
+    assert read([mix.get_batch([0, COUNT, COUNT - 1])]) == [[0, COUNT, COUNT - 1]]
+    stats = mix.stats()
+    assert stats["direct"] == "mixed"
+    MEMORY.put(in_memory.make().files[0].path, b"another one")
+    with pytest.raises(s3io.FileChangedError, match="memory://"):
+        list(mixture())
+
+
 MEMORY_FAULTS = [
     ({"failing_read": 0}, s3io.ReadError, "this read fails"),
     ({"lost_reads_from": 0}, s3io.ReadTimeoutError, "read_timeout_s"),

@@ -11,6 +11,7 @@
 #include "bindings/bindings.h"
 #include "bindings/path.h"
 #include "io/refused_calls.h"
+#include "store/composite_store.h"
 #include "store/file_objects.h"
 
 namespace py = pybind11;
@@ -80,6 +81,10 @@ void register_files(py::module_& module) {
       .def(py::init(&make_file_objects), py::kw_only(), py::arg("direct"), py::arg("engine"),
            py::arg("alignment"), py::arg("faults"),
            "alignment: of direct reads, in bytes; 1: none is direct.");
+
+  py::class_<CompositeStore, Store, std::shared_ptr<CompositeStore>>(module, "CompositeStore")
+      .def(py::init<std::map<std::string, std::shared_ptr<Store>>>(), py::arg("stores"),
+           "By the schemes of paths; \"\": those without one.");
 
   module.def(
       "inspect_files",

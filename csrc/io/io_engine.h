@@ -57,6 +57,9 @@ class IoEngine {
 
   // "uring" or "threads"; what statistics report.
   virtual std::string_view name() const = 0;
+  // A descriptor that poll(2) finds readable when `wait` would find a request that has completed;
+  // -1: there is none.
+  virtual int ready_fd() { return -1; }
 };
 
 enum class EngineKind : uint8_t { automatic, uring, threads };

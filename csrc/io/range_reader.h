@@ -110,6 +110,9 @@ class RangeReader {
   virtual bool register_buffer(int index, std::span<std::byte> memory) = 0;
   // What statistics call it.
   virtual std::string_view name() const = 0;
+  // A descriptor that poll(2) finds readable when `run` has something to do, for who waits for
+  // several readers; -1: there is none, and `run` must be called to find out.
+  virtual int ready_fd() { return -1; }
 };
 
 }  // namespace s3io

@@ -55,6 +55,7 @@ class ReadQueue final : public RangeReader {
     return engine_->register_buffer(index, memory);
   }
   std::string_view name() const override { return engine_->name(); }
+  int ready_fd() override { return engine_->ready_fd(); }
 
  private:
   enum class Route : uint8_t {

@@ -1,5 +1,6 @@
 #include "io/thread_engine.h"
 
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -65,8 +66,26 @@ int ThreadEngine::wait(std::span<IoRequest*> done, int min_count, milliseconds t
                             [this] { return static_cast<int>(finished_.size()) >= wanted_; });
   const size_t count = std::min(finished_.size(), done.size());
   for (size_t index = 0; index < count; ++index) done[index] = finished_.pop();
+  if (ready_.valid() && count > 0 && finished_.size() == 0) {
+    uint64_t unused = 0;
+    static_cast<void>(::read(ready_.get(), &unused, sizeof(unused)));
+  }
   in_flight_ -= static_cast<int>(count);
   return static_cast<int>(count);
+}
+
+int ThreadEngine::ready_fd() {
+  const std::lock_guard lock(mutex_);
+  if (!ready_.valid()) {
+    ready_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (ready_.valid() && finished_.size() > 0) signal_ready();
+  }
+  return ready_.get();
+}
+
+void ThreadEngine::signal_ready() const {
+  const uint64_t one = 1;
+  static_cast<void>(::write(ready_.get(), &one, sizeof(one)));  // it was 0: it cannot overflow
 }
 
 void ThreadEngine::work() {
@@ -79,6 +98,7 @@ void ThreadEngine::work() {
     request->result = perform(*request);
     lock.lock();
     finished_.push(request);
+    if (ready_.valid() && finished_.size() == 1) signal_ready();
     if (static_cast<int>(finished_.size()) >= wanted_) work_finished_.notify_one();
   }
 }

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "io/io_engine.h"
 
 namespace s3io {
@@ -23,6 +24,7 @@ class ThreadEngine final : public IoEngine {
   int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) override;
   bool register_buffer(int, std::span<std::byte>) override { return false; }
   std::string_view name() const override { return "threads"; }
+  int ready_fd() override;
 
  private:
   static constexpr int kMaxThreads = 16;
@@ -47,6 +49,7 @@ class ThreadEngine final : public IoEngine {
   };
 
   void work();
+  void signal_ready() const;
 
   const int depth_;
   std::mutex mutex_;  // guards what follows
@@ -57,6 +60,7 @@ class ThreadEngine final : public IoEngine {
   int in_flight_ = 0;
   int wanted_ = 0;  // completions for which `wait` sleeps: it is woken once, not once per request
   bool stopping_ = false;
+  UniqueFd ready_;  // an eventfd, since somebody asked for it: readable while `finished_` has some
   std::vector<std::thread> threads_;
 };
 

@@ -20,6 +20,7 @@ class UringEngine final : public IoEngine {
   int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) override;
   bool register_buffer(int index, std::span<std::byte> memory) override;
   std::string_view name() const override { return "uring"; }
+  int ready_fd() override { return ring_.ring_fd; }
 
  private:
   void prepare(io_uring_sqe* sqe, const IoRequest& request) const;

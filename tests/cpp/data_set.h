@@ -71,11 +71,16 @@ class DataSet {
     return source_in(std::move(files), alignment, options);
   }
 
-  // The same objects in any store.
+  // The same objects in any store, there under these paths.
   std::shared_ptr<RecordSource> source_in(std::shared_ptr<Store> store, int64_t alignment,
                                           const SourceOptions& options = {}) const {
-    Objects objects{.paths = paths_, .versions = {}};
-    for (const std::string& path : paths_) objects.versions.push_back(store->stat(path).version);
+    return source_in(std::move(store), paths_, alignment, options);
+  }
+  std::shared_ptr<RecordSource> source_in(std::shared_ptr<Store> store,
+                                          const std::vector<std::string>& paths, int64_t alignment,
+                                          const SourceOptions& options) const {
+    Objects objects{.paths = paths, .versions = {}};
+    for (const std::string& path : paths) objects.versions.push_back(store->stat(path).version);
     auto form = std::make_shared<FixedForm>(
         ShardTable(shards_), layout_, paths_,
         BatchForm::Options{.alignment = alignment,

@@ -8,7 +8,9 @@
 #include "memory_store.h"
 #include "reader/batch_fetcher.h"
 #include "reader/batch_reader.h"
+#include "store/composite_store.h"
 #include "store/file_checksum.h"
+#include "store/file_objects.h"
 #include "store/range_engine.h"
 
 namespace s3io::testing::store_seam_test {
@@ -138,6 +140,77 @@ TEST_CASE("an object that is replaced is noticed: before it is opened, and when 
   batch.finish();
   Batch out;
   CHECK(caught([&] { batch.deliver(out); }).kind == ErrorKind::file_changed);
+}
+
+// Every other object of the data in another store.
+struct Spread {
+  explicit Spread(const MemoryStore::Options& options) {
+    std::map<std::string, std::shared_ptr<Store>> stores;
+    const std::array<std::string, 3> schemes{"", "one", "two"};
+    for (const std::string& scheme : schemes) {
+      memory.push_back(std::make_shared<MemoryStore>(options));
+      stores[scheme] = memory.back();
+    }
+    stores[""] = std::make_shared<FileObjects>(FileObjects::Options{});
+    store = std::make_shared<CompositeStore>(std::move(stores));
+    for (size_t shard = 0; shard < 6; ++shard) {
+      const size_t place = shard % 3;
+      paths.push_back(place == 0 ? data.path(shard) : schemes[place] + ":/" + data.path(shard));
+      if (place != 0) memory[place]->put(paths[shard], data.contents(shard));
+    }
+  }
+
+  std::shared_ptr<RecordSource> source(double timeout_s = 10) const {
+    return data.source_in(store, paths, 512, {.read_timeout_s = timeout_s});
+  }
+
+  std::mt19937_64 random{171};
+  DataSet data{random_layout(random), 100, {20, 3, 13, 7, 0, 30}, 9};
+  std::vector<std::shared_ptr<MemoryStore>> memory;
+  std::shared_ptr<CompositeStore> store;
+  std::vector<std::string> paths;
+};
+
+TEST_CASE("a batch has records of several stores, for all of which one thread waits") {
+  const LeakCheck leaks;
+  for (const milliseconds slowness : {milliseconds(0), milliseconds(1)}) {
+    const Spread spread({.block_bytes = 512, .slowness = slowness});
+    const auto source = spread.source();
+    const EpochPlan plan(shuffled_order(73, 3), 0, {.batch_size = 9});
+    const auto pool = make_pool(*source, 9, 3);
+    BatchReader reader(source, plan, pool);
+    Batch batch;
+    std::vector<int64_t> records;
+    int64_t number = 0;
+    for (; reader.next(batch); ++number) {
+      plan.records(number, records);
+      REQUIRE(spread.data.holds(batch, records));
+    }
+    CHECK(number == plan.num_groups());
+    CHECK(reader.engine_name() == "mixed");
+    BatchFetcher fetcher(source, pool);
+    fetcher.fetch({72, 0, 20, 0, 30}, batch);
+    CHECK(spread.data.holds(batch, {72, 0, 20, 0, 30}));
+  }
+}
+
+TEST_CASE("what goes wrong in one of several stores is the error of its batch") {
+  const LeakCheck leaks;
+  const auto read = [](const Spread& spread, double timeout_s) {
+    const auto source = spread.source(timeout_s);
+    const auto pool = make_pool(*source, 9, 3);
+    return caught([&] {
+      BatchReader reader(source, EpochPlan(shuffled_order(73, 3), 0, {.batch_size = 9}), pool);
+      Batch batch;
+      while (reader.next(batch)) {
+      }
+    });
+  };
+  CHECK(read(Spread({.failing_read = 2}), 10).kind == ErrorKind::read);
+  CHECK(read(Spread({.lost_reads_from = 1}), 0.2).kind == ErrorKind::read_timeout);
+  const Spread spread({});
+  CHECK(caught([&] { spread.store->open("three://x"); }).kind == ErrorKind::config);
+  CHECK(spread.store->list("one://").size() == 2);
 }
 
 TEST_CASE("ranges and checksums of any store") {

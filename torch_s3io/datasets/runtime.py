@@ -13,12 +13,14 @@ from torch.utils.data import get_worker_info
 from .. import _C
 from ..config import MIB, BufferPoolConfig
 from ..errors import AccessError, ConfigError, NoSpaceError
+from ..format.files import Shard
 from ..format.records import Records
 from ..order.record_order import Window
 from ..processes.handover import Arena
 from ..processes.ranks import find_local_ranks
 from ..store.access import Access, Reading
-from ..store.stores import store_of
+from ..store.mixed_access import MixedAccess
+from ..store.stores import scheme_of, store_of
 from ..warning import warn
 from .options import DatasetOptions
 from .sizing import auto_pool, check_pool
@@ -76,12 +78,22 @@ class Runtime:
         self._fetcher: _C.BatchFetcher | None = None
 
     def _make_access(self, window: Window | None, is_told: bool) -> Access:
+        in_stores: dict[str, list[Shard]] = {}
+        for shard in self._records.shards:
+            in_stores.setdefault(scheme_of(shard.path), []).append(shard)
+        accesses = {
+            scheme: store_of(shards[0].path).access(self._reading(shards, window, is_told))
+            for scheme, shards in in_stores.items()
+        }
+        return MixedAccess(accesses) if len(accesses) > 1 else next(iter(accesses.values()))
+
+    def _reading(self, shards: list[Shard], window: Window | None, is_told: bool) -> Reading:
         records, options = self._records, self._options
-        reading = Reading(
-            paths=[shard.path for shard in records.shards],
-            alignments=[shard.direct_alignment for shard in records.shards],
-            devices=[shard.identity.device for shard in records.shards],
-            total_bytes=records.total_bytes,
+        return Reading(
+            paths=[shard.path for shard in shards],
+            alignments=[shard.direct_alignment for shard in shards],
+            devices=[shard.identity.device for shard in shards],
+            total_bytes=sum(shard.size_bytes for shard in shards),
             record_bytes=records.record_bytes,
             spacing_bytes=records.spacing_bytes,
             neighbours=self._neighbours,
@@ -93,7 +105,6 @@ class Runtime:
             faults=options.faults,
             is_told=is_told,
         )
-        return store_of(reading.paths[0]).access(reading)
 
     def _make_source(self) -> tuple[_C.BatchForm, _C.RecordSource]:
         options, shards = self._options, self._records.shards

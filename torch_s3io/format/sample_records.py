@@ -185,13 +185,16 @@ class SampleRecords(Records):
             if type(other) is not type(self) or not other._fits(self):
                 raise Mismatch(number)
         every = (self, *others)
-        return type(self)(
+        joined = type(self)(
             self.layout,
             [one for part in every for one in part.objects],
             [sizes for part in every for sizes in part._sizes],
             self._delivery,
             any(part._checks for part in every),
         )
+        if all(part._tables is not None for part in every):
+            joined._tables = [table for part in every for table in part.tables()]
+        return joined
 
     def _fits(self, other: SampleRecords) -> bool:
         return (self.layout, self._delivery) == (other.layout, other._delivery)

@@ -50,7 +50,6 @@ def fingerprint(records: Records, view: Any) -> State:
     shards = records.shards
     contents = records.contents()
     names = [shard.name for shard in shards]
-    folder = os.path.commonpath([os.path.dirname(shard.path) for shard in shards])
     return {
         "version": _FINGERPRINT_VERSION,
         "files": len(shards),
@@ -62,8 +61,17 @@ def fingerprint(records: Records, view: Any) -> State:
         **({"contents": _digest(contents)} if contents else {}),
         "view": _digest([view]),
         "repeated": len(names) - len(set(names)),
-        "folders": _digest(os.path.relpath(shard.path, folder) for shard in shards),
+        "folders": _digest(_names_in_common([shard.path for shard in shards])),
     }
+
+
+def _names_in_common(paths: list[str]) -> Iterable[str]:
+    """Relative to the folder that holds all of them; of files in several stores, as they are."""
+    try:
+        folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # some are absolute and some are addresses
+        return paths
+    return (os.path.relpath(path, folder) for path in paths)
 
 
 def _digest(items: Iterable[Any]) -> str:

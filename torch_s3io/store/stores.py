@@ -15,14 +15,20 @@ def register_store(scheme: str, store: Store) -> None:
     _STORES[scheme] = store
 
 
+def scheme_of(path: str) -> str:
+    """As "s3" of s3://bucket/name; "" of a path without one."""
+    scheme, separator, _ = path.partition("://")
+    return scheme if separator else ""
+
+
 def store_of(path: str) -> Store:
     """The one that its scheme names; without one, files.
 
     Raises:
         ConfigError: Nobody has registered this scheme.
     """
-    scheme, separator, _ = path.partition("://")
-    if separator and scheme in _STORES:
+    scheme = scheme_of(path)
+    if scheme in _STORES:
         return _STORES[scheme]
     refuse_address(path)
     return _FILES
