@@ -8,7 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sample_sets import Lengths
 from support import make_warm, random_bytes, run_program, write_file
 
 SOURCE = Path(__file__).with_name("interposer.c")
@@ -33,9 +35,9 @@ MEASURE = """
     import ctypes, gc, itertools, json, resource, sys
     import numpy as np
     import torch
-    from torch_s3io import RecordDataset
+    from torch_s3io import RecordDataset, SampleDataset
 
-    path, engine = sys.argv[2:]
+    path, folder, engine = sys.argv[2:]
     counter = ctypes.CDLL(sys.argv[1])
     for name in ("allocations_of_this_thread", "allocations_of_other_threads"):
         getattr(counter, name).restype = ctypes.c_long
@@ -65,16 +67,21 @@ MEASURE = """
         return {"others": others, "mine": mine, "faults": faults}
 
     def measure_epochs(direct, kind):
-        dataset = RecordDataset(path, batch_size=16, engine=engine, direct=direct, **layouts[kind])
+        options = {"batch_size": 16, "engine": engine, "direct": direct}
+        if kind == "samples":
+            dataset = SampleDataset(folder, shuffle=True, **options)
+        else:
+            dataset = RecordDataset(path, **options, **layouts[kind])
         return {"what": (direct, kind), "epochs": [measure(dataset) for _ in range(3)]}
 
     gc.disable()
-    combinations = itertools.product(("auto", "require", "off"), layouts)
+    combinations = itertools.product(("auto", "require", "off"), [*layouts, "samples"])
     print(json.dumps([measure_epochs(*what) for what in combinations]))
     assert counter.allocations_of_other_threads() > 0, "the allocator is not interposed"
 """
 BATCHES = 100
 TENSORS = {"plain": 1, "structured": 2, "converted": 1, "indexed": 2}
+TENSORS |= {"samples": 4}  # numbers, and values, starts and lengths
 MOST_PER_TENSOR = 12  # a storage, its tensor, and what torch and Python hang on them
 THREADS = 16  # of the thread engine
 
@@ -84,9 +91,12 @@ def test_a_batch_allocates_nothing_in_the_core_and_faults_in_no_page(disk, inter
     allocates its thread-local storage, and faults in its stack. Far less than once per batch."""
     path = write_file(disk / "x.bin", random_bytes(16 << 20))
     make_warm(path)
-    output = run_program(MEASURE, interposer, path, engine, env={"LD_PRELOAD": str(interposer)})
+    lengths = np.random.default_rng(0).lognormal(7, 0.7, 4096).astype(int)
+    folder = Lengths(disk / "set", lengths).folder
+    arguments = interposer, path, folder, engine
+    output = run_program(MEASURE, *arguments, env={"LD_PRELOAD": str(interposer)})
     measured = json.loads(output)
-    assert len(measured) == 12
+    assert len(measured) == 15
     most = 0 if engine == "uring" else THREADS
     for combination in measured:
         tensors, epochs = TENSORS[combination["what"][1]], combination["epochs"]

@@ -208,6 +208,8 @@ def _reduced(tensor: torch.Tensor) -> Any:
     sent = _C.send_tensor(tensor)
     if sent is not None:
         return _receive, (sent,)
+    if tensor.numel() == 0:  # torch would move all that has the same storage
+        return _through_the_pipe(tensor)
     reason = _why_not_shared(tensor)
     if reason is None:
         try:
