@@ -126,9 +126,12 @@ def compile_units(units: list[Unit]) -> list[str]:
 
 
 def in_parallel(act: Callable[[Unit], Result], units: list[Unit]) -> list[Result]:
-    jobs = int(os.environ.get("MAX_JOBS") or len(os.sched_getaffinity(0)))
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(most_jobs()) as pool:
         return list(pool.map(act, units))
+
+
+def most_jobs() -> int:
+    return int(os.environ.get("MAX_JOBS") or len(os.sched_getaffinity(0)))
 
 
 # Commands -----------------------------------------------------------------------------------------
@@ -206,7 +209,7 @@ def build_tests(name: str) -> None:
     flags = HARDLY_OPTIMIZED if name == "tsan" else UNOPTIMIZED
     command, main = compiler(*flags, *sanitizer), "tests/cpp/main.cpp"
     tests = [path for path in sources_in(Path("tests/cpp")) if path != main]
-    units = units_of_equal_size(4, folder / "tests", tests, command)
+    units = units_of_equal_size(min(4, most_jobs()), folder / "tests", tests, command)
     units.append(Unit(folder / "main.o", [main], command))  # doctest's own code
     if sanitizer:
         units += core_units(folder, [*SANITIZED, *sanitizer])
