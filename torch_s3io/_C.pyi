@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileInfo', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -199,28 +199,7 @@ class FaultPlan:
         Lets go of the system call that hangs (-2 in by_call).
         """
 class ObjectVersion:
-    def __init__(self, *, device: typing.SupportsInt | typing.SupportsIndex, inode: typing.SupportsInt | typing.SupportsIndex, size_bytes: typing.SupportsInt | typing.SupportsIndex, modified_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    @property
-    def device(self) -> int:
-        ...
-    @property
-    def inode(self) -> int:
-        ...
-    @property
-    def modified_ns(self) -> int:
-        ...
-    @property
-    def size_bytes(self) -> int:
-        ...
-class FileInfo:
-    @property
-    def direct_alignment(self) -> int:
-        """
-        Of direct reads; 0: none.
-        """
-    @property
-    def version(self) -> ObjectVersion:
+    def __init__(self, device: typing.SupportsInt | typing.SupportsIndex, inode: typing.SupportsInt | typing.SupportsIndex, size_bytes: typing.SupportsInt | typing.SupportsIndex, modified_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
 class Store:
     pass
@@ -429,8 +408,10 @@ def handover_events() -> int:
     """
     Counts up when a segment is mapped, and when the first batch is copied out.
     """
-def inspect_files(paths: collections.abc.Sequence[os.PathLike | str | bytes]) -> list[FileInfo]:
-    ...
+def inspect_files(paths: collections.abc.Sequence[os.PathLike | str | bytes]) -> list[tuple[tuple[int, int, int, int], int]]:
+    """
+    For each path (what its ObjectVersion is made of, the alignment of direct reads or 0).
+    """
 def kept_checksum(path: os.PathLike | str | bytes) -> int | None:
     """
     The checksum that a file keeps of its content, if it does.

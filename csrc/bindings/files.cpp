@@ -19,6 +19,8 @@ namespace py = pybind11;
 namespace s3io::bindings {
 namespace {
 
+// As the arguments of ObjectVersion.
+using VersionTuple = std::tuple<uint64_t, uint64_t, int64_t, int64_t>;
 // (error_number, short_read, lost)
 using FaultTuple = std::tuple<int, bool, bool>;
 
@@ -65,16 +67,8 @@ void register_files(py::module_& module) {
           "Lets go of the system call that hangs (-2 in by_call).");
 
   py::class_<ObjectVersion>(module, "ObjectVersion")
-      .def(py::init<uint64_t, uint64_t, int64_t, int64_t>(), py::kw_only(), py::arg("device"),
-           py::arg("inode"), py::arg("size_bytes"), py::arg("modified_ns"))
-      .def_readonly("device", &ObjectVersion::device)
-      .def_readonly("inode", &ObjectVersion::inode)
-      .def_readonly("size_bytes", &ObjectVersion::size_bytes)
-      .def_readonly("modified_ns", &ObjectVersion::modified_ns);
-
-  py::class_<FileInfo>(module, "FileInfo")
-      .def_readonly("version", &FileInfo::version)
-      .def_readonly("direct_alignment", &FileInfo::direct_alignment, "Of direct reads; 0: none.");
+      .def(py::init<uint64_t, uint64_t, int64_t, int64_t>(), py::arg("device"), py::arg("inode"),
+           py::arg("size_bytes"), py::arg("modified_ns"));
 
   py::class_<Store, std::shared_ptr<Store>>(module, "Store");
   py::class_<FileObjects, Store, std::shared_ptr<FileObjects>>(module, "FileObjects")
@@ -89,12 +83,18 @@ void register_files(py::module_& module) {
   module.def(
       "inspect_files",
       [](const std::vector<Path>& paths) {
-        std::vector<FileInfo> infos;
+        std::vector<std::pair<VersionTuple, int64_t>> infos;
+        infos.reserve(paths.size());
         const NoGil no_gil;
-        for (const Path& path : paths) infos.push_back(inspect_file(path.native));
+        for (const Path& path : paths) {
+          const auto [now, direct_alignment] = inspect_file(path.native);
+          infos.emplace_back(VersionTuple{now.device, now.inode, now.size_bytes, now.modified_ns},
+                             direct_alignment);
+        }
         return infos;
       },
-      py::arg("paths"));
+      py::arg("paths"),
+      "For each path (what its ObjectVersion is made of, the alignment of direct reads or 0).");
   module.def(
       "refused_calls",
       [] {

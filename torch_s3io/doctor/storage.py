@@ -134,7 +134,7 @@ def _new_file(folder: Path, quick: bool, report: Report) -> Iterator[tuple[Path,
 
 def direct_reads(file: Path) -> Finding:
     """Whether O_DIRECT works there, and at which alignment (statx)."""
-    stated = _C.inspect_files([str(file)])[0].direct_alignment
+    [(_, stated)] = _C.inspect_files([str(file)])
     alignment = _C.direct_alignment(str(file), "auto")
     data = {"alignment_bytes": alignment, "statx_alignment_bytes": stated}
     if alignment == 0:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..errors import ConfigError, DataError
 from ..store.store import Found, Identity, Inspected
-from ..store.stores import store_of
+from ..store.stores import scheme_of, store_of
 from .layout import RecordLayout, make_layout, make_stored_layout
 from .manifest import read_manifest
 from .npy import NpyHeader, is_of_numpy, npy_dtype, read_npy_header
@@ -285,13 +285,14 @@ def inspect(files: list[Found]) -> list[Inspected]:
         NotFoundError, AccessError: One is missing, or may not be looked at.
         ConfigError: One is no regular file; they are in several stores.
     """
-    stores = {store_of(file.path) for file in files}
-    if len(stores) > 1:
+    paths = [file.path for file in files]
+    schemes = set(map(scheme_of, paths))
+    if len(schemes) > 1:
         raise ConfigError(
-            f"{files[0].path}, ...: the files of a data set are in one store, and these are in "
-            f"{len(stores)}: make a data set of each"
+            f"{paths[0]}, ...: the files of a data set are in one store, and these are in "
+            f"{len(schemes)}: make a data set of each, and a Mix of those"
         )
-    return [info for store in stores for info in store.inspect([file.path for file in files])]
+    return store_of(paths[0]).inspect(paths) if paths else []
 
 
 def shard_of(file: Found, info: Inspected, header_bytes: int, count: int) -> Shard:

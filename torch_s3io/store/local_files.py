@@ -55,12 +55,10 @@ class LocalFiles(Store):
         return files_below(folder)
 
     def inspect(self, paths: list[str]) -> list[Inspected]:
-        found = []
-        for info in _C.inspect_files(paths):
-            now = info.version
-            identity = Identity(now.device, now.inode, now.size_bytes, now.modified_ns)
-            found.append(Inspected(identity, info.direct_alignment))
-        return found
+        return [
+            Inspected(Identity._make(version), direct_alignment)
+            for version, direct_alignment in _C.inspect_files(paths)
+        ]
 
     def read(self, path: str, begin: int = 0, end: int | None = None) -> memoryview:
         """It is read, not mapped: a mapped file that is cut off ends the process."""

@@ -41,7 +41,7 @@ class Identity(NamedTuple):
     modified_ns: int
 
     def to_core(self) -> _C.ObjectVersion:
-        return _C.ObjectVersion(**self._asdict())
+        return _C.ObjectVersion(*self)  # as it has them; data sets may have a million
 
 
 class Inspected(NamedTuple):
