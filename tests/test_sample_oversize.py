@@ -180,3 +180,15 @@ def test_one_sample_does_not_make_every_buffer_as_large_as_memory_allows(disk):
     sizes = [end - begin for begin, end in pool_mappings()]
     buffer_bytes = sum(sizes) / dataset.buffers_per_worker(1)  # in whole pages of 2 MiB
     assert buffer_bytes < 17 * 8 * (33_000 + 2 * 4096) + (2 << 20)
+
+
+@pytest.mark.parametrize("length", [0, 100, 9000])
+def test_batches_of_most_of_the_data_set_fit(disk, length):
+    """They are read with what lies between their samples."""
+    samples = Lengths(disk / "set", [length] * 100)
+    for batch_size in (30, 60, 90):
+        for direct in ("off", "require"):
+            options = {"shuffle": True, "drop_last": True, "direct": direct}
+            dataset = SampleDataset(samples.folder, batch_size=batch_size, **options)
+            assert len([number for _ in range(5) for number in samples.check_all(dataset)]) >= 300
+            assert dataset.stats()["oversize_batches"] == 0, (batch_size, direct)

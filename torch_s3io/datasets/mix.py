@@ -128,8 +128,7 @@ def _joined(parts: list[StoredDataset]) -> Records:
     except Mismatch as error:
         raise ConfigError(
             f"the parts of a Mix have one layout, but part {error.part} is {parts[error.part]!r} "
-            f"and part 0 is {parts[0]!r}; as_dtype= makes other types equal, RecordWriter writes "
-            "other shapes anew"
+            f"and part 0 is {parts[0]!r}; {error.advice}"
         ) from None
 
 

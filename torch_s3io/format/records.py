@@ -141,11 +141,13 @@ class Mismatch(ConfigError):
 
     Attributes:
         part: Which of the others does not fit.
+        advice: What makes it fit.
     """
 
-    def __init__(self, part: int) -> None:
-        super().__init__(f"records of part {part} are of another layout")
+    def __init__(self, part: int, advice: str) -> None:
+        super().__init__(f"records of part {part} are of another layout; {advice}")
         self.part = part
+        self.advice = advice
 
 
 class FixedRecords(Records):
@@ -199,6 +201,9 @@ class FixedRecords(Records):
     def joined(self, others: Sequence[Self]) -> Self:
         for number, other in enumerate(others, 1):
             if type(other) is not type(self) or other.layout != self.layout:
-                raise Mismatch(number)
+                raise Mismatch(
+                    number,
+                    "as_dtype= makes other types equal, RecordWriter writes other shapes anew",
+                )
         shards = [shard for one in (self, *others) for shard in one.shards]
         return type(self)(shards, self.layout)

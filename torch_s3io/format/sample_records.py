@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Of batches of neighbours, those that a buffer holds.
 _HELD = 0.995
+# Of so many pieces of the objects at most their spans are looked at.
+_MOST_SPANS = 1 << 18
 # So many mean batches a buffer has room for at most.
 _MOST_MEANS = 16
 
@@ -182,8 +184,10 @@ class SampleRecords(Records):
 
     def joined(self, others: Sequence[Self]) -> Self:
         for number, other in enumerate(others, 1):
-            if type(other) is not type(self) or not other._fits(self):
-                raise Mismatch(number)
+            if type(other) is not type(self) or other.layout != self.layout:
+                raise Mismatch(number, "SampleWriter writes other fields anew")
+            if other._delivery != self._delivery:
+                raise Mismatch(number, "give all of them the same ragged= and decode=")
         every = (self, *others)
         joined = type(self)(
             self.layout,
@@ -195,9 +199,6 @@ class SampleRecords(Records):
         if all(part._tables is not None for part in every):
             joined._tables = [table for part in every for table in part.tables()]
         return joined
-
-    def _fits(self, other: SampleRecords) -> bool:
-        return (self.layout, self._delivery) == (other.layout, other._delivery)
 
     def buffer_bytes(self, form: _C.BatchForm, count: int, neighbours: int, mixed_runs: int) -> int:
         """Of about 1.5 mean batches of 64 samples whose lengths vary as a log-normal distribution's
@@ -222,7 +223,7 @@ class SampleRecords(Records):
         # exponential distribution.
         block_bytes, most_gap = form.run_alignment, form.MOST_GAP
         stride = max(1, mixed // count)
-        gaps = np.maximum(self._spans(stride) * (1 - 1 / stride), 1.0)
+        gaps = np.maximum(self._spans(stride) / stride * (mixed / count - 1), 1.0)
         alone = np.exp(-most_gap / gaps)
         read_gap = float((gaps - (gaps + most_gap) * alone).mean())
         extra_bytes = read_gap + float(alone.mean()) * block_bytes
@@ -250,12 +251,13 @@ class SampleRecords(Records):
 
     def _spans(self, count: int) -> np.ndarray[Any, Any]:
         """From the start of a sample to that of the one ``count`` later, all over the objects."""
+        step = count * max(1, self.num_records // count // _MOST_SPANS)
         spans: list[np.ndarray[Any, Any]] = []
         for one, table in zip(self.objects, self.tables(), strict=True):
-            if len(table.starts) == 0:
-                continue
-            starts = np.append(table.starts[::count], np.uint64(one.end)).astype(np.float64)
-            spans.append(np.abs(np.diff(starts)))
+            begins, ends = table.starts[::step], table.starts[count::step]
+            if len(ends) < len(begins):  # to the end of the object
+                ends = np.append(ends, np.uint64(one.end))
+            spans.append(np.abs(ends.astype(np.float64) - begins.astype(np.float64)))
         return np.concatenate(spans)
 
     def least_buffer_bytes(self, needed: int, count: int) -> int:
