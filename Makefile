@@ -15,6 +15,7 @@ ARGS ?=
 JOBS ?= $(shell nproc)
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 export PYTHON TORCH_S3IO_NO_URING TORCH_S3IO_WERROR
+unexport PYTHONDONTWRITEBYTECODE  # or every process compiles PyTorch's Python anew, for seconds
 on = $(filter-out 0,$($(1)))
 
 PY := .venv/bin/python
