@@ -9,7 +9,6 @@
 
 #include "base/align.h"
 #include "base/error.h"
-#include "base/fork_count.h"
 #include "base/limits.h"
 
 namespace s3io {
@@ -17,19 +16,18 @@ namespace s3io {
 PoolState::PoolState(const BufferPoolConfig& pool_config, std::shared_ptr<Slab> pool_slab,
                      bool is_shared)
     : config(pool_config),
-      owner(fork_count()),
       slab(std::move(pool_slab)),
       shared(is_shared),
       detached(static_cast<size_t>(pool_config.capacity)) {}
 
 void PoolState::release(int64_t slot) {
-  if (fork_count() != owner) return;
+  if (!home.is_here()) return;
   in_use.fetch_sub(1, std::memory_order_relaxed);
   slab->release(slot);
 }
 
 void PoolState::release_lent(int64_t slot) {
-  if (fork_count() != owner) return;
+  if (!home.is_here()) return;
   in_use.fetch_sub(1, std::memory_order_relaxed);
   slab->release_lent(slot);
 }
@@ -127,7 +125,7 @@ BufferPool::BufferPool(const BufferPoolConfig& config, std::shared_ptr<Slab> sla
 
 std::optional<AlignedBuf> BufferPool::try_take(int64_t size_bytes) {
   PoolState& state = *state_;
-  if (fork_count() != state.owner) {
+  if (!state.home.is_here()) {
     throw Error(ErrorKind::config,
                 "this buffer pool belongs to the parent process; make another one after "
                 "fork");

@@ -15,6 +15,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/fork_owned.h"
 #include "memory/aligned_buf.h"
 #include "memory/slab.h"
 
@@ -49,7 +50,7 @@ class PoolState {
   };
 
   const BufferPoolConfig config;
-  const uint32_t owner;  // fork_count() of the process that made the pool; no other takes or gives
+  const HomeProcess home;  // no other process takes or gives
   const std::shared_ptr<Slab> slab;
   const bool shared;  // another process receives the slots
   std::vector<Detached> detached;

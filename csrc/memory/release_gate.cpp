@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/fork_count.h"
+#include "base/fork_owned.h"
 
 namespace s3io {
 namespace {
@@ -26,7 +26,7 @@ struct Pending {
 class Watcher {
  public:
   void add(Pending added);
-  bool belongs_here() const { return owner_ == fork_count(); }
+  bool belongs_here() const { return home_.is_here(); }
 
   std::atomic<int64_t> pending{0};
   std::atomic<int64_t> total{0};
@@ -35,7 +35,7 @@ class Watcher {
   void watch();
   bool collect(std::vector<Pending>& watched);
 
-  const uint32_t owner_ = fork_count();
+  const HomeProcess home_;
   std::mutex mutex_;
   std::condition_variable to_thread_;
   std::vector<Pending> added_;  // guarded by mutex_, like what follows

@@ -10,7 +10,7 @@
 
 #include "base/align.h"
 #include "base/error.h"
-#include "base/fork_count.h"
+#include "base/fork_owned.h"
 #include "base/limits.h"
 
 namespace s3io {
@@ -38,7 +38,7 @@ Announcements& announcements() {
 struct Owner {
   std::shared_ptr<Slab> slab;
   int64_t slot = -1;
-  uint32_t process = 0;
+  const HomeProcess home = {};
   std::shared_ptr<ReleaseGate> gate;
   std::byte* allocation = nullptr;
 };
@@ -105,7 +105,7 @@ void free_received(void* opaque) {
     std::free(owner->allocation);  // a forked child frees its own copy
     return;
   }
-  if (fork_count() != owner->process) return;
+  if (!owner->home.is_here()) return;
   if (owner->gate != nullptr) {
     if (auto mark = owner->gate->mark()) {
       release_after(std::move(mark),
@@ -149,7 +149,6 @@ Received Consumer::receive(const SlotHandle& handle) {
   }
   owner->slab = slab;
   owner->slot = handle.slot;
-  owner->process = fork_count();
   Received view{slab->slot_data(handle.slot) + handle.offset, owner.release()};
   count(counters_.tensors, 1);
   count(counters_.bytes, handle.length);

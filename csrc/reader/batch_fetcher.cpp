@@ -2,27 +2,18 @@
 
 #include <utility>
 
-#include "base/fork_count.h"
 #include "store/waiting.h"
 
 namespace s3io {
 BatchFetcher::BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool,
                            int processes)
-    : source_(std::move(source)),
-      pool_(std::move(pool)),
-      processes_(processes),
-      owner_(fork_count()) {
+    : source_(std::move(source)), pool_(std::move(pool)), processes_(processes) {
   if (pool_ != nullptr) source_->check_alignment(pool_->config().alignment);
-}
-
-BatchFetcher::~BatchFetcher() {
-  // A forked child has the parent's ring, or none of its threads: leave them alone.
-  if (fork_count() != owner_) static_cast<void>(reader_.release());
 }
 
 void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
                          const std::function<void()>& on_wait) {
-  if (fork_count() != owner_) {
+  if (!reader_.is_here()) {
     throw Error(ErrorKind::config,
                 "this fetcher belongs to the parent process; make another one after fork");
   }
@@ -76,8 +67,8 @@ void BatchFetcher::give_up(std::unique_ptr<PendingBatch> batch) {
   if (reader_->abandon(kAbandonTimeout)) return;
   // The kernel, or a thread, may yet write into this buffer and these requests: never reused.
   batch->quarantine();
-  static_cast<void>(batch.release());
-  static_cast<void>(reader_.release());
+  never_destroy(std::move(batch));
+  never_destroy(reader_.take());
 }
 
 }  // namespace s3io

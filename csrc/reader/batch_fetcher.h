@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/fork_owned.h"
 #include "memory/buffer_pool.h"
 #include "reader/batch.h"
 #include "reader/record_source.h"
@@ -19,7 +20,6 @@ class BatchFetcher {
   // files.
   BatchFetcher(std::shared_ptr<RecordSource> source, std::shared_ptr<BufferPool> pool,
                int processes = 1);
-  ~BatchFetcher();
 
   // Throws Error(range) for a record number that does not exist, and what went wrong with the
   // reads. Thread-safe: one fetch at a time. Belongs to the process that made it: Error(config) in
@@ -33,9 +33,8 @@ class BatchFetcher {
   const std::shared_ptr<RecordSource> source_;
   const std::shared_ptr<BufferPool> pool_;
   const int processes_;
-  std::mutex mutex_;                     // guards what follows
-  std::unique_ptr<RangeReader> reader_;  // made with the first fetch
-  const uint32_t owner_;                 // fork_count() of the process that made it
+  std::mutex mutex_;               // guards what follows
+  ForkOwned<RangeReader> reader_;  // made with the first fetch
 };
 
 }  // namespace s3io

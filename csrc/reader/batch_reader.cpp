@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/fork_count.h"
 #include "base/limits.h"
 
 namespace s3io {
@@ -352,8 +351,7 @@ std::string BatchReader::Worker::engine_name() {
 }
 
 BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& plan,
-                         std::shared_ptr<BufferPool> pool, const Options& options)
-    : owner_(fork_count()) {
+                         std::shared_ptr<BufferPool> pool, const Options& options) {
   if (plan.num_records() > source->form().num_records()) {
     throw Error(ErrorKind::config, message("the order has records up to ", plan.num_records(),
                                            ", but the files have ", source->form().num_records()));
@@ -371,7 +369,7 @@ BatchReader::~BatchReader() { close(); }
 
 bool BatchReader::next(Batch& out, const std::function<void()>& on_wait) {
   if (!thread_.joinable()) return false;
-  if (fork_count() != owner_) {
+  if (!home_.is_here()) {
     throw Error(ErrorKind::config,
                 "this reader belongs to the parent process; make another one after fork");
   }
@@ -384,11 +382,11 @@ bool BatchReader::next(Batch& out, const std::function<void()>& on_wait) {
 }
 
 bool BatchReader::begin_next_epoch(const EpochPlan& plan) {
-  return thread_.joinable() && fork_count() == owner_ && worker_->begin_next_epoch(plan);
+  return thread_.joinable() && home_.is_here() && worker_->begin_next_epoch(plan);
 }
 
 void BatchReader::close() {
-  if (fork_count() != owner_) {
+  if (!home_.is_here()) {
     if (!thread_.joinable()) return;
     // Its locks and its ring are the parent's, and so is the thread: what names it here may by now
     // name a thread of this process.
@@ -411,7 +409,7 @@ void BatchReader::close() {
 
 std::string BatchReader::engine_name() const {
   // In a forked child its parent's thread may have held the lock.
-  return worker_ != nullptr && fork_count() == owner_ ? worker_->engine_name() : "";
+  return worker_ != nullptr && home_.is_here() ? worker_->engine_name() : "";
 }
 
 }  // namespace s3io

@@ -24,6 +24,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/fork_owned.h"
 #include "memory/buffer_pool.h"
 #include "order/epoch_plan.h"
 #include "reader/batch.h"
@@ -72,7 +73,7 @@ class BatchReader {
   std::shared_ptr<Worker> worker_;  // shared with its thread, which may outlive this object
   std::mutex closing_;              // a consumer that fails closes the reader, and so may others
   std::thread thread_;
-  uint32_t owner_;  // fork_count() of the process that made it
+  const HomeProcess home_;
 };
 
 }  // namespace s3io

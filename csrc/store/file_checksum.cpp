@@ -9,6 +9,7 @@
 
 #include "base/align.h"
 #include "base/crc32c.h"
+#include "base/fork_owned.h"
 #include "io/direct_file.h"
 #include "memory/aligned_buf.h"
 #include "store/range_engine.h"
@@ -94,7 +95,7 @@ FileChecksum checksum_of_object(Store& store, const std::string& path, double ti
     const uint32_t crc = read_all(*reading, timeout_s, on_wait);
     return {reading->object->size(), crc};
   } catch (...) {
-    if (!reading->reader->abandon(kAbandonTimeout)) static_cast<void>(reading.release());
+    if (!reading->reader->abandon(kAbandonTimeout)) never_destroy(std::move(reading));
     throw;
   }
 }

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/align.h"
-#include "base/fork_count.h"
+#include "base/fork_owned.h"
 
 namespace s3io {
 namespace {
@@ -45,8 +45,7 @@ FileSystemConfig FileSystemConfig::high_performance() {
 struct FileStore::Runtime {
   Runtime(const FileSystemConfig& config, EngineKind engine,
           const std::shared_ptr<const FaultPlan>& faults)
-      : owner(fork_count()),
-        files({.direct = config.direct_io,
+      : files({.direct = config.direct_io,
                .engine = engine,
                .min_alignment = checked_alignment(config),
                .min_direct_bytes = config.min_io_size,
@@ -66,7 +65,7 @@ struct FileStore::Runtime {
         pool ? std::make_shared<BufferPool>(*pool) : nullptr);
   }
 
-  const uint32_t owner;
+  const HomeProcess home;
   FileObjects files;
   RangeEngine ranges;
   std::optional<BufferPool> pool;
@@ -85,12 +84,12 @@ FileStore::FileStore(const FileSystemConfig& config, EngineKind engine,
 FileStore::~FileStore() {
   // In a forked child its rings and threads are the parent's: left alone.
   const Runtime* runtime = runtime_.load();
-  if (runtime->owner == fork_count()) delete runtime;
+  if (runtime->home.is_here()) delete runtime;
 }
 
 FileStore::Runtime& FileStore::runtime() {
   Runtime* current = runtime_.load();
-  if (current->owner == fork_count()) return *current;
+  if (current->home.is_here()) return *current;
   auto fresh = std::make_unique<Runtime>(config_, engine_, faults_);
   if (runtime_.compare_exchange_strong(current, fresh.get())) return *fresh.release();
   return *current;  // another thread of this child was first

@@ -11,7 +11,6 @@
 #include "base/align.h"
 #include "base/crc32c.h"
 #include "base/error.h"
-#include "base/fork_count.h"
 #include "store/completion.h"
 #include "store/timed_steps.h"
 
@@ -64,7 +63,6 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
                            Links links)
     : path_(std::move(path)),
       expected_(size_bytes),
-      owner_(fork_count()),
       engine_(std::move(engine)),
       calls_(std::make_shared<FileCalls>(engine_->options().faults)) {
   guarded([&] {
@@ -107,19 +105,19 @@ void ObjectWriter::open(Links links) {
 }
 
 ObjectWriter::~ObjectWriter() {
-  if (fork_count() == owner_) {
+  if (home_.is_here()) {
     cancel();
     return;
   }
   // A forked child: everything is its parent's, rings and locks above all.
   if (file_ != nullptr) file_->leave();
-  static_cast<void>(queue_.release());
+  never_destroy(std::move(queue_));
   if (buffer_.valid()) buffer_.detach();
 }
 
 template <typename Work>
 void ObjectWriter::guarded(Work work) {
-  if (fork_count() != owner_) {
+  if (!home_.is_here()) {
     throw Error(ErrorKind::config, message(path_, ": this writer belongs to the parent process"));
   }
   if (state_ != State::open) {
@@ -379,7 +377,7 @@ WrittenObject ObjectWriter::finish(const WaitCallback& on_wait) {
 }
 
 void ObjectWriter::cancel() noexcept {
-  if (state_ != State::open || fork_count() != owner_) return;
+  if (state_ != State::open || !home_.is_here()) return;
   state_ = State::cancelled;
   let_go();
 }
@@ -389,8 +387,8 @@ void ObjectWriter::let_go() noexcept {
     // The kernel, or a thread, may yet read from the buffer and write into the file.
     if (buffer_.valid()) buffer_.detach();
     if (file_ != nullptr) leave_behind(std::move(file_));
-    static_cast<void>(queue_.release());
-    static_cast<void>(loans_.release());
+    never_destroy(std::move(queue_));
+    never_destroy(std::move(loans_));
     return;
   }
   if (queue_ != nullptr) engine_->give_back(std::move(queue_));

@@ -27,6 +27,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fork_owned.h"
 #include "memory/aligned_buf.h"
 #include "store/store.h"
 #include "store/temporary_file.h"
@@ -108,7 +109,7 @@ class ObjectWriter {
 
   const std::string path_;
   const std::optional<int64_t> expected_;
-  const uint32_t owner_;  // fork_count() of the process that made it
+  const HomeProcess home_;
   std::shared_ptr<WriteEngine> engine_;
   std::shared_ptr<FileCalls> calls_;
   std::shared_ptr<TemporaryFile> file_;  // shared with calls that do not come back

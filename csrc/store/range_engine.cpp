@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/align.h"
+#include "base/fork_owned.h"
 #include "store/waiting.h"
 
 namespace s3io {
@@ -93,7 +94,7 @@ void RangeEngine::read(Object& object, ByteRange range, std::byte* data, Aligned
     } else {  // the kernel, or a thread, may yet write into all of these
       buffer.detach();
       object.keep_open();
-      static_cast<void>(reading.release());
+      never_destroy(std::move(reading));
     }
     throw;
   }
