@@ -48,7 +48,7 @@ class ForkOwned {
   std::unique_ptr<T> take() { return std::move(value_); }
 
  private:
-  const HomeProcess home_;
+  const HomeProcess home_ = {};
   std::unique_ptr<T> value_;
 };
 

@@ -50,7 +50,7 @@ class PoolState {
   };
 
   const BufferPoolConfig config;
-  const HomeProcess home;  // no other process takes or gives
+  const HomeProcess home = {};  // no other process takes or gives
   const std::shared_ptr<Slab> slab;
   const bool shared;  // another process receives the slots
   std::vector<Detached> detached;

@@ -35,7 +35,7 @@ class Watcher {
   void watch();
   bool collect(std::vector<Pending>& watched);
 
-  const HomeProcess home_;
+  const HomeProcess home_ = {};
   std::mutex mutex_;
   std::condition_variable to_thread_;
   std::vector<Pending> added_;  // guarded by mutex_, like what follows

@@ -73,7 +73,7 @@ class BatchReader {
   std::shared_ptr<Worker> worker_;  // shared with its thread, which may outlive this object
   std::mutex closing_;              // a consumer that fails closes the reader, and so may others
   std::thread thread_;
-  const HomeProcess home_;
+  const HomeProcess home_ = {};
 };
 
 }  // namespace s3io

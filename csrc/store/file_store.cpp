@@ -65,7 +65,7 @@ struct FileStore::Runtime {
         pool ? std::make_shared<BufferPool>(*pool) : nullptr);
   }
 
-  const HomeProcess home;
+  const HomeProcess home = {};
   FileObjects files;
   RangeEngine ranges;
   std::optional<BufferPool> pool;

@@ -109,7 +109,7 @@ class ObjectWriter {
 
   const std::string path_;
   const std::optional<int64_t> expected_;
-  const HomeProcess home_;
+  const HomeProcess home_ = {};
   std::shared_ptr<WriteEngine> engine_;
   std::shared_ptr<FileCalls> calls_;
   std::shared_ptr<TemporaryFile> file_;  // shared with calls that do not come back
