@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 import support
 import torch
+from lazily import Lazily
 from leaks import nothing_leaked
 
 from torch_s3io import _C
@@ -75,6 +76,17 @@ def _warmed_up() -> Iterator[None]:
     gc.freeze()  # the check below collects garbage often: let it pass over what is there for good
     yield
     support.end_warm_pythons()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported(request: pytest.FixtureRequest) -> None:
+    """What a file imports late is there before its first test, and like what was there before."""
+    late = [value for value in vars(request.module).values() if isinstance(value, Lazily)]
+    for module in late:
+        module.load()
+    if late:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -10,14 +10,17 @@ from typing import Any
 
 import order_check
 import pytest
+from lazily import lazily
 from order_check import Setting, numbers, write_numbers
 from torch.utils.data import DataLoader
 from torchruns import torchrun
 
 import torch_s3io as s3io
 
-data_loader = pytest.importorskip(
-    "accelerate.data_loader", reason="NEEDS ACCELERATE: its loaders are not tested"
+data_loader = lazily(
+    "accelerate.data_loader",
+    needs="accelerate",
+    reason="NEEDS ACCELERATE: its loaders are not tested",
 )
 
 SETTING = Setting(records=48, batch=4, seed=3, shuffle=True, others={"pool": "auto"})

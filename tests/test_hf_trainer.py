@@ -10,10 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import order_check
 import pytest
 import torch
+from lazily import lazily
 from order_check import Setting, write_numbers
 from torch.utils.data import DataLoader
 from torchruns import torchrun
@@ -21,14 +21,17 @@ from torchruns import torchrun
 import torch_s3io as s3io
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-transformers = pytest.importorskip(
-    "transformers", reason="NEEDS TRANSFORMERS: its Trainer is not tested"
+transformers = lazily(
+    "transformers", needs="transformers", reason="NEEDS TRANSFORMERS: its Trainer is not tested"
 )
-pytest.importorskip("accelerate", reason="NEEDS ACCELERATE: nor is what Trainer needs")
+parts = lazily(
+    "trainer_parts",
+    needs="accelerate",
+    reason="NEEDS ACCELERATE: nor is what Trainer needs",
+)
 
 SETTING = Setting(records=48, batch=4, seed=3, shuffle=True)
 STEPS = 12  # of an epoch
-NAMED = np.dtype([("x", "i8"), ("y", "i8")])  # what ``write_numbers`` writes
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*multi-threaded.*fork:DeprecationWarning", "ignore:This DataLoader will create"
 )
@@ -45,52 +48,6 @@ def _without_a_thread_of_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)
 
 
-class Model(transformers.PreTrainedModel):
-    """Notes which records it is trained with."""
-
-    config_class = transformers.PretrainedConfig
-
-    def __init__(self) -> None:
-        super().__init__(transformers.PretrainedConfig())
-        self.layer = torch.nn.Linear(1, 1)
-        self.post_init()
-        self.read: list[list[int]] = []
-
-    def _init_weights(self, module: Any) -> None:
-        pass
-
-    def forward(self, x: Any = None, y: Any = None) -> Any:
-        assert x.dim() == 1
-        assert torch.equal(x, y)
-        if self.training:
-            self.read.append(x.tolist())
-        loss = self.layer(x.float()[:, None]).square().mean()
-        return {"loss": loss, "logits": x}
-
-
-def arguments(folder: Path, **options: Any) -> Any:
-    return transformers.TrainingArguments(
-        **{
-            "output_dir": str(folder / "output"),
-            "per_device_train_batch_size": 4,
-            "num_train_epochs": 2,
-            "save_strategy": "no",
-            "learning_rate": 1e-9,
-            **options,
-        },
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-    )
-
-
-def named(path: Path, **options: Any) -> s3io.RecordDataset:
-    options = {"batch_size": 4, "shuffle": True, "seed": 3, **options}
-    return s3io.RecordDataset(path, dtype=NAMED, **options)
-
-
 def batches_of(path: Path, epoch: int) -> list[list[int]]:
     return order_check.batches_of(path, SETTING, epoch)
 
@@ -99,11 +56,11 @@ def batches_of(path: Path, epoch: int) -> list[list[int]]:
 @pytest.mark.parametrize("kind", ["samples", "batches", "map"])
 def test_trainer_trains_on_every_record_once_an_epoch(path, kind, num_workers):
     """However large the data set's own batches are: Trainer makes them."""
-    dataset: Any = named(path, batch_size=None if kind == "samples" else 8)
+    dataset: Any = parts.named(path, batch_size=None if kind == "samples" else 8)
     if kind == "map":
         dataset = s3io.RecordMapDataset(dataset)
-    model = Model()
-    args = arguments(path.parent, dataloader_num_workers=num_workers)
+    model = parts.Model()
+    args = parts.arguments(path.parent, dataloader_num_workers=num_workers)
     trainer = transformers.Trainer(model=model, args=args, train_dataset=dataset)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -128,10 +85,10 @@ def test_an_evaluation_sees_every_record(path):
         return {"sum": float(predictions.predictions.sum()), "count": len(predictions.predictions)}
 
     for batch_size in (None, 5):
-        dataset = named(path, batch_size=batch_size).subset(0, 45)
+        dataset = parts.named(path, batch_size=batch_size).subset(0, 45)
         trainer = transformers.Trainer(
-            model=Model(),
-            args=arguments(path.parent, per_device_eval_batch_size=7, label_names=["y"]),
+            model=parts.Model(),
+            args=parts.arguments(path.parent, per_device_eval_batch_size=7, label_names=["y"]),
             eval_dataset=dataset,
             compute_metrics=count,
         )
@@ -144,7 +101,7 @@ def test_an_evaluation_sees_every_record(path):
 @pytest.mark.parametrize("batch", [torch.arange(3), {"x": (torch.arange(3), [torch.arange(3)])}])
 def test_batches_of_any_structure_become_samples(tmp_path, batch):
     path = write_numbers(tmp_path / "numbers.bin", 3)
-    dataset = named(path, batch_size=3, transform=lambda _: batch)
+    dataset = parts.named(path, batch_size=3, transform=lambda _: batch)
     collated: list[Any] = []
 
     class Collator(transformers.DefaultDataCollator):
@@ -163,7 +120,7 @@ def test_batches_of_any_structure_become_samples(tmp_path, batch):
 
 
 def test_a_batch_without_samples_is_refused(path):
-    dataset = named(path, transform=lambda _: "all of them")
+    dataset = parts.named(path, transform=lambda _: "all of them")
     loader = DataLoader(dataset, batch_size=2, collate_fn=transformers.default_data_collator)
     with pytest.warns(RuntimeWarning), pytest.raises(s3io.ConfigError, match="made a str of a ba"):
         next(iter(loader))
@@ -173,27 +130,27 @@ def test_a_batch_without_samples_is_refused(path):
 def test_a_place_within_a_batch_is_no_state(path):
     torchdata = pytest.importorskip("torchdata.stateful_dataloader", reason="NEEDS TORCHDATA")
     options = {"batch_size": 2, "collate_fn": transformers.default_data_collator}
-    dataset = named(path)
+    dataset = parts.named(path)
     next(iter(DataLoader(dataset, **options)))
     with pytest.raises(s3io.ConfigError, match="batch_size=None to the data set"):
         dataset.state_dict()
     with pytest.raises(s3io.ConfigError, match="batch_size=None to the data set"):
-        next(iter(torchdata.StatefulDataLoader(named(path), num_workers=1, **options)))
-    samples = named(path, batch_size=None)
+        next(iter(torchdata.StatefulDataLoader(parts.named(path), num_workers=1, **options)))
+    samples = parts.named(path, batch_size=None)
     next(iter(DataLoader(samples, **options)))
     assert samples.state_dict()["consumed"] == 2
 
 
 def test_a_collator_of_ones_own_gets_the_batches(path):
-    dataset = named(path)
-    args = arguments(path.parent)
+    dataset = parts.named(path)
+    args = parts.arguments(path.parent)
     seen: list[int] = []
 
     def collate(batches: list[Any]) -> Any:
         seen.extend(len(batch["x"]) for batch in batches)
         return {name: torch.cat([batch[name] for batch in batches]) for name in ("x", "y")}
 
-    model = Model()
+    model = parts.Model()
     args.per_device_train_batch_size = 3
     trainer = transformers.Trainer(
         model=model, args=args, train_dataset=dataset, data_collator=collate
@@ -203,20 +160,11 @@ def test_a_collator_of_ones_own_gets_the_batches(path):
     assert [len(batch) for batch in model.read] == [12] * 8
 
 
-class OwnLoader(transformers.Trainer):
-    """Is given its loader."""
-
-    loader: Any = None
-
-    def get_train_dataloader(self) -> Any:
-        return self.loader
-
-
 def train(path: Path, loader: Any, resume: int | None = None, **options: Any) -> list[list[int]]:
     """What is read in three epochs; a checkpoint is saved after 16 steps, in the second one."""
-    model = Model()
+    model = parts.Model()
     options = {"max_steps": 3 * STEPS, "save_strategy": "steps", "save_steps": 16, **options}
-    trainer = OwnLoader(model=model, args=arguments(path.parent, **options))
+    trainer = parts.OwnLoader(model=model, args=parts.arguments(path.parent, **options))
     trainer.loader = loader
     checkpoint = resume and str(path.parent / "output" / f"checkpoint-{resume}")
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -225,8 +173,8 @@ def train(path: Path, loader: Any, resume: int | None = None, **options: Any) ->
 
 def loader_over(path: Path, kind: str, num_workers: int) -> Any:
     if kind == "ours":
-        return s3io.DataLoader(named(path), num_workers=num_workers)
-    return DataLoader(named(path), batch_size=None, num_workers=num_workers)
+        return s3io.DataLoader(parts.named(path), num_workers=num_workers)
+    return DataLoader(parts.named(path), batch_size=None, num_workers=num_workers)
 
 
 @pytest.mark.parametrize(("kind", "num_workers"), [("ours", 0), ("ours", 2), ("torch's", 0)])
@@ -239,12 +187,12 @@ def test_trainers_own_skipping_goes_on_in_the_epoch_that_was_left(path, kind, nu
 
 def test_a_data_set_that_trainer_loads_is_resumed_by_skipping_too(path):
     def run(resume: int | None) -> list[list[int]]:
-        model = Model()
+        model = parts.Model()
         options = {"save_strategy": "steps", "save_steps": 16}
         trainer = transformers.Trainer(
             model=model,
-            args=arguments(path.parent, **options),
-            train_dataset=named(path, batch_size=None),
+            args=parts.arguments(path.parent, **options),
+            train_dataset=parts.named(path, batch_size=None),
         )
         checkpoint = resume and str(path.parent / "output" / f"checkpoint-{resume}")
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -261,7 +209,7 @@ TWO_RANKS = """
     import torch_s3io as s3io
     import transformers
     sys.path.insert(0, sys.argv[2])
-    from test_hf_trainer import Model, OwnLoader, arguments, named
+    from trainer_parts import Model, OwnLoader, arguments, named
     from pathlib import Path
 
     path = Path(sys.argv[1])

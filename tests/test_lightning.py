@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
 
 import order_check
 import pytest
-import torch
+from lazily import lazily
 from order_check import Setting, numbers, write_numbers
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
 
-L = pytest.importorskip("lightning", reason="NEEDS LIGHTNING: its checkpoints are not tested")
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+parts = lazily(
+    "lightning_parts",
+    needs="lightning",
+    reason="NEEDS LIGHTNING: its checkpoints are not tested",
+)
 
 SETTING = Setting(records=45, batch=4, seed=3, shuffle=True, others={"pool": "auto"})
 STEPS = 12  # of an epoch
@@ -32,58 +34,6 @@ pytestmark = [
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write_numbers(tmp_path / "numbers.bin", SETTING.records)
-
-
-class Module(L.LightningModule):
-    """Notes which records it is trained with."""
-
-    def __init__(self, asks_for_steps: bool = False) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-        self.asks_for_steps = asks_for_steps
-        self.read: list[list[int]] = []
-
-    def training_step(self, batch: Any, _: int) -> Any:
-        self.read += numbers([batch])
-        return self.layer(batch[0][:, :1].float()).mean()
-
-    def validation_step(self, batch: Any, _: int) -> None:
-        pass
-
-    def configure_optimizers(self) -> Any:
-        if self.asks_for_steps:
-            self.trainer.estimated_stepping_batches  # noqa: B018
-        return torch.optim.SGD(self.parameters(), lr=1e-9)
-
-
-def trainer(folder: Path, *callbacks: Any, **options: Any) -> Any:
-    return L.Trainer(
-        **{"max_epochs": 3, "num_sanity_val_steps": 2, **options},
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=[*callbacks],
-    )
-
-
-class Save(L.Callback):
-    """Saves a checkpoint in a hook, when that is called for the n-th time."""
-
-    def __init__(self, hook: str, number: int, path: Path) -> None:
-        self.calls_left, self.path = number, path
-        self.read_before = 0
-        setattr(self, hook, self.save)
-
-    def save(self, trainer: Any, module: Module, *_: Any) -> None:
-        if trainer.sanity_checking:
-            return
-        self.calls_left -= 1
-        if self.calls_left == 0:
-            self.read_before = len(module.read)
-            trainer.save_checkpoint(self.path, weights_only=False)
 
 
 def loader_of(path: Path, num_workers: int = 0) -> s3io.DataLoader:
@@ -136,28 +86,28 @@ def check_resumed(
     validations = 3 if "val_check_interval" in options else 1
     hook, number = saves(steps, validations)[save]
     checkpoint = path.with_name("a.ckpt")
-    saver = Save(hook, number, checkpoint)
+    saver = parts.Save(hook, number, checkpoint)
     validation = s3io.DataLoader(SETTING.dataset(path).with_options(shuffle=False))
-    whole = Module(asks_for_steps)
+    whole = parts.Module(asks_for_steps)
     loader = loader_of(path, num_workers)
-    trainer(path.parent, saver, **options).fit(whole, loader, validation)
+    parts.trainer(path.parent, saver, **options).fit(whole, loader, validation)
     epochs = [order_check.batches_of(path, SETTING, epoch)[:steps] for epoch in range(3)]
     assert whole.read == list(itertools.chain(*epochs))
 
-    rest = Module(asks_for_steps)
+    rest = parts.Module(asks_for_steps)
     loader = loader_of(path, num_workers)
-    resuming = trainer(path.parent, **options)
+    resuming = parts.trainer(path.parent, **options)
     resuming.fit(rest, loader, validation, ckpt_path=checkpoint, weights_only=False)
     assert rest.read == whole.read[saver.read_before :]
 
 
 def test_a_loader_for_every_epoch_reads_the_epochs_one_after_the_other(path):
-    class WithLoader(Module):
+    class WithLoader(parts.Module):
         def train_dataloader(self) -> Any:
             return loader_of(path)
 
     module = WithLoader()
-    trainer(path.parent, reload_dataloaders_every_n_epochs=1).fit(module)
+    parts.trainer(path.parent, reload_dataloaders_every_n_epochs=1).fit(module)
     epochs = [order_check.batches_of(path, SETTING, epoch) for epoch in range(3)]
     assert module.read == list(itertools.chain(*epochs))
 
@@ -168,8 +118,8 @@ def test_a_state_that_was_loaded_before_goes_on_where_no_checkpoint_is_given(pat
     numbers(itertools.islice(iter(loader), 7))
     resumed = loader_of(path)
     resumed.load_state_dict(loader.state_dict())
-    module = Module()
-    trainer(path.parent, max_epochs=2).fit(module, resumed)
+    module = parts.Module()
+    parts.trainer(path.parent, max_epochs=2).fit(module, resumed)
     epochs = [order_check.batches_of(path, SETTING, epoch) for epoch in (5, 6)]
     assert module.read == epochs[0][7:] + epochs[1]
 
@@ -177,16 +127,20 @@ def test_a_state_that_was_loaded_before_goes_on_where_no_checkpoint_is_given(pat
 def test_a_checkpoint_of_another_loader_begins_the_epoch_that_lightning_begins(path):
     checkpoint = path.with_name("a.ckpt")
     theirs = DataLoader(SETTING.dataset(path), batch_size=None)
-    trainer(path.parent, Save("on_train_epoch_end", 2, checkpoint)).fit(Module(), theirs)
-    module = Module()
-    trainer(path.parent).fit(module, loader_of(path), ckpt_path=checkpoint, weights_only=False)
+    parts.trainer(path.parent, parts.Save("on_train_epoch_end", 2, checkpoint)).fit(
+        parts.Module(), theirs
+    )
+    module = parts.Module()
+    parts.trainer(path.parent).fit(
+        module, loader_of(path), ckpt_path=checkpoint, weights_only=False
+    )
     assert module.read == order_check.batches_of(path, SETTING, 2)
 
 
 def test_validation_and_loops_without_lightning_count_as_ever(path):
     validation, other = loader_of(path), loader_of(path)
 
-    class Validates(Module):
+    class Validates(parts.Module):
         def validation_step(self, batch: Any, _: int) -> None:
             self.validated = [*getattr(self, "validated", []), *numbers([batch])]
             if len(self.validated) == 1:
@@ -194,18 +148,18 @@ def test_validation_and_loops_without_lightning_count_as_ever(path):
 
     module = Validates()
     options = {"max_epochs": 2, "num_sanity_val_steps": 0}
-    trainer(path.parent, **options).fit(module, loader_of(path), validation)
+    parts.trainer(path.parent, **options).fit(module, loader_of(path), validation)
     epochs = [order_check.batches_of(path, SETTING, epoch) for epoch in (0, 1)]
     assert module.validated == module.read == epochs[0] + epochs[1]
 
 
 def test_a_lightning_that_keeps_no_states_of_loaders_trains(path):
-    class Older(L.Callback):  # before 2.2
+    class Older(parts.L.Callback):  # before 2.2
         def on_train_start(self, trainer: Any, _: Any) -> None:
             del trainer.fit_loop._combined_loader_states_to_load
 
-    module = Module()
-    trainer(path.parent, Older(), max_epochs=2).fit(module, loader_of(path))
+    module = parts.Module()
+    parts.trainer(path.parent, Older(), max_epochs=2).fit(module, loader_of(path))
     assert module.read == [
         batch for epoch in (0, 1) for batch in order_check.batches_of(path, SETTING, epoch)
     ]
@@ -215,7 +169,7 @@ def test_two_loaders_at_a_time_each_go_on(path):
     """The shorter one is read again and again, and counts its own epochs."""
     short = SETTING.dataset(path).subset(0, 20)
 
-    class Both(Module):
+    class Both(parts.Module):
         def training_step(self, batch: Any, number: int) -> Any:
             self.read += [one for part in batch for one in numbers([part])]
             return self.layer(batch[0][0][:, :1].float()).mean()
@@ -226,8 +180,10 @@ def test_two_loaders_at_a_time_each_go_on(path):
     for number in (STEPS + 3, 2 * STEPS):
         checkpoint = path.with_name("a.ckpt")
         whole, rest = Both(), Both()
-        trainer(path.parent, Save("on_train_batch_end", number, checkpoint)).fit(whole, loaders())
-        trainer(path.parent).fit(rest, loaders(), ckpt_path=checkpoint, weights_only=False)
+        parts.trainer(path.parent, parts.Save("on_train_batch_end", number, checkpoint)).fit(
+            whole, loaders()
+        )
+        parts.trainer(path.parent).fit(rest, loaders(), ckpt_path=checkpoint, weights_only=False)
         assert len(whole.read) == 2 * 3 * STEPS
         assert rest.read == whole.read[2 * number :]
 
@@ -235,6 +191,6 @@ def test_two_loaders_at_a_time_each_go_on(path):
 def test_nothing_of_this_warns(path):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=RuntimeWarning)
-        module = Module()
-        trainer(path.parent).fit(module, loader_of(path))
+        module = parts.Module()
+        parts.trainer(path.parent).fit(module, loader_of(path))
     assert len(module.read) == 3 * STEPS
