@@ -6,7 +6,8 @@ and again, is compared with fio that leaves its buffers as they are; what is cop
 is by default, when it changes a buffer before every write; and what is written from 64 MiB also
 with fio that writes from as much. Ours also creates a temporary file, renames it and syncs its
 folder, and computes the checksum where a row says so. Packing reads a file from the device as well,
-as dd and cp do. Contestants take turns; ratios are taken within each round.
+as dd and cp do. SampleWriter is compared with RecordWriter, which writes the same bytes.
+Contestants take turns; ratios are taken within each round.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from torch_s3io import (
     FileStore,
     FileSystemConfig,
     RecordWriter,
+    SampleWriter,
     cli,
 )
 
@@ -55,6 +57,8 @@ BLOCK_BYTES, DEPTH = MIB, 8
 SOURCE_BYTES = 64 * MIB
 RECORD_BYTES, PACKED_RECORD_BYTES = 114_660, 4096
 BATCH_RECORDS = 64
+SAMPLE_BYTES = (1000, 110_000, 1_000_000)
+SAMPLE_BATCH_BYTES = 32_000_000
 POOL = BufferPoolConfig(capacity=2, buffer_size=10 * MIB)
 FROM_64_MIB = "aligned memory, 64 MiB"
 FIO, FIO_UNCHANGED = "fio", "fio, bytes unchanged"
@@ -192,6 +196,91 @@ def bench_against_fio(report: Report, args: Namespace) -> None:
     report.table(title, note, [*columns, "CPU s/GB", "rival CPU s/GB"], rows, samples)
 
 
+def write_samples(
+    folder: Path, fields: dict[str, object], write: Callable[[SampleWriter], None], size_bytes: int
+) -> Sample:
+    """A data set of samples, in shards of 256 MiB; ``write`` writes a batch of so many bytes."""
+
+    def work() -> tuple[int, float]:
+        start = time.perf_counter()
+        with SampleWriter(folder, fields=fields) as writer:
+            for _ in range(size_bytes // SAMPLE_BATCH_BYTES):
+                write(writer)
+        return size_bytes // SAMPLE_BATCH_BYTES * SAMPLE_BATCH_BYTES, time.perf_counter() - start
+
+    sample = measured(work)
+    shutil.rmtree(folder)
+    return sample
+
+
+def write_rows(folder: Path, rows: np.ndarray, size_bytes: int) -> Sample:
+    """The same bytes as records, as many at once."""
+
+    def work() -> tuple[int, float]:
+        start = time.perf_counter()
+        with RecordWriter(folder, dtype="u1", shape=rows.shape[1]) as writer:
+            for _ in range(size_bytes // rows.nbytes):
+                writer.write(rows)
+        return size_bytes // rows.nbytes * rows.nbytes, time.perf_counter() - start
+
+    sample = measured(work)
+    shutil.rmtree(folder)
+    return sample
+
+
+def sample_contestants(folder: Path, sample_bytes: int, size_bytes: int) -> Contestants:
+    count = SAMPLE_BATCH_BYTES // sample_bytes
+    batch = np.frombuffer(np.random.default_rng(0).bytes(count * sample_bytes), np.uint8)
+    rows = batch.reshape(count, sample_bytes)
+    data, numbers = [row.tobytes() for row in rows], list(range(count))
+    samples = [{"data": one, "label": number} for one, number in zip(data, numbers, strict=True)]
+    fields: dict[str, object] = {"data": bytes, "label": np.int64}
+    ragged = {"data": rows, "label": np.arange(count)}
+    ways: dict[str, Callable[[SampleWriter], None]] = {
+        "write_batch, arrays": lambda writer: writer.write_batch(ragged),
+        "write_batch, lists": lambda writer: writer.write_batch({"data": data, "label": numbers}),
+        "write_batch, dicts": lambda writer: writer.write_batch(samples),
+        "write, one by one": lambda writer: [writer.write(sample) for sample in samples] and None,
+    }
+    made: Contestants = {
+        f"{sample_bytes:,} B: {name}": partial(write_samples, folder, fields, write, size_bytes)
+        for name, write in ways.items()
+    }
+    return {
+        f"{sample_bytes:,} B: RecordWriter": partial(write_rows, folder, rows, size_bytes),
+        **made,
+    }
+
+
+def bench_samples(report: Report, args: Namespace) -> None:
+    title = "SampleWriter against RecordWriter: samples of one size"
+    if not report.wants(title):
+        return
+    size_bytes = max(SAMPLE_BATCH_BYTES, int(args.size_gib * GIB) // 8)
+    samples: dict[str, list[Sample]] = {}
+    rows = []
+    for sample_bytes in SAMPLE_BYTES:
+        contestants = sample_contestants(args.data / "samples", sample_bytes, size_bytes)
+        rival, *ours = contestants
+        samples |= in_rounds(contestants, args.rounds, f"writing samples of {sample_bytes:,} bytes")
+        rows += [
+            [
+                one,
+                *(spread(values(samples[name], "gb_per_s")) for name in (one, rival)),
+                spread(ratios(samples[one], samples[rival], "gb_per_s"), unit="x"),
+                *(spread(values(samples[name], "cpu_s_per_gb"), ".3f") for name in (one, rival)),
+            ]
+            for one in ours
+        ]
+    note = (
+        f"{size_bytes / 1e9:.2f} GB of samples of one field of bytes and a label, in batches of "
+        f"{SAMPLE_BATCH_BYTES / 1e6:.0f} MB; RecordWriter writes the same bytes, without labels, "
+        "from arrays of as many records. Each sample and each file has a checksum."
+    )
+    columns = ["samples", "GB/s", "RecordWriter GB/s", "throughput ratio", "CPU s/GB"]
+    report.table(title, note, [*columns, "RecordWriter CPU s/GB"], rows, samples)
+
+
 def write_npy(path: Path, size_bytes: int) -> None:
     """Records of 4 KiB, random."""
     random = np.random.default_rng(0)
@@ -275,6 +364,7 @@ def main() -> None:
     args.data.mkdir(parents=True, exist_ok=True)
     report = Report(args, machine(args.data))
     bench_against_fio(report, args)
+    bench_samples(report, args)
     bench_pack(report, args)
     report.save()
 

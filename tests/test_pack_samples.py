@@ -346,3 +346,9 @@ def test_ctrl_c_leaves_what_there_was(disk, module, capsys):
         assert (disk / "out").exists() == holds_one
     assert value_of_samples(disk / "out") == 1
     check_clean(disk / "out")
+
+
+def test_a_data_set_of_samples_is_no_source_of_files(disk, module, capsys):
+    write_samples(disk / "set", 1)
+    assert main(["pack", "set", "-o", "out"]) == 1
+    assert "set: is packed already: SampleDataset('set') reads it" in capsys.readouterr().err

@@ -26,8 +26,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "info",
         help="layout and counts of a data set",
-        description="Prints what a data set in a folder says of itself: how many records, their "
-        "size and fields, its shards.\nIt reads the manifest alone; verify reads the records, too.",
+        description="Prints what a data set in a folder says of itself: how many records or "
+        "samples, their size and fields, its shards.\nIt reads the manifest alone; verify reads "
+        "everything.",
         epilog=_EPILOG,
     )
     parser.add_argument("folder", metavar="FOLDER", help="what pack or a writer of ours wrote")

@@ -20,7 +20,7 @@ from .sample_checks import table_differences
 
 _EPILOG = """\
 examples:
-  %(prog)s packed                     a data set of pack or of a RecordWriter
+  %(prog)s packed                     a data set of pack or of a writer
   %(prog)s checkpoints/*.bin          files that FileStore wrote
 
 exit status:

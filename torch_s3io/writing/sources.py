@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, NotFoundError
+from ..errors import ConfigError, DataError, Error, NotFoundError
 from ..format.files import (
     Shard,
     count_npy,
@@ -22,6 +23,7 @@ from ..format.files import (
 from ..format.layout import RecordLayout, make_layout, make_window_layout
 from ..format.manifest import MANIFEST_NAME, has_own_manifest
 from ..format.paths import find_files
+from ..format.samples import SampleManifest, read_any_manifest
 from ..store.local_files import files_below, in_order
 from ..store.store import FileOrder, Found
 from ..warning import warn
@@ -179,7 +181,7 @@ def _files_of(paths: Sequence[str], output: str, order: FileOrder) -> list[Found
                 "another --output, which may lie in it"
             )
         if _is_packed(path, os.listdir(path)):
-            raise ConfigError(f"{path}: is packed already: RecordDataset({path!r}) reads it")
+            raise ConfigError(f"{path}: is packed already: {_reader_of(path)}({path!r}) reads it")
         inside = in_order(_files_in(path, os.path.realpath(output)), order)
         if not inside:
             raise NotFoundError(f"{path}: there are no files in this folder")
@@ -200,6 +202,13 @@ def _is_packed(folder: str, names: list[str]) -> bool:
     """Whether it holds a data set, or what a killed pack has left of one."""
     is_begun = any(name.startswith(JOURNAL_PREFIX) for name in names)
     return is_begun or (MANIFEST_NAME in names and has_own_manifest(folder))
+
+
+def _reader_of(folder: str) -> str:
+    with contextlib.suppress(Error):
+        if isinstance(read_any_manifest(folder), SampleManifest):
+            return "SampleDataset"
+    return "RecordDataset"
 
 
 def _guess(paths: Sequence[str], found: list[Found]) -> PackFormat:
