@@ -1,0 +1,230 @@
+#include "format/sample_work.h"
+
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "base/crc32c.h"
+
+namespace s3io {
+namespace {
+
+void set_vector(TensorView& tensor, ScalarType type, std::byte* data, int64_t count) {
+  tensor.type = type;
+  tensor.data = data;
+  tensor.sizes.assign(1, count);
+  tensor.strides.assign(1, 1);
+}
+
+void set_packed(TensorView& tensor, ScalarType type, std::byte* data, int64_t count,
+                std::span<const int64_t> shape) {
+  tensor.type = type;
+  tensor.data = data;
+  tensor.sizes.assign(1, count);
+  tensor.sizes.insert(tensor.sizes.end(), shape.begin(), shape.end());
+  tensor.strides.resize(tensor.sizes.size());
+  int64_t stride = 1;
+  for (size_t axis = tensor.sizes.size(); axis-- > 0;) {
+    tensor.strides[axis] = stride;
+    stride *= std::max<int64_t>(tensor.sizes[axis], 1);
+  }
+}
+
+// Both halves of a complex one by itself.
+void swap_elements(std::byte* data, int64_t count, ScalarType type) {
+  const bool is_complex = type == ScalarType::complex64 || type == ScalarType::complex128;
+  const int64_t part = size_bytes(type) / (is_complex ? 2 : 1);
+  for (std::byte* end = data + count * size_bytes(type); data < end; data += part) {
+    std::reverse(data, data + part);
+  }
+}
+
+}  // namespace
+
+int64_t SampleForm::Work::place(std::span<const int64_t> records) {
+  records_ = records;
+  samples_.clear();
+  by_object_.clear();
+  size_t near = 0;
+  for (const int64_t record : records) {
+    const Place place = form_.place_of(record, near);
+    near = place.object;
+    by_object_.push_back(static_cast<uint32_t>(samples_.size()));
+    samples_.push_back({place, form_.extent_of(place)});
+  }
+  const auto before = [&](uint32_t a, uint32_t b) {
+    const Extent& left = samples_[a].extent;
+    const Extent& right = samples_[b].extent;
+    return std::pair(left.object, left.offset) < std::pair(right.object, right.offset);
+  };
+  if (!std::is_sorted(by_object_.begin(), by_object_.end(), before)) {
+    std::sort(by_object_.begin(), by_object_.end(), before);
+  }
+  land();
+  return form_.fixed_bytes(count()) + landing_bytes_;
+}
+
+// In the order of objects and offsets, each run in blocks of its own.
+void SampleForm::Work::land() {
+  runs_.clear();
+  order_.clear();
+  // So that elements are aligned in memory as they are in the object, and copies out of the page
+  // cache are fast.
+  const int64_t alignment = form_.run_alignment();
+  int64_t free = 0;
+  for (const uint32_t index : by_object_) {
+    Sample& sample = samples_[index];
+    const Extent& extent = sample.extent;
+    Run* run = runs_.empty() ? nullptr : &runs_.back();
+    const int64_t run_end = run == nullptr ? 0 : run->offset + run->length;
+    // One that was read already lies in the run; empty ones lie anywhere.
+    const bool is_repeated = run != nullptr && extent.object == run->object &&
+                             extent.offset >= run->offset &&
+                             extent.offset + extent.length <= run_end;
+    const bool follows = run != nullptr && extent.object == run->object &&
+                         extent.offset >= run_end && extent.offset - run_end <= kMostGap;
+    if (extent.length == 0 && !is_repeated) {
+      sample.position = 0;
+      continue;
+    }
+    if (!is_repeated && !follows) {
+      order_.push_back(static_cast<uint32_t>(runs_.size()));
+      runs_.push_back({.object = extent.object,
+                       .offset = extent.offset,
+                       .position = free + (extent.offset & (alignment - 1))});
+      run = &runs_.back();
+    }
+    if (!is_repeated) run->length = extent.offset + extent.length - run->offset;
+    ++run->rows;
+    sample.position = run->position + extent.offset - run->offset;
+    free = align_up(run->position + run->length, alignment);
+  }
+  landing_bytes_ = free;
+}
+
+int64_t* SampleForm::Work::take_numbers(std::byte*& free, int64_t count) const {
+  auto* numbers = reinterpret_cast<int64_t*>(free);
+  free += align_up(count * 8, kFieldAlignment);
+  return numbers;
+}
+
+void SampleForm::Work::finish(BatchView& out) {
+  out.count = count();
+  out.record_bytes = 0;
+  for (const Sample& sample : samples_) out.record_bytes += sample.extent.length;
+  out.copied_bytes = 0;
+  out.converted_bytes = 0;
+  out.ragged.resize(form_.layout_.ragged.size());
+  size_t num_tensors = form_.names_.size();
+  for (const RaggedField& field : form_.layout_.ragged) num_tensors += field.is_plain() ? 2 : 3;
+  out.tensors.resize(num_tensors + (form_.options_.with_record_numbers ? 1 : 0));
+  check_sums();
+  std::byte* free = buffer_.data();
+  write_fixed(out, free);
+  write_ragged(out, free);
+  if (form_.options_.with_record_numbers) {
+    int64_t* numbers = take_numbers(free, count());
+    std::ranges::copy(records_, numbers);
+    set_vector(out.tensors.back(), ScalarType::int64, reinterpret_cast<std::byte*>(numbers),
+               count());
+  }
+  out.begin = buffer_.data();
+  out.end = std::max(landing_ + landing_bytes_, out.begin);
+}
+
+// Before anything is changed in place.
+void SampleForm::Work::check_sums() const {
+  for (const Sample& sample : samples_) {
+    const uint32_t* sums = form_.tables_[sample.place.object].crc32c;
+    if (sums == nullptr) continue;
+    const std::byte* bytes = landing_ + sample.position;
+    const uint32_t found = crc32c(0, {bytes, static_cast<size_t>(sample.extent.length)});
+    if (found != sums[sample.place.sample]) form_.throw_changed(sample.place, sample.extent);
+  }
+}
+
+// Gathered from the samples.
+void SampleForm::Work::write_fixed(BatchView& out, std::byte*& free) {
+  const RecordLayout& record = form_.layout_.record;
+  for (size_t index = 0; index < record.fields.size(); ++index) {
+    const Field& field = record.fields[index];
+    const int64_t bytes = output_bytes(field, 1);
+    std::byte* rows = free;
+    for (int64_t row = 0; row < count(); ++row) {
+      const std::byte* sample = landing_ + samples_[static_cast<size_t>(row)].position;
+      copy_field(field, sample, record.record_bytes, 1, rows + row * bytes);
+    }
+    set_packed(out.tensors[index], field.output, rows, count(), field.shape);
+    out.copied_bytes += count() * bytes;
+    if (field.swap_bytes) out.converted_bytes += count() * bytes;
+    free += align_up(count() * bytes, kFieldAlignment);
+  }
+}
+
+// Of every sample once, also where it is in the batch more than once.
+void SampleForm::Work::swap_in_place(size_t index) {
+  const RaggedField& field = form_.layout_.ragged[index];
+  int64_t last = -1;
+  for (const uint32_t row : by_object_) {
+    const Sample& sample = samples_[row];
+    const int64_t elements = form_.elements_of(sample.place, index);
+    const int64_t begin = ends_[row] - elements * size_bytes(field.type);
+    if (elements > 0 && std::exchange(last, sample.position) != sample.position) {
+      swap_elements(landing_ + sample.position + begin, elements, field.type);
+    }
+  }
+}
+
+void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
+  const std::vector<RaggedField>& fields = form_.layout_.ragged;
+  ends_.assign(samples_.size(), form_.layout_.record.record_bytes);
+  size_t tensor = form_.layout_.record.fields.size();
+  for (size_t index = 0; index < fields.size(); ++index) {
+    const RaggedField& field = fields[index];
+    const int64_t element_bytes = size_bytes(field.type);
+    int64_t* starts = take_numbers(free, count());
+    int64_t* lengths = take_numbers(free, count());
+    const auto axes = static_cast<int64_t>(field.shape.size());
+    int64_t* shapes = field.is_plain() ? nullptr : take_numbers(free, count() * axes);
+    int64_t end = 0;  // of all samples, if they are packed
+    int64_t shortest = samples_.empty() ? 0 : std::numeric_limits<int64_t>::max();
+    int64_t longest = 0;
+    bool is_packed = true;
+    for (size_t row = 0; row < samples_.size(); ++row) {
+      const Sample& sample = samples_[row];
+      const int64_t elements = form_.elements_of(sample.place, index);
+      const int64_t begin = align_up(ends_[row], element_alignment(field.type));
+      ends_[row] = begin + elements * element_bytes;
+      starts[row] = elements == 0 ? 0 : (sample.position + begin) / element_bytes;
+      lengths[row] = elements;
+      is_packed = is_packed && starts[row] == end;
+      end += elements;
+      shortest = std::min(shortest, elements);
+      longest = std::max(longest, elements);
+      int64_t open = 0;
+      for (int64_t axis = 0; shapes != nullptr && axis < axes; ++axis) {
+        const int64_t extent = field.shape[static_cast<size_t>(axis)];
+        shapes[static_cast<int64_t>(row) * axes + axis] =
+            extent >= 0 ? extent : form_.length_of(sample.place, index, open++);
+      }
+    }
+    if (field.swap_bytes) swap_in_place(index);
+    out.ragged[index] = {.first = tensor,
+                         .has_shapes = shapes != nullptr,
+                         .min_length = shortest,
+                         .max_length = longest,
+                         .is_packed = is_packed && end == landing_bytes_ / element_bytes};
+    set_vector(out.tensors[tensor++], field.type, landing_, landing_bytes_ / element_bytes);
+    set_vector(out.tensors[tensor++], ScalarType::int64, reinterpret_cast<std::byte*>(starts),
+               count());
+    set_vector(out.tensors[tensor++], ScalarType::int64, reinterpret_cast<std::byte*>(lengths),
+               count());
+    if (shapes != nullptr) {
+      const std::array<int64_t, 1> row{axes};
+      set_packed(out.tensors[tensor++], ScalarType::int64, reinterpret_cast<std::byte*>(shapes),
+                 count(), row);
+    }
+  }
+}
+
+}  // namespace s3io
