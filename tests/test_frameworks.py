@@ -337,6 +337,35 @@ def check_trainer(block: Key) -> None:
     check_epochs(together(first, read_by(2)), 2, 80)
 
 
+SAMPLES = """
+    folder = "samples"
+    if not os.path.exists(folder):
+        fields = {"tokens": (np.uint16, (None,)), "label": np.int64}
+        with s3io.SampleWriter(folder, fields=fields) as writer:
+            for number in range(80):
+                writer.write({"tokens": np.full(number, number, "u2"), "label": number})
+
+    class Model(Model):
+        def forward(self, input_ids, labels):
+            for row, number in zip(input_ids.tolist(), labels.tolist()):
+                assert row == [number] * number + [0] * (len(row) - number)
+            return super().forward(labels.float(), labels)
+
+    model = Model()
+"""
+
+
+@pytest.mark.slow
+@needs("transformers")
+@PAGE.runs("Samples that differ in length", "python")
+def test_trainer_resumes_a_data_set_of_samples_that_differ_in_length(block):
+    path = program(block, TRAINER + SAMPLES)
+    run_alone("transformers.trainer", path, 26, fails=True)  # 20 steps an epoch, saved after 21
+    first = read_by(1, 21)
+    run_alone("transformers.trainer", path, -1)
+    check_epochs(together(first, read_by(1)), 2, 80)
+
+
 RAY = """
     import ray
     import ray.train.torch
