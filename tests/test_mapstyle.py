@@ -85,5 +85,5 @@ def test_map_style_applies_the_transform_to_what_it_returns(path):
     assert (rows.tolist(), int(index), epoch) == ([10, 10], 5, 4)
     rows, index, epoch = records[[5, 6]]
     assert (rows.tolist(), index.tolist(), epoch) == ([[10, 10], [12, 12]], [5, 6], 4)
-    with pytest.raises(s3io.ConfigError, match="needs a RecordDataset"):
+    with pytest.raises(s3io.ConfigError, match="needs a RecordDataset or"):
         s3io.RecordMapDataset([1])

@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -253,18 +253,8 @@ class FixedForm(BatchForm):
     def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], header_bytes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], num_records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
 class SampleForm(BatchForm):
-    MOST_GAP: typing.ClassVar[int] = 4096
     def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], tables: collections.abc.Sequence[SampleTable], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, ragged: collections.abc.Sequence[RaggedField], largest_sample_bytes: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
-    def fixed_bytes(self, count: typing.SupportsInt | typing.SupportsIndex) -> int:
-        """
-        Of a buffer, beside the samples of a batch.
-        """
-    @property
-    def run_alignment(self) -> int:
-        """
-        What is read together lies in blocks of this size that are its own.
-        """
 class RecordSource:
     def __init__(self, *, store: Store, paths: collections.abc.Sequence[os.PathLike | str | bytes], versions: collections.abc.Sequence[ObjectVersion], form: BatchForm, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
@@ -373,6 +363,10 @@ def available_memory_bytes(*, with_swap: bool = False) -> int:
 def available_processors() -> int:
     """
     Processors that this process may use, quotas of cgroups included.
+    """
+def batch_sizes(*, form: BatchForm, order: RecordOrder, batch_records: typing.SupportsInt | typing.SupportsIndex, num_batches: typing.SupportsInt | typing.SupportsIndex) -> list[int]:
+    """
+    Bytes of a buffer that batches of the order need: of so many, evenly spread over the first epoch, or of as many epochs as have so many.
     """
 def benchmark_allocate_free(size_bytes: typing.SupportsInt | typing.SupportsIndex, *, alignment: typing.SupportsInt | typing.SupportsIndex, rounds: typing.SupportsInt | typing.SupportsIndex, held: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
     """

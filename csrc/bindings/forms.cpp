@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 #include "format/fixed_form.h"
 #include "format/sample_form.h"
 #include "format/sample_places.h"
+#include "order/record_order.h"
 
 namespace py = pybind11;
 
@@ -127,6 +129,32 @@ std::shared_ptr<SampleForm> make_sample_form(const std::vector<Path>& paths,
       BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
 }
 
+// What a buffer needs for batches of the order: of so many, evenly spread over the first epoch, or
+// of as many epochs as have so many.
+std::vector<int64_t> batch_sizes(const BatchForm& form, const RecordOrder& order,
+                                 int64_t batch_records, int64_t num_batches) {
+  const NoGil no_gil;
+  const std::unique_ptr<BatchWork> work = form.make_work();
+  const int64_t positions = order.num_positions();
+  batch_records = std::clamp<int64_t>(batch_records, 1, std::max<int64_t>(positions, 1));
+  const int64_t in_epoch = std::max<int64_t>(positions / batch_records, 1);
+  const int64_t step = std::max<int64_t>(in_epoch / std::max<int64_t>(num_batches, 1), 1);
+  std::vector<int64_t> records(static_cast<size_t>(std::min(batch_records, positions)));
+  std::vector<int64_t> sizes;
+  std::unique_ptr<EpochOrder> epoch;
+  for (int64_t batch = 0; batch < num_batches; ++batch) {
+    const int64_t number = batch * step;
+    if (number % in_epoch == 0 || epoch == nullptr) epoch = order.epoch(number / in_epoch);
+    epoch->records(number % in_epoch * batch_records, records);
+    try {
+      sizes.push_back(work->place(records));
+    } catch (const Error&) {
+      continue;  // a wrong table is the error of whoever reads that batch
+    }
+  }
+  return sizes;
+}
+
 }  // namespace
 
 void register_forms(py::module_& module) {
@@ -187,6 +215,11 @@ void register_forms(py::module_& module) {
       .def("most_bytes", &BatchForm::most_bytes, py::arg("count"),
            "Bytes of a buffer that no batch of so many records exceeds.");
 
+  module.def("batch_sizes", &batch_sizes, py::kw_only(), py::arg("form"), py::arg("order"),
+             py::arg("batch_records"), py::arg("num_batches"),
+             "Bytes of a buffer that batches of the order need: of so many, evenly spread over the "
+             "first epoch, or of as many epochs as have so many.");
+
   py::class_<FixedForm, BatchForm, std::shared_ptr<FixedForm>>(module, "FixedForm")
       .def(py::init(&make_fixed_form), py::kw_only(), py::arg("paths"), py::arg("header_bytes"),
            py::arg("num_records"), py::arg("fields"), py::arg("record_bytes"),
@@ -196,14 +229,7 @@ void register_forms(py::module_& module) {
       .def(py::init(&make_sample_form), py::kw_only(), py::arg("paths"), py::arg("tables"),
            py::arg("fields"), py::arg("record_bytes"), py::arg("ragged"),
            py::arg("largest_sample_bytes"), py::arg("typical_bytes"), py::arg("alignment"),
-           py::arg("with_record_numbers"))
-      .def("fixed_bytes", &SampleForm::fixed_bytes, py::arg("count"),
-           "Of a buffer, beside the samples of a batch.")
-      .def_property_readonly("run_alignment", &SampleForm::run_alignment,
-                             "What is read together lies in blocks of this size that are its own.")
-      .def_property_readonly_static(
-          "MOST_GAP", [](const py::object&) { return SampleForm::kMostGap; },
-          "Samples that lie no farther apart, in bytes, are read together.");
+           py::arg("with_record_numbers"));
 }
 
 }  // namespace s3io::bindings

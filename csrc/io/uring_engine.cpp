@@ -1,5 +1,8 @@
 #include "io/uring_engine.h"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
@@ -108,7 +111,21 @@ int UringEngine::submit_and_wait(unsigned count, milliseconds timeout) {
   return io_uring_submit_and_wait_timeout(&ring_, &unused, count, &relative, nullptr);
 }
 
+// Note: not the ring's own descriptor. With DEFER_TASKRUN poll(2) sleeps on it though completions
+// are there (seen on Linux 6.18); an eventfd wakes it.
+int UringEngine::ready_fd() {
+  if (!ready_.valid() && can_signal_) {
+    ready_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    can_signal_ = ready_.valid() && io_uring_register_eventfd(&ring_, ready_.get()) == 0;
+  }
+  return can_signal_ ? ready_.get() : -1;
+}
+
 int UringEngine::wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) {
+  if (ready_.valid()) {  // before the look at what is there: what comes later signals again
+    uint64_t unused = 0;
+    static_cast<void>(::read(ready_.get(), &unused, sizeof(unused)));
+  }
   const int wanted = std::min({min_count, in_flight_, static_cast<int>(done.size())});
   const int ready = static_cast<int>(io_uring_cq_ready(&ring_));
   if (unsubmitted_ > 0 || ready < wanted) {

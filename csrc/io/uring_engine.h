@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "io/io_engine.h"
 
 namespace s3io {
@@ -20,7 +21,7 @@ class UringEngine final : public IoEngine {
   int wait(std::span<IoRequest*> done, int min_count, milliseconds timeout) override;
   bool register_buffer(int index, std::span<std::byte> memory) override;
   std::string_view name() const override { return "uring"; }
-  int ready_fd() override { return ring_.ring_fd; }
+  int ready_fd() override;
 
  private:
   void prepare(io_uring_sqe* sqe, const IoRequest& request) const;
@@ -32,6 +33,8 @@ class UringEngine final : public IoEngine {
   int in_flight_ = 0;
   int unsubmitted_ = 0;  // prepared, and handed to the kernel by the next wait
   bool can_register_ = false;
+  bool can_signal_ = true;
+  UniqueFd ready_;  // an eventfd, since somebody asked for it: every completion adds to it
   std::vector<bool> registered_;
 };
 

@@ -55,11 +55,14 @@ class CompositeReader final : public RangeReader {
     const Clock::time_point deadline = Clock::now() + timeout;
     while (!idle()) {
       const bool had_backlog = has_backlog();
+      const int64_t completions_before = completions();
       for (const auto& reader : readers_) {
         if (!reader->idle()) reader->run(finished, milliseconds(0));
       }
       const bool caught_up = had_backlog && !has_backlog();
       if (finished.size() > finished_before || caught_up || Clock::now() >= deadline) return;
+      // Parts that came back make room for others, which only the next call begins.
+      if (completions() > completions_before) continue;
       wait(std::chrono::ceil<milliseconds>(deadline - Clock::now()));
     }
   }
@@ -76,12 +79,10 @@ class CompositeReader final : public RangeReader {
     return completions;
   }
   bool abandon(milliseconds timeout) noexcept override {
-    const Clock::time_point deadline = Clock::now() + timeout;
+    // One that is dead leaves the others their time.
+    const milliseconds each = timeout / static_cast<int64_t>(readers_.size());
     bool is_empty = true;
-    for (const auto& reader : readers_) {
-      const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
-      is_empty = reader->abandon(std::max(left, milliseconds(0))) && is_empty;
-    }
+    for (const auto& reader : readers_) is_empty = reader->abandon(each) && is_empty;
     return is_empty;
   }
   bool register_buffer(int index, std::span<std::byte> memory) override {

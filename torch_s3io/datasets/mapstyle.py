@@ -44,9 +44,8 @@ class RecordMapDataset(Dataset[Any]):
     def __init__(self, dataset: StoredDataset) -> None:
         if not isinstance(dataset, StoredDataset):
             raise ConfigError(
-                f"RecordMapDataset needs a RecordDataset, not {short(dataset)}; of a Zip, make "
-                "one of each "
-                "part"
+                f"RecordMapDataset needs a RecordDataset or a SampleDataset, not {short(dataset)}; "
+                "of a Zip, make one of each part"
             )
         self.dataset = dataset
 

@@ -18,7 +18,7 @@ _SMALLEST_SHARE = 1 / 65536
 
 
 class Mix(StoredDataset):
-    """A weighted mixture of RecordDatasets: one data set over the files of all.
+    """A weighted mixture of data sets of one kind: one data set over the files of all.
 
     ::
 
@@ -115,7 +115,8 @@ def _checked_parts(datasets: Any) -> list[StoredDataset]:
     for number, part in enumerate(datasets):
         if not isinstance(part, StoredDataset) or isinstance(part, Mix):
             raise ConfigError(
-                f"Mix mixes RecordDatasets, and part {number} is {short(part)}; a mixture of "
+                f"Mix mixes RecordDatasets, or SampleDatasets, and part {number} is {short(part)}; "
+                "a mixture of "
                 "mixtures "
                 "is one Mix of all their parts"
             )

@@ -14,7 +14,7 @@ from .. import _C
 from ..config import MIB, BufferPoolConfig
 from ..errors import AccessError, ConfigError, NoSpaceError
 from ..format.files import Shard
-from ..format.records import Records
+from ..format.records import BufferBytes, Records
 from ..order.record_order import Window
 from ..processes.handover import Arena
 from ..processes.ranks import find_local_ranks
@@ -45,6 +45,7 @@ class Runtime:
         self,
         records: Records,
         options: DatasetOptions,
+        order: _C.RecordOrder,
         arena: Arena | None = None,
         board: _C.EpochBoard | None = None,
         most_records: int | None = None,
@@ -52,10 +53,10 @@ class Runtime:
         window: Window | None = None,
         is_told: bool = False,
     ) -> None:
-        """``board``: in a worker, where the main process sees what it counts. ``most_records``:
-        that a batch has at most. ``neighbours``: records that the order reads one after the other
-        as they lie in a file. ``window``: that it mixes. ``is_told``: that another process has
-        warned of what the file system refuses."""
+        """``order``: by which its batches will come. ``board``: in a worker, where the main
+        process sees what it counts. ``most_records``: that a batch has at most. ``neighbours``:
+        records that the order reads one after the other as they lie in a file. ``window``: that it
+        mixes. ``is_told``: that another process has warned of what the file system refuses."""
         self.owner = os.getpid()
         self._arena = arena
         self._board = board
@@ -63,7 +64,8 @@ class Runtime:
         self._options = options
         self._most_records = most_records
         self._neighbours = neighbours
-        self._window = window
+        self._order = order
+        self._needed: tuple[tuple[int, int], BufferBytes] | None = None
         self._epochs_done = 0
         self._access = self._make_access(window, is_told)
         self._form, self._source = self._make_source()
@@ -146,7 +148,7 @@ class Runtime:
         records = wanted
         if self._most_records is not None:
             records = min(wanted, self._most_records)
-        batch_bytes = self._buffer_bytes(records)
+        needed = self._buffer_bytes(records)
         if setting is None:
             return None
         # Workers find memory that other ones, or those before them, took for the same pools.
@@ -154,24 +156,24 @@ class Runtime:
         most = backed + _C.available_memory_bytes(with_swap=True)
         if setting == "auto":
             available = backed + _C.available_memory_bytes()
-            least = self._records.least_buffer_bytes(batch_bytes, records)
+            wanted, least = needed
             alignment = self._access.alignment
-            return auto_pool(batch_bytes, alignment, num_workers, available, most, least)
+            return auto_pool(wanted, alignment, num_workers, available, most, least)
         check_pool(setting, num_workers, most)
-        problem = self._records.buffer_problem(setting.buffer_size, batch_bytes, records)
+        problem = self._records.buffer_problem(setting.buffer_size, needed, records)
         if problem:
             raise ConfigError(problem)
         return setting
 
-    def _buffer_bytes(self, records: int) -> int:
+    def _buffer_bytes(self, count: int) -> BufferBytes:
         """What a buffer must have for so many records, however they are read: this process may read
         through the page cache by now, and workers that start begin with direct reads."""
         forms = [*self._past_forms, self._form]
-        runs = self._neighbours, 1
-        if self._window is not None:
-            length = self._window.block_records
-            runs = length, max(1, self._window.records // length)
-        return max(self._records.buffer_bytes(form, records, *runs) for form in forms)
+        if self._needed is None or self._needed[0] != (len(forms), count):
+            found = [self._records.buffer_bytes(form, self._order, count) for form in forms]
+            wanted, least = map(max, zip(*found, strict=True))
+            self._needed = (len(forms), count), BufferBytes(wanted, least)
+        return self._needed[1]
 
     def check_pool(self, num_workers: int) -> None:
         self._pool_config(num_workers)

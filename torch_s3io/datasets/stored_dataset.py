@@ -62,10 +62,9 @@ class StoredDataset(DescribedDataset):
         self._view = view
         self._stored_records = records.num_records
         if self._stored_records == 0:
-            raise DataError(
-                f"there are no {records.noun}s in {count_of(len(records.shards), 'file')}, the "
-                f"first being {records.shards[0].path}: they are empty"
-            )
+            files = count_of(len(records.shards), "file")
+            first = f", the first being {records.shards[0].path}" if records.shards else ""
+            raise DataError(f"there are no {records.noun}s in {files}{first}: they are empty")
         # Records that have a number here; a mixture's epochs may be longer or shorter.
         self._num_numbers = view[0][1] if view else self._stored_records
         self._order = order or Order(
@@ -93,13 +92,16 @@ class StoredDataset(DescribedDataset):
     def _plan(self, position: Position, ranks: Ranks) -> _C.EpochPlan:
         return self._plan_of_worker(position, ranks, 0, 1, group_size=1)
 
+    def _own_order(self) -> _C.RecordOrder:
+        if self._made_order is None:
+            self._made_order = self._order.make()
+        return self._made_order
+
     def _plan_of_worker(
         self, position: Position, ranks: Ranks, worker: int, workers: int, group_size: int
     ) -> _C.EpochPlan:
-        if self._made_order is None:
-            self._made_order = self._order.make()
         return _C.EpochPlan(
-            order=self._made_order,
+            order=self._own_order(),
             epoch=position.epoch,
             start=position.start,
             batch_size=self._options.batch_size or 1,
@@ -157,6 +159,7 @@ class StoredDataset(DescribedDataset):
             self._runtime = Runtime(
                 self._records,
                 self._options,
+                self._own_order(),
                 self._arena,
                 self._clock.board if get_worker_info() is not None else None,
                 most_records=most,

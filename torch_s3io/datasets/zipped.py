@@ -182,8 +182,8 @@ def _checked_parts(given: dict[str, Any]) -> dict[str, StoredDataset]:
     for name, part in given.items():
         if not isinstance(part, StoredDataset) or isinstance(part, Mix):
             raise ConfigError(
-                f"Zip zips RecordDatasets, and {name} is {short(part)}; a Mix or a Zip cannot be "
-                "part"
+                f"Zip zips RecordDatasets and SampleDatasets, and {name} is {short(part)}; a Mix "
+                "or a Zip cannot be part"
             )
     counts = {name: part.num_records for name, part in given.items()}
     if len(set(counts.values())) > 1:

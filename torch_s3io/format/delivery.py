@@ -91,13 +91,11 @@ def make_delivery(layout: SampleLayout, ragged: Any, decode: Any) -> Delivery:
     """
     names = [field.name for field in layout.ragged]
     modes = ragged if isinstance(ragged, Mapping) else dict.fromkeys(names, ragged)
+    if not isinstance(ragged, Mapping):
+        _check_mode(ragged)
     for name, mode in modes.items():
         _check_field("ragged=", name, names)
-        if mode not in get_args(RaggedMode):
-            raise ConfigError(
-                f"ragged= is 'views', 'packed' or 'padded', or a dict of these by field, not "
-                f"{short(mode)}"
-            )
+        _check_mode(mode)
     by_name = {field.name: field for field in layout.ragged}
     for name, mode in modes.items():
         if mode == "padded" and by_name[name].open_axes != (0,):
@@ -127,6 +125,14 @@ def make_delivery(layout: SampleLayout, ragged: Any, decode: Any) -> Delivery:
                 "samples are a list"
             )
     return Delivery(layout.fields, dict(modes), dict(decode))
+
+
+def _check_mode(mode: Any) -> None:
+    if mode not in get_args(RaggedMode):
+        raise ConfigError(
+            f"ragged= is 'views', 'packed' or 'padded', or a dict of these by field, not "
+            f"{short(mode)}"
+        )
 
 
 def _check_field(option: str, name: Any, names: list[str]) -> None:

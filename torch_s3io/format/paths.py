@@ -66,8 +66,8 @@ def _of_folder(store: Store, path: str, order: FileOrder, ending: str | None) ->
     is_packed = has_manifest(path) if ending is None else has_own_manifest(path)
     if is_packed:
         raise ConfigError(
-            f"{path}: is a folder with a manifest, which says what its records are: "
-            f"RecordDataset({path!r}) reads it, alone or beside others that have one"
+            f"{path}: is a folder with a manifest, which says what it holds: RecordDataset "
+            "reads one of records, SampleDataset one of samples, alone or beside others of its kind"
         )
     if ending is None:
         raise ConfigError(_advice_for_folder(store, path))
@@ -96,6 +96,15 @@ def _advice_for_folder(store: Store, path: str) -> str:
         others = f"name its files by a pattern, such as {pattern!r}, and say dtype= and shape="
         advice = f"{others}; {advice}" if arrays else others
     return f"{start}; {advice}"
+
+
+def refuse_missing(paths: Any, order: FileOrder) -> None:
+    """Raises NotFoundError for the first one that names nothing."""
+    items = [paths] if isinstance(paths, _PATH) else paths
+    for item in items if isinstance(items, Sequence) else []:
+        path = os.path.expanduser(os.fsdecode(item)) if isinstance(item, _PATH) else "\0"
+        if path and "\0" not in path and not store_of(path).is_folder(path):
+            store_of(path).find(path, order)
 
 
 def manifest_folders(paths: Any, order: FileOrder = "name") -> list[str]:

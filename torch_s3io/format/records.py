@@ -31,6 +31,18 @@ class FieldInfo(NamedTuple):
     shape: tuple[int | None, ...]
 
 
+class BufferBytes(NamedTuple):
+    """Of a buffer for a batch.
+
+    Attributes:
+        wanted: What it should have.
+        least: What it must have where memory is short.
+    """
+
+    wanted: int
+    least: int
+
+
 class Records(ABC):
     """All that a data set needs to know of its data. Immutable, and no I/O but in ``make_form``.
 
@@ -102,28 +114,19 @@ class Records(ABC):
             Mismatch: Batches of them would not be of one kind.
         """
 
-    def buffer_bytes(self, form: _C.BatchForm, count: int, neighbours: int, mixed_runs: int) -> int:
-        """What a buffer should have for a batch of ``count`` records.
+    def buffer_bytes(self, form: _C.BatchForm, order: _C.RecordOrder, count: int) -> BufferBytes:
+        """What a buffer should have for batches of ``count`` records in this order."""
+        most = form.most_bytes(count)
+        return BufferBytes(most, most)
 
-        Args:
-            neighbours: Records that come one after the other as they lie in the objects.
-            mixed_runs: Of so many such runs records come at random; 1: one run after the other.
-        """
-        return form.most_bytes(count)
-
-    def least_buffer_bytes(self, needed: int, count: int) -> int:
-        """What a buffer must have where memory is short, so that most batches of ``count`` records
-        fit; ``needed`` is what it should have."""
-        return needed
-
-    def buffer_problem(self, buffer_size: int, needed: int, count: int) -> str:
+    def buffer_problem(self, buffer_size: int, needed: BufferBytes, count: int) -> str:
         """Why buffers that somebody wants cannot be, or ""."""
-        if buffer_size >= needed:
+        if buffer_size >= needed.wanted:
             return ""
         return (
             f"BufferPoolConfig.buffer_size is {buffer_size} bytes, but a batch of {count} "
-            f"{self.noun}s needs {needed} ({self.noun}s, alignment and conversions included); "
-            "raise it or lower batch_size"
+            f"{self.noun}s needs {needed.wanted} ({self.noun}s, alignment and conversions "
+            "included); raise it or lower batch_size"
         )
 
     def finished(self, batch: Any) -> Any:

@@ -72,7 +72,6 @@ def _sizes(manifest: SampleManifest) -> SampleSizes:
     return SampleSizes(
         manifest.num_samples,
         manifest.data_bytes,
-        manifest.rms_sample_bytes,
         manifest.largest_sample_bytes,
         sum(shard.table_offset for shard in manifest.shards),
     )

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 
 from .. import _C
+from ..errors import DataError
 from ..wording import size_text
 from .delivery import Delivery
 from .files import Shard
-from .records import FieldInfo, Mismatch, Records
+from .records import BufferBytes, FieldInfo, Mismatch, Records
 from .sample_layout import SampleField, SampleLayout
 from .sample_table import SampleTable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Of batches of neighbours, those that a buffer holds.
-_HELD = 0.995
-# Of so many pieces of the objects at most their spans are looked at.
-_MOST_SPANS = 1 << 18
-# So many mean batches a buffer has room for at most.
-_MOST_MEANS = 16
+# Batches by which buffers are sized, and the samples in them.
+_MOST_BATCHES, _FEWEST_BATCHES = 512, 8
+_MOST_LOOKED_AT = 1 << 17
+_MANY = 128  # of which the largest one may be larger than a buffer
+_DEVIATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -54,31 +54,19 @@ class SampleSizes:
     Attributes:
         count: Of the samples.
         total_bytes: Of all of them.
-        rms_bytes: The root of the mean of their squares.
         largest_bytes: Of the largest one.
         span_bytes: From the first one's start to the last one's end, in all objects.
     """
 
     count: int
     total_bytes: int
-    rms_bytes: float
     largest_bytes: int
     span_bytes: int
-
-    @property
-    def mean_bytes(self) -> float:
-        return self.total_bytes / self.count
-
-    @property
-    def variance(self) -> float:
-        """Of their bytes."""
-        return max(0.0, self.rms_bytes**2 - self.mean_bytes**2)
 
     @classmethod
     def of(cls, tables: Sequence[SampleTable], layout: SampleLayout) -> Self:
         """Of all samples of these tables."""
         count = total = largest = span = 0
-        squares = 0.0
         for table in tables:
             if len(table.starts) == 0:
                 continue
@@ -86,10 +74,9 @@ class SampleSizes:
             sizes = layout.places(len(table.starts), lengths)[1]
             count += len(sizes)
             total += int(sizes.sum())
-            squares += float((sizes.astype(np.float64) ** 2).sum())
             largest = max(largest, int(sizes.max()))
             span += int((table.starts + sizes).max()) - int(table.starts.min())
-        return cls(count, total, math.sqrt(squares / max(1, count)), largest, span)
+        return cls(count, total, largest, span)
 
 
 class SampleRecords(Records):
@@ -173,6 +160,12 @@ class SampleRecords(Records):
         )
 
     def _core_table(self, one: SampleObject, table: SampleTable) -> _C.SampleTable:
+        """Raises DataError for a table of other samples than those that were found."""
+        if len(table.starts) != one.shard.num_records:
+            raise DataError(
+                f"{one.shard.path}: its table has {len(table.starts)} samples, but "
+                f"{one.shard.num_records} were found in it: its format, or the file, has changed"
+            )
         sums = table.crc32c if self._checks else None
         return _C.SampleTable(
             end=one.end,
@@ -200,88 +193,33 @@ class SampleRecords(Records):
             joined._tables = [table for part in every for table in part.tables()]
         return joined
 
-    def buffer_bytes(self, form: _C.BatchForm, count: int, neighbours: int, mixed_runs: int) -> int:
-        """Of about 1.5 mean batches of 64 samples whose lengths vary as a log-normal distribution's
-        of sigma 1 do, of less where they vary less; never more than the largest batch needs, nor
-        than that of a few samples that are much larger than all others."""
-        assert isinstance(form, _C.SampleForm)
-        likely = self._likely_bytes_at_random(form, count, neighbours, mixed_runs)
-        if neighbours > 1 and mixed_runs == 1:
-            likely = max(likely, self._likely_bytes_of_runs(form, count, neighbours))
-        likely = min(likely, _MOST_MEANS * count * (self.record_bytes + 2 * form.run_alignment))
-        wanted = form.fixed_bytes(count) + math.ceil(likely)
-        return min(wanted, form.most_bytes(count))
+    def buffer_bytes(self, form: _C.BatchForm, order: _C.RecordOrder, count: int) -> BufferBytes:
+        """Of all but very few batches of this order: whatever it is, and however the samples lie.
 
-    def _likely_bytes_at_random(
-        self, form: _C.SampleForm, count: int, neighbours: int, mixed_runs: int
-    ) -> float:
-        """What few batches exceed whose samples come at random, of so many runs of neighbours at a
-        time, or of all."""
-        mixed = self.num_records if mixed_runs == 1 else neighbours * mixed_runs
-        # One that is read by itself takes a block more than its own bytes, on average. One that is
-        # read together with the next one takes the gap between them. At random, gaps have an
-        # exponential distribution.
-        block_bytes, most_gap = form.run_alignment, form.MOST_GAP
-        stride = max(1, mixed // count)
-        gaps = np.maximum(self._spans(stride) / stride * (mixed / count - 1), 1.0)
-        alone = np.exp(-most_gap / gaps)
-        read_gap = float((gaps - (gaps + most_gap) * alone).mean())
-        extra_bytes = read_gap + float(alone.mean()) * block_bytes
-        extra_variance = most_gap * read_gap + block_bytes**2 / 4
-        if mixed_runs > 1:  # those that come together may all be large
-            extra_variance += (
-                count * float((self._spans(neighbours) / neighbours).var()) / mixed_runs
-            )
-        return 2 * block_bytes + max(
-            _exceeded_by_few(count, sizes.mean_bytes + extra_bytes, sizes.variance + extra_variance)
-            for sizes in self._sizes
+        Wanted is the largest of up to 512 of its batches, the four largest left out, or the mean
+        and 4 standard deviations of them, if that is more. Most fit into the least.
+        """
+        num_batches = min(_MOST_BATCHES, max(_FEWEST_BATCHES, _MOST_LOOKED_AT // count))
+        found = np.sort(
+            _C.batch_sizes(form=form, order=order, batch_records=count, num_batches=num_batches)
         )
+        if len(found) == 0:  # no table is right: whoever reads a batch hears of it
+            found = np.array([form.most_bytes(1)])
+        usual = found[: -(len(found) // _MANY) or None]
+        wanted = max(int(usual[-1]), math.ceil(usual.mean() + _DEVIATIONS * usual.std()))
+        return BufferBytes(wanted, min(wanted, int(np.median(found))))
 
-    def _likely_bytes_of_runs(self, form: _C.SampleForm, count: int, neighbours: int) -> float:
-        """What few batches exceed that are runs of neighbours: where the samples lie by length,
-        large ones come together."""
-        length = min(count, neighbours)
-        spans, runs = self._spans(length), count / length
-        blocks_bytes = (math.ceil(runs) + 1) * 2 * form.run_alignment
-        mean, large = float(spans.mean()), float(np.quantile(spans, _HELD))
-        if runs == 1:
-            return large + blocks_bytes
-        likely = _exceeded_by_few(runs, mean, float(spans.var()))
-        return max(likely, large + (runs - 1) * mean) + blocks_bytes
-
-    def _spans(self, count: int) -> np.ndarray[Any, Any]:
-        """From the start of a sample to that of the one ``count`` later, all over the objects."""
-        step = count * max(1, self.num_records // count // _MOST_SPANS)
-        spans: list[np.ndarray[Any, Any]] = []
-        for one, table in zip(self.objects, self.tables(), strict=True):
-            begins, ends = table.starts[::step], table.starts[count::step]
-            if len(ends) < len(begins):  # to the end of the object
-                ends = np.append(ends, np.uint64(one.end))
-            spans.append(np.abs(ends.astype(np.float64) - begins.astype(np.float64)))
-        return np.concatenate(spans)
-
-    def least_buffer_bytes(self, needed: int, count: int) -> int:
-        mean = sum(sizes.total_bytes for sizes in self._sizes) / self.num_records
-        return min(needed, math.ceil(mean * count))
-
-    def buffer_problem(self, buffer_size: int, needed: int, count: int) -> str:
-        typical = self.least_buffer_bytes(needed, count)
-        if buffer_size >= typical:
+    def buffer_problem(self, buffer_size: int, needed: BufferBytes, count: int) -> str:
+        if buffer_size >= needed.least:
             return ""
         return (
-            f"BufferPoolConfig.buffer_size is {buffer_size} bytes, but {count} samples have "
-            f"{typical} on average, so that most batches would not fit: raise it, to {needed} "
-            "where hardly any should get memory of its own, or lower batch_size"
+            f"BufferPoolConfig.buffer_size is {buffer_size} bytes, but a batch of {count} samples "
+            f"needs {needed.least}, so that most batches would not fit: raise it, to "
+            f"{needed.wanted} where hardly any should get memory of its own, or lower batch_size"
         )
 
     def finished(self, batch: Any) -> Any:
         return self._delivery.of_batch(batch)
-
-
-def _exceeded_by_few(count: float, mean: float, variance: float) -> float:
-    """What under 1 % of the sums of ``count`` independent parts exceed, also of those that vary as
-    a log-normal distribution's of sigma 1 do. Sums of few parts are spread more unevenly."""
-    return count * mean + (3 + min(1.0, 16 / count)) * math.sqrt(count * variance)
 
 
 def _core_field(field: SampleField) -> _C.Field:
