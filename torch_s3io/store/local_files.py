@@ -105,9 +105,10 @@ class LocalFiles(Store):
 def _read_from(fd: int, begin: int, end: int) -> memoryview:
     """Fewer bytes where the file ends before."""
     data = memoryview(np.empty(end - begin, np.uint8).data)
+    os.lseek(fd, begin, os.SEEK_SET)  # os.preadv is preadv2(2), which a container may refuse
     at = 0
     while at < len(data):
-        count = os.preadv(fd, [data[at:]], begin + at)
+        count = os.readv(fd, [data[at:]])
         if count == 0:
             break
         at += count
