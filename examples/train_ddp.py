@@ -130,7 +130,7 @@ def train(args: argparse.Namespace, device: torch.device) -> bool:
     found = latest_checkpoint(checkpoints)
     step = 0
     if found is not None:
-        dcp.load(state, checkpoint_id=found)
+        dcp.load(dict(state), checkpoint_id=found)  # PyTorch 2.4 changes the dict itself
         step = int(found.name.removeprefix("step-"))
         say(
             f"going on after step {step}, in epoch {loader.epoch}, on {dist.get_world_size()} ranks"
@@ -144,9 +144,9 @@ def train(args: argparse.Namespace, device: torch.device) -> bool:
                 sys.stdout.flush()
                 os._exit(1)
             loss = nn.functional.mse_loss(model(points["x"][:, None]), points["y"][:, None])
-            optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            optimizer.zero_grad()  # beside gradients, PyTorch 2.4 cannot save SGD
             training.seen += torch.bincount(index.cpu(), minlength=args.records)
             step += 1
             if step % args.save_every == 0:
