@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lazily import is_there
 from pages import ROOT, Key, Page
 from support import Running, end_workers
 from torchruns import torchrun
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 def needs(package: str) -> Any:
     return pytest.mark.skipif(
-        find_spec(package) is None, reason=f"NEEDS {package.upper()}: its recipe is not run"
+        not is_there(package), reason=f"NEEDS {package.upper()}: its recipe is not run"
     )
 
 

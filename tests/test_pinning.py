@@ -37,10 +37,15 @@ class Sample:
 def pinning(monkeypatch) -> list[tuple[int, int]]:
     """torch starts its pin thread, as with CUDA; what would be registered there is collected."""
     registered: list[tuple[int, int]] = []
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda *_: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda *_: torch.device("cuda"))
-    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
-    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda _: None)
+    if hasattr(torch, "accelerator"):  # asked since PyTorch 2.6
+        cuda = torch.device("cuda")
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda *_: True)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda *_: cuda)
+        monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
+        monkeypatch.setattr(torch.accelerator, "set_device_index", lambda _: None)
+    else:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor)
     monkeypatch.setattr(handover, "_register", lambda *segment: registered.append(segment))
     return registered
