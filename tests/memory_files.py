@@ -80,6 +80,9 @@ class MemoryFiles(Store):
         }
         self._core: tuple[int, Any] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_core": None}
+
     def put(self, path: str, data: bytes) -> None:
         """Takes the place of an object that is there."""
         self._objects[path] = data

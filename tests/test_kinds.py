@@ -135,6 +135,13 @@ def test_workers(kind):
     check_goes_on_elsewhere(loader, kind.read, order)
 
 
+def test_spawned_workers_know_the_store_as_well(tmp_path):
+    kind = Kind("lines", "memory", tmp_path)
+    dataset = kind.make()
+    loader = s3io.DataLoader(dataset, num_workers=1, multiprocessing_context="spawn")
+    assert flat(kind.read(loader)) == flat(kind.read(kind.make()))
+
+
 def test_any_of_them_by_number(kind):
     dataset = kind.make()
     assert kind.read([dataset.get_batch([7, 3, 7, COUNT - 1])]) == [[7, 3, 7, COUNT - 1]]

@@ -17,6 +17,7 @@ from ..order.record_order import MixedOrder, Order, Stage, default_block_records
 from ..order.state import State, fingerprint
 from ..processes.handover import Arena
 from ..processes.ranks import Ranks
+from ..store.stores import register_store, registered_stores
 from ..wording import count_of
 from .batches import as_numbers, as_wanted, transformed
 from .described import DescribedDataset
@@ -177,4 +178,13 @@ class StoredDataset(DescribedDataset):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         arena = self._arena if get_spawning_popen() is not None else None
-        return {**state, "_runtime": None, "_made_order": None, "_arena": arena}
+        stores = registered_stores(shard.path for shard in self._records.shards)
+        own = {"_runtime": None, "_made_order": None, "_arena": arena}
+        return {**state, **own, "_stores": (os.getpid(), stores)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        process, stores = state.pop("_stores")
+        if process != os.getpid():
+            for scheme, store in stores.items():
+                register_store(scheme, store)
+        super().__setstate__(state)

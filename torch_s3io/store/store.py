@@ -61,7 +61,8 @@ class Inspected(NamedTuple):
 
 class Store(ABC):
     """Objects by path, of which all that is here is asked before batches are read: names, versions,
-    and what a format reads of them to find its records. Stateless, and any thread's.
+    and what a format reads of them to find its records. Any thread's. Processes that are spawned
+    get a pickled copy.
 
     Batches are read by the C++ store that its ``access`` makes.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..config import refuse_address
 from .local_files import LocalFiles
 from .store import Store
@@ -13,6 +15,11 @@ _STORES: dict[str, Store] = {}  # by scheme, as "s3" in s3://bucket/name
 def register_store(scheme: str, store: Store) -> None:
     """Paths that begin with ``scheme://`` are then this store's."""
     _STORES[scheme] = store
+
+
+def registered_stores(paths: Iterable[str]) -> dict[str, Store]:
+    """Those that somebody registered, of these paths, by scheme: for a process that has not."""
+    return {one: _STORES[one] for one in set(map(scheme_of, paths)) if one in _STORES}
 
 
 def scheme_of(path: str) -> str:
