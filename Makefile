@@ -132,7 +132,7 @@ check: check-format check-tidy check-python check-types check-stubs check-wheels
 
 check-format: build/stamps/packages-check
 	@echo "== clang-format"
-	@clang-format --dry-run -Werror $(CSRC) $(wildcard tests/cpp/* fuzz/*/*.cpp fuzz/*/*.h)
+	@clang-format --dry-run -Werror $(CSRC) $(wildcard tests/cpp/*.* tests/cpp/*/*.* fuzz/*/*.cpp fuzz/*/*.h)
 
 check-tidy: build/stamps/packages-check
 	@echo "== clang-tidy"
@@ -163,7 +163,7 @@ check-wheels: setup
 
 .PHONY: format stubs clean distclean
 format: setup build/stamps/packages-check ## reformat C++ and Python
-	@clang-format -i $(CSRC) $(wildcard tests/cpp/* fuzz/*/*.cpp fuzz/*/*.h)
+	@clang-format -i $(CSRC) $(wildcard tests/cpp/*.* tests/cpp/*/*.* fuzz/*/*.cpp fuzz/*/*.h)
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 

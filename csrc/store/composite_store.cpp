@@ -126,11 +126,11 @@ std::string_view scheme_of(std::string_view path) {
 
 }  // namespace
 
-CompositeStore::CompositeStore(std::map<std::string, std::shared_ptr<Store>> stores) {
+CompositeStore::CompositeStore(const std::map<std::string, std::shared_ptr<Store>>& stores) {
   if (stores.empty()) throw Error(ErrorKind::config, "there are no stores");
-  for (auto& [scheme, store] : stores) {
+  for (const auto& [scheme, store] : stores) {
     schemes_.push_back(scheme);
-    stores_.push_back(std::move(store));
+    stores_.push_back(store);
   }
 }
 

@@ -14,7 +14,7 @@ namespace s3io {
 class CompositeStore final : public Store {
  public:
   // Throws Error(config) where there are none.
-  explicit CompositeStore(std::map<std::string, std::shared_ptr<Store>> stores);
+  explicit CompositeStore(const std::map<std::string, std::shared_ptr<Store>>& stores);
 
   ObjectInfo stat(const std::string& path) override { return store_of(path).stat(path); }
   std::vector<std::string> list(const std::string& prefix) override {
