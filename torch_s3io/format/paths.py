@@ -66,8 +66,8 @@ def _of_folder(store: Store, path: str, order: FileOrder, ending: str | None) ->
     is_packed = has_manifest(path) if ending is None else has_own_manifest(path)
     if is_packed:
         raise ConfigError(
-            f"{path}: is a folder with a manifest, which says what it holds: RecordDataset "
-            "reads one of records, SampleDataset one of samples, alone or beside others of its kind"
+            f"{path}: is a folder with a manifest, which says what it holds: RecordDataset, or of "
+            "samples SampleDataset, reads it, alone or beside others of its kind"
         )
     if ending is None:
         raise ConfigError(_advice_for_folder(store, path))
