@@ -129,7 +129,7 @@ def test_when_very_many_are_kept_new_ones_are_copied_which_is_said_once(folder):
     from torch_s3io import _C
     file = os.memfd_create("test")
     os.ftruncate(file, 4096)
-    mapped = [_C.open_shared(file, 64)[0] for _ in range(16384)]
+    mapped = [_C.open_shared(fd=file, offset=0, length=64)[0] for _ in range(16384)]
     os.close(file)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -422,7 +422,7 @@ def memory_limit_bytes() -> int | None:
     """
     The smallest memory limit of this process's cgroups, or None.
     """
-def open_shared(fd: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, bool]:
+def open_shared(*, fd: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex) -> tuple[typing.Any, bool]:
     """
     A uint8 tensor over memory that another process shares, and whether it is mapped (else it is a copy).
     """
@@ -441,6 +441,10 @@ def remove_abandoned(folder: os.PathLike | str | bytes) -> None:
 def send_tensor(tensor: typing.Any) -> typing.Any:
     """
     Bytes from which the consuming process makes the same tensor, or None.
+    """
+def shared_storage(tensor: typing.Any) -> tuple[int, int, int] | None:
+    """
+    (fd, offset, bytes) of a tensor's storage, where another process can map it, or None.
     """
 def uring_unavailable_reason() -> str:
     """

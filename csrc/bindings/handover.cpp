@@ -158,7 +158,11 @@ void register_handover(py::module_& module) {
   module.def("send_tensor", &send_bytes, py::arg("tensor"),
              "Bytes from which the consuming process makes the same tensor, or None.");
   module.def("receive_tensor", &receive, py::arg("sent"));
-  module.def("open_shared", &shared_file_tensor, py::arg("fd"), py::arg("length"),
+  module.def("shared_storage", &shared_storage, py::arg("tensor"),
+             "(fd, offset, bytes) of a tensor's storage, where another process can map it, or "
+             "None.");
+  module.def("open_shared", &shared_file_tensor, py::kw_only(), py::arg("fd"), py::arg("offset"),
+             py::arg("length"),
              "A uint8 tensor over memory that another process shares, and whether it is mapped "
              "(else it is a copy).");
   module.def("mapped_files", &mapped_files, "How many such tensors are mapped now.");

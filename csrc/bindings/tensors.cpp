@@ -275,11 +275,22 @@ py::object receive_tensor(const std::string& sent, Consumer& consumer) {
   return py::cast(storage.view(received.data, type, sizes, strides));
 }
 
-std::pair<py::object, bool> shared_file_tensor(int fd, int64_t length) {
+std::optional<std::tuple<int, int64_t, int64_t>> shared_storage(py::handle object) {
+  const auto tensor = py::cast<at::Tensor>(object);
+  if (!tensor.has_storage()) return std::nullopt;
+  const c10::DataPtr& held = tensor.storage().data_ptr();
+  if (held.get_deleter() != &AlignedBuf::free_detached) return std::nullopt;
+  const SharedBlock* block = AlignedBuf::shared_by(held.get_context());
+  if (block == nullptr) return std::nullopt;
+  const int64_t offset = static_cast<const std::byte*>(held.get()) - block->data();
+  return std::tuple(block->fd(), offset, static_cast<int64_t>(tensor.storage().nbytes()));
+}
+
+std::pair<py::object, bool> shared_file_tensor(int fd, int64_t offset, int64_t length) {
   SharedFile file;
   {
     const NoGil no_gil;
-    file = open_shared_file(fd, length);
+    file = open_shared_file(fd, offset, length);
   }
   const std::array<int64_t, 1> size{length};
   const std::array<int64_t, 1> stride{1};

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -35,9 +36,12 @@ uint64_t arena_of(const std::string& sent);
 // The tensor. Throws Error(data) for bytes that make no sense or a handle that is stale.
 pybind11::object receive_tensor(const std::string& sent, Consumer& consumer);
 
-// A uint8 tensor [length] over memory that another process shares by `fd`, and whether it is mapped
-// (else it is a copy). The descriptor may be closed afterwards.
-std::pair<pybind11::object, bool> shared_file_tensor(int fd, int64_t length);
+// Where a tensor's whole storage lies in memory that another process can map: the descriptor, which
+// lives as long as the storage, offset and bytes. Nothing where it lies in other memory.
+std::optional<std::tuple<int, int64_t, int64_t>> shared_storage(pybind11::handle tensor);
+// A uint8 tensor [length] over memory that another process shares by `fd`, from `offset` on, and
+// whether it is mapped (else it is a copy). The descriptor may be closed afterwards.
+std::pair<pybind11::object, bool> shared_file_tensor(int fd, int64_t offset, int64_t length);
 
 // A gate for memory that a CUDA device copies from: marks the calling thread's current stream. Null
 // where this PyTorch has no CUDA.

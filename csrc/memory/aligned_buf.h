@@ -1,4 +1,4 @@
-// A lease on aligned memory: a slot of a BufferPool, or an allocation of its own.
+// A lease on aligned memory: a slot of a BufferPool, or memory of its own.
 //
 // Phases of a pooled buffer: taken (one AlignedBuf owns it) -> filled by reads -> either given back
 // when the AlignedBuf dies, or detached: then a tensor owns it, and `free_detached` gives it back
@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+
+#include "memory/shared_block.h"
 
 namespace s3io {
 
@@ -29,6 +31,9 @@ class AlignedBuf {
 
   // Memory of its own, outside any pool. Throws Error(out_of_memory).
   static AlignedBuf allocate(int64_t size_bytes, int64_t alignment);
+  // The same where another process is to have it, too (`shared_by`): a SharedBlock. But memory like
+  // any other where that is not to be had, which is then copied on its way.
+  static AlignedBuf allocate_shared(int64_t size_bytes, int64_t alignment);
 
   bool valid() const { return data_ != nullptr; }
   std::byte* data() const { return data_; }
@@ -42,6 +47,8 @@ class AlignedBuf {
   // allocate for pooled buffers.
   void* detach();
   static void free_detached(void* owner);
+  // The block that such an owner has; null where its memory is no SharedBlock.
+  static const SharedBlock* shared_by(const void* owner);
 
  private:
   friend class BufferPool;
@@ -49,6 +56,7 @@ class AlignedBuf {
   void give_back();
 
   std::shared_ptr<PoolState> pool_;
+  std::unique_ptr<SharedBlock> block_;
   int64_t slot_ = -1;
   std::byte* data_ = nullptr;
   int64_t size_ = 0;

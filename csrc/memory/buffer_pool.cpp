@@ -37,12 +37,14 @@ AlignedBuf::AlignedBuf(std::shared_ptr<PoolState> pool, int64_t slot, std::byte*
 
 AlignedBuf::AlignedBuf(AlignedBuf&& other) noexcept
     : pool_(std::move(other.pool_)),
+      block_(std::move(other.block_)),
       slot_(std::exchange(other.slot_, -1)),
       data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)) {}
 
 AlignedBuf& AlignedBuf::operator=(AlignedBuf&& other) noexcept {
   std::swap(pool_, other.pool_);
+  std::swap(block_, other.block_);
   std::swap(slot_, other.slot_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
@@ -71,14 +73,28 @@ AlignedBuf AlignedBuf::allocate(int64_t size_bytes, int64_t alignment) {
   return {nullptr, -1, data, size_bytes};
 }
 
+AlignedBuf AlignedBuf::allocate_shared(int64_t size_bytes, int64_t alignment) {
+  if (size_bytes > 0 && alignment <= kHugePageBytes) {
+    try {
+      auto block = std::make_unique<SharedBlock>(size_bytes);
+      AlignedBuf buffer(nullptr, -1, block->data(), size_bytes);
+      buffer.block_ = std::move(block);
+      return buffer;
+    } catch (const Error&) {  // no descriptor, or not as much shared memory
+    }
+  }
+  return allocate(size_bytes, alignment);
+}
+
 void AlignedBuf::give_back() {
   if (data_ == nullptr) return;
   if (pool_ != nullptr) {
     pool_->release(slot_);
-  } else {
+  } else if (block_ == nullptr) {
     std::free(data_);
   }
   data_ = nullptr;
+  block_.reset();
   pool_.reset();
 }
 
@@ -90,7 +106,7 @@ void* AlignedBuf::detach() {
     owner->pool = std::move(pool_);
     owner->slot = slot_;
   } else {
-    owner = new PoolState::Detached{nullptr, -1, data_};
+    owner = new PoolState::Detached{nullptr, -1, data_, std::move(block_)};
   }
   data_ = nullptr;
   slot_ = -1;
@@ -101,13 +117,18 @@ void* AlignedBuf::detach() {
 void AlignedBuf::free_detached(void* opaque) {
   auto* owner = static_cast<PoolState::Detached*>(opaque);
   if (owner->pool == nullptr) {
-    std::free(owner->allocation);  // private memory: a forked child frees its own copy
+    // A forked child frees its own copy; of a block, its own mapping.
+    if (owner->block == nullptr) std::free(owner->allocation);
     delete owner;
     return;
   }
   // The slot's record lies inside the pool: move the reference out before it can destroy the pool.
   const std::shared_ptr<PoolState> pool = std::move(owner->pool);
   pool->release_lent(owner->slot);
+}
+
+const SharedBlock* AlignedBuf::shared_by(const void* owner) {
+  return static_cast<const PoolState::Detached*>(owner)->block.get();
 }
 
 BufferPool::BufferPool(const BufferPoolConfig& config)

@@ -47,6 +47,7 @@ class PoolState {
     std::shared_ptr<PoolState> pool;
     int64_t slot = -1;
     std::byte* allocation = nullptr;
+    std::unique_ptr<SharedBlock> block = nullptr;
   };
 
   const BufferPoolConfig config;

@@ -13,11 +13,11 @@ struct SharedFile {
   bool is_mapped = false;
 };
 
-// The first `length` bytes of the memory file, which may be closed afterwards. Mapped; but copied
-// while kMostMappings are, or where one more cannot be: a process may have some 65,000 in all, and
-// without any nothing else works. Throws Error(out_of_memory), Error(data) for a file that is
-// shorter.
-SharedFile open_shared_file(int fd, int64_t length);
+// `length` bytes of the memory file from `offset` on; it may be closed afterwards. Mapped; but
+// copied while kMostMappings are, or where one more cannot be: a process may have some 65,000 in
+// all, and without any nothing else works. `data` is as far into a page as `offset`, or at least
+// into a cache line. Throws Error(out_of_memory), Error(data) for a file that is shorter.
+SharedFile open_shared_file(int fd, int64_t offset, int64_t length);
 inline constexpr int64_t kMostMappings = 16384;
 void free_shared_file(void* owner) noexcept;
 

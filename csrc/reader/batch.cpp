@@ -9,11 +9,12 @@
 
 namespace s3io {
 
-int64_t Batch::copy_out() {
+int64_t Batch::copy_out(bool is_for_others) {
   // Keep the position within a cache line, and with it the alignment of every element.
   std::byte* aligned = view.begin - (reinterpret_cast<uintptr_t>(view.begin) % kFieldAlignment);
   const int64_t bytes = view.end - aligned;
-  AlignedBuf copy = AlignedBuf::allocate(bytes, kFieldAlignment);
+  AlignedBuf copy = is_for_others ? AlignedBuf::allocate_shared(bytes, kFieldAlignment)
+                                  : AlignedBuf::allocate(bytes, kFieldAlignment);
   std::memcpy(copy.data(), aligned, static_cast<size_t>(bytes));
   const std::ptrdiff_t shift = copy.data() - aligned;
   view.begin += shift;

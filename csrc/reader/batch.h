@@ -18,8 +18,9 @@ struct Batch {
   AlignedBuf buffer;
   BatchView view;
 
-  // Moves the batch to memory of its own, outside of any pool. Returns the bytes copied.
-  int64_t copy_out();
+  // Moves the batch to memory of its own, outside of any pool, perhaps for another process. Returns
+  // the bytes copied.
+  int64_t copy_out(bool is_for_others);
 };
 
 // A batch on its way: places its records in a buffer, pushes the reads, and when all of them are

@@ -137,7 +137,10 @@ std::optional<AlignedBuf> BatchReader::Worker::try_take(int64_t bytes) {
   if (pool_ != nullptr && bytes <= pool_->config().buffer_size) {
     return pool_->try_take(pool_->config().buffer_size);  // all of it: registered
   }
-  return AlignedBuf::allocate(bytes, std::max(source_->alignment(), kFieldAlignment));
+  const int64_t alignment = std::max(source_->alignment(), kFieldAlignment);
+  const bool is_for_others = pool_ != nullptr && pool_->is_shared();
+  return is_for_others ? AlignedBuf::allocate_shared(bytes, alignment)
+                       : AlignedBuf::allocate(bytes, alignment);
 }
 
 void BatchReader::Worker::wait_for_buffer(uint32_t releases_seen) {
@@ -227,7 +230,7 @@ void BatchReader::Worker::copy_out_if_scarce(Batch& batch) {
   if (pool_ == nullptr || batch.buffer.pool() == nullptr) return;
   if (pool_->can_lend()) return;
   ReaderCounters& counters = source_->counters();
-  counters.copied_bytes.fetch_add(batch.copy_out());
+  counters.copied_bytes.fetch_add(batch.copy_out(pool_->is_shared()));
   counters.spilled_batches.fetch_add(1);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "base/align.h"
 #include "forbid.h"
 #include "leak_check.h"
+#include "memory/aligned_buf.h"
 #include "memory/shared_file.h"
 #include "memory/slab.h"
 #include "memory/slab_arena.h"
@@ -108,7 +110,7 @@ TEST_CASE("shared bytes are seen after the descriptor is closed, and unmapped in
   {
     const UniqueFd file = make_memory_file(10'000);
     REQUIRE(::pwrite(file.get(), bytes.data(), bytes.size(), 0) == 10'000);
-    shared = open_shared_file(file.get(), 10'000);
+    shared = open_shared_file(file.get(), 0, 10'000);
   }
   CHECK(shared.is_mapped);
   CHECK(mapped_files() == 1);
@@ -124,11 +126,11 @@ TEST_CASE("beyond a number of mappings shared bytes are copied") {
   REQUIRE(::pwrite(file.get(), bytes.data(), bytes.size(), 0) == 5000);
   std::vector<void*> owners;
   for (int64_t index = 0; index < kMostMappings; ++index) {
-    const SharedFile shared = open_shared_file(file.get(), 5000);
+    const SharedFile shared = open_shared_file(file.get(), 0, 5000);
     REQUIRE(shared.is_mapped);
     owners.push_back(shared.owner);
   }
-  const SharedFile copied = open_shared_file(file.get(), 5000);
+  const SharedFile copied = open_shared_file(file.get(), 0, 5000);
   CHECK_FALSE(copied.is_mapped);
   CHECK(equals(copied.data, bytes));
   const std::byte zero{};
@@ -136,7 +138,7 @@ TEST_CASE("beyond a number of mappings shared bytes are copied") {
   CHECK(copied.data[0] == bytes[0]);
   free_shared_file(owners.back());
   owners.pop_back();
-  const SharedFile mapped = open_shared_file(file.get(), 5000);
+  const SharedFile mapped = open_shared_file(file.get(), 0, 5000);
   CHECK(mapped.is_mapped);
   free_shared_file(copied.owner);
   free_shared_file(mapped.owner);
@@ -144,12 +146,68 @@ TEST_CASE("beyond a number of mappings shared bytes are copied") {
   CHECK(mapped_files() == 0);
 }
 
+TEST_CASE("a part of shared bytes is seen from where it begins") {
+  const LeakCheck leaks;
+  const Bytes bytes = random_bytes(10'000, 1);
+  const UniqueFd file = make_memory_file(10'000);
+  REQUIRE(::pwrite(file.get(), bytes.data(), bytes.size(), 0) == 10'000);
+  for (const int64_t offset : {0, 1, 64, 4095, 4096, 4160, 9999}) {
+    const SharedFile shared = open_shared_file(file.get(), offset, 10'000 - offset);
+    CHECK(shared.is_mapped);
+    CHECK(reinterpret_cast<uintptr_t>(shared.data) % 4096 == offset % 4096);
+    CHECK(std::equal(bytes.begin() + offset, bytes.end(), shared.data));
+    free_shared_file(shared.owner);
+  }
+  CHECK(mapped_files() == 0);
+}
+
+TEST_CASE(
+    "a buffer outside of a shared pool can be mapped by its descriptor, as long as it lives") {
+  const LeakCheck leaks;
+  for (const int64_t size : {int64_t{1}, int64_t{5000}, kHugePageBytes, 2 * kHugePageBytes + 1}) {
+    const Bytes bytes = random_bytes(size, 1);
+    AlignedBuf buffer = AlignedBuf::allocate_shared(size, 4096);
+    CHECK(buffer.size() == size);
+    CHECK(reinterpret_cast<uintptr_t>(buffer.data()) % 4096 == 0);
+    std::copy(bytes.begin(), bytes.end(), buffer.data());
+    AlignedBuf moved = std::move(buffer);
+    void* owner = moved.detach();
+    const SharedBlock* block = AlignedBuf::shared_by(owner);
+    REQUIRE(block != nullptr);
+    const SharedFile shared = open_shared_file(block->fd(), 0, size);
+    AlignedBuf::free_detached(owner);
+    CHECK(equals(shared.data, bytes));
+    free_shared_file(shared.owner);
+  }
+  AlignedBuf plain = AlignedBuf::allocate(5000, 4096);
+  void* owner = plain.detach();
+  CHECK(AlignedBuf::shared_by(owner) == nullptr);
+  AlignedBuf::free_detached(owner);
+  const AlignedBuf dropped = AlignedBuf::allocate_shared(5000, 4096);
+}
+
+TEST_CASE("a buffer outside of a shared pool is like any other where no descriptor is left") {
+  const std::string failure = run_in_child([] {
+    const rlimit limit{3, 3};
+    require_in_child(::setrlimit(RLIMIT_NOFILE, &limit) == 0, "no limit");
+    AlignedBuf buffer = AlignedBuf::allocate_shared(5000, 4096);
+    std::fill(buffer.bytes().begin(), buffer.bytes().end(), std::byte{1});
+    void* owner = buffer.detach();
+    require_in_child(AlignedBuf::shared_by(owner) == nullptr, "a descriptor");
+    AlignedBuf::free_detached(owner);
+  });
+  CHECK(failure.empty());
+}
+
 TEST_CASE("a file that is shorter than what was said is refused instead of mapped") {
   const UniqueFd file = make_memory_file(4096);
   for (const int64_t length : {int64_t{4097}, int64_t{0}, int64_t{-1}, int64_t{1} << 60}) {
-    CHECK(caught([&] { open_shared_file(file.get(), length); }).kind == ErrorKind::data);
+    CHECK(caught([&] { open_shared_file(file.get(), 0, length); }).kind == ErrorKind::data);
   }
-  CHECK(caught([&] { open_shared_file(-1, 10); }).kind == ErrorKind::data);
+  CHECK(caught([&] { open_shared_file(-1, 0, 10); }).kind == ErrorKind::data);
+  for (const int64_t offset : {int64_t{4087}, int64_t{-1}, INT64_MAX}) {
+    CHECK(caught([&] { open_shared_file(file.get(), offset, 10); }).kind == ErrorKind::data);
+  }
   CHECK(mapped_files() == 0);
 }
 

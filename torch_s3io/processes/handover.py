@@ -249,7 +249,8 @@ def _say_not_shared(reason: str) -> None:
 
 
 def _why_not_shared(tensor: torch.Tensor) -> str | None:
-    """Moves the tensor into torch's own shared memory; the reason where that fails.
+    """Moves the tensor into torch's own shared memory, unless others can map where it lies; the
+    reason where that fails.
 
     Note: if that failed a little later, where torch does it, torch would lose the batch without an
     error.
@@ -257,7 +258,7 @@ def _why_not_shared(tensor: torch.Tensor) -> str | None:
     if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
         return None
     try:
-        if tensor.untyped_storage().nbytes() > 0:
+        if tensor.untyped_storage().nbytes() > 0 and not new_tensors.is_shared(tensor):
             tensor.share_memory_()
             os.close(os.open(os.devnull, os.O_RDONLY))  # torch needs one more descriptor
     except (OSError, RuntimeError) as error:

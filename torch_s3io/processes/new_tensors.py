@@ -1,8 +1,10 @@
 """How a worker's new tensors, which lie in no pool, reach the main process.
 
-torch puts them into shared memory and sends a file descriptor; but then it keeps that descriptor as
-long as the tensor lives, so that a loop that keeps batches runs into the limit of open files. Here
-it is closed once the memory is mapped, which needs it no longer.
+A batch that was larger than a buffer, or that had to leave the pool, lies in memory with a
+descriptor of its own, which is sent: nothing is copied. Other tensors torch puts into such memory
+first. But torch keeps the descriptor as long as the tensor lives, so that a loop that keeps batches
+runs into the limit of open files. Here it is closed once the memory is mapped, which needs it no
+longer.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import io
 import os
 import pickle
 import resource
+from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.reduction import ForkingPickler
+from functools import partial
+from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import Any
 
 import torch
@@ -36,15 +40,24 @@ _said_copied = False
 
 
 class _Pickler(ForkingPickler):
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, reduce: Callable[[torch.UntypedStorage], Any]) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
-        self.dispatch_table[torch.UntypedStorage] = _reduce_storage
+        self.dispatch_table[torch.UntypedStorage] = reduce
+
+
+def is_shared(tensor: torch.Tensor) -> bool:
+    """Whether it lies in memory that another process can map."""
+    return _C.shared_storage(tensor) is not None
 
 
 def pickled(tensor: torch.Tensor) -> bytes:
-    """In a worker: what ``received`` makes the tensor of. The storage lies in shared memory."""
+    """In a worker: what ``received`` makes the tensor of. torch moves the storage into its own
+    shared memory, unless it ``is_shared``."""
+    own = _C.shared_storage(tensor)
     into = io.BytesIO()
-    _Pickler(into).dump(reduce_tensor(tensor))
+    _Pickler(into, _reduce_storage if own is None else partial(_reduce_own, own)).dump(
+        reduce_tensor(tensor)
+    )
     return into.getvalue()
 
 
@@ -71,7 +84,12 @@ def _reduce_storage(storage: torch.UntypedStorage) -> Any:
     return (_open_storage if make is rebuild_storage_fd else make), arguments
 
 
-def _open_storage(kind: Any, descriptor: Any, size: int) -> Any:
+def _reduce_own(own: tuple[int, int, int], storage: torch.UntypedStorage) -> Any:
+    fd, offset, size = own
+    return _open_storage, (type(storage), DupFd(fd), size, offset)
+
+
+def _open_storage(kind: Any, descriptor: Any, size: int, offset: int = 0) -> Any:
     """As torch's rebuild_storage_fd, but that the descriptor is not kept."""
     fd = descriptor.detach()
     try:
@@ -79,7 +97,7 @@ def _open_storage(kind: Any, descriptor: Any, size: int) -> Any:
         known = storage_from_cache(kind, key)  # tensors that shared memory do so here
         if known is not None:
             return known
-        tensor, is_mapped = _C.open_shared(fd, size)
+        tensor, is_mapped = _C.open_shared(fd=fd, offset=offset, length=size)
         storage = tensor.untyped_storage()
         if is_mapped:
             shared_cache[key] = StorageWeakRef(storage)
