@@ -12,10 +12,10 @@ namespace s3io {
 namespace {
 
 // Several for each thread, so that one that wakes late, or is slow, is not waited for; none so
-// short that getting it takes longer than copying it.
-constexpr int64_t kSlicesPerThread = 4;
+// short that getting it takes longer than copying it. Short reads are taken several at a time.
+constexpr int64_t kSlicesPerThread = 8;
 constexpr int64_t kShortestSlice = int64_t{64} << 10;
-constexpr int64_t kLongestSlice = int64_t{512} << 10;
+constexpr int64_t kLongestSlice = int64_t{256} << 10;
 
 int64_t copy(const IoRequest& request, int64_t begin, int64_t length) {
   const iovec destination{request.data + begin, static_cast<size_t>(length)};
@@ -77,11 +77,14 @@ void CopyCrew::cut(std::span<IoRequest* const> copies) {
 
 void CopyCrew::copy_slices(std::unique_lock<std::mutex>& lock) {
   while (begun_ < slices_.size()) {
-    Slice& slice = slices_[begun_++];
+    const size_t first = begun_;
+    int64_t bytes = 0;
+    while (begun_ < slices_.size() && bytes < kShortestSlice) bytes += slices_[begun_++].length;
+    const std::span<Slice> taken(slices_.data() + first, begun_ - first);
     lock.unlock();
-    slice.result = copy(*slice.request, slice.begin, slice.length);
+    for (Slice& slice : taken) slice.result = copy(*slice.request, slice.begin, slice.length);
     lock.lock();
-    ++finished_;
+    finished_ += taken.size();
   }
 }
 
