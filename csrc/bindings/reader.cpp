@@ -39,26 +39,27 @@ struct NamedCounter {
   int64_t value;
 };
 
-constexpr size_t kReaderCounters = 17;
-
-std::array<NamedCounter, kReaderCounters> named_counters(const ReaderCounters& counters) {
-  return {{{"batches", counters.batches.load()},
-           {"batch_bytes", counters.batch_bytes.load()},
-           {"requests", counters.reads.requests.load()},
-           {"direct_bytes", counters.reads.direct_bytes.load()},
-           {"cached_bytes", counters.reads.cached_bytes.load()},
-           {"buffered_bytes", counters.reads.buffered_bytes.load()},
-           {"retries", counters.reads.retries.load()},
-           {"short_reads", counters.reads.short_reads.load()},
-           {"direct_refused", counters.reads.direct_refused.load()},
-           {"copied_bytes", counters.copied_bytes.load()},
-           {"converted_bytes", counters.converted_bytes.load()},
-           {"oversize_batches", counters.oversize_batches.load()},
-           {"spilled_batches", counters.spilled_batches.load()},
-           {"quarantined_buffers", counters.quarantined_buffers.load()},
-           {"filled_bytes", counters.reads.filled_bytes.load()},
-           {"reader_wait_s", counters.reader_wait_ns.load()},
-           {"consumer_wait_s", counters.consumer_wait_ns.load()}}};
+// All of them, in the order of their notes on a board.
+auto named_counters(const ReaderCounters& counters) {
+  return std::array{
+      NamedCounter{"batches", counters.batches.load()},
+      NamedCounter{"batch_bytes", counters.batch_bytes.load()},
+      NamedCounter{"requests", counters.reads.requests.load()},
+      NamedCounter{"direct_bytes", counters.reads.direct_bytes.load()},
+      NamedCounter{"cached_bytes", counters.reads.cached_bytes.load()},
+      NamedCounter{"buffered_bytes", counters.reads.buffered_bytes.load()},
+      NamedCounter{"retries", counters.reads.retries.load()},
+      NamedCounter{"short_reads", counters.reads.short_reads.load()},
+      NamedCounter{"direct_refused", counters.reads.direct_refused.load()},
+      NamedCounter{"copied_bytes", counters.copied_bytes.load()},
+      NamedCounter{"converted_bytes", counters.converted_bytes.load()},
+      NamedCounter{"oversize_batches", counters.oversize_batches.load()},
+      NamedCounter{"spilled_batches", counters.spilled_batches.load()},
+      NamedCounter{"quarantined_buffers", counters.quarantined_buffers.load()},
+      NamedCounter{"filled_bytes", counters.reads.filled_bytes.load()},
+      NamedCounter{"reader_wait_s", counters.reader_wait_ns.load()},
+      NamedCounter{"consumer_wait_s", counters.consumer_wait_ns.load()},
+  };
 }
 
 py::object in_unit(std::string_view name, int64_t value) {
@@ -76,9 +77,8 @@ StatsDict source_stats(RecordSource& source) {
 
 // Adds what was counted since the last call to the board's notes, where other processes see it.
 void publish(ReaderCounters& counters, EpochBoard& board) {
-  static_assert(kReaderCounters <= EpochBoard::kNotes);
-  static_assert(kReaderCounters <= std::tuple_size_v<decltype(counters.published)>);
   const auto now = named_counters(counters);
+  static_assert(std::tuple_size_v<decltype(now)> <= EpochBoard::kNotes);
   for (size_t note = 0; note < now.size(); ++note) {
     const int64_t added = now[note].value - counters.published[note].exchange(now[note].value);
     if (added != 0) board.add_note(note, added);

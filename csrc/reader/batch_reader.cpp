@@ -19,24 +19,26 @@ BatchReader::BatchReader(std::shared_ptr<RecordSource> source, const EpochPlan& 
                                            ", but the files have ", source->form().num_records()));
   }
   if (pool != nullptr) source->check_buffers(pool->config(), plan.max_group_records());
-  worker_ = std::make_shared<Worker>(std::move(source), plan, std::move(pool), options);
+  auto running = std::make_unique<Running>();
+  running->worker = std::make_shared<Worker>(std::move(source), plan, std::move(pool), options);
   try {
-    thread_ = std::thread([worker = worker_] { worker->run(); });
+    running->thread = std::thread([worker = running->worker] { worker->run(); });
   } catch (const std::system_error& error) {
     throw thread_error("the reader's thread", error.code().value());
   }
+  running_ = std::move(running);
 }
 
 BatchReader::~BatchReader() { close(); }
 
 bool BatchReader::next(Batch& out, const std::function<void()>& on_wait) {
-  if (!thread_.joinable()) return false;
-  if (!home_.is_here()) {
+  if (!is_running()) return false;
+  if (!running_.is_here()) {
     throw Error(ErrorKind::config,
                 "this reader belongs to the parent process; make another one after fork");
   }
   try {
-    return worker_->next(out, on_wait);
+    return running_->worker->next(out, on_wait);
   } catch (...) {
     close();
     throw;
@@ -44,34 +46,27 @@ bool BatchReader::next(Batch& out, const std::function<void()>& on_wait) {
 }
 
 bool BatchReader::begin_next_epoch(const EpochPlan& plan) {
-  return thread_.joinable() && home_.is_here() && worker_->begin_next_epoch(plan);
+  return running_.is_here() && is_running() && running_->worker->begin_next_epoch(plan);
 }
 
 void BatchReader::close() {
-  if (!home_.is_here()) {
-    if (!thread_.joinable()) return;
-    // Its locks and its ring are the parent's, and so is the thread: what names it here may by now
-    // name a thread of this process.
-    new std::shared_ptr<Worker>(std::move(worker_));
-    new std::thread(std::move(thread_));
-    return;
-  }
+  if (!running_.is_here()) return;
   const std::lock_guard lock(closing_);
-  if (!thread_.joinable()) return;
-  worker_->stop();
+  if (!is_running()) return;
+  running_->worker->stop();
   // A thread that hangs in the kernel (opening a file of a dead server) is left behind, with all
   // that it needs.
-  if (worker_->wait_for_exit(kExitTimeout)) {
-    thread_.join();
-    worker_->drop_batches();
+  if (running_->worker->wait_for_exit(kExitTimeout)) {
+    running_->thread.join();
+    running_->worker->drop_batches();
   } else {
-    thread_.detach();
+    running_->thread.detach();
   }
 }
 
 std::string BatchReader::engine_name() const {
   // In a forked child its parent's thread may have held the lock.
-  return worker_ != nullptr && home_.is_here() ? worker_->engine_name() : "";
+  return running_.is_here() ? running_->worker->engine_name() : "";
 }
 
 }  // namespace s3io

@@ -70,10 +70,15 @@ class BatchReader {
 
  private:
   class Worker;
-  std::shared_ptr<Worker> worker_;  // shared with its thread, which may outlive this object
-  std::mutex closing_;              // a consumer that fails closes the reader, and so may others
-  std::thread thread_;
-  const HomeProcess home_ = {};
+  struct Running {
+    std::shared_ptr<Worker> worker;  // shared with its thread, which may outlive the reader
+    std::thread thread;
+  };
+
+  bool is_running() const { return running_->thread.joinable(); }
+
+  ForkOwned<Running> running_;
+  std::mutex closing_;  // a consumer that fails closes the reader, and so may others
 };
 
 }  // namespace s3io

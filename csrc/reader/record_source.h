@@ -11,6 +11,7 @@
 
 #include "format/batch_form.h"
 #include "memory/buffer_pool.h"
+#include "memory/epoch_board.h"
 #include "store/store.h"
 
 namespace s3io {
@@ -33,8 +34,8 @@ struct ReaderCounters {
   std::atomic<int64_t> reader_wait_ns{0};       // the reader waited for a free buffer
   std::atomic<int64_t> consumer_wait_ns{0};     // the training loop waited for data
   std::atomic<int64_t> quarantined_buffers{0};  // lost to reads that never came back
-  // What other processes were told of each of these (bindings/reader.cpp).
-  std::array<std::atomic<int64_t>, 17> published{};
+  // What other processes were told of each of these, by the notes of a board (bindings/reader.cpp).
+  std::array<std::atomic<int64_t>, EpochBoard::kNotes> published{};
 };
 
 // Columns: a data set may have a million objects.
