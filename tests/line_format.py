@@ -12,7 +12,7 @@ from torch_s3io.format.paths import Paths, find_files
 from torch_s3io.format.registry import register_format
 from torch_s3io.format.sample_format import SampleFormat, Samples
 from torch_s3io.format.sample_layout import make_sample_layout
-from torch_s3io.format.sample_records import SampleObject, SampleSizes
+from torch_s3io.format.sample_records import SampleObject
 from torch_s3io.format.sample_table import SampleTable
 from torch_s3io.store.store import FileOrder
 from torch_s3io.store.stores import store_of
@@ -39,7 +39,7 @@ def open_lines(paths: Paths, order: FileOrder) -> Samples:
         )
         for file, info, table in zip(files, inspect(files), tables, strict=True)
     ]
-    return Samples(LAYOUT, objects, [SampleSizes.of(tables, LAYOUT)])
+    return Samples(LAYOUT, objects, tables)
 
 
 register_format(SampleFormat("lines", lambda paths, order: str(paths).endswith(".txt"), open_lines))

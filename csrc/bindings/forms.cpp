@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -66,7 +67,14 @@ std::shared_ptr<Buffers> hold_buffers() {
           }};
 }
 
-// An array as it lies in memory: `count` numbers of so many bytes.
+// As Python's struct module writes it.
+bool is_unsigned_here(std::string_view format) {
+  constexpr std::string_view kOtherOrder = ">!", kUnsigned = "BHILQN";
+  return !format.empty() && kOtherOrder.find(format.front()) == std::string_view::npos &&
+         kUnsigned.find(format.back()) != std::string_view::npos;
+}
+
+// An array as it lies in memory: `count` unsigned numbers of so many bytes.
 const void* array_of(const py::buffer& array, int64_t count, int64_t item_bytes, Buffers& held) {
   const py::buffer_info& info = held.emplace_back(array.request());
   int64_t stride = info.itemsize;
@@ -75,9 +83,12 @@ const void* array_of(const py::buffer& array, int64_t count, int64_t item_bytes,
     is_packed = is_packed && (info.shape[axis] <= 1 || info.strides[axis] == stride);
     stride *= info.shape[axis];
   }
-  if (info.itemsize != item_bytes || info.size != count || !is_packed) {
-    throw Error(ErrorKind::config, message("a table needs ", count, " numbers of ", item_bytes,
-                                           " bytes, one after the other"));
+  if (info.itemsize != item_bytes || info.size != count || !is_packed ||
+      !is_unsigned_here(info.format)) {
+    throw Error(ErrorKind::config,
+                message("a table needs ", count, " unsigned numbers of ", item_bytes,
+                        " bytes in this machine's order, one after the other; these are ",
+                        info.size, " of the type '", info.format, "'"));
   }
   return info.ptr;
 }
@@ -90,8 +101,8 @@ struct TableColumns {
   std::optional<py::buffer> crc32c;
 };
 
-SampleTable make_table(const TableColumns& columns, const std::vector<RaggedField>& fields) {
-  const std::shared_ptr<Buffers> held = hold_buffers();
+SampleTable make_table(const TableColumns& columns, const std::vector<RaggedField>& fields,
+                       const std::shared_ptr<Buffers>& held) {
   if (columns.lengths.size() != fields.size() ||
       (columns.length_bytes != 4 && columns.length_bytes != 8)) {
     throw Error(ErrorKind::config, "a table has lengths for each ragged field, of 4 or 8 bytes");
@@ -118,8 +129,9 @@ std::shared_ptr<SampleForm> make_sample_form(const std::vector<Path>& paths,
                                              std::vector<RaggedField> ragged,
                                              int64_t largest_sample_bytes, int64_t typical_bytes,
                                              int64_t alignment, bool with_record_numbers) {
+  const std::shared_ptr<Buffers> held = hold_buffers();
   std::vector<SampleTable> made;
-  for (const TableColumns& columns : tables) made.push_back(make_table(columns, ragged));
+  for (const TableColumns& columns : tables) made.push_back(make_table(columns, ragged, held));
   SampleForm::Layout layout{.record = {std::move(fields), record_bytes, record_bytes},
                             .ragged = std::move(ragged),
                             .largest_sample_bytes = largest_sample_bytes,

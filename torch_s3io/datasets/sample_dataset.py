@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..config import check_bool
 from ..errors import ConfigError
@@ -12,8 +12,11 @@ from ..format.paths import Paths
 from ..format.registry import format_of
 from ..format.sample_records import SampleRecords
 from ..store.store import FileOrder
-from .options import DatasetOptions
+from .options import DatasetOptions, Options, takes_options
 from .stored_dataset import StoredDataset
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SampleDataset(StoredDataset):
@@ -63,6 +66,7 @@ class SampleDataset(StoredDataset):
         ConfigError: Arguments that cannot work.
     """
 
+    @takes_options
     def __init__(
         self,
         paths: Paths,
@@ -72,14 +76,14 @@ class SampleDataset(StoredDataset):
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
         verify: bool = False,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         checked = DatasetOptions().changed(SampleDataset, options)
         check_bool("verify", verify)
         found_by = format_of(paths, file_order, format)
-        layout, objects, sizes = found_by.open(paths, file_order)
+        layout, objects, tables, sizes = found_by.open(paths, file_order)
         delivery = make_delivery(layout, ragged, decode)
-        records = SampleRecords(layout, objects, sizes, delivery, verify)
+        records = SampleRecords(layout, objects, sizes, delivery, verify, tables)
         # What is wrong with a table is an error of whoever opens it.
         if verify and any(table.crc32c is None for table in records.tables()):
             raise ConfigError(

@@ -43,7 +43,7 @@ def _open(paths: Paths, order: FileOrder) -> Samples:
         for folder, manifest in zip(folders, manifests, strict=True)
         for one in _objects(folder, manifest)
     ]
-    return Samples(layout, objects, [_sizes(manifest) for manifest in manifests])
+    return Samples(layout, objects, sizes=[_sizes(manifest) for manifest in manifests])
 
 
 def _objects(folder: str, manifest: SampleManifest) -> list[SampleObject]:

@@ -10,6 +10,7 @@ from ..store.store import FileOrder
 from .paths import Paths
 from .sample_layout import SampleLayout
 from .sample_records import SampleObject, SampleSizes
+from .sample_table import SampleTable
 
 
 class Samples(NamedTuple):
@@ -18,12 +19,14 @@ class Samples(NamedTuple):
     Attributes:
         layout: Of every sample.
         objects: In the order of the samples.
-        sizes: Of all samples; of several data sets, one for each.
+        tables: Of the objects, where they had to be read to find the samples.
+        sizes: Of all samples; of several data sets, one for each. None: as the tables say.
     """
 
     layout: SampleLayout
     objects: Sequence[SampleObject]
-    sizes: Sequence[SampleSizes]
+    tables: Sequence[SampleTable] | None = None
+    sizes: Sequence[SampleSizes] | None = None
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,10 @@ class SampleRecords(Records):
     Args:
         layout: Of each of them.
         objects: In the order of the samples.
-        sizes: Of all of them; of several data sets, one for each.
+        sizes: Of all of them; of several data sets, one for each. None: as the tables say.
         delivery: In which form the loop gets them.
         checks: Whether each sample's checksum is compared, where it has one.
+        tables: Of the objects, where somebody has them.
     """
 
     noun = "sample"
@@ -96,19 +97,20 @@ class SampleRecords(Records):
         self,
         layout: SampleLayout,
         objects: Sequence[SampleObject],
-        sizes: Sequence[SampleSizes],
+        sizes: Sequence[SampleSizes] | None,
         delivery: Delivery,
         checks: bool = False,
+        tables: Sequence[SampleTable] | None = None,
     ) -> None:
         self.layout = layout
         self.objects = objects
         self.shards = [one.shard for one in objects]
-        self._sizes = sizes
         self._delivery = delivery
         self._checks = checks
-        self._tables: list[SampleTable] | None = None
+        self._tables = tables
+        self._sizes = [SampleSizes.of(self.tables(), layout)] if sizes is None else sizes
 
-    def tables(self) -> list[SampleTable]:
+    def tables(self) -> Sequence[SampleTable]:
         """Of all objects; read once in each process."""
         if self._tables is None:
             self._tables = [one.load() for one in self.objects]
@@ -182,16 +184,15 @@ class SampleRecords(Records):
             if other._delivery != self._delivery:
                 raise Mismatch(number, "give all of them the same ragged= and decode=")
         every = (self, *others)
-        joined = type(self)(
+        are_there = all(part._tables is not None for part in every)
+        return type(self)(
             self.layout,
             [one for part in every for one in part.objects],
             [sizes for part in every for sizes in part._sizes],
             self._delivery,
             any(part._checks for part in every),
+            [table for part in every for table in part.tables()] if are_there else None,
         )
-        if all(part._tables is not None for part in every):
-            joined._tables = [table for part in every for table in part.tables()]
-        return joined
 
     def buffer_bytes(self, form: _C.BatchForm, order: _C.RecordOrder, count: int) -> BufferBytes:
         """Of all but very few batches of this order: whatever it is, and however the samples lie.
