@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..errors import AccessError, ConfigError, DataError, ReadError
+from ..errors import ConfigError, DataError, Error
+from ..store.stores import store_of
 from ..wording import one_line, short
 from .layout import checked_dtype, is_torch_only, make_layout, name_of
 from .literals import parse_literal
 
 _MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK\x03\x04"  # of .npz
+_USUAL_HEADER_BYTES = 4096
 _MAX_HEADER_BYTES = 1 << 20
 _MOST_DIMENSIONS = 64
 _FLOAT8_E5M2 = "<f1"  # of ml_dtypes
@@ -43,15 +45,10 @@ def read_npy_header(path: str) -> NpyHeader:
     """Reads and checks the header of the array in the file ``path``.
 
     Raises:
+        NotFoundError, AccessError, ReadError: It cannot be opened or read.
         DataError: Not a ``.npy`` file, a damaged header, Fortran order, or Python objects.
     """
-    try:
-        with open(path, "rb") as file:
-            text, header_bytes = _header_text(file, path)
-    except PermissionError as error:
-        raise AccessError(f"{path}: cannot open: {error.strerror}") from None
-    except OSError as error:
-        raise ReadError(f"{path}: cannot read the .npy header: {error.strerror}") from None
+    text, header_bytes = _header_text(path)
     descr, fortran_order, shape = _parse(text, path)
     try:
         _check_descr(descr)
@@ -77,10 +74,10 @@ def read_npy_header(path: str) -> NpyHeader:
 def is_of_numpy(path: str) -> bool:
     """Whether a file named .npy or .npz is what its name says."""
     try:
-        with open(path, "rb") as file:
-            return file.read(len(_MAGIC)).startswith((_MAGIC, _ZIP_MAGIC))
-    except OSError:
+        begin = bytes(store_of(path).read(path, 0, len(_MAGIC)))
+    except Error:
         return False  # whoever reads it says what is wrong
+    return begin.startswith((_MAGIC, _ZIP_MAGIC))
 
 
 def npy_dtype(path: str, header: NpyHeader, given: Any) -> Any:
@@ -154,8 +151,10 @@ def _readable(descr: Any) -> Any:
     return "|V1" if isinstance(descr, str) and descr == _FLOAT8_E5M2 else descr
 
 
-def _header_text(file: BinaryIO, path: str) -> tuple[str, int]:
-    prefix = file.read(8)
+def _header_text(path: str) -> tuple[str, int]:
+    store = store_of(path)
+    begin = store.read(path, 0, _USUAL_HEADER_BYTES)
+    prefix = bytes(begin[:8])
     if len(prefix) < 8 or not prefix.startswith(_MAGIC):
         raise DataError(
             f"{path}: is not a .npy file (it does not begin with {_MAGIC!r}); of a .npz file, "
@@ -167,17 +166,20 @@ def _header_text(file: BinaryIO, path: str) -> tuple[str, int]:
     if major not in (1, 2, 3) or minor != 0:
         raise DataError(f"{path}: .npy version {major}.{minor} is not known; save it by numpy.save")
     length_bytes = 2 if major == 1 else 4
-    length = int.from_bytes(file.read(length_bytes), "little")
+    first = 8 + length_bytes
+    length = int.from_bytes(begin[8:first], "little")
     if length > _MAX_HEADER_BYTES:
         raise DataError(f"{path}: the .npy header claims {length} bytes, more than a header has")
-    raw = file.read(length)
+    if first + length > len(begin):
+        begin = store.read(path, 0, first + length)
+    raw = bytes(begin[first : first + length])
     if len(raw) < length:
         raise DataError(f"{path}: ends within its .npy header; save or copy it again")
     try:
         text = raw.decode("utf-8" if major == 3 else "latin-1")
     except UnicodeDecodeError:
         raise DataError(f"{path}: the .npy header is not text") from None
-    return text, 8 + length_bytes + length
+    return text, first + length
 
 
 def _parse(text: str, path: str) -> tuple[Any, bool, tuple[int, ...]]:
