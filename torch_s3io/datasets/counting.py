@@ -170,7 +170,7 @@ class CountingDataset(InWorker):
             "batch_size=None says so, and calls a transform with samples"
         )
 
-    def _begin(self) -> tuple[Iterator[Any], Progress]:
+    def _begin(self) -> tuple[Iterator[Any], Progress | None]:
         if get_worker_info() is not None:  # which was forked since: it reads for itself
             return self._pass_in_worker(Caller("other"))()
         progress = self._begin_epoch()

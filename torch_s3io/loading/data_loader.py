@@ -147,20 +147,18 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             pass_.begin()
         return pass_
 
-    def _begin(self, pass_: LoaderPass) -> Iterator[Any]:
+    def _begin(self, pass_: weakref.ref[LoaderPass]) -> tuple[Iterator[Any], Progress | None]:
         """torch's iterator over the next epoch."""
         if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
             batches = self._start(pass_)
             counting = pass_of(batches)
             if counting is not None:
                 counting.on_begin = self._follow
-            return batches
+            return batches, None
         # Workers cannot count epochs, so it is counted here, before they begin.
-        progress = self.dataset._begin_epoch(for_workers=True)
-        progress.read_by(pass_)
-        pass_.progress = self._progress = progress
+        self._progress = progress = self.dataset._begin_epoch(for_workers=True)
         try:
-            return self._start(pass_)
+            return self._start(pass_), progress
         except BaseException:
             self.dataset._own_clock().cancel()
             raise
@@ -172,7 +170,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def _follow(self, progress: Progress) -> None:
         self._progress = progress
 
-    def _start(self, pass_: LoaderPass) -> Iterator[Any]:
+    def _start(self, pass_: weakref.ref[LoaderPass]) -> Iterator[Any]:
         current = self._pass() if self._pass is not None else None
         if current is not None and not current.finished:
             if not self._workers_failed:
@@ -180,13 +178,13 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             current.end_workers()  # of which some may never begin it
         self._bury_workers()
         self._refuse_other_ranks()
-        self._pass = weakref.ref(pass_)
+        self._pass = pass_
         if not self._tell_workers():
             self._dismiss(self._iterator)
         try:
             return super().__iter__()
         except Exception:
-            self._note_failure(pass_)
+            self._workers_failed = True
             raise
 
     def _tell_workers(self) -> bool:

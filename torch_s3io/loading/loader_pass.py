@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..datasets.planned import PlannedDataset
 from ..errors import ConfigError, DataError
-from ..order.progress import Counting, Pass, Progress
+from ..order.progress import Counting, Pass
 from ..processes.interrupts import uninterrupted
 
 if TYPE_CHECKING:
     from .data_loader import DataLoader
 
 
-class LoaderPass:
-    """One pass over the loader: counts what it delivers, and how long it waited."""
+class LoaderPass(Pass):
+    """One pass over the loader: it says how long the loop waited, shows how far it is, and ends
+    workers that an interrupt may have confused. Without workers the data set counts."""
 
     _bar: Any = None
 
     def __init__(self, loader: DataLoader) -> None:
+        super().__init__(partial(loader._begin, weakref.ref(self)))
         self.finished = False
         self._was_interrupted = False
         self._was_asked = False
-        self.progress: Progress | None = None  # of workers; without them the data set counts
-        self._counts = True
         self._loader = loader
-        self._batches: Iterator[Any] | None = None
         self._seen = time.perf_counter()
         if loader._shows_progress:
             self._bar = _progress_bar(loader)
 
-    def __iter__(self) -> LoaderPass:
-        return self
-
     def begin(self) -> None:
         try:
-            self._batches = self._loader._begin(self)
+            super().begin()
         except Exception:
             raise
         except BaseException:
@@ -56,10 +53,6 @@ class LoaderPass:
             batch = self._receive()
             if self._bar is not None:
                 self._bar.update()
-            if self.progress is not None:
-                self.progress.take()
-                if self._counts:
-                    self.progress.count()
             return batch
         except Exception:
             raise
@@ -74,21 +67,14 @@ class LoaderPass:
             if not self._was_asked:
                 self._was_asked = True
                 self._loader._before_first_batch()
-            if self._batches is None:
-                self.begin()
-            assert self._batches is not None
-            batch = next(self._batches)
+            batch = super().__next__()
             delivered = 1
             return batch
         except StopIteration:
-            if self._counts:
-                self.end()
             self._finish()
             raise
         except Exception:
             self._loader._note_failure(self)
-            if self.progress is not None:
-                self.progress.fail()
             raise
         finally:
             now = time.perf_counter()
@@ -108,29 +94,20 @@ class LoaderPass:
 
     def end_workers(self) -> None:
         """There are no more batches."""
-        batches = self._batches
-        if batches is None and self._loader._has_workers_of(self):
-            batches = self._loader._iterator
+        # An interrupt may have come before this pass knew the iterator that it began.
+        begun = self._loader._iterator if self._loader._has_workers_of(self) else None
+        batches = self._batches if begun is None else begun
         self._finish()
         self._loader._dismiss(batches)
 
     def count_on_hand_out(self) -> Counting:
         """For who takes batches ahead of the loop, and says what the loop received."""
-        self._counts = False
         counting = pass_of(self._batches)
-        return self if counting is None else counting.count_on_hand_out()
-
-    def count(self) -> None:
-        if self.progress is not None:
-            self.progress.count()
-
-    def end(self) -> None:
-        if self.progress is not None:
-            self.progress.end()
+        return super().count_on_hand_out() if counting is None else counting.count_on_hand_out()
 
     def _finish(self) -> None:
         self.finished = True
-        self._batches = None
+        self.close()
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -90,8 +90,8 @@ class Progress:
         return int(self.plan.consumed_after(self.steps))
 
 
-# Begins a pass: its batches, and what counts them.
-Begin = Callable[[], tuple[Iterator[Any], Progress]]
+# Begins a pass: its batches, and how far it comes, unless somebody else counts that.
+Begin = Callable[[], tuple[Iterator[Any], Progress | None]]
 
 
 class Counting(Protocol):
@@ -105,7 +105,7 @@ class Counting(Protocol):
 
 
 class Pass:
-    """An iterator that counts what it yields. Begins with its first batch.
+    """An iterator that counts what it yields. Begins with its first batch, or before.
 
     Args:
         begin: Called before the first batch.
@@ -124,13 +124,19 @@ class Pass:
     def __iter__(self) -> Pass:
         return self
 
-    def __next__(self) -> Any:
-        if self._begin is not None:
-            begin, self._begin = self._begin, None
-            self._batches, self.progress = begin()
+    def begin(self) -> None:
+        """Once."""
+        if self._begin is None:
+            return
+        begin, self._begin = self._begin, None
+        self._batches, self.progress = begin()
+        if self.progress is not None:
             self.progress.read_by(self)
             if self.on_begin is not None:
                 self.on_begin(self.progress)
+
+    def __next__(self) -> Any:
+        self.begin()
         try:
             batch = next(self._batches)
         except StopIteration:
