@@ -104,7 +104,7 @@ def in_rounds(
     return samples
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
@@ -114,10 +114,10 @@ def measured(work: Callable[[], tuple[int, float]]) -> Sample:
 
     The time of this process, and of those that it started and that ended meanwhile.
     """
-    cpu_before = _cpu_seconds()
+    cpu_before = cpu_seconds()
     count, elapsed_s = work()
     gigabytes = count / GB
-    cpu_s = _cpu_seconds() - cpu_before
+    cpu_s = cpu_seconds() - cpu_before
     return {"gb_per_s": gigabytes / elapsed_s, "cpu_s_per_gb": cpu_s / gigabytes}
 
 
