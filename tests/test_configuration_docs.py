@@ -29,9 +29,11 @@ from torch_s3io import (
 )
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
 from torch_s3io.bench.result import METRICS
-from torch_s3io.datasets.zipped import _OWN, _SHARED
+from torch_s3io.datasets.options import PLAN_OPTIONS, DatasetOptions, Options
+from torch_s3io.datasets.zipped import _OWN
 
 ROOT = Path(__file__).parents[1]
+LIKE_RECORD_DATASET = (RecordDataset.from_npy, RecordDataset.from_tokens, SampleDataset)
 WITH_WORKERS = {"held_out_tensors", "refused_workers"}  # statistics that only then exist
 REQUIRED, BELOW = "required", "see below"
 
@@ -78,10 +80,13 @@ def _one_each(cells: list[str]) -> list[list[str]]:
 
 
 def options_of(kind: Callable[..., Any]) -> dict[str, str]:
-    """Name and default of every option, as the page writes them."""
+    """Name and default of every option, as the page writes them; without those that are told of
+    RecordDataset."""
     found = {}
     for parameter in inspect.signature(kind).parameters.values():
         if parameter.name.startswith("_") or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        if kind in LIKE_RECORD_DATASET and parameter.name in Options.__annotations__:
             continue
         required = parameter.default is parameter.empty
         found[parameter.name] = REQUIRED if required else written(parameter.default)
@@ -132,7 +137,25 @@ def test_the_ready_made_file_systems_are_on_the_page():
 
 def test_every_option_of_a_zip_is_on_the_page():
     documented = [name for row in tables()["Zip"] for name in re.findall(r"`(\w+)`", row[0])]
-    assert documented == [*_SHARED, *_OWN]
+    assert sorted(documented) == sorted([*PLAN_OPTIONS, *_OWN])
+
+
+def test_type_checkers_see_the_options_that_there_are():
+    fields = [field for field in dataclasses.fields(DatasetOptions) if field.repr]
+    assert Options.__annotations__.keys() == {field.name for field in fields}
+    for field in fields:
+        assert Options.__annotations__[field.name].__forward_arg__ == field.type, field.name
+
+
+@pytest.mark.parametrize(
+    "kind", [RecordDataset, RecordDataset.from_npy, SampleDataset, RecordDataset.with_options]
+)
+def test_help_shows_every_option_of_a_data_set_with_its_default(kind):
+    parameters = inspect.signature(kind).parameters
+    for field in dataclasses.fields(DatasetOptions):
+        if field.repr:
+            assert parameters[field.name].default == field.default
+    assert not any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def test_the_docstrings_name_every_option():

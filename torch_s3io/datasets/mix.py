@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from ..format.records import Mismatch, Records
 from ..order.record_order import MOST_MIXED, MixedOrder, Order, check_seed
 from ..wording import short
+from .options import ORDER_OPTIONS, DatasetOptions
 from .stored_dataset import StoredDataset
 
 _DENOMINATOR = 1 << 30
@@ -68,7 +69,7 @@ class Mix(StoredDataset):
             num_records = check_int("num_records", num_records, 1)
             if num_records > MOST_MIXED:
                 raise ConfigError(f"num_records must be at most {MOST_MIXED}, not {num_records}")
-        for name in ("shuffle", "block_records", "window_blocks"):
+        for name in ORDER_OPTIONS:
             if name in options:
                 raise ConfigError(
                     f"Mix has no {name}: its parts keep their own; set it there, with "
@@ -84,8 +85,8 @@ class Mix(StoredDataset):
             weights=whole_weights(shares, len(parts)),
             seed=seed,
         )
-        of_parts = {"shuffle": False, "block_records": None, "window_blocks": 1, "seed": seed}
-        mixed = parts[0]._options.changed(Mix, {**options, **of_parts})
+        of_parts = DatasetOptions().only(ORDER_OPTIONS)
+        mixed = parts[0]._options.changed(Mix, {**options, **of_parts, "seed": seed})
         self._set_up(records, mixed, order=order)
 
     @classmethod

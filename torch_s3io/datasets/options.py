@@ -1,12 +1,12 @@
-"""The options that all ways to make a data set share."""
+"""The options that all kinds of data set have: one list, with what each is for."""
 
 from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, TypeVar
 
 from ..config import (
     BufferPoolConfig,
@@ -26,7 +26,6 @@ PoolSetting = Literal["auto"] | BufferPoolConfig | None
 
 _MOST_DEPTH = 4096
 _INTEGERS = ("batch_size", "seed", "block_records", "window_blocks", "rank", "world_size", "depth")
-
 
 _ALONE = ("batch",)
 _WITH_POSITION = ("batch", "index", "epoch")
@@ -67,30 +66,59 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function, follow_wrapped=False)
 
 
+class Options(TypedDict, total=False):
+    """The users' part of DatasetOptions as keyword arguments, for type checkers."""
+
+    batch_size: int | None
+    shuffle: Shuffle
+    seed: int
+    block_records: int | None
+    window_blocks: int
+    rank: int | None
+    world_size: int | None
+    shard_by_worker: bool | None
+    drop_last: bool
+    pad_last: bool
+    direct: DirectMode
+    engine: EngineKind
+    pool: PoolSetting
+    transform: Callable[..., Any] | None
+    pass_position: bool
+    return_index: bool
+    depth: int
+    read_timeout_s: float
+    strict_identity: bool
+    rank_timeout_s: float
+
+
+# What says which records come when, and where: a Zip reads all of its parts by it.
+_OF_PLAN = {"is_of_plan": True}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
-    """What the constructors of RecordDataset share; documented there."""
+    """Documented in RecordDataset, with their defaults here."""
 
-    batch_size: int | None = 64
-    drop_last: bool = False
-    pad_last: bool = False
-    shuffle: Shuffle = False
-    seed: int = 0
-    block_records: int | None = None
-    window_blocks: int = 1
-    rank: int | None = None
-    world_size: int | None = None
+    batch_size: int | None = field(default=64, metadata=_OF_PLAN)
+    shuffle: Shuffle = field(default=False, metadata=_OF_PLAN)
+    seed: int = field(default=0, metadata=_OF_PLAN)
+    block_records: int | None = field(default=None, metadata=_OF_PLAN)
+    window_blocks: int = field(default=1, metadata=_OF_PLAN)
+    rank: int | None = field(default=None, metadata=_OF_PLAN)
+    world_size: int | None = field(default=None, metadata=_OF_PLAN)
+    shard_by_worker: bool | None = field(default=None, metadata=_OF_PLAN)
+    drop_last: bool = field(default=False, metadata=_OF_PLAN)
+    pad_last: bool = field(default=False, metadata=_OF_PLAN)
     direct: DirectMode = "auto"
     engine: EngineKind = "auto"
     pool: PoolSetting = "auto"
-    transform: Callable[[Any], Any] | None = None
+    transform: Callable[..., Any] | None = None
     pass_position: bool = False
     return_index: bool = False
     depth: int = 32
     read_timeout_s: float = 60.0
-    strict_identity: bool = False
-    rank_timeout_s: float = 600.0
-    shard_by_worker: bool | None = None
+    strict_identity: bool = field(default=False, metadata=_OF_PLAN)
+    rank_timeout_s: float = field(default=600.0, metadata=_OF_PLAN)
     # Not the user's: see ViewedDataset._with.
     reads_on: bool = field(default=True, repr=False)
     keeps_cached: bool = field(default=True, repr=False)
@@ -134,8 +162,36 @@ class DatasetOptions:
         """Whether batches are read together with the numbers of their records."""
         return self.return_index or self.pass_position
 
-    def changed(self, caller: Callable[..., Any], changes: dict[str, Any]) -> DatasetOptions:
+    def only(self, names: Iterable[str]) -> dict[str, Any]:
+        """Those of these names."""
+        return {name: getattr(self, name) for name in names}
+
+    def changed(self, caller: Callable[..., Any], changes: Mapping[str, Any]) -> DatasetOptions:
         """The same but for ``changes``, which are further keyword arguments of ``caller``."""
-        known = [one.name for one in fields(DatasetOptions) if one.repr]
-        refuse_unknown(caller.__name__, changes, [*keywords_of(caller), *known])
+        known = [*keywords_of(caller), *_USERS]  # some callers have them in their signatures
+        refuse_unknown(caller.__name__, changes, list(dict.fromkeys(known)))
         return replace(self, **changes)
+
+
+_USERS = {one.name: one for one in fields(DatasetOptions) if one.repr}
+PLAN_OPTIONS = tuple(name for name, one in _USERS.items() if one.metadata.get("is_of_plan"))
+ORDER_OPTIONS = ("shuffle", "block_records", "window_blocks")  # a Mix has none: its parts do
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def takes_options(function: _Function) -> _Function:
+    """A decorator: what ``help()`` shows, and whatever asks for the signature, names each option in
+    the place of ``**options``."""
+    signature = inspect.signature(function)
+    *own, last = signature.parameters.values()
+    assert last.kind is inspect.Parameter.VAR_KEYWORD
+    named = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
+        )
+        for name, one in _USERS.items()
+    ]
+    described: Any = function
+    described.__signature__ = signature.replace(parameters=[*own, *named])
+    return function

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..config import DirectMode, EngineKind, check_choice, check_int
+from ..config import check_choice, check_int
 from ..errors import ConfigError
 from ..format.files import (
     NpyRecords,
@@ -19,15 +19,14 @@ from ..format.layout import make_layout, make_window_layout
 from ..format.paths import Paths, find_files, manifest_folders
 from ..format.records import FixedRecords
 from ..keywords import checks_keywords
-from ..order.record_order import Shuffle
 from ..store.store import FileOrder
 from ..warning import warn
 from ..wording import count_of
-from .options import DatasetOptions, PoolSetting
+from .options import DatasetOptions, Options, takes_options
 from .stored_dataset import StoredDataset
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 
 @checks_keywords
@@ -124,6 +123,7 @@ class RecordDataset(StoredDataset):
         ConfigError: Arguments that cannot work.
     """
 
+    @takes_options
     def __init__(
         self,
         paths: Paths,
@@ -131,51 +131,11 @@ class RecordDataset(StoredDataset):
         file_order: FileOrder = "name",
         dtype: Any = None,
         shape: int | Sequence[int] = (),
-        batch_size: int | None = 64,
-        shuffle: Shuffle = False,
-        seed: int = 0,
-        block_records: int | None = None,
-        window_blocks: int = 1,
-        rank: int | None = None,
-        world_size: int | None = None,
-        shard_by_worker: bool | None = None,
-        drop_last: bool = False,
-        pad_last: bool = False,
         header_bytes: int = 0,
-        direct: DirectMode = "auto",
-        engine: EngineKind = "auto",
-        pool: PoolSetting = "auto",
-        transform: Callable[..., Any] | None = None,
-        pass_position: bool = False,
         as_dtype: Any = None,
-        return_index: bool = False,
-        depth: int = 32,
-        read_timeout_s: float = 60.0,
-        strict_identity: bool = False,
-        rank_timeout_s: float = 600.0,
+        **options: Unpack[Options],
     ) -> None:
-        options = DatasetOptions(
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            block_records=block_records,
-            window_blocks=window_blocks,
-            rank=rank,
-            world_size=world_size,
-            shard_by_worker=shard_by_worker,
-            drop_last=drop_last,
-            pad_last=pad_last,
-            direct=direct,
-            engine=engine,
-            pool=pool,
-            transform=transform,
-            pass_position=pass_position,
-            return_index=return_index,
-            depth=depth,
-            read_timeout_s=read_timeout_s,
-            strict_identity=strict_identity,
-            rank_timeout_s=rank_timeout_s,
-        )
+        checked = DatasetOptions(**options)
         header_bytes = check_int("header_bytes", header_bytes, 0)
         folders = manifest_folders(paths, file_order)
         if folders:
@@ -188,9 +148,10 @@ class RecordDataset(StoredDataset):
             files = find_files(paths, file_order)
             layout = make_layout(dtype, shape, as_dtype)
             shards = count_records(files, layout, header_bytes)
-        self._set_up(FixedRecords(shards, layout), options)
+        self._set_up(FixedRecords(shards, layout), checked)
 
     @classmethod
+    @takes_options
     def from_npy(
         cls,
         paths: Paths,
@@ -199,7 +160,7 @@ class RecordDataset(StoredDataset):
         file_order: FileOrder = "name",
         dtype: Any = None,
         as_dtype: Any = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> Self:
         """Records of ``.npy`` arrays (format versions 1 to 3), which all have one dtype.
 
@@ -233,6 +194,7 @@ class RecordDataset(StoredDataset):
         return cls._of(FixedRecords(shards, layout), checked)
 
     @classmethod
+    @takes_options
     def from_tokens(
         cls,
         paths: Paths,
@@ -242,7 +204,7 @@ class RecordDataset(StoredDataset):
         file_order: FileOrder = "name",
         dtype: Any = "uint16",
         as_dtype: Any = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> Self:
         """Windows of token streams: ``window`` tokens every ``stride`` tokens, within each file.
 

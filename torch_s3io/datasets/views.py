@@ -12,11 +12,11 @@ from ..config import check_int
 from ..errors import ConfigError, RangeError
 from ..order.record_order import Order, Stage, check_seed
 from ..wording import short
-from .options import DatasetOptions
+from .options import DatasetOptions, Options, takes_options
 from .planned import PlannedDataset
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 
 class ViewedDataset(PlannedDataset):
@@ -29,7 +29,8 @@ class ViewedDataset(PlannedDataset):
     def _sibling(self, options: DatasetOptions, view: tuple[Stage, ...]) -> Self:
         """Another data set over the same files."""
 
-    def with_options(self, **options: Any) -> Self:
+    @takes_options
+    def with_options(self, **options: Unpack[Options]) -> Self:
         """The same records under other options: those of RecordDataset from ``batch_size`` to
         ``rank_timeout_s``, but for ``header_bytes`` and ``as_dtype``. Begins at epoch 0."""
         changed = self._options.changed(self.with_options, options)

@@ -15,24 +15,10 @@ from ..processes.ranks import Ranks
 from ..wording import short
 from .batches import transformed
 from .mix import Mix
+from .options import PLAN_OPTIONS
 from .planned import PlannedDataset
 from .stored_dataset import StoredDataset
 
-# Every part reads by these; how it reads, and its transform, remain its own.
-_SHARED = (
-    "batch_size",
-    "drop_last",
-    "pad_last",
-    "shuffle",
-    "seed",
-    "block_records",
-    "window_blocks",
-    "rank",
-    "world_size",
-    "shard_by_worker",
-    "strict_identity",
-    "rank_timeout_s",
-)
 _OF_PARTS = ("subset", "split", "with_options", "get_batch")
 _OWN = ("transform", "pass_position", "return_index")
 
@@ -72,8 +58,8 @@ class Zip(PlannedDataset):
         changes = {k: value for k, value in arguments.items() if k not in given}
         parts = _checked_parts(given)
         for name, value in changes.items():
-            if name not in (*_SHARED, *_OWN):
-                nearest = difflib.get_close_matches(name, (*_SHARED, *_OWN), 1)
+            if name not in (*PLAN_OPTIONS, *_OWN):
+                nearest = difflib.get_close_matches(name, (*PLAN_OPTIONS, *_OWN), 1)
                 advice = (
                     f"did you mean {nearest[0]!r}?"
                     if nearest
@@ -90,7 +76,7 @@ class Zip(PlannedDataset):
             together = sum(part._records.spacing_bytes for part in parts.values())
             block = default_block_records(together)
             options = options.changed(Zip, {"block_records": block})
-        shared = {name: getattr(options, name) for name in _SHARED}
+        shared = options.only(PLAN_OPTIONS)
         self._parts = {
             name: part.with_options(
                 **shared, return_index=number == 0 and options.with_record_numbers
