@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 
 from ..errors import ConfigError, RangeError
-from .callers import run_transform
 from .options import DatasetOptions
 
 
@@ -39,7 +39,7 @@ def transformed(options: DatasetOptions, epoch: int, batch: Any) -> Any:
 def _call(transform: Callable[..., Any], *arguments: Any) -> Any:
     """Calls it. A StopIteration out of it must not pass for the end of the epoch."""
     try:
-        result = run_transform(transform, *arguments)
+        result = _run(transform, *arguments)
     except StopIteration as error:
         raise RuntimeError(
             "transform raised StopIteration: a next() in it found nothing more; give it a "
@@ -52,6 +52,26 @@ def _call(transform: Callable[..., Any], *arguments: Any) -> Any:
             "where it changes it in place"
         )
     return result
+
+
+class _Running(threading.local):
+    transforms = 0
+
+
+_running = _Running()
+
+
+def runs_transform() -> bool:
+    """Whether this thread is within a transform: what it reads is read for that."""
+    return _running.transforms > 0
+
+
+def _run(transform: Callable[..., Any], *arguments: Any) -> Any:
+    _running.transforms += 1
+    try:
+        return transform(*arguments)
+    finally:
+        _running.transforms -= 1
 
 
 def _samples(batches: Iterator[Any], with_index: bool) -> Iterator[Any]:

@@ -16,13 +16,15 @@ from ..errors import ConfigError
 from ..order.epochs import EpochClock, Position
 from ..order.progress import Pass, Progress
 from ..processes.ranks import Ranks
+from ..torch_internals.accelerate import find_skipping
+from ..torch_internals.collation import collation_by
+from ..torch_internals.worker_reads import Caller, find_caller
 from ..warning import warn
-from .callers import Caller, find_caller
-from .collation import collation_by, samples_of
-from .frameworks import find_skipping, refuse_to_be_cut
+from .batches import runs_transform
 from .in_worker import InWorker
-from .misuse import refuse_to_be_stacked
+from .misuse import refuse_to_be_cut, refuse_to_be_stacked
 from .peeking import random_numbers_kept
+from .unbatching import samples_of
 
 
 class CountingDataset(InWorker):
@@ -150,7 +152,9 @@ class CountingDataset(InWorker):
         if self._is_stacked:
             return Pass(refuse_to_be_stacked)
         if get_worker_info() is not None:
-            batches = Pass(self._pass_in_worker(find_caller(self, caller, ours=InWorker)))
+            is_inner = runs_transform()
+            asks = Caller("other") if is_inner else find_caller(self, caller, ours=InWorker)
+            batches = Pass(self._pass_in_worker(asks))
         else:
             batches = Pass(self._begin)
         self._gives_samples = collation == "makes batches"
@@ -193,7 +197,7 @@ class CountingDataset(InWorker):
 
     def _begin_where_skipped(self) -> None:
         """Where accelerate takes and drops batches of an epoch, it does so from its start."""
-        skipping = find_skipping()
+        skipping = find_skipping(sys._getframe())
         if skipping is None:
             return
         clock = self._own_clock()

@@ -21,8 +21,8 @@ from ..order.teams import Given, Position, WorkerPasses
 from ..order.worker_state import WorkerPlace, make_worker_state
 from ..processes.handover import announce
 from ..processes.ranks import Ranks
+from ..torch_internals.worker_reads import Caller
 from ..warning import warn
-from .callers import Caller
 from .misuse import NotIndexed, refuse_a_place_within_a_batch, refuse_to_be_stacked
 from .options import DatasetOptions
 

@@ -1,21 +1,16 @@
-"""What torch takes for map-style data sets and samples, given ours: refused with what to call.
-
-Note: why frames. torch refuses iterable data sets there itself, but in words that say nothing of
-our ways; and it asks a data set nothing but its class, its length and its iterator. Nor is a data
-set told which loader reads it, or how. Who asks knows: our caller's frame. Where another torch has
-no such caller, nothing is refused by us.
-"""
+"""What frameworks cannot do with our data sets: refused with what to call instead."""
 
 from __future__ import annotations
 
 import sys
-from abc import ABCMeta
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, NoReturn
 
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, random_split
+from torch.utils.data import IterableDataset
 
 from ..errors import ConfigError
+from ..torch_internals.accelerate import cuts_without_size
+from ..torch_internals.map_style import is_concatenation, options_of_loader, who_asks_for_class
 
 _ORDERING = ("shuffle", "sampler", "batch_sampler")
 
@@ -44,19 +39,12 @@ class NotIndexed(IterableDataset[Any]):
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # isinstance() asks for it, with which torch's constructors begin
-        caller = sys._getframe(1)
-        if caller.f_code is _code_of(ABCMeta.__instancecheck__):
-            caller = caller.f_back or caller
-        if caller.f_code is _code_of(ConcatDataset.__init__):
+        asks = who_asks_for_class(sys._getframe(1))
+        if is_concatenation(asks):
             self._refuse_numbers("ConcatDataset")
-        if caller.f_code is _code_of(DataLoader.__init__):
-            given = caller.f_locals
-            refuse_what_the_data_set_does({name: given.get(name) for name in _ORDERING})
+        given = options_of_loader(asks)
+        refuse_what_the_data_set_does({name: given.get(name) for name in _ORDERING})
         return type(self)
-
-
-def is_random_split(caller: FrameType) -> bool:
-    return caller.f_code is _code_of(random_split)
 
 
 def refuse_what_the_data_set_does(options: dict[str, Any]) -> None:
@@ -94,5 +82,12 @@ def refuse_a_place_within_a_batch() -> NoReturn:
     )
 
 
-def _code_of(function: Any) -> CodeType | None:
-    return getattr(function, "__code__", None)
+def refuse_to_be_cut(caller: FrameType) -> None:
+    """Raises ConfigError where accelerate would fail to, with an error that does not say why."""
+    if cuts_without_size(caller):
+        raise ConfigError(
+            "accelerate with dispatch_batches=False makes batches and shares of samples: give "
+            "batch_size=None to the data set and batch_size=... to the DataLoader; or leave "
+            "dispatch_batches alone; or do not prepare() the loader, as the data set finds its "
+            "rank by itself"
+        )

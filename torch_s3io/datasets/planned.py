@@ -8,8 +8,6 @@ import sys
 import weakref
 from abc import abstractmethod
 from multiprocessing.context import get_spawning_popen
-from multiprocessing.popen_fork import Popen
-from types import FrameType
 from typing import Any
 
 from torch.utils.data import get_worker_info
@@ -21,15 +19,15 @@ from ..order.epochs import EpochClock, Position
 from ..order.progress import Progress
 from ..order.record_order import MixedOrder, Order
 from ..order.state import State, make_state, read_state, refuse_far_epoch, summary
-from ..order.teams import Start
 from ..order.worker_state import read_worker_place, refuse_worker_state
-from ..processes.ranks import Ranks, compare_ranks, find_ranks
+from ..processes.ranks import Ranks, compare_ranks, find_ranks, read_everything
+from ..torch_internals.accelerate import is_shared_out
+from ..torch_internals.collation import counts_samples
+from ..torch_internals.map_style import is_random_split
+from ..torch_internals.worker_starts import Start, find_start, forks_a_process
 from ..warning import warn
-from .callers import find_start
-from .collation import counts_samples
 from .counting import CountingDataset
-from .frameworks import is_shared_out, whole
-from .misuse import is_random_split, refuse_a_place_within_a_batch
+from .misuse import refuse_a_place_within_a_batch
 from .options import DatasetOptions
 
 
@@ -120,9 +118,10 @@ class PlannedDataset(CountingDataset):
         ranks = self._carried_ranks if in_worker else None
         if ranks is None:
             ranks = find_ranks(self._options.rank, self._options.world_size)
-        if ranks.world_size > 1 and ((in_worker and self._is_shared_out) or is_shared_out()):
-            return whole(ranks)
-        return ranks
+        if ranks.world_size == 1:
+            return ranks
+        is_shared = (in_worker and self._is_shared_out) or is_shared_out(sys._getframe())
+        return read_everything(ranks) if is_shared else ranks
 
     def _compare_ranks(self, position: Position) -> None:
         ranks = self._ranks()
@@ -246,12 +245,12 @@ class PlannedDataset(CountingDataset):
                 )
         clock.start_worker(start)
         self._carried_ranks = find_ranks(self._options.rank, self._options.world_size)
-        self._is_shared_out = is_shared_out()
+        self._is_shared_out = is_shared_out(sys._getframe())
         self._share_with_workers()
 
     def __getstate__(self) -> dict[str, Any]:
         if get_spawning_popen() is not None:
-            self._ready_for_process(find_start())
+            self._ready_for_process(find_start(sys._getframe()))
         return {**self.__dict__, "_progress": None, "_passes": None, "_own_epochs": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -264,19 +263,12 @@ _datasets: weakref.WeakSet[PlannedDataset] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
-    if not _is_start_of_a_process(sys._getframe(1)):
+    if not forks_a_process(sys._getframe()):
         return  # no worker: the child's data sets share nothing with these
-    start = find_start()
+    start = find_start(sys._getframe())
     for dataset in list(_datasets):
         with contextlib.suppress(Exception):  # without shared memory batches go torch's own way
             dataset._ready_for_process(start)
-
-
-def _is_start_of_a_process(frame: FrameType | None) -> bool:
-    """Whether multiprocessing is forking, as torch's loaders have it do."""
-    while frame is not None and frame.f_code is not Popen.__init__.__code__:
-        frame = frame.f_back
-    return frame is not None
 
 
 os.register_at_fork(before=_before_fork)

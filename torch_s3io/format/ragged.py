@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 import torch
-from torch.utils import _pytree
-from torch.utils.data._utils.collate import default_collate_fn_map
 
 from ..config import check_int
 from ..errors import ConfigError, RangeError
 from ..keywords import checks_keywords
+from ..torch_internals.batch_types import register_batch_type
 from ..wording import short
 from .ragged_checks import check_kinds, check_shapes, facts_of
 from .ragged_copies import joined, side_by_side
@@ -270,5 +269,4 @@ def _refuse_to_stack(*_: Any, **__: Any) -> NoReturn:
     )
 
 
-_pytree.register_pytree_node(Ragged, _flatten, _unflatten)
-default_collate_fn_map[Ragged] = _refuse_to_stack
+register_batch_type(Ragged, _flatten, _unflatten, collate=_refuse_to_stack)

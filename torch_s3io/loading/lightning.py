@@ -16,8 +16,8 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..datasets.frameworks import callers, codes_of
 from ..order.state import State
+from ..torch_internals.frames import callers, codes_of
 
 if TYPE_CHECKING:
     from .data_loader import DataLoader

@@ -11,7 +11,8 @@ from multiprocessing.reduction import DupFd
 from typing import Any
 
 from .. import _C
-from .teams import Given, Position, Start, Team
+from ..torch_internals.worker_starts import Start
+from .teams import Given, Position, Team
 
 __all__ = ["EpochClock", "Position"]
 

@@ -36,24 +36,6 @@ class Given(NamedTuple):
         return Position(self.epoch, self.start)
 
 
-class Start(NamedTuple):
-    """What starts workers.
-
-    Attributes:
-        iterator: Of torch's DataLoader, or of one that derives from it.
-        loader: That it is an iterator of.
-        is_persistent: Whether its workers read more than one pass.
-        asked_ahead: Batches that it asks a worker for before its loop has taken one.
-        samples: That it makes a batch of.
-    """
-
-    iterator: Any
-    loader: Any
-    is_persistent: bool
-    asked_ahead: int
-    samples: int
-
-
 @dataclass
 class Team:
     """The workers of one iterator. Each has its copy, which its process was started with.

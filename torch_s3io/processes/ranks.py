@@ -83,6 +83,21 @@ def refuse_other_ranks(then: Ranks, now: Ranks) -> None:
         )
 
 
+def read_everything(ranks: Ranks) -> Ranks:
+    """What a rank reads of which accelerate makes shares.
+
+    Raises:
+        ConfigError: The data set was told to make them.
+    """
+    if ranks.source == "arguments" and ranks.world_size > 1:
+        raise ConfigError(
+            f"rank={ranks.rank}, world_size={ranks.world_size} in the data set, and accelerate "
+            "shares out what it yields once more, so that most records would never come: leave "
+            "rank= and world_size= out, or do not prepare() the loader"
+        )
+    return Ranks(0, 1, "accelerate")
+
+
 def find_local_ranks(world_size: int) -> tuple[int, int]:
     """Which of how many of these ranks on this machine, as torchrun's environment says (LOCAL_RANK,
     LOCAL_WORLD_SIZE); the only one where it says nothing that makes sense, or where fewer ranks
