@@ -217,14 +217,14 @@ class Field:
     def __init__(self, *, name: str, type: str, output: str, swap_bytes: bool, offset: typing.SupportsInt | typing.SupportsIndex, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
         ...
 class RaggedField:
-    def __init__(self, *, name: str, type: str, swap_bytes: bool, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
+    def __init__(self, *, name: str, type: str, swap_bytes: bool, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], piece: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         shape: of one sample; -1: an axis of any length.
         """
 class SampleTable:
-    def __init__(self, *, end: typing.SupportsInt | typing.SupportsIndex, length_bytes: typing.SupportsInt | typing.SupportsIndex, starts: typing_extensions.Buffer, lengths: collections.abc.Sequence[typing_extensions.Buffer], crc32c: typing_extensions.Buffer | None) -> None:
+    def __init__(self, *, num_samples: typing.SupportsInt | typing.SupportsIndex, first_samples: typing_extensions.Buffer | None, ends: typing_extensions.Buffer, starts: collections.abc.Sequence[typing_extensions.Buffer | None], length_bytes: typing.SupportsInt | typing.SupportsIndex, lengths: collections.abc.Sequence[typing_extensions.Buffer], crc32c: typing_extensions.Buffer | None) -> None:
         """
-        Arrays of one object's samples, which are kept: starts uint64 [n], lengths of each ragged field [n, open axes], crc32c uint32 [n] or None. end: no sample reaches beyond this byte.
+        Arrays of the n samples of successive objects, which are kept. Of each object: first_samples uint64 (None: there is one object, or one sample in each), ends uint64, beyond which no sample reaches. Of each piece of a sample: starts uint64 [n], None: 0. Of each ragged field: lengths [n, open axes]. crc32c: uint32 [n] or None.
         """
 class SamplePlaces:
     """

@@ -94,9 +94,11 @@ const void* array_of(const py::buffer& array, int64_t count, int64_t item_bytes,
 }
 
 struct TableColumns {
-  int64_t end;
+  int64_t num_samples;
+  std::optional<py::buffer> first_samples;
+  py::buffer ends;
+  std::vector<std::optional<py::buffer>> starts;
   int64_t length_bytes;
-  py::buffer starts;
   std::vector<py::buffer> lengths;
   std::optional<py::buffer> crc32c;
 };
@@ -107,12 +109,19 @@ SampleTable make_table(const TableColumns& columns, const std::vector<RaggedFiel
       (columns.length_bytes != 4 && columns.length_bytes != 8)) {
     throw Error(ErrorKind::config, "a table has lengths for each ragged field, of 4 or 8 bytes");
   }
-  SampleTable table{.num_samples = columns.starts.request().size,
-                    .end = columns.end,
+  const int64_t count = columns.num_samples;
+  SampleTable table{.num_samples = count,
+                    .num_objects = columns.ends.request().size,
                     .has_wide_lengths = columns.length_bytes == 8,
                     .owner = held};
-  const int64_t count = table.num_samples;
-  table.starts = static_cast<const uint64_t*>(array_of(columns.starts, count, 8, *held));
+  const auto longs = [&](const py::buffer& array, int64_t wanted) {
+    return static_cast<const uint64_t*>(array_of(array, wanted, 8, *held));
+  };
+  table.ends = longs(columns.ends, table.num_objects);
+  if (columns.first_samples) table.first_samples = longs(*columns.first_samples, table.num_objects);
+  for (const std::optional<py::buffer>& starts : columns.starts) {
+    table.starts.push_back(starts ? longs(*starts, count) : nullptr);
+  }
   for (size_t index = 0; index < fields.size(); ++index) {
     table.lengths.push_back(array_of(columns.lengths[index], count * fields[index].open_axes(),
                                      columns.length_bytes, *held));
@@ -137,7 +146,7 @@ std::shared_ptr<SampleForm> make_sample_form(const std::vector<Path>& paths,
                             .largest_sample_bytes = largest_sample_bytes,
                             .typical_bytes = typical_bytes};
   return std::make_shared<SampleForm>(
-      std::move(layout), std::move(made), native(paths),
+      std::move(layout), std::move(made), std::make_shared<ObjectNames>(native(paths)),
       BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
 }
 
@@ -185,23 +194,26 @@ void register_forms(py::module_& module) {
 
   py::class_<RaggedField>(module, "RaggedField")
       .def(py::init([](std::string name, const std::string& type, bool swap_bytes,
-                       std::vector<int64_t> shape) {
+                       std::vector<int64_t> shape, size_t piece) {
              return RaggedField{.name = std::move(name),
                                 .type = scalar_type_named(type),
                                 .swap_bytes = swap_bytes,
-                                .shape = std::move(shape)};
+                                .shape = std::move(shape),
+                                .piece = piece};
            }),
            py::kw_only(), py::arg("name"), py::arg("type"), py::arg("swap_bytes"), py::arg("shape"),
-           "shape: of one sample; -1: an axis of any length.");
+           py::arg("piece"), "shape: of one sample; -1: an axis of any length.");
 
   py::class_<TableColumns>(module, "SampleTable")
-      .def(py::init<int64_t, int64_t, py::buffer, std::vector<py::buffer>,
+      .def(py::init<int64_t, std::optional<py::buffer>, py::buffer,
+                    std::vector<std::optional<py::buffer>>, int64_t, std::vector<py::buffer>,
                     std::optional<py::buffer>>(),
-           py::kw_only(), py::arg("end"), py::arg("length_bytes"), py::arg("starts"),
-           py::arg("lengths"), py::arg("crc32c"),
-           "Arrays of one object's samples, which are kept: starts uint64 [n], lengths of each "
-           "ragged field [n, open axes], crc32c uint32 [n] or None. end: no sample reaches beyond "
-           "this byte.");
+           py::kw_only(), py::arg("num_samples"), py::arg("first_samples"), py::arg("ends"),
+           py::arg("starts"), py::arg("length_bytes"), py::arg("lengths"), py::arg("crc32c"),
+           "Arrays of the n samples of successive objects, which are kept. Of each object: "
+           "first_samples uint64 (None: there is one object, or one sample in each), ends uint64, "
+           "beyond which no sample reaches. Of each piece of a sample: starts uint64 [n], None: 0. "
+           "Of each ragged field: lengths [n, open axes]. crc32c: uint32 [n] or None.");
 
   py::class_<SamplePlaces>(module, "SamplePlaces",
                            "Where samples go that are written one after the other.")

@@ -27,10 +27,10 @@ std::shared_ptr<RecordSource> make_source(std::shared_ptr<Store> store,
                                           std::vector<ObjectVersion> versions,
                                           std::shared_ptr<BatchForm> form, int64_t chunk_bytes,
                                           int depth, double read_timeout_s) {
-  Objects objects{.paths = {}, .versions = std::move(versions)};
-  for (const Path& path : paths) objects.paths.push_back(path.native);
+  std::vector<std::string> names;
+  for (const Path& path : paths) names.push_back(path.native);
   return std::make_shared<RecordSource>(
-      std::move(store), std::move(objects), std::move(form),
+      std::move(store), copied_objects(names, std::move(versions)), std::move(form),
       ReadOptions{.chunk_bytes = chunk_bytes, .depth = depth, .read_timeout_s = read_timeout_s});
 }
 

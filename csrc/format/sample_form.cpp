@@ -11,47 +11,81 @@ namespace s3io {
 int64_t RaggedField::open_axes() const { return std::count(shape.begin(), shape.end(), -1); }
 
 SampleForm::SampleForm(Layout layout, std::vector<SampleTable> tables,
-                       std::vector<std::string> paths, const Options& options)
+                       std::shared_ptr<const ObjectNames> names, const Options& options)
     : layout_(std::move(layout)),
       tables_(std::move(tables)),
-      paths_(std::move(paths)),
+      objects_(std::move(names)),
       options_(options) {
   constexpr int64_t kMostSample = int64_t{1} << 46;
   options_.alignment = checked_alignment(options.alignment);
   if (!layout_.record.fields.empty()) layout_.record.validate();
-  if (paths_.size() != tables_.size() || layout_.record.record_bytes < 0 ||
+  if (layout_.record.record_bytes < 0 ||
       layout_.largest_sample_bytes < layout_.record.record_bytes ||
       layout_.largest_sample_bytes > kMostSample) {
-    throw Error(ErrorKind::config, "samples of this size, in these objects, cannot be");
+    throw Error(ErrorKind::config, "samples of this size cannot be");
   }
+  for (const Field& field : layout_.record.fields) names_.push_back(field.name);
+  start_alignments_.push_back(1);
+  for (const RaggedField& field : layout_.ragged) {
+    names_.push_back(field.name);
+    if (field.piece >= start_alignments_.size()) start_alignments_.resize(field.piece + 1, 1);
+    uint64_t& alignment = start_alignments_[field.piece];
+    alignment = std::max(alignment, static_cast<uint64_t>(element_alignment(field.type)));
+  }
+  check_tables();
+}
+
+void SampleForm::check_tables() {
   first_.push_back(0);
+  int64_t objects = 0;
   for (const SampleTable& table : tables_) {
     int64_t next = 0;
-    if (table.num_samples < 0 || table.lengths.size() != layout_.ragged.size() ||
+    const bool is_one_each = table.num_objects == 1 || table.num_objects == table.num_samples;
+    if (table.num_samples < 0 || table.num_objects < 1 || table.ends == nullptr ||
+        (table.first_samples == nullptr && !is_one_each) ||
+        table.starts.size() != start_alignments_.size() ||
+        table.lengths.size() != layout_.ragged.size() ||
+        (table.crc32c != nullptr && start_alignments_.size() > 1) ||
         __builtin_add_overflow(first_.back(), table.num_samples, &next)) {
       throw Error(ErrorKind::config, "a table of samples does not fit their fields");
     }
     first_.push_back(next);
+    first_objects_.push_back(objects);
+    objects += table.num_objects;
   }
-  for (const Field& field : layout_.record.fields) names_.push_back(field.name);
-  for (const RaggedField& field : layout_.ragged) {
-    names_.push_back(field.name);
-    const auto alignment = static_cast<uint64_t>(element_alignment(field.type));
-    start_alignment_ = std::max(start_alignment_, alignment);
+  if (objects != objects_->count()) {
+    throw Error(ErrorKind::config, message("the tables are of ", objects,
+                                           " objects, but there are ", objects_->count()));
   }
 }
 
 SampleForm::Place SampleForm::place_of(int64_t record, size_t near) const {
-  size_t object = near;
-  if (record < first_[object] || record >= first_[object + 1]) {
+  size_t table = near;
+  if (record < first_[table] || record >= first_[table + 1]) {
     const auto above = std::upper_bound(first_.begin(), first_.end(), record);
-    object = static_cast<size_t>(above - first_.begin()) - 1;
+    table = static_cast<size_t>(above - first_.begin()) - 1;
   }
-  return {object, record - first_[object]};
+  const SampleTable& one = tables_[table];
+  const int64_t sample = record - first_[table];
+  int64_t object = one.num_objects == 1 ? 0 : sample;
+  if (one.first_samples != nullptr) {
+    const uint64_t* end = one.first_samples + one.num_objects;
+    const uint64_t* above = std::upper_bound(one.first_samples, end, static_cast<uint64_t>(sample));
+    object = std::max<int64_t>(above - one.first_samples - 1, 0);
+  }
+  return {table, sample, first_objects_[table] + object};
+}
+
+int64_t SampleForm::number_in_object(const Place& place) const {
+  const SampleTable& table = tables_[place.table];
+  if (table.first_samples == nullptr) return table.num_objects == 1 ? place.sample : 0;
+  const uint64_t first = table.first_samples[place.object - first_objects_[place.table]];
+  // Not more than it can be, whatever the table says: it is for an error.
+  return place.sample - static_cast<int64_t>(std::min(first, static_cast<uint64_t>(place.sample)));
 }
 
 int64_t SampleForm::length_of(const Place& place, size_t field, int64_t axis) const {
-  const SampleTable& table = tables_[place.object];
+  const SampleTable& table = tables_[place.table];
   const auto index = static_cast<size_t>(place.sample * layout_.ragged[field].open_axes() + axis);
   const uint64_t length = table.has_wide_lengths
                               ? static_cast<const uint64_t*>(table.lengths[field])[index]
@@ -76,34 +110,39 @@ int64_t SampleForm::elements_of(const Place& place, size_t field) const {
   return elements;
 }
 
-Extent SampleForm::extent_of(const Place& place) const {
-  const SampleTable& table = tables_[place.object];
-  const uint64_t start = table.starts[place.sample];
-  int64_t bytes = layout_.record.record_bytes;
+Extent SampleForm::extent_of(const Place& place, size_t piece) const {
+  const SampleTable& table = tables_[place.table];
+  const uint64_t* starts = table.starts[piece];
+  const uint64_t start = starts == nullptr ? 0 : starts[place.sample];
+  int64_t bytes = piece == 0 ? layout_.record.record_bytes : 0;
   for (size_t field = 0; field < layout_.ragged.size(); ++field) {
+    if (layout_.ragged[field].piece != piece) continue;
     const ScalarType type = layout_.ragged[field].type;
     bytes = align_up(bytes, element_alignment(type)) + elements_of(place, field) * size_bytes(type);
     if (bytes > layout_.largest_sample_bytes) {
       throw_damaged(place, message("it has more than ", layout_.largest_sample_bytes, " bytes"));
     }
   }
-  const bool is_within = table.end >= bytes && start <= static_cast<uint64_t>(table.end - bytes);
-  if (!is_within || start % start_alignment_ != 0) {
+  const uint64_t end = table.ends[place.object - first_objects_[place.table]];
+  const auto length = static_cast<uint64_t>(bytes);
+  const bool is_within = end <= INT64_MAX && end >= length && start <= end - length;
+  if (!is_within || start % start_alignments_[piece] != 0) {
     throw_damaged(place, message("it has ", bytes, " bytes at byte ", start));
   }
-  return {static_cast<int64_t>(place.object), static_cast<int64_t>(start), bytes};
+  return {place.object, static_cast<int64_t>(start), bytes};
 }
 
 void SampleForm::throw_damaged(const Place& place, const std::string& what) const {
   throw Error(ErrorKind::data,
-              message(paths_[place.object], ": the table is wrong about sample ", place.sample,
-                      ": ", what, "; write the data set anew, or restore the file"));
+              message((*objects_)[place.object], ": the table is wrong about sample ",
+                      number_in_object(place), ": ", what,
+                      "; write the data set anew, or restore the file"));
 }
 
 void SampleForm::throw_changed(const Place& place, const Extent& extent) const {
   throw Error(ErrorKind::data,
-              message(paths_[place.object], ": sample ", place.sample, ", ", extent.length,
-                      " bytes at byte ", extent.offset,
+              message((*objects_)[place.object], ": sample ", number_in_object(place), ", ",
+                      extent.length, " bytes at byte ", extent.offset,
                       ", is not what was written: its checksum is another one. Restore the file, "
                       "or write the data set anew"));
 }
@@ -112,8 +151,8 @@ void SampleForm::locate(std::span<const int64_t> records, std::vector<Extent>& o
   size_t near = 0;
   for (const int64_t record : records) {
     const Place place = place_of(record, near);
-    near = place.object;
-    out.push_back(extent_of(place));
+    near = place.table;
+    for (size_t piece = 0; piece < num_pieces(); ++piece) out.push_back(extent_of(place, piece));
   }
 }
 
@@ -132,7 +171,8 @@ int64_t SampleForm::fixed_bytes(int64_t count) const {
 
 int64_t SampleForm::most_bytes(int64_t count) const {
   constexpr int64_t kMost = int64_t{1} << 46;
-  const int64_t each = layout_.largest_sample_bytes + 2 * run_alignment() + kMostGap;
+  const int64_t each = layout_.largest_sample_bytes +
+                       static_cast<int64_t>(num_pieces()) * (2 * run_alignment() + kMostGap);
   if (count < 0 || count > kMost / each) {
     throw Error(ErrorKind::config,
                 message("a batch of ", count, " samples of up to ", layout_.largest_sample_bytes,

@@ -43,18 +43,22 @@ void swap_elements(std::byte* data, int64_t count, ScalarType type) {
 
 int64_t SampleForm::Work::place(std::span<const int64_t> records) {
   records_ = records;
-  samples_.clear();
+  places_.clear();
+  pieces_.clear();
   by_object_.clear();
   size_t near = 0;
   for (const int64_t record : records) {
     const Place place = form_.place_of(record, near);
-    near = place.object;
-    by_object_.push_back(static_cast<uint32_t>(samples_.size()));
-    samples_.push_back({place, form_.extent_of(place)});
+    near = place.table;
+    places_.push_back(place);
+    for (size_t piece = 0; piece < form_.num_pieces(); ++piece) {
+      by_object_.push_back(static_cast<uint32_t>(pieces_.size()));
+      pieces_.push_back({form_.extent_of(place, piece)});
+    }
   }
   const auto before = [&](uint32_t a, uint32_t b) {
-    const Extent& left = samples_[a].extent;
-    const Extent& right = samples_[b].extent;
+    const Extent& left = pieces_[a].extent;
+    const Extent& right = pieces_[b].extent;
     return std::pair(left.object, left.offset) < std::pair(right.object, right.offset);
   };
   if (!std::is_sorted(by_object_.begin(), by_object_.end(), before)) {
@@ -73,8 +77,8 @@ void SampleForm::Work::land() {
   const int64_t alignment = form_.run_alignment();
   int64_t free = 0;
   for (const uint32_t index : by_object_) {
-    Sample& sample = samples_[index];
-    const Extent& extent = sample.extent;
+    Piece& piece = pieces_[index];
+    const Extent& extent = piece.extent;
     Run* run = runs_.empty() ? nullptr : &runs_.back();
     const int64_t run_end = run == nullptr ? 0 : run->offset + run->length;
     // One that was read already lies in the run; empty ones lie anywhere.
@@ -84,7 +88,7 @@ void SampleForm::Work::land() {
     const bool follows = run != nullptr && extent.object == run->object &&
                          extent.offset >= run_end && extent.offset - run_end <= kMostGap;
     if (extent.length == 0 && !is_repeated) {
-      sample.position = 0;
+      piece.position = 0;
       continue;
     }
     if (!is_repeated && !follows) {
@@ -96,7 +100,7 @@ void SampleForm::Work::land() {
     }
     if (!is_repeated) run->length = extent.offset + extent.length - run->offset;
     ++run->rows;
-    sample.position = run->position + extent.offset - run->offset;
+    piece.position = run->position + extent.offset - run->offset;
     free = align_up(run->position + run->length, alignment);
   }
   landing_bytes_ = free;
@@ -111,7 +115,7 @@ int64_t* SampleForm::Work::take_numbers(std::byte*& free, int64_t count) const {
 void SampleForm::Work::finish(BatchView& out) {
   out.count = count();
   out.record_bytes = 0;
-  for (const Sample& sample : samples_) out.record_bytes += sample.extent.length;
+  for (const Piece& piece : pieces_) out.record_bytes += piece.extent.length;
   out.copied_bytes = 0;
   out.converted_bytes = 0;
   out.ragged.resize(form_.layout_.ragged.size());
@@ -133,13 +137,15 @@ void SampleForm::Work::finish(BatchView& out) {
 }
 
 // Before anything is changed in place.
-void SampleForm::Work::check_sums() const {
-  for (const Sample& sample : samples_) {
-    const uint32_t* sums = form_.tables_[sample.place.object].crc32c;
+void SampleForm::Work::check_sums() {
+  for (size_t row = 0; row < places_.size(); ++row) {
+    const Place& place = places_[row];
+    const uint32_t* sums = form_.tables_[place.table].crc32c;
     if (sums == nullptr) continue;
-    const std::byte* bytes = landing_ + sample.position;
-    const uint32_t found = crc32c(0, {bytes, static_cast<size_t>(sample.extent.length)});
-    if (found != sums[sample.place.sample]) form_.throw_changed(sample.place, sample.extent);
+    const Piece& whole = piece_of(row, 0);
+    const std::byte* bytes = landing_ + whole.position;
+    const uint32_t found = crc32c(0, {bytes, static_cast<size_t>(whole.extent.length)});
+    if (found != sums[place.sample]) form_.throw_changed(place, whole.extent);
   }
 }
 
@@ -151,7 +157,7 @@ void SampleForm::Work::write_fixed(BatchView& out, std::byte*& free) {
     const int64_t bytes = output_bytes(field, 1);
     std::byte* rows = free;
     for (int64_t row = 0; row < count(); ++row) {
-      const std::byte* sample = landing_ + samples_[static_cast<size_t>(row)].position;
+      const std::byte* sample = landing_ + piece_of(static_cast<size_t>(row), 0).position;
       copy_field(field, sample, record.record_bytes, 1, rows + row * bytes);
     }
     set_packed(out.tensors[index], field.output, rows, count(), field.shape);
@@ -164,20 +170,26 @@ void SampleForm::Work::write_fixed(BatchView& out, std::byte*& free) {
 // Of every sample once, also where it is in the batch more than once.
 void SampleForm::Work::swap_in_place(size_t index) {
   const RaggedField& field = form_.layout_.ragged[index];
+  const size_t num_pieces = form_.num_pieces();
   int64_t last = -1;
-  for (const uint32_t row : by_object_) {
-    const Sample& sample = samples_[row];
-    const int64_t elements = form_.elements_of(sample.place, index);
-    const int64_t begin = ends_[row] - elements * size_bytes(field.type);
-    if (elements > 0 && std::exchange(last, sample.position) != sample.position) {
-      swap_elements(landing_ + sample.position + begin, elements, field.type);
+  for (const uint32_t number : by_object_) {
+    if (number % num_pieces != field.piece) continue;
+    const int64_t position = pieces_[number].position;
+    const int64_t elements = form_.elements_of(places_[number / num_pieces], index);
+    const int64_t begin = ends_[number] - elements * size_bytes(field.type);
+    if (elements > 0 && std::exchange(last, position) != position) {
+      swap_elements(landing_ + position + begin, elements, field.type);
     }
   }
 }
 
 void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
   const std::vector<RaggedField>& fields = form_.layout_.ragged;
-  ends_.assign(samples_.size(), form_.layout_.record.record_bytes);
+  const size_t num_pieces = form_.num_pieces();
+  ends_.assign(pieces_.size(), 0);
+  for (size_t first = 0; first < ends_.size(); first += num_pieces) {
+    ends_[first] = form_.layout_.record.record_bytes;
+  }
   size_t tensor = form_.layout_.record.fields.size();
   for (size_t index = 0; index < fields.size(); ++index) {
     const RaggedField& field = fields[index];
@@ -187,15 +199,16 @@ void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
     const auto axes = static_cast<int64_t>(field.shape.size());
     int64_t* shapes = field.is_plain() ? nullptr : take_numbers(free, count() * axes);
     int64_t end = 0;  // of all samples, if they are packed
-    int64_t shortest = samples_.empty() ? 0 : std::numeric_limits<int64_t>::max();
+    int64_t shortest = places_.empty() ? 0 : std::numeric_limits<int64_t>::max();
     int64_t longest = 0;
     bool is_packed = true;
-    for (size_t row = 0; row < samples_.size(); ++row) {
-      const Sample& sample = samples_[row];
-      const int64_t elements = form_.elements_of(sample.place, index);
-      const int64_t begin = align_up(ends_[row], element_alignment(field.type));
-      ends_[row] = begin + elements * element_bytes;
-      starts[row] = elements == 0 ? 0 : (sample.position + begin) / element_bytes;
+    for (size_t row = 0; row < places_.size(); ++row) {
+      const Place& place = places_[row];
+      const size_t number = row * num_pieces + field.piece;
+      const int64_t elements = form_.elements_of(place, index);
+      const int64_t begin = align_up(ends_[number], element_alignment(field.type));
+      ends_[number] = begin + elements * element_bytes;
+      starts[row] = elements == 0 ? 0 : (pieces_[number].position + begin) / element_bytes;
       lengths[row] = elements;
       is_packed = is_packed && starts[row] == end;
       end += elements;
@@ -205,7 +218,7 @@ void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
       for (int64_t axis = 0; shapes != nullptr && axis < axes; ++axis) {
         const int64_t extent = field.shape[static_cast<size_t>(axis)];
         shapes[static_cast<int64_t>(row) * axes + axis] =
-            extent >= 0 ? extent : form_.length_of(sample.place, index, open++);
+            extent >= 0 ? extent : form_.length_of(place, index, open++);
       }
     }
     if (field.swap_bytes) swap_in_place(index);

@@ -32,15 +32,15 @@ class SampleForm::Work final : public BatchWork {
   void finish(BatchView& out) override;
 
  private:
-  struct Sample {
-    Place place;
+  struct Piece {
     Extent extent;
     int64_t position = 0;  // in the landing area
   };
 
-  int64_t count() const { return static_cast<int64_t>(samples_.size()); }
+  int64_t count() const { return static_cast<int64_t>(places_.size()); }
+  Piece& piece_of(size_t row, size_t piece) { return pieces_[row * form_.num_pieces() + piece]; }
   void land();
-  void check_sums() const;
+  void check_sums();
   void swap_in_place(size_t field);
   void write_fixed(BatchView& out, std::byte*& free);
   void write_ragged(BatchView& out, std::byte*& free);
@@ -48,11 +48,12 @@ class SampleForm::Work final : public BatchWork {
 
   const SampleForm& form_;
   std::span<const int64_t> records_;
-  std::vector<Sample> samples_;      // as the records
-  std::vector<uint32_t> by_object_;  // their numbers, in the order of objects and offsets
+  std::vector<Place> places_;        // as the records
+  std::vector<Piece> pieces_;        // of each record in turn
+  std::vector<uint32_t> by_object_;  // numbers of pieces, in the order of objects and offsets
   std::vector<Run> runs_;
   std::vector<uint32_t> order_;
-  std::vector<int64_t> ends_;  // of each sample: how far its fields were looked at
+  std::vector<int64_t> ends_;  // of each piece: how far its fields were looked at
   int64_t landing_bytes_ = 0;
   std::span<std::byte> buffer_;
   std::byte* landing_ = nullptr;

@@ -7,13 +7,18 @@
 
 namespace s3io {
 
+Objects copied_objects(const std::vector<std::string>& paths, std::vector<ObjectVersion> versions) {
+  const auto copy = std::make_shared<const std::vector<ObjectVersion>>(std::move(versions));
+  return {std::make_shared<ObjectNames>(paths), *copy, copy};
+}
+
 RecordSource::RecordSource(std::shared_ptr<Store> store, Objects objects,
                            std::shared_ptr<const BatchForm> form, ReadOptions options)
     : store_(std::move(store)),
       objects_(std::move(objects)),
       form_(std::move(form)),
       options_(options) {
-  if (objects_.versions.size() != objects_.paths.size()) {
+  if (std::ssize(objects_.versions) != objects_.paths->count()) {
     throw Error(ErrorKind::config, "one version per object is needed");
   }
   options_.chunk_bytes = align_up(std::max<int64_t>(options_.chunk_bytes, 1), alignment());
@@ -39,8 +44,7 @@ void RecordSource::check_alignment(int64_t pool_alignment) const {
 }
 
 std::shared_ptr<Object> RecordSource::open(int64_t object) {
-  const auto index = static_cast<size_t>(object);
-  return store_->open(objects_.paths[index], objects_.versions[index]);
+  return store_->open((*objects_.paths)[object], objects_.versions[static_cast<size_t>(object)]);
 }
 
 std::unique_ptr<RangeReader> RecordSource::make_reader(ReaderOptions options) {

@@ -6,10 +6,12 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "format/batch_form.h"
+#include "format/object_names.h"
 #include "memory/buffer_pool.h"
 #include "memory/epoch_board.h"
 #include "store/store.h"
@@ -38,11 +40,14 @@ struct ReaderCounters {
   std::array<std::atomic<int64_t>, EpochBoard::kNotes> published{};
 };
 
-// Columns: a data set may have a million objects.
+// Columns, which somebody may have mapped: a data set may have millions of objects.
 struct Objects {
-  std::vector<std::string> paths;
-  std::vector<ObjectVersion> versions;  // as they were when the data set was made
+  std::shared_ptr<const ObjectNames> paths;
+  std::span<const ObjectVersion> versions;  // as they were when the data set was made
+  std::shared_ptr<const void> owner = {};   // of these
 };
+
+Objects copied_objects(const std::vector<std::string>& paths, std::vector<ObjectVersion> versions);
 
 class RecordSource {
  public:

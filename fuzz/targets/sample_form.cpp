@@ -20,15 +20,20 @@ std::byte content(int64_t object, int64_t offset) {
 
 // Tables with the memory that they name.
 struct Tables {
-  explicit Tables(Input& input, const std::vector<RaggedField>& fields) {
+  explicit Tables(Input& input, const std::vector<RaggedField>& fields, size_t num_pieces) {
     const bool is_wide = input.flag();
-    for (int64_t object = input.between(1, 3); object > 0; --object) {
+    for (int64_t left = input.between(1, 3); left > 0; --left) {
       const int64_t count = input.between(0, 6);
       SampleTable& table = tables.emplace_back();
       table.num_samples = count;
-      table.end = input.number();
+      table.num_objects = input.flag() ? 1 : input.between(1, 6);
+      objects += table.num_objects;
+      if (input.flag()) table.first_samples = numbers<uint64_t>(input, table.num_objects, 1);
+      table.ends = numbers<uint64_t>(input, table.num_objects, 1);
       table.has_wide_lengths = is_wide;
-      table.starts = numbers<uint64_t>(input, count, 16);
+      for (size_t piece = 0; piece < num_pieces; ++piece) {
+        table.starts.push_back(input.flag() ? nullptr : numbers<uint64_t>(input, count, 16));
+      }
       for (const RaggedField& field : fields) {
         const int64_t lengths = count * field.open_axes();
         table.lengths.push_back(is_wide
@@ -50,11 +55,12 @@ struct Tables {
   }
 
   std::vector<SampleTable> tables;
+  int64_t objects = 0;
   std::vector<std::shared_ptr<void>> memory;
 };
 
-RaggedField any_field(Input& input, int64_t number) {
-  RaggedField field{.name = std::to_string(number)};
+RaggedField any_field(Input& input, int64_t number, size_t piece) {
+  RaggedField field{.name = std::to_string(number), .piece = piece};
   field.type = input.flag() ? ScalarType::uint8
                             : (input.flag() ? ScalarType::uint16 : ScalarType::complex128);
   for (int64_t axis = input.between(0, 2); axis > 0; --axis) {
@@ -83,36 +89,40 @@ void land(const BatchWork& work, int64_t alignment, std::byte* landing,
   }
 }
 
-// The first bytes of each sample's first field, which begins where the sample does.
-void check_values(const BatchView& view, const std::vector<Extent>& extents) {
+// The first bytes of each sample's first field, which begins where its first piece does.
+void check_values(const BatchView& view, const std::vector<Extent>& extents, size_t num_pieces) {
   const RaggedView& ragged = view.ragged.front();
   const TensorView& values = view.tensors[ragged.first];
   const auto* starts = reinterpret_cast<const int64_t*>(view.tensors[ragged.first + 1].data);
   const auto* lengths = reinterpret_cast<const int64_t*>(view.tensors[ragged.first + 2].data);
-  for (size_t row = 0; row < extents.size(); ++row) {
+  for (size_t row = 0; row < extents.size() / num_pieces; ++row) {
     require(starts[row] >= 0 && lengths[row] >= 0);
     require(lengths[row] <= values.sizes[0] - starts[row]);
     require(lengths[row] >= ragged.min_length && lengths[row] <= ragged.max_length);
     const int64_t bytes = lengths[row] * size_bytes(values.type);
     const std::byte* data = values.data + starts[row] * size_bytes(values.type);
     for (int64_t byte = 0; byte < bytes; ++byte) {
-      require(data[byte] == content(extents[row].object, extents[row].offset + byte));
+      const Extent& extent = extents[row * num_pieces];
+      require(data[byte] == content(extent.object, extent.offset + byte));
     }
   }
 }
 
 void read(Input& input) {
   SampleForm::Layout layout;
+  size_t piece = 0;
   for (int64_t number = input.between(1, 3); number > 0; --number) {
-    layout.ragged.push_back(any_field(input, number));
+    layout.ragged.push_back(any_field(input, number, piece));
+    piece += input.flag() ? 1 : 0;
   }
+  const size_t num_pieces = layout.ragged.back().piece + 1;
   layout.largest_sample_bytes = input.number();
   layout.typical_bytes = 1;
   const int64_t alignment = int64_t{1} << input.between(0, 12);
   try {
-    const Tables tables(input, layout.ragged);
-    const SampleForm form(layout, tables.tables,
-                          std::vector<std::string>(tables.tables.size(), "object"),
+    const Tables tables(input, layout.ragged, num_pieces);
+    const std::vector<std::string> names(static_cast<size_t>(tables.objects), "object");
+    const SampleForm form(layout, tables.tables, std::make_shared<ObjectNames>(names),
                           {.alignment = alignment, .with_record_numbers = input.flag()});
     if (form.num_records() == 0) return;
     std::vector<int64_t> records;
@@ -134,7 +144,7 @@ void read(Input& input) {
     land(*work, alignment, work->land_in(buffer), buffer);
     BatchView view;
     work->finish(view);
-    check_values(view, extents);
+    check_values(view, extents, num_pieces);
   } catch (const Error& error) {
     require(error.kind() == ErrorKind::config || error.kind() == ErrorKind::data);
   }

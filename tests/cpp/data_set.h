@@ -79,16 +79,17 @@ class DataSet {
   std::shared_ptr<RecordSource> source_in(std::shared_ptr<Store> store,
                                           const std::vector<std::string>& paths, int64_t alignment,
                                           const SourceOptions& options) const {
-    Objects objects{.paths = paths, .versions = {}};
-    for (const std::string& path : paths) objects.versions.push_back(store->stat(path).version);
+    std::vector<ObjectVersion> versions;
+    for (const std::string& path : paths) versions.push_back(store->stat(path).version);
     auto form = std::make_shared<FixedForm>(
         ShardTable(shards_), layout_, paths_,
         BatchForm::Options{.alignment = alignment,
                            .with_record_numbers = options.with_record_numbers});
-    return std::make_shared<RecordSource>(std::move(store), std::move(objects), std::move(form),
-                                          ReadOptions{.chunk_bytes = options.chunk_bytes,
-                                                      .depth = options.depth,
-                                                      .read_timeout_s = options.read_timeout_s});
+    return std::make_shared<RecordSource>(
+        std::move(store), copied_objects(paths, std::move(versions)), std::move(form),
+        ReadOptions{.chunk_bytes = options.chunk_bytes,
+                    .depth = options.depth,
+                    .read_timeout_s = options.read_timeout_s});
   }
   const Bytes& contents(size_t shard) const { return files_[shard]; }
 

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstring>
 #include <limits>
 
@@ -21,15 +22,37 @@ constexpr int64_t kRecordBytes = 12;  // a label, a gap, two floats
 // (float32 [2]), tokens (uint16 [n]), pixels (uint8 [n, m, 3]) and waves (float64 [n], big-endian).
 class Samples {
  public:
+  struct How {
+    bool in_pieces = false;  // label and box; tokens and waves; pixels: each by itself
+    bool in_one_table = false;
+  };
+
   Samples(const std::vector<int64_t>& counts, int64_t most, int64_t alignment, uint64_t seed)
-      : random_(seed), most_(most) {
-    for (const int64_t count : counts) add_object(count, alignment);
-    for (size_t object = 0; object < counts.size(); ++object) {
+      : Samples(counts, most, alignment, seed, {}) {}
+  Samples(const std::vector<int64_t>& counts, int64_t most, int64_t alignment, uint64_t seed,
+          const How& how)
+      : random_(seed), most_(most), in_pieces_(how.in_pieces) {
+    for (const int64_t count : counts) {
+      first_.push_back(static_cast<uint64_t>(samples_.size()));
+      add_object(count, alignment);
+      ends_.push_back(contents_.back().size());
+    }
+    first_.push_back(static_cast<uint64_t>(samples_.size()));
+    const size_t tables = how.in_one_table ? 1 : counts.size();
+    for (size_t table = 0; table < tables; ++table) {
+      const auto objects = static_cast<int64_t>(how.in_one_table ? counts.size() : 1);
+      const uint64_t first = first_[table];
+      std::vector<const uint64_t*> starts;
+      for (const auto& column : starts_) starts.push_back(column.data() + first);
+      starts.resize(in_pieces_ ? 3 : 1);
+      const uint64_t last = first_[table + static_cast<size_t>(objects)];
       tables_.push_back(
-          {.num_samples = counts[object],
-           .end = static_cast<int64_t>(contents_[object].size()),
-           .starts = starts_[object].data(),
-           .lengths = {tokens_[object].data(), pixels_[object].data(), waves_[object].data()},
+          {.num_samples = static_cast<int64_t>(last - first),
+           .num_objects = objects,
+           .first_samples = how.in_one_table ? first_.data() : nullptr,
+           .ends = ends_.data() + table,
+           .starts = starts,
+           .lengths = {tokens_.data() + first, pixels_.data() + 2 * first, waves_.data() + first},
            .has_wide_lengths = true});
     }
   }
@@ -42,16 +65,21 @@ class Samples {
     return store;
   }
 
-  static SampleForm::Layout layout(int64_t largest) {
+  static SampleForm::Layout layout(int64_t largest, bool in_pieces = false) {
     const Field box{.name = "box",
                     .type = ScalarType::float32,
                     .output = ScalarType::float32,
                     .offset = 4,
                     .shape = {2}};
-    const RaggedField tokens{.name = "tokens", .type = ScalarType::uint16, .shape = {-1}};
-    const RaggedField pixels{.name = "pixels", .shape = {-1, -1, 3}};
-    const RaggedField waves{
-        .name = "waves", .type = ScalarType::float64, .swap_bytes = true, .shape = {-1}};
+    const size_t one = in_pieces ? 1 : 0;
+    const RaggedField tokens{
+        .name = "tokens", .type = ScalarType::uint16, .shape = {-1}, .piece = one};
+    const RaggedField pixels{.name = "pixels", .shape = {-1, -1, 3}, .piece = 2 * one};
+    const RaggedField waves{.name = "waves",
+                            .type = ScalarType::float64,
+                            .swap_bytes = true,
+                            .shape = {-1},
+                            .piece = one};
     return {.record = {.fields = {{.name = "label"}, box},
                        .record_bytes = kRecordBytes,
                        .record_stride = kRecordBytes},
@@ -61,26 +89,28 @@ class Samples {
   }
 
   std::shared_ptr<SampleForm> form(const BatchForm::Options& options) const {
-    std::vector<std::string> paths;
-    for (size_t object = 0; object < contents_.size(); ++object) paths.push_back(path(object));
-    return std::make_shared<SampleForm>(layout(largest_), tables_, paths, options);
+    return std::make_shared<SampleForm>(layout(largest_, in_pieces_), tables_,
+                                        std::make_shared<ObjectNames>(paths()), options);
   }
 
   std::shared_ptr<RecordSource> source(std::shared_ptr<Store> store,
                                        const BatchForm::Options& options) const {
-    Objects objects;
-    for (size_t object = 0; object < contents_.size(); ++object) {
-      objects.paths.push_back(path(object));
-      objects.versions.push_back(store->stat(path(object)).version);
-    }
-    return std::make_shared<RecordSource>(std::move(store), std::move(objects), form(options),
-                                          ReadOptions{});
+    std::vector<ObjectVersion> versions;
+    for (const std::string& path : paths()) versions.push_back(store->stat(path).version);
+    return std::make_shared<RecordSource>(std::move(store),
+                                          copied_objects(paths(), std::move(versions)),
+                                          form(options), ReadOptions{});
   }
 
   int64_t count() const { return static_cast<int64_t>(samples_.size()); }
   int64_t largest() const { return largest_; }
   std::vector<SampleTable>& tables() { return tables_; }
   static std::string path(size_t object) { return "object " + std::to_string(object); }
+  std::vector<std::string> paths() const {
+    std::vector<std::string> paths;
+    for (size_t object = 0; object < contents_.size(); ++object) paths.push_back(path(object));
+    return paths;
+  }
 
   bool holds(const BatchView& view, const std::vector<int64_t>& records) const {
     bool right = view.count == static_cast<int64_t>(records.size());
@@ -105,9 +135,7 @@ class Samples {
   }
 
   void add_object(int64_t count, int64_t alignment) {
-    const size_t object = contents_.size();
     Bytes& file = contents_.emplace_back();
-    for (auto* columns : {&starts_, &tokens_, &pixels_, &waves_}) columns->emplace_back();
     for (int64_t number = 0; number < count; ++number) {
       Sample sample;
       sample.height = any(most_ / 10);
@@ -116,21 +144,31 @@ class Samples {
       sample.tokens = random_bytes(2 * any(most_), random_());
       sample.pixels = random_bytes(sample.height * sample.width * 3, random_());
       sample.waves = random_bytes(8 * any(most_ / 8), random_());
-      file.resize(align(file.size(), alignment));
-      if (any(3) == 0) file.resize(file.size() + static_cast<size_t>(alignment * any(300)));
-      const size_t start = file.size();
+      const size_t first = begin_piece(file, alignment, 0);
       append(file, sample.record, 1);
+      if (in_pieces_) begin_piece(file, alignment, 1);
       append(file, sample.tokens, 2);
-      append(file, sample.pixels, 1);
+      if (!in_pieces_) append(file, sample.pixels, 1);
       append(file, swapped(sample.waves), 8);
-      largest_ = std::max(largest_, static_cast<int64_t>(file.size() - start));
-      starts_[object].push_back(start);
-      tokens_[object].push_back(sample.tokens.size() / 2);
-      pixels_[object].push_back(static_cast<uint64_t>(sample.height));
-      pixels_[object].push_back(static_cast<uint64_t>(sample.width));
-      waves_[object].push_back(sample.waves.size() / 8);
+      if (in_pieces_) {
+        begin_piece(file, alignment, 2);
+        append(file, sample.pixels, 1);
+      }
+      largest_ = std::max(largest_, static_cast<int64_t>(file.size() - first));
+      tokens_.push_back(sample.tokens.size() / 2);
+      pixels_.push_back(static_cast<uint64_t>(sample.height));
+      pixels_.push_back(static_cast<uint64_t>(sample.width));
+      waves_.push_back(sample.waves.size() / 8);
       samples_.push_back(std::move(sample));
     }
+  }
+
+  // Perhaps far from what is before it.
+  size_t begin_piece(Bytes& file, int64_t alignment, size_t piece) {
+    file.resize(align(file.size(), alignment));
+    if (any(3) == 0) file.resize(file.size() + static_cast<size_t>(alignment * any(300)));
+    starts_[piece].push_back(file.size());
+    return file.size();
   }
 
   static size_t align(size_t value, int64_t alignment) {
@@ -183,8 +221,11 @@ class Samples {
 
   std::mt19937_64 random_;
   const int64_t most_;
+  const bool in_pieces_;
   std::vector<Bytes> contents_;
-  std::vector<std::vector<uint64_t>> starts_, tokens_, pixels_, waves_;
+  std::vector<uint64_t> first_, ends_;  // of each object
+  std::array<std::vector<uint64_t>, 3> starts_;
+  std::vector<uint64_t> tokens_, pixels_, waves_;
   std::vector<SampleTable> tables_;
   std::vector<Sample> samples_;
   int64_t largest_ = kRecordBytes;
@@ -196,7 +237,8 @@ TEST_CASE("every field of every sample is what was stored, in any order and from
   for (int round = 0; round < 80; ++round) {
     CAPTURE(round);
     const Samples data({12, 0, 7, 21}, random() % 2 == 0 ? 40 : 3000, random() % 2 == 0 ? 16 : 512,
-                       random());
+                       random(),
+                       {.in_pieces = random() % 2 == 0, .in_one_table = random() % 2 == 0});
     const int64_t block = random() % 2 == 0 ? 1 : 512;
     const auto store = data.store({.block_bytes = block, .max_open = 2, .seed = random()});
     const auto source =
@@ -279,7 +321,7 @@ TEST_CASE("tables are not believed: what does not lie in its object is an error 
       Samples data({10}, 20, 16, 183);
       SampleTable& table = data.tables()[0];
       const void* memory =
-          column == 0 ? table.starts : table.lengths[static_cast<size_t>(column - 1)];
+          column == 0 ? table.starts[0] : table.lengths[static_cast<size_t>(column - 1)];
       const_cast<uint64_t*>(static_cast<const uint64_t*>(memory))[4] =
           column > 0 && bad == 4 ? 90'000 : bad;
       const auto source = data.source(data.store({}), {});
@@ -299,18 +341,65 @@ TEST_CASE("tables are not believed: what does not lie in its object is an error 
 
 TEST_CASE("layouts and tables that cannot be are refused") {
   const auto make = [](SampleForm::Layout layout, std::vector<SampleTable> tables) {
-    SampleForm form(std::move(layout), std::move(tables), {"x"}, {});
+    SampleForm form(std::move(layout), std::move(tables),
+                    std::make_shared<ObjectNames>(std::vector<std::string>{"x"}), {});
   };
+  const uint64_t end = 100;
+  const std::vector<const uint64_t*> starts(1);
   const SampleForm::Layout layout = Samples::layout(1000);
   const std::vector<const void*> columns(3);
   CHECK(caught([&] { make(layout, {}); }).kind == ErrorKind::config);
-  CHECK(caught([&] { make(layout, {{.num_samples = -1, .lengths = columns}}); }).kind ==
-        ErrorKind::config);
-  CHECK(caught([&] { make(layout, {{.num_samples = 1, .lengths = {}}}); }).kind ==
-        ErrorKind::config);
-  CHECK(caught([&] { make(Samples::layout(11), {{.lengths = columns}}); }).kind ==
-        ErrorKind::config);
-  make(layout, {{.lengths = columns}});
+  const SampleTable right{.ends = &end, .starts = starts, .lengths = columns};
+  make(layout, {right});
+  CHECK(caught([&] { make(Samples::layout(11), {right}); }).kind == ErrorKind::config);
+  const auto refused = [&](auto change) {
+    SampleTable table = right;
+    change(table);
+    return caught([&] { make(layout, {table}); }).kind == ErrorKind::config;
+  };
+  CHECK(refused([](SampleTable& table) { table.num_samples = -1; }));
+  CHECK(refused([](SampleTable& table) { table.lengths.clear(); }));
+  CHECK(refused([](SampleTable& table) { table.starts.clear(); }));
+  CHECK(refused([](SampleTable& table) { table.starts.resize(2); }));
+  CHECK(refused([](SampleTable& table) { table.ends = nullptr; }));
+  CHECK(refused([](SampleTable& table) { table.num_objects = 0; }));
+  CHECK(refused([](SampleTable& table) { table.num_objects = 2; }));
+}
+
+TEST_CASE("one sample in each of many objects needs no starts") {
+  const uint64_t ends[] = {3, 0, 7};
+  const uint32_t lengths[] = {3, 0, 7};
+  const SampleForm form(
+      {.ragged = {{.name = "data", .shape = {-1}}}, .largest_sample_bytes = 7, .typical_bytes = 4},
+      {{.num_samples = 3,
+        .num_objects = 3,
+        .ends = ends,
+        .starts = {nullptr},
+        .lengths = {lengths}}},
+      std::make_shared<ObjectNames>(std::vector<std::string>{"a", "b", "c"}), {});
+  std::vector<Extent> extents;
+  const std::vector<int64_t> records{2, 0, 1};
+  form.locate(records, extents);
+  REQUIRE(extents.size() == 3);
+  for (size_t row = 0; row < 3; ++row) {
+    CHECK(extents[row].object == records[row]);
+    CHECK(extents[row].offset == 0);
+    CHECK(extents[row].length == static_cast<int64_t>(ends[records[row]]));
+  }
+}
+
+TEST_CASE("names of objects are those that were given, and columns of them are checked") {
+  const std::vector<std::string> names{"a", "", "long name", "ä"};
+  const ObjectNames copied(names);
+  REQUIRE(copied.count() == 4);
+  for (size_t index = 0; index < names.size(); ++index) {
+    CHECK(copied[static_cast<int64_t>(index)] == names[index]);
+  }
+  const std::string bytes = "ab";
+  const uint64_t right[] = {1, 1, 2}, descending[] = {1, 0, 2}, beyond[] = {1, 3};
+  CHECK(ObjectNames(bytes, right, nullptr)[2] == "b");
+  CHECK(caught([&] { ObjectNames(bytes, descending, nullptr); }).kind == ErrorKind::config);
+  CHECK(caught([&] { ObjectNames(bytes, beyond, nullptr); }).kind == ErrorKind::config);
 }
 
 }  // namespace s3io::testing::sample_form_test

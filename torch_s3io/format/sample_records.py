@@ -170,9 +170,11 @@ class SampleRecords(Records):
             )
         sums = table.crc32c if self._checks else None
         return _C.SampleTable(
-            end=one.end,
+            num_samples=len(table.starts),
+            first_samples=None,
+            ends=np.array([one.end], np.uint64).data,
+            starts=[table.starts.data],
             length_bytes=table.lengths[0].itemsize if table.lengths else 4,
-            starts=table.starts.data,
             lengths=[column.data for column in table.lengths],
             crc32c=None if sums is None else sums.data,
         )
@@ -240,4 +242,5 @@ def _core_ragged(field: SampleField) -> _C.RaggedField:
         type=field.stored,
         swap_bytes=field.swap_bytes,
         shape=field.open_shape,
+        piece=0,
     )
