@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 import torch_s3io as s3io
 from torch_s3io import _C
 from torch_s3io.processes import handover
+from torch_s3io.torch_internals.lost_tensors import LostTensor, find_lost
 
 
 def sent_by_a_worker(batch: Any) -> bytes:
@@ -40,12 +41,12 @@ def test_a_stale_or_foreign_handle_never_gives_bytes(disk):
     for broken in (b"", good[:-1], bytes(len(good)), good[:8] + bytes(8) + good[16:]):
         with pytest.raises(s3io.DataError):
             _C.receive_tensor(broken)
-        assert type(handover._receive(broken)) is handover.LostTensor
+        assert type(handover._receive(broken)) is LostTensor
     for position in range(len(good)):
         changed = bytearray(handles[0])
         changed[position] ^= 0x81
         received = handover._receive(bytes(changed))  # never raises, never crashes
-        assert isinstance(received, torch.Tensor | handover.LostTensor)
+        assert isinstance(received, torch.Tensor | LostTensor)
         del received
     del dataset
     gc.collect()
@@ -54,7 +55,7 @@ def test_a_stale_or_foreign_handle_never_gives_bytes(disk):
 
 
 def test_a_lost_tensor_fails_in_the_pin_thread_and_on_any_use():
-    lost = handover.LostTensor("its bytes are gone")
+    lost = LostTensor("its bytes are gone")
     ones = torch.ones(2)
     for use in (
         lost.pin_memory,
@@ -85,14 +86,14 @@ class Hashed:
 
 
 def test_a_lost_tensor_is_found_wherever_a_batch_may_have_it():
-    lost = handover.LostTensor("its bytes are gone")
+    lost = LostTensor("its bytes are gone")
     circle: list[Any] = [torch.ones(1)]
     circle.append({"circle": circle})
-    assert handover._find_lost(circle) is None
+    assert find_lost(circle) is None
     circle.append(lost)
     for batch in (Slotted([lost]), {Hashed(lost)}, circle, [collections.deque([lost])]):
-        assert handover._find_lost((1, "x", batch)) is lost
-    assert handover._find_lost({"a": [torch.ones(1)], "b": None}) is None
+        assert find_lost((1, "x", batch)) is lost
+    assert find_lost({"a": [torch.ones(1)], "b": None}) is None
 
 
 def fails_at_the_third(batch: Any) -> Any:

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from torch_s3io import _C
-from torch_s3io.processes.handover import LostTensor, _receive
+from torch_s3io.processes.handover import _receive
+from torch_s3io.torch_internals.lost_tensors import LostTensor
 
 _HEADER = struct.Struct("<IBBHQIIIxxxxqq")  # csrc/bindings/tensors.cpp: SentTensor
 _SLOTS, _SLOT_BYTES = 4, 4096

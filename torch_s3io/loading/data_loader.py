@@ -21,8 +21,14 @@ from ..errors import ConfigError
 from ..keywords import keywords_of, refuse_unknown
 from ..order.progress import Progress
 from ..order.state import State
-from ..processes.interrupts import free_locks
 from ..processes.ranks import Ranks, refuse_other_ranks
+from ..torch_internals.loader_workers import (
+    are_alive,
+    persistent_iterator,
+    separate_iterator,
+    shut_down,
+    without_workers,
+)
 from ..wording import short
 from .lightning import follow
 from .loader_pass import LoaderPass, pass_of
@@ -137,8 +143,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: without the workers and the loop of this one."""
-        nothing = dict.fromkeys(("_iterator", "_pass", "_worker_ranks", "_progress"))
-        return {**self.__dict__, **nothing, "_workers_failed": False}
+        nothing = dict.fromkeys(("_pass", "_worker_ranks", "_progress"))
+        return {**without_workers(self.__dict__), **nothing, "_workers_failed": False}
 
     def __iter__(self) -> Any:
         pass_ = LoaderPass(self)
@@ -174,13 +180,14 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         current = self._pass() if self._pass is not None else None
         if current is not None and not current.finished:
             if not self._workers_failed:
-                return self._get_iterator()
+                another: Iterator[Any] = separate_iterator(self)
+                return another
             current.end_workers()  # of which some may never begin it
         self._bury_workers()
         self._refuse_other_ranks()
         self._pass = pass_
         if not self._tell_workers():
-            self._dismiss(self._iterator)
+            shut_down(self, persistent_iterator(self))
         try:
             return super().__iter__()
         except Exception:
@@ -189,24 +196,25 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def _tell_workers(self) -> bool:
         """The persistent ones, where the pass that comes begins; False where that cannot be."""
-        if self._iterator is None or not isinstance(self.dataset, PlannedDataset):
+        workers = persistent_iterator(self)
+        if workers is None or not isinstance(self.dataset, PlannedDataset):
             return True
-        return self.dataset._own_clock().tell_next_pass(self._iterator)
+        return self.dataset._own_clock().tell_next_pass(workers)
 
     def _refuse_other_ranks(self) -> None:
         """Persistent workers keep the rank that they were started with."""
         if not isinstance(self.dataset, PlannedDataset) or self.num_workers == 0:
             return
-        if self._iterator is None:
+        if persistent_iterator(self) is None:
             self._worker_ranks = self.dataset._ranks()
         elif self._worker_ranks is not None:
             refuse_other_ranks(self._worker_ranks, self.dataset._ranks())
 
     def _bury_workers(self) -> None:
         """Persistent workers of which one was killed, or failed: this pass starts others."""
-        workers = getattr(self._iterator, "_workers", ())
-        if self._workers_failed or not all(worker.is_alive() for worker in workers):
-            self._dismiss(self._iterator)
+        workers = persistent_iterator(self)
+        if self._workers_failed or not are_alive(workers):
+            shut_down(self, workers)
         self._workers_failed = False
 
     def _note_failure(self, pass_: LoaderPass) -> None:
@@ -216,15 +224,6 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     def _has_workers_of(self, pass_: LoaderPass) -> bool:
         """Whether the persistent workers, if there are any, are this pass's."""
         return self._pass is not None and self._pass() is pass_
-
-    def _dismiss(self, batches: Any) -> None:
-        """Ends the workers of torch's iterator; the next epoch starts others."""
-        if self._iterator is batches:
-            self._iterator = None
-        free_locks(batches)
-        shut_down = getattr(batches, "_shutdown_workers", None)
-        if shut_down is not None:
-            shut_down()
 
     # ---- Where the loop is.
 

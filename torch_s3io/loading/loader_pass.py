@@ -1,4 +1,4 @@
-"""One pass of a loop over the loader; DataLoader's other half, which knows its private names."""
+"""One pass of a loop over the loader; DataLoader's other half."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..datasets.planned import PlannedDataset
 from ..errors import ConfigError, DataError
 from ..order.progress import Counting, Pass
 from ..processes.interrupts import uninterrupted
+from ..torch_internals.loader_workers import iterator_read_here, persistent_iterator, shut_down
 
 if TYPE_CHECKING:
     from .data_loader import DataLoader
@@ -95,10 +96,11 @@ class LoaderPass(Pass):
     def end_workers(self) -> None:
         """There are no more batches."""
         # An interrupt may have come before this pass knew the iterator that it began.
-        begun = self._loader._iterator if self._loader._has_workers_of(self) else None
+        is_own = self._loader._has_workers_of(self)
+        begun = persistent_iterator(self._loader) if is_own else None
         batches = self._batches if begun is None else begun
         self._finish()
-        self._loader._dismiss(batches)
+        shut_down(self._loader, batches)
 
     def count_on_hand_out(self) -> Counting:
         """For who takes batches ahead of the loop, and says what the loop received."""
@@ -118,8 +120,7 @@ class LoaderPass(Pass):
 
 def pass_of(batches: Any) -> Pass | None:
     """What counts in the data set when torch's loader reads it in this process."""
-    fetcher = getattr(batches, "_dataset_fetcher", None)
-    iterator = getattr(fetcher, "dataset_iter", None)
+    iterator = iterator_read_here(batches)
     return iterator if isinstance(iterator, Pass) else None
 
 

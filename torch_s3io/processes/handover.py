@@ -9,7 +9,6 @@ but that it keeps no descriptors (new_tensors).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -20,22 +19,19 @@ import weakref
 from collections import deque
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd, ForkingPickler
-from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from torch._utils import ExceptionWrapper
-from torch.utils.data import dataloader as _dataloader
 
 from .. import _C
 from ..config import BufferPoolConfig
 from ..errors import DataError, Error
+from ..torch_internals.lost_tensors import lose_tensor
+from ..torch_internals.pinning import pins
+from ..torch_internals.shared_storage import pickled
 from ..warning import warn
 from . import new_tensors
 from .ranks import Ranks, find_ranks, refuse_other_ranks
-
-# torch's thread that pins batches: that it unpickles a batch says that pinning is wanted.
-_PIN_THREAD = "_pin_memory_loop"
 
 
 class Arena:
@@ -161,8 +157,8 @@ def _unpin(core: _C.Arena, addresses: list[int], owner: int) -> None:
 def _end_with_parent() -> None:
     """Ends this worker as soon as the main process is gone.
 
-    Note: torch's workers look at the number of their parent process, which under forkserver is the
-    server; and that lives as long as they do.
+    Issue: pytorch/pytorch#6606. torch's workers look at the number of their parent process, which
+    under forkserver is the server; and that lives as long as they do.
     """
     global _watcher
     parent = multiprocessing.parent_process()
@@ -213,7 +209,7 @@ def _reduced(tensor: torch.Tensor) -> Any:
     reason = _why_not_shared(tensor)
     if reason is None:
         try:
-            return _receive_new, (new_tensors.pickled(tensor),)
+            return _receive_new, (pickled(tensor),)
         except OSError as error:  # no descriptor is left
             reason = str(error)
     _say_not_shared(reason)
@@ -252,8 +248,8 @@ def _why_not_shared(tensor: torch.Tensor) -> str | None:
     """Moves the tensor into torch's own shared memory, unless others can map where it lies; the
     reason where that fails.
 
-    Note: if that failed a little later, where torch does it, torch would lose the batch without an
-    error.
+    Issue: pytorch/pytorch#142884. If that failed a little later, where torch does it, torch would
+    lose the batch without an error.
     """
     if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
         return None
@@ -276,17 +272,15 @@ def _receive(sent: bytes) -> Any:
             _on_event()
         return tensor
     except Exception as error:
-        _raise_lost_batches_at_next()
-        return LostTensor(str(error))
+        return lose_tensor(str(error))
 
 
-def _receive_new(pickled: bytes) -> Any:
+def _receive_new(sent: bytes) -> Any:
     """A tensor that lay in no pool. Never raises, either."""
     try:
-        return new_tensors.received(pickled)
+        return new_tensors.received(sent)
     except Error as error:
-        _raise_lost_batches_at_next()
-        return LostTensor(str(error), type(error))
+        return lose_tensor(str(error), type(error))
 
 
 def _receive_for(ranks: Ranks, how: Any, what: tuple[Any, ...]) -> Any:
@@ -297,112 +291,15 @@ def _receive_for(ranks: Ranks, how: Any, what: tuple[Any, ...]) -> Any:
         refuse_other_ranks(ranks, find_ranks(None, None))
         return tensor
     except Error as error:
-        _raise_lost_batches_at_next()
-        return LostTensor(str(error), type(error))
+        return lose_tensor(str(error), type(error))
     except ValueError:  # torch.distributed ended meanwhile: no rank to compare with
         return tensor
 
 
 def _on_event() -> None:
-    pins = _PIN_THREAD in threading.current_thread().name
+    is_pinning = pins(sys._getframe())
     for arena in list(_arenas.values()):
-        arena.pin = arena.pin or pins
+        arena.pin = arena.pin or is_pinning
         if arena.pin:
             arena.pin_new_segments()
         arena.warn_of_copies()
-
-
-class LostTensor:
-    """Stands where a tensor should be whose bytes are gone, or another rank's. Its attributes and
-    methods, those of a tensor, raise the error; so do indexing, iteration, len() and torch's
-    functions.
-
-    With torch's DataLoader, ``next()`` raises it, and the loader goes on with the next batch.
-    """
-
-    def __init__(self, reason: str, kind: type[Error] = DataError) -> None:
-        self._reason = reason
-        self._kind = kind
-
-    def raise_it(self) -> NoReturn:
-        raise self._kind(self._reason)
-
-    def pin_memory(self, *_: Any) -> NoReturn:  # called by torch's pin thread, which hands it on
-        self.raise_it()
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        self.raise_it()
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any, options: Any = None) -> Any:
-        lost = _find_lost((args, options))
-        assert lost is not None
-        lost.raise_it()
-
-    def _refuse(self, *_: Any) -> NoReturn:
-        self.raise_it()
-
-    # Python looks for these in the class.
-    __len__ = __iter__ = __getitem__ = __setitem__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
-    __truediv__ = __rtruediv__ = __neg__ = __matmul__ = _refuse
-    __bool__ = __int__ = __float__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-
-
-def _find_lost(data: Any) -> LostTensor | None:
-    seen: set[int] = set()  # what holds itself is looked at once
-    waiting = [data]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, LostTensor):
-            return one
-        if id(one) in seen or isinstance(one, (torch.Tensor, type, ModuleType)):
-            continue
-        seen.add(id(one))
-        waiting += _held_by(one)
-    return None
-
-
-def _held_by(data: Any) -> list[Any]:
-    if isinstance(data, dict):
-        held = list(data.values())
-    elif isinstance(data, (list, tuple, set, frozenset, deque)):
-        held = list(data)
-    else:
-        held = []
-    if dataclasses.is_dataclass(data):  # it may have slots
-        held += [getattr(data, field.name, None) for field in dataclasses.fields(data)]
-    return held + list(getattr(data, "__dict__", {}).values())
-
-
-def _raise_lost_batches_at_next() -> None:
-    """Makes the iterators of torch and torchdata look for lost tensors, from the first one on.
-
-    Note: a nested LostTensor is just data to them, they raise only a top-level ExceptionWrapper.
-    There is no hook in between, so the method is wrapped, in a process that has lost a batch.
-    """
-    _find_lost_in(_dataloader._MultiProcessingDataLoaderIter)
-    torchdata: Any = sys.modules.get("torchdata.stateful_dataloader.stateful_dataloader")
-    iterator = getattr(torchdata, "_StatefulMultiProcessingDataLoaderIter", None)
-    if iterator is not None:
-        _find_lost_in(iterator)
-
-
-def _find_lost_in(iterator: Any) -> None:
-    original = iterator._process_data
-    if getattr(original, "finds_lost_tensors", False):
-        return
-
-    def process_data(self: Any, data: Any, *args: Any) -> Any:
-        lost = _find_lost(data)
-        if lost is not None:
-            try:
-                lost.raise_it()
-            except Error:
-                data = ExceptionWrapper(where="in the main process")
-        return original(self, data, *args)
-
-    process_data.finds_lost_tensors = True  # type: ignore[attr-defined]
-    iterator._process_data = process_data

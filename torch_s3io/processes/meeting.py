@@ -19,6 +19,7 @@ from typing import Any
 import torch.distributed as dist
 
 from ..errors import ReadTimeoutError
+from ..torch_internals.process_groups import default_store
 from ..warning import warn
 
 _RANKS_PER_COUNTER = 32  # each has a bit of it
@@ -163,12 +164,9 @@ _meetings: weakref.WeakKeyDictionary[Any, Meetings] = weakref.WeakKeyDictionary(
 
 def meetings_of_default_group() -> Meetings | None:
     """This process's, in torch.distributed's default group; None where that has no store (MPI)."""
-    torch_side: Any = dist
-    c10d = torch_side.distributed_c10d
-    group, store = c10d._get_default_group(), c10d._get_default_store()
-    if type(store) is torch_side.Store:
+    group, store = dist.group.WORLD, default_store("torch_s3io")
+    if store is None:
         return None
     if group not in _meetings:
-        store = torch_side.PrefixStore("torch_s3io", store)
         _meetings[group] = Meetings(store, dist.get_rank(), dist.get_world_size())
     return _meetings[group]

@@ -17,7 +17,7 @@ def is_shared_out(caller: FrameType) -> bool:
     reads on rank 0 and sends batches to the others, or one that reads everything on all ranks and
     drops the rest.
 
-    Issue: huggingface/accelerate#3547, #4199.
+    Issue: huggingface/accelerate#3547, huggingface/accelerate#4199.
     """
     codes = codes_of("accelerate.data_loader", "DataLoaderDispatcher") | cutting_codes()
     return any(frame.f_code in codes for frame in callers(caller))
@@ -56,7 +56,7 @@ def find_skipping(caller: FrameType) -> Skipping | None:
     """What ``accelerate.skip_first_batches`` made of a loader of torch or of ours, and nothing
     else: it has no ``set_epoch``.
 
-    Issue: huggingface/accelerate#2016, #2823.
+    Issue: huggingface/accelerate#2016, huggingface/accelerate#2823.
     """
     skips = codes_of("accelerate.data_loader", "SkipDataLoader")
     above = callers(caller)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch.utils import _pytree
-from torch.utils.data._utils.collate import default_collate_fn_map
+import torch.utils.data  # noqa: F401  (and with it the modules that are looked into)
+
+from .frames import find_name
 
 
 def register_batch_type(
@@ -21,5 +22,9 @@ def register_batch_type(
 ) -> None:
     """Tensors in it are found by whoever maps over a batch; ``default_collate`` calls ``collate``
     with several of it."""
-    _pytree.register_pytree_node(kind, flatten, unflatten)
-    default_collate_fn_map[kind] = collate
+    register = find_name("torch.utils._pytree", "register_pytree_node")
+    if register is not None:
+        register(kind, flatten, unflatten)
+    collators = find_name("torch.utils.data._utils.collate", "default_collate_fn_map")
+    if collators is not None:
+        collators[kind] = collate

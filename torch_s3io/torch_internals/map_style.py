@@ -1,8 +1,8 @@
 """Who takes a data set for a map-style one.
 
-No issue known. torch refuses iterable data sets there itself, but in words that say nothing of
-what to call instead ("expected unspecified shuffle option"); and it asks a data set nothing but its
-class, its length and its iterator. The frame that asks knows.
+No issue known. torch refuses iterable data sets there itself (pytorch/pytorch#19228), but in words
+that say nothing of what to call instead ("expected unspecified shuffle option"); and it asks a data
+set nothing but its class, its length and its iterator. The frame that asks knows.
 """
 
 from __future__ import annotations
