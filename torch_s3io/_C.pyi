@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -221,10 +221,13 @@ class RaggedField:
         """
         shape: of one sample; -1: an axis of any length.
         """
+class TableField:
+    def __init__(self, *, name: str, type: str, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
+        ...
 class SampleTable:
-    def __init__(self, *, num_samples: typing.SupportsInt | typing.SupportsIndex, first_samples: typing_extensions.Buffer | None, ends: typing_extensions.Buffer, starts: collections.abc.Sequence[typing_extensions.Buffer | None], length_bytes: typing.SupportsInt | typing.SupportsIndex, lengths: collections.abc.Sequence[typing_extensions.Buffer], crc32c: typing_extensions.Buffer | None) -> None:
+    def __init__(self, *, num_samples: typing.SupportsInt | typing.SupportsIndex, first_samples: typing_extensions.Buffer | None, ends: typing_extensions.Buffer, starts: collections.abc.Sequence[typing_extensions.Buffer | None], length_bytes: typing.SupportsInt | typing.SupportsIndex, lengths: collections.abc.Sequence[typing_extensions.Buffer], values: collections.abc.Sequence[typing_extensions.Buffer], crc32c: typing_extensions.Buffer | None) -> None:
         """
-        Arrays of the n samples of successive objects, which are kept. Of each object: first_samples uint64 (None: there is one object, or one sample in each), ends uint64, beyond which no sample reaches. Of each piece of a sample: starts uint64 [n], None: 0. Of each ragged field: lengths [n, open axes]. crc32c: uint32 [n] or None.
+        Arrays of the n samples of successive objects, which are kept. Of each object: first_samples uint64 (None: there is one object, or one sample in each), ends uint64, beyond which no sample reaches. Of each piece of a sample: starts uint64 [n], None: 0. Of each ragged field: lengths [n, open axes]. Of each table field: values [n, *shape]. crc32c: uint32 [n] or None.
         """
 class SamplePlaces:
     """
@@ -253,7 +256,7 @@ class FixedForm(BatchForm):
     def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], header_bytes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], num_records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
 class SampleForm(BatchForm):
-    def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], tables: collections.abc.Sequence[SampleTable], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, ragged: collections.abc.Sequence[RaggedField], largest_sample_bytes: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
+    def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], tables: collections.abc.Sequence[SampleTable], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, in_table: collections.abc.Sequence[TableField], ragged: collections.abc.Sequence[RaggedField], largest_sample_bytes: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
 class RecordSource:
     def __init__(self, *, store: Store, paths: collections.abc.Sequence[os.PathLike | str | bytes], versions: collections.abc.Sequence[ObjectVersion], form: BatchForm, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex) -> None:

@@ -74,16 +74,30 @@ bool is_unsigned_here(std::string_view format) {
          kUnsigned.find(format.back()) != std::string_view::npos;
 }
 
+bool is_packed(const py::buffer_info& info) {
+  int64_t stride = info.itemsize;
+  for (auto axis = static_cast<size_t>(info.ndim); axis-- > 0;) {
+    if (info.shape[axis] > 1 && info.strides[axis] != stride) return false;
+    stride *= info.shape[axis];
+  }
+  return true;
+}
+
+// So many bytes as they lie in memory.
+const std::byte* bytes_of(const py::buffer& array, int64_t bytes, Buffers& held) {
+  const py::buffer_info& info = held.emplace_back(array.request());
+  if (info.size * info.itemsize != bytes || !is_packed(info)) {
+    throw Error(ErrorKind::config,
+                message("a table needs ", bytes, " bytes of values, one after the other, not ",
+                        info.size * info.itemsize));
+  }
+  return static_cast<const std::byte*>(info.ptr);
+}
+
 // An array as it lies in memory: `count` unsigned numbers of so many bytes.
 const void* array_of(const py::buffer& array, int64_t count, int64_t item_bytes, Buffers& held) {
   const py::buffer_info& info = held.emplace_back(array.request());
-  int64_t stride = info.itemsize;
-  bool is_packed = true;
-  for (auto axis = static_cast<size_t>(info.ndim); axis-- > 0;) {
-    is_packed = is_packed && (info.shape[axis] <= 1 || info.strides[axis] == stride);
-    stride *= info.shape[axis];
-  }
-  if (info.itemsize != item_bytes || info.size != count || !is_packed ||
+  if (info.itemsize != item_bytes || info.size != count || !is_packed(info) ||
       !is_unsigned_here(info.format)) {
     throw Error(ErrorKind::config,
                 message("a table needs ", count, " unsigned numbers of ", item_bytes,
@@ -100,12 +114,14 @@ struct TableColumns {
   std::vector<std::optional<py::buffer>> starts;
   int64_t length_bytes;
   std::vector<py::buffer> lengths;
+  std::vector<py::buffer> values;
   std::optional<py::buffer> crc32c;
 };
 
-SampleTable make_table(const TableColumns& columns, const std::vector<RaggedField>& fields,
+SampleTable make_table(const TableColumns& columns, const SampleForm::Layout& layout,
                        const std::shared_ptr<Buffers>& held) {
-  if (columns.lengths.size() != fields.size() ||
+  const std::vector<RaggedField>& fields = layout.ragged;
+  if (columns.lengths.size() != fields.size() || columns.values.size() != layout.in_table.size() ||
       (columns.length_bytes != 4 && columns.length_bytes != 8)) {
     throw Error(ErrorKind::config, "a table has lengths for each ragged field, of 4 or 8 bytes");
   }
@@ -126,6 +142,10 @@ SampleTable make_table(const TableColumns& columns, const std::vector<RaggedFiel
     table.lengths.push_back(array_of(columns.lengths[index], count * fields[index].open_axes(),
                                      columns.length_bytes, *held));
   }
+  for (size_t index = 0; index < layout.in_table.size(); ++index) {
+    const int64_t bytes = count * layout.in_table[index].bytes();
+    table.values.push_back(bytes_of(columns.values[index], bytes, *held));
+  }
   if (columns.crc32c) {
     table.crc32c = static_cast<const uint32_t*>(array_of(*columns.crc32c, count, 4, *held));
   }
@@ -135,16 +155,18 @@ SampleTable make_table(const TableColumns& columns, const std::vector<RaggedFiel
 std::shared_ptr<SampleForm> make_sample_form(const std::vector<Path>& paths,
                                              const std::vector<TableColumns>& tables,
                                              std::vector<Field> fields, int64_t record_bytes,
+                                             std::vector<TableField> in_table,
                                              std::vector<RaggedField> ragged,
                                              int64_t largest_sample_bytes, int64_t typical_bytes,
                                              int64_t alignment, bool with_record_numbers) {
   const std::shared_ptr<Buffers> held = hold_buffers();
   std::vector<SampleTable> made;
-  for (const TableColumns& columns : tables) made.push_back(make_table(columns, ragged, held));
   SampleForm::Layout layout{.record = {std::move(fields), record_bytes, record_bytes},
+                            .in_table = std::move(in_table),
                             .ragged = std::move(ragged),
                             .largest_sample_bytes = largest_sample_bytes,
                             .typical_bytes = typical_bytes};
+  for (const TableColumns& columns : tables) made.push_back(make_table(columns, layout, held));
   return std::make_shared<SampleForm>(
       std::move(layout), std::move(made), std::make_shared<ObjectNames>(native(paths)),
       BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
@@ -204,16 +226,26 @@ void register_forms(py::module_& module) {
            py::kw_only(), py::arg("name"), py::arg("type"), py::arg("swap_bytes"), py::arg("shape"),
            py::arg("piece"), "shape: of one sample; -1: an axis of any length.");
 
+  py::class_<TableField>(module, "TableField")
+      .def(py::init([](std::string name, const std::string& type, std::vector<int64_t> shape) {
+             return TableField{.name = std::move(name),
+                               .type = scalar_type_named(type),
+                               .shape = std::move(shape)};
+           }),
+           py::kw_only(), py::arg("name"), py::arg("type"), py::arg("shape"));
+
   py::class_<TableColumns>(module, "SampleTable")
       .def(py::init<int64_t, std::optional<py::buffer>, py::buffer,
                     std::vector<std::optional<py::buffer>>, int64_t, std::vector<py::buffer>,
-                    std::optional<py::buffer>>(),
+                    std::vector<py::buffer>, std::optional<py::buffer>>(),
            py::kw_only(), py::arg("num_samples"), py::arg("first_samples"), py::arg("ends"),
-           py::arg("starts"), py::arg("length_bytes"), py::arg("lengths"), py::arg("crc32c"),
+           py::arg("starts"), py::arg("length_bytes"), py::arg("lengths"), py::arg("values"),
+           py::arg("crc32c"),
            "Arrays of the n samples of successive objects, which are kept. Of each object: "
            "first_samples uint64 (None: there is one object, or one sample in each), ends uint64, "
            "beyond which no sample reaches. Of each piece of a sample: starts uint64 [n], None: 0. "
-           "Of each ragged field: lengths [n, open axes]. crc32c: uint32 [n] or None.");
+           "Of each ragged field: lengths [n, open axes]. Of each table field: values [n, *shape]. "
+           "crc32c: uint32 [n] or None.");
 
   py::class_<SamplePlaces>(module, "SamplePlaces",
                            "Where samples go that are written one after the other.")
@@ -251,7 +283,7 @@ void register_forms(py::module_& module) {
 
   py::class_<SampleForm, BatchForm, std::shared_ptr<SampleForm>>(module, "SampleForm")
       .def(py::init(&make_sample_form), py::kw_only(), py::arg("paths"), py::arg("tables"),
-           py::arg("fields"), py::arg("record_bytes"), py::arg("ragged"),
+           py::arg("fields"), py::arg("record_bytes"), py::arg("in_table"), py::arg("ragged"),
            py::arg("largest_sample_bytes"), py::arg("typical_bytes"), py::arg("alignment"),
            py::arg("with_record_numbers"));
 }

@@ -7,8 +7,28 @@
 #include "format/sample_work.h"
 
 namespace s3io {
+namespace {
+
+void check_shape(const TableField& field) {
+  constexpr int64_t kMost = int64_t{1} << 30;  // bytes of one value
+  int64_t left = kMost / size_bytes(field.type);
+  for (const int64_t extent : field.shape) {
+    if (extent < 1 || extent > left) {
+      throw Error(ErrorKind::config, message("field ", field.name, " has a shape that cannot be"));
+    }
+    left /= extent;
+  }
+}
+
+}  // namespace
 
 int64_t RaggedField::open_axes() const { return std::count(shape.begin(), shape.end(), -1); }
+
+int64_t TableField::bytes() const {
+  int64_t bytes = size_bytes(type);
+  for (const int64_t extent : shape) bytes *= extent;
+  return bytes;
+}
 
 SampleForm::SampleForm(Layout layout, std::vector<SampleTable> tables,
                        std::shared_ptr<const ObjectNames> names, const Options& options)
@@ -25,6 +45,10 @@ SampleForm::SampleForm(Layout layout, std::vector<SampleTable> tables,
     throw Error(ErrorKind::config, "samples of this size cannot be");
   }
   for (const Field& field : layout_.record.fields) names_.push_back(field.name);
+  for (const TableField& field : layout_.in_table) {
+    check_shape(field);
+    names_.push_back(field.name);
+  }
   start_alignments_.push_back(1);
   for (const RaggedField& field : layout_.ragged) {
     names_.push_back(field.name);
@@ -45,6 +69,7 @@ void SampleForm::check_tables() {
         (table.first_samples == nullptr && !is_one_each) ||
         table.starts.size() != start_alignments_.size() ||
         table.lengths.size() != layout_.ragged.size() ||
+        table.values.size() != layout_.in_table.size() ||
         (table.crc32c != nullptr && start_alignments_.size() > 1) ||
         __builtin_add_overflow(first_.back(), table.num_samples, &next)) {
       throw Error(ErrorKind::config, "a table of samples does not fit their fields");
@@ -160,6 +185,9 @@ int64_t SampleForm::fixed_bytes(int64_t count) const {
   int64_t bytes = options_.with_record_numbers ? align_up(count * 8, kFieldAlignment) : 0;
   for (const Field& field : layout_.record.fields) {
     bytes += align_up(output_bytes(field, 1) * count, kFieldAlignment);
+  }
+  for (const TableField& field : layout_.in_table) {
+    bytes += align_up(field.bytes() * count, kFieldAlignment);
   }
   for (const RaggedField& field : layout_.ragged) {
     bytes += 2 * align_up(count * 8, kFieldAlignment);

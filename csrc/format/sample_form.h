@@ -1,6 +1,7 @@
 // Samples of any length. A sample is one piece of an object, or several: in each lie some of its
 // fields, one after the other. The first piece begins with those of fixed size. The ragged ones are
-// delivered where they landed: as values, starts and lengths.
+// delivered where they landed: as values, starts and lengths. Other fields are not read at all: the
+// table has their values, as labels of files that are named by their folders.
 #pragma once
 
 #include <algorithm>
@@ -29,6 +30,15 @@ struct RaggedField {
   bool is_plain() const { return shape.size() == 1; }
 };
 
+// A field of fixed size of which the table has the values.
+struct TableField {
+  std::string name = {};
+  ScalarType type = ScalarType::uint8;
+  std::vector<int64_t> shape = {};  // of one sample
+
+  int64_t bytes() const;  // of one sample
+};
+
 // Where the samples of successive objects lie: many in one object, one in each of many, or many in
 // each.
 struct SampleTable {
@@ -42,6 +52,7 @@ struct SampleTable {
   // Of each ragged field the lengths of its open axes, [num_samples][open axes]: uint32, or uint64.
   std::vector<const void*> lengths = {};
   bool has_wide_lengths = false;
+  std::vector<const std::byte*> values = {};  // of each table field, [num_samples]
   // [num_samples], of samples in one piece: each is checked; null: none is.
   const uint32_t* crc32c = nullptr;
   std::shared_ptr<const void> owner = {};  // of this memory
@@ -54,6 +65,7 @@ class SampleForm final : public BatchForm {
 
   struct Layout {
     RecordLayout record;  // of the fixed-size fields; none: record_bytes is 0
+    std::vector<TableField> in_table;
     std::vector<RaggedField> ragged;
     int64_t largest_sample_bytes = 0;  // no sample may be larger, its pieces together
     int64_t typical_bytes = 0;

@@ -1,6 +1,7 @@
 #include "format/sample_work.h"
 
 #include <array>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -125,6 +126,7 @@ void SampleForm::Work::finish(BatchView& out) {
   check_sums();
   std::byte* free = buffer_.data();
   write_fixed(out, free);
+  write_in_table(out, free);
   write_ragged(out, free);
   if (form_.options_.with_record_numbers) {
     int64_t* numbers = take_numbers(free, count());
@@ -167,6 +169,23 @@ void SampleForm::Work::write_fixed(BatchView& out, std::byte*& free) {
   }
 }
 
+// Gathered from the tables.
+void SampleForm::Work::write_in_table(BatchView& out, std::byte*& free) const {
+  const std::vector<TableField>& fields = form_.layout_.in_table;
+  for (size_t index = 0; index < fields.size(); ++index) {
+    const auto bytes = static_cast<size_t>(fields[index].bytes());
+    std::byte* rows = free;
+    for (size_t row = 0; row < places_.size(); ++row) {
+      const Place& place = places_[row];
+      const std::byte* values = form_.tables_[place.table].values[index];
+      std::memcpy(rows + row * bytes, values + static_cast<size_t>(place.sample) * bytes, bytes);
+    }
+    set_packed(out.tensors[form_.layout_.record.fields.size() + index], fields[index].type, rows,
+               count(), fields[index].shape);
+    free += align_up(static_cast<int64_t>(bytes) * count(), kFieldAlignment);
+  }
+}
+
 // Of every sample once, also where it is in the batch more than once.
 void SampleForm::Work::swap_in_place(size_t index) {
   const RaggedField& field = form_.layout_.ragged[index];
@@ -190,7 +209,7 @@ void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
   for (size_t first = 0; first < ends_.size(); first += num_pieces) {
     ends_[first] = form_.layout_.record.record_bytes;
   }
-  size_t tensor = form_.layout_.record.fields.size();
+  size_t tensor = form_.layout_.record.fields.size() + form_.layout_.in_table.size();
   for (size_t index = 0; index < fields.size(); ++index) {
     const RaggedField& field = fields[index];
     const int64_t element_bytes = size_bytes(field.type);

@@ -43,6 +43,7 @@ class SampleForm::Work final : public BatchWork {
   void check_sums();
   void swap_in_place(size_t field);
   void write_fixed(BatchView& out, std::byte*& free);
+  void write_in_table(BatchView& out, std::byte*& free) const;
   void write_ragged(BatchView& out, std::byte*& free);
   int64_t* take_numbers(std::byte*& free, int64_t count) const;
 

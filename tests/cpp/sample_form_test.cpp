@@ -366,6 +366,55 @@ TEST_CASE("layouts and tables that cannot be are refused") {
   CHECK(refused([](SampleTable& table) { table.num_objects = 2; }));
 }
 
+TEST_CASE("fields that the table holds come with the samples, whatever order they are read in") {
+  const LeakCheck leaks;
+  const uint64_t ends[] = {3, 5};
+  const uint64_t starts[] = {0, 1, 0, 2, 4};
+  const uint64_t first_samples[] = {0, 2};
+  const uint32_t lengths[] = {1, 2, 2, 2, 1};
+  const int64_t labels[] = {10, 11, 12, 13, 14};
+  const float boxes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+  const TableField label{.name = "label", .type = ScalarType::int64};
+  const TableField box{.name = "box", .type = ScalarType::float32, .shape = {2}};
+  const SampleForm::Layout layout{.in_table = {label, box},
+                                  .ragged = {{.name = "data", .shape = {-1}}},
+                                  .largest_sample_bytes = 2,
+                                  .typical_bytes = 2};
+  const SampleTable table{.num_samples = 5,
+                          .num_objects = 2,
+                          .first_samples = first_samples,
+                          .ends = ends,
+                          .starts = {starts},
+                          .lengths = {lengths},
+                          .values = {reinterpret_cast<const std::byte*>(labels),
+                                     reinterpret_cast<const std::byte*>(boxes)}};
+  const auto names = std::make_shared<ObjectNames>(std::vector<std::string>{"a", "b"});
+  const SampleForm form(layout, {table}, names, {.alignment = 512, .with_record_numbers = true});
+  CHECK(form.names() == std::vector<std::string>{"label", "box", "data"});
+  const auto work = form.make_work();
+  const std::vector<int64_t> records{4, 0, 3, 3};
+  const int64_t bytes = work->place(records);
+  const AlignedBuf buffer = AlignedBuf::allocate(bytes, 512);
+  work->land_in(buffer.bytes());
+  BatchView view;
+  work->finish(view);
+  for (size_t row = 0; row < records.size(); ++row) {
+    CHECK(reinterpret_cast<const int64_t*>(view.tensors[0].data)[row] == 10 + records[row]);
+    const auto* box_of_row = reinterpret_cast<const float*>(view.tensors[1].data) + 2 * row;
+    CHECK(box_of_row[0] == static_cast<float>(2 * records[row]));
+    CHECK(box_of_row[1] == static_cast<float>(2 * records[row] + 1));
+    CHECK(reinterpret_cast<const int64_t*>(view.tensors[5].data)[row] == records[row]);
+  }
+  CHECK(view.tensors[1].sizes == std::vector<int64_t>{4, 2});
+  CHECK(view.ragged[0].first == 2);
+  CHECK(view.copied_bytes == 0);
+  SampleForm::Layout wrong = layout;
+  wrong.in_table[1].shape = {int64_t{1} << 40};
+  CHECK(caught([&] { SampleForm(wrong, {table}, names, {}); }).kind == ErrorKind::config);
+  wrong.in_table.pop_back();
+  CHECK(caught([&] { SampleForm(wrong, {table}, names, {}); }).kind == ErrorKind::config);
+}
+
 TEST_CASE("one sample in each of many objects needs no starts") {
   const uint64_t ends[] = {3, 0, 7};
   const uint32_t lengths[] = {3, 0, 7};

@@ -154,6 +154,7 @@ class SampleRecords(Records):
             ],
             fields=[_core_field(field) for field in self.layout.fixed],
             record_bytes=self.layout.record_bytes,
+            in_table=[],
             ragged=[_core_ragged(field) for field in self.layout.ragged],
             largest_sample_bytes=max(sizes.largest_bytes for sizes in self._sizes),
             typical_bytes=self.spacing_bytes,
@@ -176,6 +177,7 @@ class SampleRecords(Records):
             starts=[table.starts.data],
             length_bytes=table.lengths[0].itemsize if table.lengths else 4,
             lengths=[column.data for column in table.lengths],
+            values=[],
             crc32c=None if sums is None else sums.data,
         )
 
