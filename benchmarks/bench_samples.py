@@ -114,7 +114,7 @@ class PreadDataset(Dataset[torch.Tensor]):
     def __init__(self, samples: s3io.SampleDataset) -> None:
         records = samples._records
         tables = records.tables()
-        self.paths = [shard.path for shard in records.shards]
+        self.paths = list(records.objects.all_paths())
         self.first = np.cumsum([0, *(len(table.starts) for table in tables)])
         self.starts = [table.starts for table in tables]
         self.lengths = [table.lengths[0][:, 0] for table in tables]

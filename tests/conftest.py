@@ -36,8 +36,8 @@ hypothesis.settings.load_profile("default")
 # A shell that starts the suite in the background ignores SIGINT for it, and for what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Of an iterator that is garbage, as of a loop that failed, torch does not reach the workers any more.
-# It waits so long for each, and kills it: 5 s, for which many tests would wait.
+# Of an iterator that is garbage, as of a loop that failed, torch does not reach the workers any
+# more. It waits so long for each, and kills it: 5 s, for which many tests would wait.
 torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 1.5
 
 IGNORED_FOLDER = Path(__file__).parents[1] / "data"

@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 
 from torch_s3io.errors import DataError
-from torch_s3io.format.files import inspect, shard_of
+from torch_s3io.format.files import inspect
+from torch_s3io.format.objects import shard_of
 from torch_s3io.format.paths import Paths, find_files
 from torch_s3io.format.registry import register_format
 from torch_s3io.format.sample_format import SampleFormat, Samples

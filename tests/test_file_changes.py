@@ -153,7 +153,7 @@ def test_a_data_set_that_came_from_another_machine_does_not_compare_inode_number
     os.replace(copy, path)
     with pytest.raises(FileChangedError, match="another file of this name"):
         next(iter(pickle.loads(sent)))
-    monkeypatch.setattr("torch_s3io.format.files.machine", lambda: "another one")
+    monkeypatch.setattr("torch_s3io.format.objects.machine", lambda: "another one")
     for position, batch in enumerate(pickle.loads(sent)):
         np.testing.assert_array_equal(batch.numpy(), records[position * 4 : position * 4 + 4])
 

@@ -206,7 +206,7 @@ def upward_imports(module: Path, source: str) -> set[str]:
 
 def test_the_check_sees_an_upward_import():
     module = PACKAGE / "order" / "state.py"
-    lines = "from .. import _C\nfrom ..config import MIB\nfrom ..format.files import Shard\n"
+    lines = "from .. import _C\nfrom ..config import MIB\nfrom ..format.objects import Shard\n"
     assert upward_imports(module, lines + "from .epochs import Position\nimport os.path\n") == set()
     assert upward_imports(module, "from ..loading.loader_pass import x\n") == {"loading"}
     assert upward_imports(module, "def f():\n    from .. import datasets\n") == {"datasets"}

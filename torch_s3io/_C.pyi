@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -213,6 +213,11 @@ class CompositeStore(Store):
         """
         By the schemes of paths; "": those without one.
         """
+class Objects:
+    def __init__(self, *, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, versions: typing_extensions.Buffer) -> None:
+        """
+        Columns, which are kept: the paths of n objects, one after the other, uint8; where each ends, uint64 [n]; versions, uint64 [n, 4]: device, inode, size in bytes, time of change in ns.
+        """
 class Field:
     def __init__(self, *, name: str, type: str, output: str, swap_bytes: bool, offset: typing.SupportsInt | typing.SupportsIndex, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
         ...
@@ -253,13 +258,13 @@ class BatchForm:
         Bytes of a buffer that no batch of so many records exceeds.
         """
 class FixedForm(BatchForm):
-    def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], header_bytes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], num_records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
+    def __init__(self, *, objects: Objects, header_bytes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], num_records: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, record_stride: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
 class SampleForm(BatchForm):
-    def __init__(self, *, paths: collections.abc.Sequence[os.PathLike | str | bytes], tables: collections.abc.Sequence[SampleTable], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, in_table: collections.abc.Sequence[TableField], ragged: collections.abc.Sequence[RaggedField], largest_sample_bytes: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
+    def __init__(self, *, objects: Objects, tables: collections.abc.Sequence[SampleTable], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, in_table: collections.abc.Sequence[TableField], ragged: collections.abc.Sequence[RaggedField], largest_sample_bytes: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
 class RecordSource:
-    def __init__(self, *, store: Store, paths: collections.abc.Sequence[os.PathLike | str | bytes], versions: collections.abc.Sequence[ObjectVersion], form: BatchForm, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
+    def __init__(self, *, store: Store, objects: Objects, form: BatchForm, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
     def stats(self) -> dict[str, typing.Any]:
         ...

@@ -18,6 +18,7 @@ void register_errors(pybind11::module_& module);
 void register_memory(pybind11::module_& module);
 void register_store(pybind11::module_& module);
 void register_files(pybind11::module_& module);
+void register_objects(pybind11::module_& module);
 void register_forms(pybind11::module_& module);
 void register_order(pybind11::module_& module);
 void register_reader(pybind11::module_& module);

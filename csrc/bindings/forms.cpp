@@ -4,37 +4,30 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "bindings/bindings.h"
-#include "bindings/path.h"
+#include "bindings/buffers.h"
 #include "format/fixed_form.h"
 #include "format/sample_form.h"
 #include "format/sample_places.h"
 #include "order/record_order.h"
+#include "reader/record_source.h"
 
 namespace py = pybind11;
 
 namespace s3io::bindings {
 namespace {
 
-std::vector<std::string> native(const std::vector<Path>& paths) {
-  std::vector<std::string> names;
-  names.reserve(paths.size());
-  for (const Path& path : paths) names.push_back(path.native);
-  return names;
-}
-
-std::shared_ptr<FixedForm> make_fixed_form(const std::vector<Path>& paths,
+std::shared_ptr<FixedForm> make_fixed_form(const Objects& objects,
                                            const std::vector<int64_t>& header_bytes,
                                            const std::vector<int64_t>& num_records,
                                            std::vector<Field> fields, int64_t record_bytes,
                                            int64_t record_stride, int64_t alignment,
                                            bool with_record_numbers) {
-  if (header_bytes.size() != num_records.size() || paths.size() != num_records.size()) {
-    throw Error(ErrorKind::config, "one header and one number of records per path are needed");
+  if (header_bytes.size() != num_records.size() || objects.versions.size() != num_records.size()) {
+    throw Error(ErrorKind::config, "one header and one number of records per object are needed");
   }
   std::vector<Shard> shards;
   for (size_t index = 0; index < num_records.size(); ++index) {
@@ -42,69 +35,8 @@ std::shared_ptr<FixedForm> make_fixed_form(const std::vector<Path>& paths,
   }
   return std::make_shared<FixedForm>(
       ShardTable(std::move(shards)), RecordLayout{std::move(fields), record_bytes, record_stride},
-      native(paths),
+      *objects.paths,
       BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
-}
-
-// What Python has, held for C++: let go of by any thread.
-using Buffers = std::vector<py::buffer_info>;
-
-int drop(void* held) {
-  delete static_cast<Buffers*>(held);
-  return 0;
-}
-
-// A thread without the GIL, which is one that was left behind, must not ask for it: Python ends who
-// asks while it shuts down. Its main thread then lets go.
-std::shared_ptr<Buffers> hold_buffers() {
-  return {new Buffers, [](Buffers* held) {
-            if (Py_IsInitialized() == 0) return;  // the process is about to be gone
-            if (PyGILState_Check() != 0) {
-              drop(held);
-            } else {
-              static_cast<void>(Py_AddPendingCall(&drop, held));  // or it stays, for good
-            }
-          }};
-}
-
-// As Python's struct module writes it.
-bool is_unsigned_here(std::string_view format) {
-  constexpr std::string_view kOtherOrder = ">!", kUnsigned = "BHILQN";
-  return !format.empty() && kOtherOrder.find(format.front()) == std::string_view::npos &&
-         kUnsigned.find(format.back()) != std::string_view::npos;
-}
-
-bool is_packed(const py::buffer_info& info) {
-  int64_t stride = info.itemsize;
-  for (auto axis = static_cast<size_t>(info.ndim); axis-- > 0;) {
-    if (info.shape[axis] > 1 && info.strides[axis] != stride) return false;
-    stride *= info.shape[axis];
-  }
-  return true;
-}
-
-// So many bytes as they lie in memory.
-const std::byte* bytes_of(const py::buffer& array, int64_t bytes, Buffers& held) {
-  const py::buffer_info& info = held.emplace_back(array.request());
-  if (info.size * info.itemsize != bytes || !is_packed(info)) {
-    throw Error(ErrorKind::config,
-                message("a table needs ", bytes, " bytes of values, one after the other, not ",
-                        info.size * info.itemsize));
-  }
-  return static_cast<const std::byte*>(info.ptr);
-}
-
-// An array as it lies in memory: `count` unsigned numbers of so many bytes.
-const void* array_of(const py::buffer& array, int64_t count, int64_t item_bytes, Buffers& held) {
-  const py::buffer_info& info = held.emplace_back(array.request());
-  if (info.itemsize != item_bytes || info.size != count || !is_packed(info) ||
-      !is_unsigned_here(info.format)) {
-    throw Error(ErrorKind::config,
-                message("a table needs ", count, " unsigned numbers of ", item_bytes,
-                        " bytes in this machine's order, one after the other; these are ",
-                        info.size, " of the type '", info.format, "'"));
-  }
-  return info.ptr;
 }
 
 struct TableColumns {
@@ -119,7 +51,7 @@ struct TableColumns {
 };
 
 SampleTable make_table(const TableColumns& columns, const SampleForm::Layout& layout,
-                       const std::shared_ptr<Buffers>& held) {
+                       const std::shared_ptr<KeptBuffers>& held) {
   const std::vector<RaggedField>& fields = layout.ragged;
   if (columns.lengths.size() != fields.size() || columns.values.size() != layout.in_table.size() ||
       (columns.length_bytes != 4 && columns.length_bytes != 8)) {
@@ -131,7 +63,7 @@ SampleTable make_table(const TableColumns& columns, const SampleForm::Layout& la
                     .has_wide_lengths = columns.length_bytes == 8,
                     .owner = held};
   const auto longs = [&](const py::buffer& array, int64_t wanted) {
-    return static_cast<const uint64_t*>(array_of(array, wanted, 8, *held));
+    return static_cast<const uint64_t*>(kept_array(array, wanted, 8, *held));
   };
   table.ends = longs(columns.ends, table.num_objects);
   if (columns.first_samples) table.first_samples = longs(*columns.first_samples, table.num_objects);
@@ -139,27 +71,27 @@ SampleTable make_table(const TableColumns& columns, const SampleForm::Layout& la
     table.starts.push_back(starts ? longs(*starts, count) : nullptr);
   }
   for (size_t index = 0; index < fields.size(); ++index) {
-    table.lengths.push_back(array_of(columns.lengths[index], count * fields[index].open_axes(),
-                                     columns.length_bytes, *held));
+    table.lengths.push_back(kept_array(columns.lengths[index], count * fields[index].open_axes(),
+                                       columns.length_bytes, *held));
   }
   for (size_t index = 0; index < layout.in_table.size(); ++index) {
     const int64_t bytes = count * layout.in_table[index].bytes();
-    table.values.push_back(bytes_of(columns.values[index], bytes, *held));
+    table.values.push_back(kept_bytes(columns.values[index], bytes, *held));
   }
   if (columns.crc32c) {
-    table.crc32c = static_cast<const uint32_t*>(array_of(*columns.crc32c, count, 4, *held));
+    table.crc32c = static_cast<const uint32_t*>(kept_array(*columns.crc32c, count, 4, *held));
   }
   return table;
 }
 
-std::shared_ptr<SampleForm> make_sample_form(const std::vector<Path>& paths,
+std::shared_ptr<SampleForm> make_sample_form(const Objects& objects,
                                              const std::vector<TableColumns>& tables,
                                              std::vector<Field> fields, int64_t record_bytes,
                                              std::vector<TableField> in_table,
                                              std::vector<RaggedField> ragged,
                                              int64_t largest_sample_bytes, int64_t typical_bytes,
                                              int64_t alignment, bool with_record_numbers) {
-  const std::shared_ptr<Buffers> held = hold_buffers();
+  const std::shared_ptr<KeptBuffers> held = hold_buffers();
   std::vector<SampleTable> made;
   SampleForm::Layout layout{.record = {std::move(fields), record_bytes, record_bytes},
                             .in_table = std::move(in_table),
@@ -168,7 +100,7 @@ std::shared_ptr<SampleForm> make_sample_form(const std::vector<Path>& paths,
                             .typical_bytes = typical_bytes};
   for (const TableColumns& columns : tables) made.push_back(make_table(columns, layout, held));
   return std::make_shared<SampleForm>(
-      std::move(layout), std::move(made), std::make_shared<ObjectNames>(native(paths)),
+      std::move(layout), std::move(made), objects.paths,
       BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
 }
 
@@ -277,12 +209,12 @@ void register_forms(py::module_& module) {
              "first epoch, or of as many epochs as have so many.");
 
   py::class_<FixedForm, BatchForm, std::shared_ptr<FixedForm>>(module, "FixedForm")
-      .def(py::init(&make_fixed_form), py::kw_only(), py::arg("paths"), py::arg("header_bytes"),
+      .def(py::init(&make_fixed_form), py::kw_only(), py::arg("objects"), py::arg("header_bytes"),
            py::arg("num_records"), py::arg("fields"), py::arg("record_bytes"),
            py::arg("record_stride"), py::arg("alignment"), py::arg("with_record_numbers"));
 
   py::class_<SampleForm, BatchForm, std::shared_ptr<SampleForm>>(module, "SampleForm")
-      .def(py::init(&make_sample_form), py::kw_only(), py::arg("paths"), py::arg("tables"),
+      .def(py::init(&make_sample_form), py::kw_only(), py::arg("objects"), py::arg("tables"),
            py::arg("fields"), py::arg("record_bytes"), py::arg("in_table"), py::arg("ragged"),
            py::arg("largest_sample_bytes"), py::arg("typical_bytes"), py::arg("alignment"),
            py::arg("with_record_numbers"));

@@ -14,6 +14,7 @@ PYBIND11_MODULE(_C, module) {
   s3io::bindings::register_order(module);
   s3io::bindings::register_epochs(module);
   s3io::bindings::register_files(module);
+  s3io::bindings::register_objects(module);
   s3io::bindings::register_forms(module);
   s3io::bindings::register_reader(module);  // takes the classes of all before it
   s3io::bindings::register_store(module);   // takes the FaultPlan of register_files

@@ -22,15 +22,11 @@ namespace {
 
 using std::string_view_literals::operator""sv;
 
-std::shared_ptr<RecordSource> make_source(std::shared_ptr<Store> store,
-                                          const std::vector<Path>& paths,
-                                          std::vector<ObjectVersion> versions,
+std::shared_ptr<RecordSource> make_source(std::shared_ptr<Store> store, const Objects& objects,
                                           std::shared_ptr<BatchForm> form, int64_t chunk_bytes,
                                           int depth, double read_timeout_s) {
-  std::vector<std::string> names;
-  for (const Path& path : paths) names.push_back(path.native);
   return std::make_shared<RecordSource>(
-      std::move(store), copied_objects(names, std::move(versions)), std::move(form),
+      std::move(store), objects, std::move(form),
       ReadOptions{.chunk_bytes = chunk_bytes, .depth = depth, .read_timeout_s = read_timeout_s});
 }
 
@@ -196,9 +192,8 @@ std::vector<std::string> worker_kinds(const EpochBoard& board) {
 
 void register_reader(py::module_& module) {
   py::class_<RecordSource, std::shared_ptr<RecordSource>>(module, "RecordSource")
-      .def(py::init(&make_source), py::kw_only(), py::arg("store"), py::arg("paths"),
-           py::arg("versions"), py::arg("form"), py::arg("chunk_bytes"), py::arg("depth"),
-           py::arg("read_timeout_s"))
+      .def(py::init(&make_source), py::kw_only(), py::arg("store"), py::arg("objects"),
+           py::arg("form"), py::arg("chunk_bytes"), py::arg("depth"), py::arg("read_timeout_s"))
       .def("stats", &source_stats);
 
   py::class_<BatchIterator>(module, "BatchIterator")

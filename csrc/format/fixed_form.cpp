@@ -133,7 +133,7 @@ void FixedForm::Work::finish(BatchView& out) {
                        : std::max(out.begin, landing_);
 }
 
-FixedForm::FixedForm(ShardTable shards, RecordLayout layout, std::span<const std::string> paths,
+FixedForm::FixedForm(ShardTable shards, RecordLayout layout, const ObjectNames& paths,
                      const Options& options)
     : shards_(std::move(shards)), layout_(std::move(layout)), options_(options) {
   options_.alignment = checked_alignment(options.alignment);

@@ -18,7 +18,7 @@ class FixedForm final : public BatchForm {
  public:
   // `paths` of the shards, for errors. Throws Error(config) for a layout that is none, or offsets
   // that overflow.
-  FixedForm(ShardTable shards, RecordLayout layout, std::span<const std::string> paths,
+  FixedForm(ShardTable shards, RecordLayout layout, const ObjectNames& paths,
             const Options& options);
 
   const Options& options() const override { return options_; }

@@ -195,17 +195,16 @@ int64_t put_in_order(Placement& placement, int64_t record_bytes, std::byte* land
 
 }  // namespace
 
-void check_offsets(const ShardTable& shards, const RecordLayout& layout,
-                   std::span<const std::string> paths) {
+void check_offsets(const ShardTable& shards, const RecordLayout& layout, const ObjectNames& paths) {
   constexpr int64_t kMostBytes = int64_t{1} << 62;
   for (size_t number = 0; number < shards.shards().size(); ++number) {
     const Shard& shard = shards.shards()[number];
     const int64_t left = kMostBytes - shard.header_bytes - layout.record_bytes;
     if (left < 0 || shard.num_records > left / layout.record_stride) {
-      throw Error(
-          ErrorKind::config,
-          message(paths[number], ": ", shard.num_records, " records every ", layout.record_stride,
-                  " bytes after ", shard.header_bytes, " header bytes are more than 2^62 bytes"));
+      throw Error(ErrorKind::config,
+                  message(paths[static_cast<int64_t>(number)], ": ", shard.num_records,
+                          " records every ", layout.record_stride, " bytes after ",
+                          shard.header_bytes, " header bytes are more than 2^62 bytes"));
     }
   }
 }

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "format/extent.h"
+#include "format/object_names.h"
 #include "format/record_layout.h"
 #include "format/shard_table.h"
 
@@ -43,8 +44,7 @@ struct Placement {
 };
 
 // Throws Error(config) for objects so long that offsets in them would overflow.
-void check_offsets(const ShardTable& shards, const RecordLayout& layout,
-                   std::span<const std::string> paths);
+void check_offsets(const ShardTable& shards, const RecordLayout& layout, const ObjectNames& paths);
 
 // Places `records`, which must exist, in order. Reuses the memory of `out`.
 void place_records(std::span<const int64_t> records, const ShardTable& shards,

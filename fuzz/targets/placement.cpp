@@ -74,7 +74,8 @@ void read(Input& input) {
   try {
     layout.validate();
     const ShardTable shards = any_shards(input);
-    check_offsets(shards, layout, std::vector<std::string>(shards.shards().size(), "object"));
+    check_offsets(shards, layout,
+                  ObjectNames(std::vector<std::string>(shards.shards().size(), "object")));
     if (shards.num_records() == 0) return;
     std::vector<int64_t> records;
     while (records.empty() || (records.size() < 64 && !input.empty())) {

@@ -82,7 +82,7 @@ class DataSet {
     std::vector<ObjectVersion> versions;
     for (const std::string& path : paths) versions.push_back(store->stat(path).version);
     auto form = std::make_shared<FixedForm>(
-        ShardTable(shards_), layout_, paths_,
+        ShardTable(shards_), layout_, ObjectNames(paths_),
         BatchForm::Options{.alignment = alignment,
                            .with_record_numbers = options.with_record_numbers});
     return std::make_shared<RecordSource>(

@@ -221,11 +221,13 @@ TEST_CASE("files in which an offset would overflow are refused, naming the path"
   RecordLayout layout;
   layout.fields.emplace_back();
   layout.record_bytes = layout.record_stride = int64_t{1} << 40;
-  check_offsets(ShardTable({{4096, int64_t{1} << 20}}), layout, std::vector<std::string>{"good"});
+  check_offsets(ShardTable({{4096, int64_t{1} << 20}}), layout,
+                ObjectNames(std::vector<std::string>{"good"}));
   for (const Shard& shard :
        std::vector<Shard>{{0, int64_t{1} << 40}, {std::numeric_limits<int64_t>::max(), 1}}) {
-    const Caught error = caught(
-        [&] { check_offsets(ShardTable({shard}), layout, std::vector<std::string>{"bad"}); });
+    const Caught error = caught([&] {
+      check_offsets(ShardTable({shard}), layout, ObjectNames(std::vector<std::string>{"bad"}));
+    });
     CHECK(error.kind == ErrorKind::config);
     CHECK(error.says("bad"));
   }

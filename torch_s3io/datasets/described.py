@@ -36,7 +36,9 @@ class DescribedDataset(ViewedDataset):
         A view has the files, and their counts, of what it is a view of; a Mix those of its parts,
         one part after the other.
         """
-        return tuple(DataFile(shard.path, shard.num_records) for shard in self._records.shards)
+        objects = self._records.objects
+        counts = zip(objects.all_paths(), objects.num_records.tolist(), strict=True)
+        return tuple(DataFile(path, count) for path, count in counts)
 
     @property
     def dtype(self) -> torch.dtype | dict[str, torch.dtype]:
@@ -112,7 +114,7 @@ class DescribedDataset(ViewedDataset):
         records = self._records
         return (
             f"{type(self).__name__}({count_of(self._num_records, records.noun)} of "
-            f"{records.described} in {count_of(len(records.shards), 'file')}, "
+            f"{records.described} in {count_of(len(records.objects), 'file')}, "
             f"{{{described}}}, batch_size={self._options.batch_size}, "
             f"shuffle={self._options.shuffle!r})"
         )

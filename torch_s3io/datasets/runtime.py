@@ -13,14 +13,14 @@ from torch.utils.data import get_worker_info
 from .. import _C
 from ..config import MIB, BufferPoolConfig
 from ..errors import AccessError, ConfigError, NoSpaceError
-from ..format.files import Shard
+from ..format.objects import Objects
 from ..format.records import BufferBytes, Records
 from ..order.record_order import Window
 from ..processes.handover import Arena
 from ..processes.ranks import find_local_ranks
 from ..store.access import Access, Reading
 from ..store.mixed_access import MixedAccess
-from ..store.stores import scheme_of, store_of
+from ..store.stores import store_of
 from ..warning import warn
 from .options import DatasetOptions
 from .sizing import auto_pool, check_pool
@@ -80,22 +80,19 @@ class Runtime:
         self._fetcher: _C.BatchFetcher | None = None
 
     def _make_access(self, window: Window | None, is_told: bool) -> Access:
-        in_stores: dict[str, list[Shard]] = {}
-        for shard in self._records.shards:
-            in_stores.setdefault(scheme_of(shard.path), []).append(shard)
         accesses = {
-            scheme: store_of(shards[0].path).access(self._reading(shards, window, is_told))
-            for scheme, shards in in_stores.items()
+            scheme: store_of(objects.path(0)).access(self._reading(objects, window, is_told))
+            for scheme, objects in self._records.objects.by_scheme().items()
         }
         return MixedAccess(accesses) if len(accesses) > 1 else next(iter(accesses.values()))
 
-    def _reading(self, shards: list[Shard], window: Window | None, is_told: bool) -> Reading:
+    def _reading(self, objects: Objects, window: Window | None, is_told: bool) -> Reading:
         records, options = self._records, self._options
         return Reading(
-            paths=[shard.path for shard in shards],
-            alignments=[shard.direct_alignment for shard in shards],
-            devices=[shard.identity.device for shard in shards],
-            total_bytes=sum(shard.size_bytes for shard in shards),
+            path=objects.path,
+            alignments=objects.direct_alignments,
+            devices=objects.versions["device"],
+            total_bytes=objects.total_bytes,
             record_bytes=records.record_bytes,
             spacing_bytes=records.spacing_bytes,
             neighbours=self._neighbours,
@@ -109,13 +106,12 @@ class Runtime:
         )
 
     def _make_source(self) -> tuple[_C.BatchForm, _C.RecordSource]:
-        options, shards = self._options, self._records.shards
+        options = self._options
         block_bytes = self._access.block_bytes
         form = self._records.make_form(block_bytes, options.with_record_numbers)
         source = _C.RecordSource(
             store=self._access.make_store(),
-            paths=[shard.path for shard in shards],
-            versions=[shard.identity_here.to_core() for shard in shards],
+            objects=self._records.objects.to_core(),
             form=form,
             chunk_bytes=_CHUNK_BYTES,
             depth=options.depth,

@@ -63,8 +63,9 @@ class StoredDataset(DescribedDataset):
         self._view = view
         self._stored_records = records.num_records
         if self._stored_records == 0:
-            files = count_of(len(records.shards), "file")
-            first = f", the first being {records.shards[0].path}" if records.shards else ""
+            objects = records.objects
+            files = count_of(len(objects), "file")
+            first = f", the first being {objects.path(0)}" if objects else ""
             raise DataError(f"there are no {records.noun}s in {files}{first}: they are empty")
         # Records that have a number here; a mixture's epochs may be longer or shorter.
         self._num_numbers = view[0][1] if view else self._stored_records
@@ -178,7 +179,7 @@ class StoredDataset(DescribedDataset):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         arena = self._arena if get_spawning_popen() is not None else None
-        stores = registered_stores(shard.path for shard in self._records.shards)
+        stores = registered_stores(self._records.objects.by_scheme())
         own = {"_runtime": None, "_made_order": None, "_arena": arena}
         return {**state, **own, "_stores": (os.getpid(), stores)}
 

@@ -3,67 +3,17 @@
 from __future__ import annotations
 
 import os
-import platform
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..errors import ConfigError, DataError
-from ..store.store import Found, Identity, Inspected
+from ..store.store import Found, Inspected
 from ..store.stores import scheme_of, store_of
 from .layout import RecordLayout, make_layout, make_stored_layout
 from .manifest import read_manifest
 from .npy import NpyHeader, is_of_numpy, npy_dtype, read_npy_header
+from .objects import Shard, shard_of
 
 NpyRecords = Literal["rows", "files"]
-
-
-@cache
-def machine() -> str:
-    """Tells machines apart, and the times since they were started."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return platform.node()
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of a data set.
-
-    Attributes:
-        path: Absolute.
-        name: The path below the source, which is what the user named: see ``Found``.
-        header_bytes: Where the first record begins.
-        num_records: Possibly 0.
-        size_bytes: Of the file.
-        identity: Changes with the file.
-        direct_alignment: Of direct reads, in bytes; 0 where the file system says there are none.
-        machine: Where the inode is the file's, as ``machine()`` says; copies elsewhere have others.
-    """
-
-    path: str
-    name: str
-    header_bytes: int
-    num_records: int
-    size_bytes: int
-    identity: Identity
-    direct_alignment: int
-    machine: str
-
-    @property
-    def identity_here(self) -> Identity:
-        """The identity, as far as it can be compared in this process."""
-        return self.identity if self.machine == machine() else self.identity._replace(inode=0)
-
-    def unused_bytes(self, layout: RecordLayout) -> int:
-        """Bytes at the end that belong to no record; its padding up to the stride does."""
-        covered = 0
-        if self.num_records:
-            last = max(layout.record_bytes, layout.stride_bytes)
-            covered = (self.num_records - 1) * layout.stride_bytes + last
-        return max(0, self.size_bytes - self.header_bytes - covered)
 
 
 class DataFile(NamedTuple):
@@ -293,19 +243,6 @@ def inspect(files: list[Found]) -> list[Inspected]:
             f"{len(schemes)}: make a data set of each, and a Mix of those"
         )
     return store_of(paths[0]).inspect(paths) if paths else []
-
-
-def shard_of(file: Found, info: Inspected, header_bytes: int, count: int) -> Shard:
-    return Shard(
-        file.path,
-        file.name,
-        header_bytes,
-        count,
-        info.size_bytes,
-        info.identity,
-        info.direct_alignment,
-        machine(),
-    )
 
 
 def _inspect(files: list[Found]) -> list[tuple[Found, Inspected]]:

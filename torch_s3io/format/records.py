@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from .. import _C
 from ..errors import ConfigError
-from .files import Shard
 from .layout import RecordLayout
+from .objects import Objects, Shard
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,19 +50,19 @@ class Records(ABC):
     A format is a subclass, and a function that makes one of what the user named.
 
     Attributes:
-        shards: The objects, in the order of their records.
+        objects: In the order of their records.
     """
 
     noun = "record"
-    shards: Sequence[Shard]
+    objects: Objects
 
     @property
     def num_records(self) -> int:
-        return sum(shard.num_records for shard in self.shards)
+        return self.objects.total_records
 
     @property
     def total_bytes(self) -> int:
-        return sum(shard.size_bytes for shard in self.shards)
+        return self.objects.total_bytes
 
     @property
     def unused_bytes(self) -> int:
@@ -160,13 +161,18 @@ class FixedRecords(Records):
         layout: Of each of them.
     """
 
-    def __init__(self, shards: Sequence[Shard], layout: RecordLayout) -> None:
-        self.shards = shards
+    def __init__(self, shards: Iterable[Shard], layout: RecordLayout) -> None:
+        self.objects = Objects.of(shards)
         self.layout = layout
 
     @property
     def unused_bytes(self) -> int:
-        return sum(shard.unused_bytes(self.layout) for shard in self.shards)
+        # Padding up to the stride belongs to a record, also to the last one.
+        objects, stride = self.objects, self.layout.stride_bytes
+        last = max(self.layout.record_bytes, stride)
+        covered = np.where(objects.num_records, (objects.num_records - 1) * stride + last, 0)
+        left = objects.versions["size_bytes"] - objects.header_bytes - covered
+        return int(left.clip(min=0).sum())
 
     @property
     def record_bytes(self) -> int:
@@ -187,13 +193,14 @@ class FixedRecords(Records):
         return f"{self.layout.record_bytes} bytes"
 
     def identity(self) -> list[Any]:
-        return [*self.layout.identity(), [(s.header_bytes, s.num_records) for s in self.shards]]
+        counts = (self.objects.header_bytes.tolist(), self.objects.num_records.tolist())
+        return [*self.layout.identity(), list(zip(*counts, strict=True))]
 
     def make_form(self, alignment: int, with_record_numbers: bool) -> _C.BatchForm:
         return _C.FixedForm(
-            paths=[shard.path for shard in self.shards],
-            header_bytes=[shard.header_bytes for shard in self.shards],
-            num_records=[shard.num_records for shard in self.shards],
+            objects=self.objects.to_core(),
+            header_bytes=self.objects.header_bytes.tolist(),
+            num_records=self.objects.num_records.tolist(),
             fields=[field.to_core() for field in self.layout.fields],
             record_bytes=self.layout.record_bytes,
             record_stride=self.layout.stride_bytes,
@@ -208,5 +215,5 @@ class FixedRecords(Records):
                     number,
                     "as_dtype= makes other types equal, RecordWriter writes other shapes anew",
                 )
-        shards = [shard for one in (self, *others) for shard in one.shards]
-        return type(self)(shards, self.layout)
+        objects = Objects.joined([one.objects for one in (self, *others)])
+        return type(self)(objects, self.layout)

@@ -9,7 +9,8 @@ from ..errors import ConfigError, DataError
 from ..store.store import FileOrder, Found
 from ..store.stores import store_of
 from ..wording import short
-from .files import inspect, shard_of
+from .files import inspect
+from .objects import shard_of
 from .paths import Paths, manifest_folders
 from .sample_format import SampleFormat, Samples
 from .sample_records import SampleObject, SampleSizes

@@ -14,7 +14,7 @@ from .. import _C
 from ..errors import DataError
 from ..wording import size_text
 from .delivery import Delivery
-from .files import Shard
+from .objects import Objects, Shard
 from .records import BufferBytes, FieldInfo, Mismatch, Records
 from .sample_layout import SampleField, SampleLayout
 from .sample_table import SampleTable
@@ -103,8 +103,8 @@ class SampleRecords(Records):
         tables: Sequence[SampleTable] | None = None,
     ) -> None:
         self.layout = layout
-        self.objects = objects
-        self.shards = [one.shard for one in objects]
+        self.objects = Objects.of(one.shard for one in objects)
+        self._parts = objects
         self._delivery = delivery
         self._checks = checks
         self._tables = tables
@@ -113,7 +113,7 @@ class SampleRecords(Records):
     def tables(self) -> Sequence[SampleTable]:
         """Of all objects; read once in each process."""
         if self._tables is None:
-            self._tables = [one.load() for one in self.objects]
+            self._tables = [one.load() for one in self._parts]
         return self._tables
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,18 +139,18 @@ class SampleRecords(Records):
         return f"{size_text(self.record_bytes)} on average"
 
     def identity(self) -> list[Any]:
-        counts = [one.shard.num_records for one in self.objects]
+        counts = self.objects.num_records.tolist()
         return [[asdict(field) for field in self.layout.fields], self.layout.record_bytes, counts]
 
     def contents(self) -> list[Any]:
-        return [one.identity for one in self.objects if one.identity is not None]
+        return [one.identity for one in self._parts if one.identity is not None]
 
     def make_form(self, alignment: int, with_record_numbers: bool) -> _C.SampleForm:
         return _C.SampleForm(
-            paths=[shard.path for shard in self.shards],
+            objects=self.objects.to_core(),
             tables=[
                 self._core_table(one, table)
-                for one, table in zip(self.objects, self.tables(), strict=True)
+                for one, table in zip(self._parts, self.tables(), strict=True)
             ],
             fields=[_core_field(field) for field in self.layout.fixed],
             record_bytes=self.layout.record_bytes,
@@ -191,7 +191,7 @@ class SampleRecords(Records):
         are_there = all(part._tables is not None for part in every)
         return type(self)(
             self.layout,
-            [one for part in every for one in part.objects],
+            [one for part in every for one in part._parts],
             [sizes for part in every for sizes in part._sizes],
             self._delivery,
             any(part._checks for part in every),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from .. import _C
 from ..config import DirectMode, EngineKind
@@ -15,9 +18,9 @@ class Reading:
     """What a store is told of what will be read.
 
     Attributes:
-        paths: Of the objects.
-        alignments: Of direct reads of each, in bytes; 0: there are none.
-        devices: What each lies on, by any number.
+        path: Of the object of a number.
+        alignments: Of direct reads of each, in bytes; 0: there are none. int64 [n].
+        devices: What each lies on, by any number: uint64 [n].
         total_bytes: Of all objects together.
         record_bytes: Of one record; where they differ, on average.
         spacing_bytes: From the start of one record to the next one's, on average.
@@ -30,9 +33,9 @@ class Reading:
         is_told: Another process has warned of what does not go well here.
     """
 
-    paths: list[str]
-    alignments: list[int]
-    devices: list[int]
+    path: Callable[[int], str]
+    alignments: np.ndarray[Any, Any]
+    devices: np.ndarray[Any, Any]
     total_bytes: int
     record_bytes: int
     spacing_bytes: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch.utils.data import get_worker_info
 
 from .. import _C
@@ -33,26 +34,24 @@ class FileAccess(Access):
         if reading.direct == "off":
             return 1
         # Opening one file per file system tells whether O_DIRECT is accepted there.
-        on_device = dict(zip(reading.devices, reading.paths, strict=True))
-        opened = {
-            device: _C.direct_alignment(path, reading.direct) for device, path in on_device.items()
-        }
-        refused = [
-            path
-            for path, device, alignment in zip(
-                reading.paths, reading.devices, reading.alignments, strict=True
+        _, last = np.unique(reading.devices[::-1], return_index=True)
+        numbers = (len(reading.devices) - 1 - last).tolist()
+        opened = [_C.direct_alignment(reading.path(one), reading.direct) for one in numbers]
+        closed = [one for one, alignment in zip(numbers, opened, strict=True) if alignment == 0]
+        is_refused = reading.alignments == 0
+        is_refused |= np.isin(reading.devices, reading.devices[closed])
+        refused = np.flatnonzero(is_refused)
+        if len(refused) and not reading.is_told:
+            others = (
+                f" (and {count_of(len(refused) - 1, 'other file')})" if refused[1:].size else ""
             )
-            if alignment == 0 or opened[device] == 0
-        ]
-        if refused and not reading.is_told:
-            others = f" (and {count_of(len(refused) - 1, 'other file')})" if refused[1:] else ""
             warn(
-                f"{refused[0]}: the file system refuses O_DIRECT: direct='auto' reads it through "
-                f"the page cache{others}; direct='off' does so without a warning"
+                f"{reading.path(int(refused[0]))}: the file system refuses O_DIRECT: direct='auto' "
+                f"reads it through the page cache{others}; direct='off' does so without a warning"
             )
-        if not any(opened.values()):
+        if not any(opened):
             return 1
-        return max(1, *reading.alignments)
+        return max(1, int(reading.alignments.max()))
 
     @property
     def block_bytes(self) -> int:

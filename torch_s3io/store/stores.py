@@ -17,9 +17,9 @@ def register_store(scheme: str, store: Store) -> None:
     _STORES[scheme] = store
 
 
-def registered_stores(paths: Iterable[str]) -> dict[str, Store]:
-    """Those that somebody registered, of these paths, by scheme: for a process that has not."""
-    return {one: _STORES[one] for one in set(map(scheme_of, paths)) if one in _STORES}
+def registered_stores(schemes: Iterable[str]) -> dict[str, Store]:
+    """Those of these schemes that somebody registered: for a process that has not."""
+    return {one: _STORES[one] for one in schemes if one in _STORES}
 
 
 def scheme_of(path: str) -> str:

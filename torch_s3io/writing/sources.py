@@ -13,7 +13,6 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, Error, NotFoundError
 from ..format.files import (
-    Shard,
     count_npy,
     count_records,
     count_windows,
@@ -22,6 +21,7 @@ from ..format.files import (
 )
 from ..format.layout import RecordLayout, make_layout, make_window_layout
 from ..format.manifest import MANIFEST_NAME, has_own_manifest
+from ..format.objects import Shard
 from ..format.paths import find_files
 from ..format.samples import SampleManifest, read_any_manifest
 from ..store.local_files import files_below, in_order

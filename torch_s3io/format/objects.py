@@ -1,0 +1,194 @@
+"""The objects of a data set, as columns: there may be millions of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from .. import _C
+from ..store.store import Found, Identity, Inspected
+from ..store.stores import scheme_of
+
+Column = np.ndarray[Any, Any]
+
+VERSION = np.dtype(
+    [("device", "<u8"), ("inode", "<u8"), ("size_bytes", "<i8"), ("modified_ns", "<i8")]
+)
+
+
+@cache
+def machine() -> str:
+    """Tells machines apart, and the times since they were started."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return platform.node()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One object of a data set.
+
+    Attributes:
+        path: Absolute.
+        name: The path below the source, which is what the user named: see ``Found``. The end of the
+            path.
+        header_bytes: Where the first record begins.
+        num_records: Possibly 0.
+        identity: Changes with the object.
+        direct_alignment: Of direct reads, in bytes; 0 where the file system says there are none.
+    """
+
+    path: str
+    name: str
+    header_bytes: int
+    num_records: int
+    identity: Identity
+    direct_alignment: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.identity.size_bytes
+
+
+def shard_of(file: Found, info: Inspected, header_bytes: int, count: int) -> Shard:
+    return Shard(file.path, file.name, header_bytes, count, info.identity, info.direct_alignment)
+
+
+@dataclass(frozen=True, eq=False)
+class Objects(Sequence[Shard]):
+    """The objects in the order of their records. A ``Shard`` of one is made when it is asked for.
+
+    Attributes:
+        paths: Of all, one after the other, in bytes: uint8.
+        path_ends: Where each path ends: uint64 [n].
+        name_bytes: How much of a path's end is its name: int64 [n].
+        header_bytes, num_records, direct_alignments: As of ``Shard``: int64 [n].
+        versions: As they were when the data set was made: VERSION [n].
+        machine: Where inodes are those of the versions: copies elsewhere have others.
+    """
+
+    paths: Column
+    path_ends: Column
+    name_bytes: Column
+    header_bytes: Column
+    num_records: Column
+    direct_alignments: Column
+    versions: Column
+    machine: str
+
+    @classmethod
+    def of(cls, shards: Iterable[Shard]) -> Objects:
+        """Of this machine."""
+        if isinstance(shards, Objects):
+            return shards
+        shards = list(shards)
+        paths = [os.fsencode(shard.path) for shard in shards]
+        names = [len(os.fsencode(shard.name)) for shard in shards]
+        return cls(
+            paths=np.frombuffer(b"".join(paths), np.uint8),
+            path_ends=np.cumsum([len(path) for path in paths], dtype=np.uint64),
+            name_bytes=np.array(names, np.int64),
+            header_bytes=np.array([shard.header_bytes for shard in shards], np.int64),
+            num_records=np.array([shard.num_records for shard in shards], np.int64),
+            direct_alignments=np.array([shard.direct_alignment for shard in shards], np.int64),
+            versions=np.array([tuple(shard.identity) for shard in shards], VERSION),
+            machine=machine(),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Objects]) -> Objects:
+        """Those of all parts, one part after the other."""
+        here = {part.machine for part in parts}
+        columns = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS
+        }
+        if len(here) > 1:
+            columns["versions"] = np.concatenate([part._versions_here() for part in parts])
+        starts = np.cumsum([0, *(len(part.paths) for part in parts[:-1])], dtype=np.uint64)
+        ends = [part.path_ends + start for part, start in zip(parts, starts, strict=True)]
+        columns["path_ends"] = np.concatenate(ends)
+        return cls(**columns, machine=here.pop() if len(here) == 1 else machine())
+
+    def __len__(self) -> int:
+        return len(self.path_ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Shard: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Shard]: ...
+    def __getitem__(self, index: int | slice) -> Shard | list[Shard]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        path = self.path(number)
+        return Shard(
+            path,
+            _text(os.fsencode(path)[-int(self.name_bytes[number]) :]),
+            int(self.header_bytes[number]),
+            int(self.num_records[number]),
+            Identity(*self.versions[number].tolist()),
+            int(self.direct_alignments[number]),
+        )
+
+    def path(self, number: int) -> str:
+        begin = self.path_ends[number - 1] if number else 0
+        return _text(self.paths[begin : self.path_ends[number]].tobytes())
+
+    def all_paths(self) -> Iterator[str]:
+        return map(self.path, range(len(self)))
+
+    def all_names(self) -> list[str]:
+        return [self[number].name for number in range(len(self))]
+
+    @property
+    def total_bytes(self) -> int:
+        return int(self.versions["size_bytes"].sum())
+
+    @property
+    def total_records(self) -> int:
+        return int(self.num_records.sum())
+
+    def by_scheme(self) -> dict[str, Objects]:
+        """Those of each store."""
+        if b"://" not in self.paths.tobytes():
+            return {"": self}
+        schemes = np.array([scheme_of(path) for path in self.all_paths()])
+        return {
+            scheme: self._some(np.flatnonzero(schemes == scheme))
+            for scheme in dict.fromkeys(schemes.tolist())
+        }
+
+    def _some(self, numbers: Column) -> Objects:
+        if len(numbers) == len(self):
+            return self
+        return Objects.of([self[number] for number in numbers.tolist()])
+
+    def _versions_here(self) -> Column:
+        """As far as they can be compared in this process."""
+        if self.machine == machine():
+            return self.versions
+        versions = self.versions.copy()
+        versions["inode"] = 0
+        return versions
+
+    def to_core(self) -> _C.Objects:
+        return _C.Objects(
+            paths=self.paths.data,
+            path_ends=self.path_ends.data,
+            versions=self._versions_here().view(np.uint64).data,
+        )
+
+
+_COLUMNS = tuple(name for name in Objects.__dataclass_fields__ if name != "machine")
+
+
+def _text(path: bytes) -> str:
+    return os.fsdecode(path)
