@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -364,6 +364,47 @@ class Arena:
     @property
     def id(self) -> int:
         ...
+class SampleNames:
+    """
+    See csrc/format/member_names.h.
+    """
+    @property
+    def extension_of(self) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+    @property
+    def extensions(self) -> list[bytes]:
+        ...
+    @property
+    def key_begins(self) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+    @property
+    def key_ends(self) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+    @property
+    def sample_of(self) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+class TarMembers:
+    """
+    The files of a tar archive: see csrc/format/tar_members.h.
+    """
+    def __len__(self) -> int:
+        ...
+    def group(self, path: os.PathLike | str | bytes) -> SampleNames:
+        """
+        Its samples; `path` is for errors.
+        """
+    @property
+    def name_ends(self) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+    @property
+    def names(self) -> numpy.typing.NDArray[numpy.uint8]:
+        ...
+    @property
+    def offsets(self) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+    @property
+    def sizes(self) -> numpy.typing.NDArray[numpy.int64]:
+        ...
 def available_memory_bytes(*, with_swap: bool = False) -> int:
     """
     What this process can still allocate, cgroup limits included, in bytes.
@@ -445,6 +486,10 @@ def refused_calls() -> list[tuple[str, int]]:
 def remove_abandoned(folder: os.PathLike | str | bytes) -> None:
     """
     Removes the temporary files of dead writers.
+    """
+def scan_tars(*, store: Store, paths: collections.abc.Sequence[os.PathLike | str | bytes], versions: collections.abc.Sequence[ObjectVersion] | None, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex, progress: collections.abc.Callable[[int, int], None] | None) -> tuple[list[TarMembers], int, int]:
+    """
+    (the members of each archive, reads, bytes read). `progress` gets the number of archives that are done, and bytes that are passed.
     """
 def send_tensor(tensor: typing.Any) -> typing.Any:
     """

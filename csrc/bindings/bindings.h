@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/typing.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ void register_order(pybind11::module_& module);
 void register_reader(pybind11::module_& module);
 void register_handover(pybind11::module_& module);
 void register_epochs(pybind11::module_& module);
+void register_tars(pybind11::module_& module);
 void register_benchmark(pybind11::module_& module);
 
 // A RuntimeWarning at the user's line. Throws what Python makes of it where warnings are errors.
@@ -49,6 +51,9 @@ class NoGil {
  private:
   PyThreadState* state_;
 };
+
+// Calls back into Python from a call that waits without the GIL. Throws what it raises.
+void with_gil(const std::function<void()>& call);
 
 // For calls that wait without the GIL: lets Python handle a signal, and throws what its handler
 // raised, so that Ctrl-C works.

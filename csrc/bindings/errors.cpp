@@ -84,13 +84,19 @@ NoGil::~NoGil() {
   }
 }
 
-void check_signals() {
+void with_gil(const std::function<void()>& call) {
   try {
     const py::gil_scoped_acquire gil;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    call();
   } catch (const abi::__forced_unwind&) {
     sleep_for_ever();
   }
+}
+
+void check_signals() {
+  with_gil([] {
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  });
 }
 
 }  // namespace s3io::bindings

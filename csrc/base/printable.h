@@ -1,0 +1,13 @@
+// Foreign text within a sentence.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace s3io {
+
+// The text in quotes, as one short line: control characters, quotes and bytes beyond ASCII become
+// escapes such as "\x0a", and of a long text the beginning is shown.
+std::string quoted(std::string_view text);
+
+}  // namespace s3io
