@@ -9,7 +9,7 @@
 #include "leak_check.h"
 #include "memory_store.h"
 
-namespace s3io::testing {
+namespace s3io::testing::object_scan_test {
 namespace {
 
 // Headers of 8 bytes: the distance to the next one, or 0 at the last.
@@ -216,4 +216,4 @@ TEST_CASE("who is called back may give up, and options that make no sense are re
 }
 
 }  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::object_scan_test

@@ -5,7 +5,7 @@
 
 #include "tar_archive.h"
 
-namespace s3io::testing {
+namespace s3io::testing::tar_chain_test {
 namespace {
 
 const std::string kGnuMagic("ustar  \0", 8);
@@ -267,4 +267,4 @@ TEST_CASE(
 }
 
 }  // namespace
-}  // namespace s3io::testing
+}  // namespace s3io::testing::tar_chain_test
