@@ -23,6 +23,7 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, random_
 
 import torch_s3io as s3io
 from torch_s3io import torch_internals
+from torch_s3io.torch_internals.lost_tensors import lose_tensor
 
 FOLDER = Path(torch_internals.__file__).parent
 PACKAGE = FOLDER.parent
@@ -134,7 +135,7 @@ def attributes_missing(one: Any, *names: str) -> list[str]:
 @pytest.mark.parametrize("persistent", [False, True])
 def test_an_iterator_has_the_workers_and_queues_that_we_end(persistent):
     loader = DataLoader(Numbers(), num_workers=1, persistent_workers=persistent)
-    assert not attributes_missing(loader, "_iterator", "_get_iterator"), is_off("loader_workers")
+    assert hasattr(loader, "_iterator"), is_off("loader_workers")
     batches = iter(loader)
     assert (loader._iterator is batches) is persistent, is_off("loader_workers")
     names = "_workers", "_index_queues", "_data_queue", "_shutdown_workers", "_process_data"
@@ -185,7 +186,7 @@ def test_lightnings_loop_says_where_it_is():
     lightning = module_of("lightning.pytorch")
     trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     loop = trainer.fit_loop
-    names = "_combined_loader", "_combined_loader_states_to_load", "max_batches"
+    names = "_combined_loader", "_combined_loader_states_to_load"
     assert not attributes_missing(loop, *names), is_off("lightning")
     assert loop.epoch_progress.current.processed == 0, is_off("lightning")
     assert loop.epoch_loop.batch_progress.current.ready == 0, is_off("lightning")
@@ -259,6 +260,14 @@ def test_records_are_read_without_the_names(tmp_path, unknown, loader, workers):
     for epoch in range(2):
         dataset.set_epoch(epoch)
         assert sorted(torch.cat(list(batches)).flatten().tolist()) == list(range(100))
+
+
+def test_a_lost_tensor_raises_when_it_is_used_without_the_names(unknown):
+    lost = lose_tensor("its bytes are gone", s3io.OutOfMemoryError)
+    with pytest.raises(s3io.OutOfMemoryError, match="its bytes are gone"):
+        lost.sum()
+    with pytest.raises(s3io.OutOfMemoryError, match="its bytes are gone"):
+        torch.stack([torch.ones(1), lost])
 
 
 # ---- The folder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import weakref
 from collections.abc import Iterator
@@ -25,7 +26,6 @@ from ..processes.ranks import Ranks, refuse_other_ranks
 from ..torch_internals.loader_workers import (
     are_alive,
     persistent_iterator,
-    separate_iterator,
     shut_down,
     without_workers,
 )
@@ -180,8 +180,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         current = self._pass() if self._pass is not None else None
         if current is not None and not current.finished:
             if not self._workers_failed:
-                another: Iterator[Any] = separate_iterator(self)
-                return another
+                return super(DataLoader, copy.copy(self)).__iter__()  # starts other workers
             current.end_workers()  # of which some may never begin it
         self._bury_workers()
         self._refuse_other_ranks()

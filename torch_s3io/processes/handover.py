@@ -3,7 +3,7 @@
 The main process owns an ``Arena``, shared memory with room for a pool per worker. In a worker,
 tensors that lie there are pickled as handles of about a hundred bytes; unpickling makes the same
 tensor over the main process's mapping of that memory. What does not lie there goes torch's own way,
-but that it keeps no descriptors (new_tensors).
+but that it keeps no descriptors (torch_internals/shared_storage.py).
 """
 
 from __future__ import annotations

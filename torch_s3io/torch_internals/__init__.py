@@ -25,11 +25,11 @@ module                  what it reaches into; why; where that is not known; who 
                         call instead.
                         Not known: torch's own error, or a later one (``random_split``).
                         No issue known. https://github.com/pytorch/pytorch/pull/19228 made torch's.
-``loader_workers``      ``_iterator``, ``_get_iterator()`` of a loader; ``_dataset_fetcher``,
-                        ``_workers``, ``_shutdown_workers()``, ``_index_queues``, ``_data_queue`` of
-                        its iterator. Killed workers are replaced, workers end after Ctrl-C, and
-                        the loader knows its place.
-                        Not known: none of that; a second iterator at a time is an error.
+``loader_workers``      ``_iterator`` of a loader; ``_dataset_fetcher``, ``_workers``,
+                        ``_shutdown_workers()``, ``_index_queues``, ``_data_queue`` of its iterator.
+                        Killed workers are replaced, workers end after Ctrl-C, and the loader knows
+                        its place.
+                        Not known: none of that.
                         https://github.com/pytorch/pytorch/issues/36650
                         https://github.com/pytorch/pytorch/issues/64766
                         https://github.com/pytorch/pytorch/issues/71383
@@ -50,6 +50,7 @@ module                  what it reaches into; why; where that is not known; who 
 ``process_groups``      ``_get_default_store()``. Ranks that wait for one that never comes say which
                         it is.
                         Not known: they wait as long as the process group does.
+                        torch 2.13 has ``ProcessGroup.get_group_store()``, 2.8 has not.
                         https://github.com/pytorch/pytorch/issues/151960
 ``batch_types``         ``torch.utils._pytree`` and ``default_collate_fn_map``. A ``Ragged`` is no
                         leaf, and stacking it is an error that says what to do.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch.utils.data import DataLoader, default_collate
 
 from .accelerate import cutting_codes, loader_codes
-from .frames import callers, find_name
+from .frames import callers, find_caller_in, find_name
 
 Collation = Literal["none", "stacks", "makes batches"]
 
@@ -33,13 +33,11 @@ def _fetcher_at(caller: FrameType) -> Any:
     kind = find_name("torch.utils.data._utils.fetch", "_IterableDatasetFetcher")
     if kind is None:
         return None
-    frames = callers(caller)
-    frame: FrameType | None = next(frames)
     if caller.f_code in cutting_codes():
-        frame = next((frame for frame in frames if frame.f_code is kind.fetch.__code__), None)
-    elif caller.f_code is not kind.__init__.__code__:
-        frame = None
-    return None if frame is None else frame.f_locals["self"]
+        fetches = find_caller_in(caller, kind.fetch.__code__)
+    else:
+        fetches = caller if caller.f_code is kind.__init__.__code__ else None
+    return None if fetches is None else fetches.f_locals["self"]
 
 
 def _collation_of(collate: Any) -> Collation:

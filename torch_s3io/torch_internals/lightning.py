@@ -38,7 +38,7 @@ class FitLoop:
     @property
     def takes_no_more(self) -> bool:
         """Of this epoch."""
-        return bool(self.batches_taken >= self._loop.max_batches)
+        return bool(self.batches_taken >= self._loop.trainer.num_training_batches)
 
     @property
     def resumes(self) -> bool:

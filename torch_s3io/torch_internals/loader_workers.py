@@ -21,11 +21,6 @@ def persistent_iterator(loader: Any) -> Any:
     return getattr(loader, "_iterator", None)
 
 
-def separate_iterator(loader: Any) -> Any:
-    """One more, with workers of its own also where the loader has persistent ones."""
-    return loader._get_iterator()
-
-
 def without_workers(attributes: dict[str, Any]) -> dict[str, Any]:
     """A loader's, for a copy of it."""
     return {**attributes, "_iterator": None}
