@@ -115,8 +115,8 @@ class PreadDataset(Dataset[torch.Tensor]):
         records = samples._records
         tables = records.tables()
         self.paths = list(records.objects.all_paths())
-        self.first = np.cumsum([0, *(len(table.starts) for table in tables)])
-        self.starts = [table.starts for table in tables]
+        self.first = np.cumsum([0, *(table.num_samples for table in tables)])
+        self.starts = [table.starts[0] for table in tables]
         self.lengths = [table.lengths[0][:, 0] for table in tables]
         self.opened: dict[int, int] = {}
 
@@ -274,7 +274,7 @@ def bench_opening(report: common.Report, args: argparse.Namespace) -> None:
         samples = common.in_rounds({"open": run}, args.rounds, lengths.name)["open"]
         all_samples[lengths.name] = samples
         tables = made._records.tables()
-        size = sum(table.starts.nbytes + 4 * len(table.starts) for table in tables)
+        size = sum((8 + 4) * table.num_samples for table in tables)
         size += sum(column.nbytes for table in tables for column in table.lengths)
         rows.append(
             [

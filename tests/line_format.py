@@ -13,7 +13,7 @@ from torch_s3io.format.paths import Paths, find_files
 from torch_s3io.format.registry import register_format
 from torch_s3io.format.sample_format import SampleFormat, Samples
 from torch_s3io.format.sample_layout import make_sample_layout
-from torch_s3io.format.sample_records import SampleObject
+from torch_s3io.format.sample_records import TablePlace
 from torch_s3io.format.sample_table import SampleTable
 from torch_s3io.store.store import FileOrder
 from torch_s3io.store.stores import store_of
@@ -28,19 +28,18 @@ def index(path: str) -> SampleTable:
     if len(text) and (not len(ends) or ends[-1] != len(text) - 1):
         raise DataError(f"{path}: the last line has no end: it was cut off")
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    return SampleTable(starts.astype("<u8"), ((ends - starts).astype("<u4")[:, None],), None)
+    return SampleTable((starts.astype("<u8"),), ((ends - starts).astype("<u4")[:, None],))
 
 
 def open_lines(paths: Paths, order: FileOrder) -> Samples:
     files = find_files(paths, order)
     tables = [index(file.path) for file in files]
-    objects = [
-        SampleObject(
-            shard_of(file, info, 0, len(table.starts)), info.size_bytes, partial(index, file.path)
-        )
+    shards = [
+        shard_of(file, info, 0, table.num_samples)
         for file, info, table in zip(files, inspect(files), tables, strict=True)
     ]
-    return Samples(LAYOUT, objects, tables)
+    places = [TablePlace(partial(index, shard.path), shard.size_bytes) for shard in shards]
+    return Samples(LAYOUT, shards, places, tables)
 
 
 register_format(SampleFormat("lines", lambda paths, order: str(paths).endswith(".txt"), open_lines))

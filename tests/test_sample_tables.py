@@ -163,7 +163,7 @@ def test_a_table_that_is_right_is_read(folder):
     assert list(samples_in(read, manifest.layout)) == [(0, 24), (32, 32), (4096, 4096 + 48)]
     for entry in read_sample_manifest(str(folder)).shards:
         found = load_table(str(folder / entry.name), entry, read_sample_manifest(str(folder)))
-        assert len(found.starts) == entry.num_samples
+        assert found.num_samples == entry.num_samples
 
 
 WRONG = {

@@ -195,7 +195,7 @@ def test_zeros_between_samples_stay_under_three_percent_beyond_sixteen_bytes(dis
         writer.write_batch([{"data": bytes(size)} for size in sizes])
     manifest = read_sample_manifest(str(disk / "set"))
     (shard,) = manifest.shards
-    starts = load_table(str(disk / "set" / shard.name), shard, manifest).starts.tolist()
+    starts = load_table(str(disk / "set" / shard.name), shard, manifest).starts[0].tolist()
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     padding = sum(start - end for start, end in zip(starts[1:], ends[:-1], strict=True))
     assert padding <= 0.03 * sum(sizes) + 16 * len(sizes)

@@ -81,9 +81,9 @@ class SampleDataset(StoredDataset):
         checked = DatasetOptions().changed(SampleDataset, options)
         check_bool("verify", verify)
         found_by = format_of(paths, file_order, format)
-        layout, objects, tables, sizes = found_by.open(paths, file_order)
+        layout, objects, places, tables, sizes = found_by.open(paths, file_order)
         delivery = make_delivery(layout, ragged, decode)
-        records = SampleRecords(layout, objects, sizes, delivery, verify, tables)
+        records = SampleRecords(layout, objects, places, sizes, delivery, verify, tables)
         # What is wrong with a table is an error of whoever opens it.
         if verify and any(table.crc32c is None for table in records.tables()):
             raise ConfigError(

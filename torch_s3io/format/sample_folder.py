@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import partial
 
 from ..errors import ConfigError, DataError
@@ -10,10 +11,10 @@ from ..store.store import FileOrder, Found
 from ..store.stores import store_of
 from ..wording import short
 from .files import inspect
-from .objects import shard_of
+from .objects import Shard, shard_of
 from .paths import Paths, manifest_folders
 from .sample_format import SampleFormat, Samples
-from .sample_records import SampleObject, SampleSizes
+from .sample_records import SampleSizes, TablePlace
 from .sample_table import load_table
 from .samples import SampleManifest, read_sample_manifest
 
@@ -39,18 +40,18 @@ def _open(paths: Paths, order: FileOrder) -> Samples:
                 f"{folder}: has {_described(manifest)}, but {folders[0]} has "
                 f"{_described(manifests[0])}; read them as data sets of their own"
             )
-    objects = [
-        one
-        for folder, manifest in zip(folders, manifests, strict=True)
-        for one in _objects(folder, manifest)
-    ]
-    return Samples(layout, objects, sizes=[_sizes(manifest) for manifest in manifests])
+    shards: list[Shard] = []
+    places: list[TablePlace] = []
+    for folder, manifest in zip(folders, manifests, strict=True):
+        for shard, place in _objects(folder, manifest):
+            shards.append(shard)
+            places.append(place)
+    return Samples(layout, shards, places, sizes=[_sizes(manifest) for manifest in manifests])
 
 
-def _objects(folder: str, manifest: SampleManifest) -> list[SampleObject]:
+def _objects(folder: str, manifest: SampleManifest) -> Iterator[tuple[Shard, TablePlace]]:
     top = store_of(folder).absolute(folder)
     files = [Found(os.path.join(top, entry.name), entry.name) for entry in manifest.shards]
-    objects = []
     for entry, file, info in zip(manifest.shards, files, inspect(files), strict=True):
         if info.size_bytes != entry.size_bytes:
             raise DataError(
@@ -58,15 +59,9 @@ def _objects(folder: str, manifest: SampleManifest) -> list[SampleObject]:
                 f"{entry.size_bytes}: it was cut off or appended to; copy it again, or write the "
                 "data set anew"
             )
-        objects.append(
-            SampleObject(
-                shard_of(file, info, 0, entry.num_samples),
-                end=entry.table_offset,
-                load=partial(load_table, file.path, entry, manifest),
-                identity=entry.table_crc32c,
-            )
-        )
-    return objects
+        load = partial(load_table, file.path, entry, manifest)
+        place = TablePlace(load, entry.table_offset, entry.table_crc32c)
+        yield shard_of(file, info, 0, entry.num_samples), place
 
 
 def _sizes(manifest: SampleManifest) -> SampleSizes:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..store.store import FileOrder
+from .objects import Shard
 from .paths import Paths
 from .sample_layout import SampleLayout
-from .sample_records import SampleObject, SampleSizes
+from .sample_records import SampleSizes, TablePlace
 from .sample_table import SampleTable
 
 
@@ -19,12 +20,14 @@ class Samples(NamedTuple):
     Attributes:
         layout: Of every sample.
         objects: In the order of the samples.
-        tables: Of the objects, where they had to be read to find the samples.
+        places: Of the tables, in the order of their objects.
+        tables: Where they had to be read to find the samples.
         sizes: Of all samples; of several data sets, one for each. None: as the tables say.
     """
 
     layout: SampleLayout
-    objects: Sequence[SampleObject]
+    objects: Sequence[Shard]
+    places: Sequence[TablePlace]
     tables: Sequence[SampleTable] | None = None
     sizes: Sequence[SampleSizes] | None = None
 

@@ -36,6 +36,8 @@ class SampleField:
         swap_bytes: Stored in the byte order that is not this machine's.
         shape: Of one sample's field, row-major; None for an axis that may have any length.
         offset: Bytes from the start of the sample; -1 where the shape has open axes.
+        piece: Of the sample, that it lies in: 0 where its shape has no open axes.
+        is_in_table: It is not read: the table has its values.
     """
 
     name: str
@@ -43,6 +45,8 @@ class SampleField:
     swap_bytes: bool
     shape: tuple[int | None, ...]
     offset: int
+    piece: int = 0
+    is_in_table: bool = False
 
     @cached_property
     def open_axes(self) -> tuple[int, ...]:
@@ -93,7 +97,8 @@ class SampleField:
 
 @dataclass(frozen=True)
 class SampleLayout:
-    """What every sample of a data set has: its fixed-size fields, then its ragged ones.
+    """What every sample of a data set has. It is one piece of an object, or several; the fields of
+    a piece follow each other. The first piece begins with those of fixed size.
 
     Attributes:
         fields: In the order of the user; at least one.
@@ -109,7 +114,15 @@ class SampleLayout:
 
     @cached_property
     def fixed(self) -> tuple[SampleField, ...]:
-        return tuple(field for field in self.fields if not field.is_ragged)
+        return tuple(one for one in self.fields if not (one.is_ragged or one.is_in_table))
+
+    @cached_property
+    def in_table(self) -> tuple[SampleField, ...]:
+        return tuple(field for field in self.fields if field.is_in_table)
+
+    @cached_property
+    def num_pieces(self) -> int:
+        return 1 + max(field.piece for field in self.fields)
 
     def column_bytes(self, num_samples: int, length_bytes: int) -> list[int]:
         """Of each column of a table, without padding: starts, lengths per ragged field, CRCs."""
@@ -123,24 +136,25 @@ class SampleLayout:
         """Of the table, for one sample."""
         return sum(self.column_bytes(1, length_bytes))
 
-    def places(self, count: int, lengths: Sequence[Lengths]) -> tuple[list[Lengths], Lengths]:
-        """Where each ragged field begins within its sample, and how many bytes the sample has.
+    def places(self, count: int, lengths: Sequence[Lengths]) -> tuple[list[Lengths], list[Lengths]]:
+        """Where each ragged field begins within its piece, and how many bytes the pieces have.
 
         Args:
             count: Of the samples.
             lengths: Per ragged field, of its open axes: [count, k]; such that nothing overflows.
 
         Returns:
-            Per ragged field uint64 [count]; and uint64 [count].
+            Per ragged field uint64 [count]; and per piece uint64 [count].
         """
-        end = np.full(count, self.record_bytes, np.uint64)
+        sizes = [np.zeros(count, np.uint64) for _ in range(self.num_pieces)]
+        sizes[0] += np.uint64(self.record_bytes)
         begins = []
         for field, extents in zip(self.ragged, lengths, strict=True):
             mask = np.uint64(field.alignment - 1)
-            begins.append((end + mask) & ~mask)
+            begins.append((sizes[field.piece] + mask) & ~mask)
             items = extents.prod(axis=1, dtype=np.uint64)
-            end = begins[-1] + items * np.uint64(field.item_bytes)
-        return begins, end
+            sizes[field.piece] = begins[-1] + items * np.uint64(field.item_bytes)
+        return begins, sizes
 
 
 def padded_column(size_bytes: int) -> int:

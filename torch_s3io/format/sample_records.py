@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from .. import _C
 from ..errors import DataError
 from ..wording import size_text
 from .delivery import Delivery
-from .objects import Objects, Shard
+from .objects import Column, Objects, Shard
 from .records import BufferBytes, FieldInfo, Mismatch, Records
 from .sample_layout import SampleField, SampleLayout
 from .sample_table import SampleTable
@@ -30,21 +30,24 @@ _DEVIATIONS = 4
 
 
 @dataclass(frozen=True)
-class SampleObject:
-    """One object, and where its samples are.
+class TablePlace:
+    """A table, and what it is of.
 
     Attributes:
-        shard: ``num_records`` are its samples.
-        end: No sample reaches beyond this byte.
         load: Reads the table, or makes it. Called once in each process that was not forked from
             one that has it; pickled for those.
-        identity: For JSON: what else tells it from another object of this name and size.
+        ends: Of each object, in bytes: no sample reaches beyond. Of one object: int.
+        identity: For JSON: what else tells its objects from others of these names and sizes.
     """
 
-    shard: Shard
-    end: int
     load: Callable[[], SampleTable]
+    ends: int | Column
     identity: Any = None
+
+    @property
+    def end_column(self) -> Column:
+        """uint64, of each object."""
+        return np.array(self.ends, np.uint64, ndmin=1)
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,29 @@ class SampleSizes:
         """Of all samples of these tables."""
         count = total = largest = span = 0
         for table in tables:
-            if len(table.starts) == 0:
+            if table.num_samples == 0:
                 continue
             lengths = [column.astype(np.uint64) for column in table.lengths]
-            sizes = layout.places(len(table.starts), lengths)[1]
+            pieces = layout.places(table.num_samples, lengths)[1]
+            sizes = sum(pieces[1:], pieces[0])
             count += len(sizes)
             total += int(sizes.sum())
             largest = max(largest, int(sizes.max()))
-            span += int((table.starts + sizes).max()) - int(table.starts.min())
+            span += max(int(sizes.sum()), _span(table, pieces))
         return cls(count, total, largest, span)
+
+
+def _span(table: SampleTable, pieces: Sequence[Column]) -> int:
+    """From the first byte of a sample to the last one, in all objects together."""
+    if any(starts is None for starts in table.starts):
+        return 0
+    firsts = np.zeros(1, np.intp) if table.first_samples is None else table.first_samples
+    firsts = firsts[: np.searchsorted(firsts, table.num_samples)].astype(np.intp)
+    starts = [one for one in table.starts if one is not None]
+    begins = np.minimum.reduce(starts)
+    ends = np.maximum.reduce([one + size for one, size in zip(starts, pieces, strict=True)])
+    spans = np.maximum.reduceat(ends, firsts) - np.minimum.reduceat(begins, firsts)
+    return int(spans.sum())
 
 
 class SampleRecords(Records):
@@ -85,10 +102,11 @@ class SampleRecords(Records):
     Args:
         layout: Of each of them.
         objects: In the order of the samples.
+        places: Of the tables, in the order of their objects.
         sizes: Of all of them; of several data sets, one for each. None: as the tables say.
         delivery: In which form the loop gets them.
         checks: Whether each sample's checksum is compared, where it has one.
-        tables: Of the objects, where somebody has them.
+        tables: Where somebody has them.
     """
 
     noun = "sample"
@@ -96,15 +114,16 @@ class SampleRecords(Records):
     def __init__(
         self,
         layout: SampleLayout,
-        objects: Sequence[SampleObject],
+        objects: Iterable[Shard],
+        places: Sequence[TablePlace],
         sizes: Sequence[SampleSizes] | None,
         delivery: Delivery,
         checks: bool = False,
         tables: Sequence[SampleTable] | None = None,
     ) -> None:
         self.layout = layout
-        self.objects = Objects.of(one.shard for one in objects)
-        self._parts = objects
+        self.objects = Objects.of(objects)
+        self._places = places
         self._delivery = delivery
         self._checks = checks
         self._tables = tables
@@ -113,7 +132,7 @@ class SampleRecords(Records):
     def tables(self) -> Sequence[SampleTable]:
         """Of all objects; read once in each process."""
         if self._tables is None:
-            self._tables = [one.load() for one in self._parts]
+            self._tables = [one.load() for one in self._places]
         return self._tables
 
     def __getstate__(self) -> dict[str, Any]:
@@ -143,18 +162,18 @@ class SampleRecords(Records):
         return [[asdict(field) for field in self.layout.fields], self.layout.record_bytes, counts]
 
     def contents(self) -> list[Any]:
-        return [one.identity for one in self._parts if one.identity is not None]
+        return [one.identity for one in self._places if one.identity is not None]
 
     def make_form(self, alignment: int, with_record_numbers: bool) -> _C.SampleForm:
         return _C.SampleForm(
             objects=self.objects.to_core(),
-            tables=[
-                self._core_table(one, table)
-                for one, table in zip(self._parts, self.tables(), strict=True)
-            ],
+            tables=self._core_tables(),
             fields=[_core_field(field) for field in self.layout.fixed],
             record_bytes=self.layout.record_bytes,
-            in_table=[],
+            in_table=[
+                _C.TableField(name=field.name, type=field.stored, shape=field.open_shape)
+                for field in self.layout.in_table
+            ],
             ragged=[_core_ragged(field) for field in self.layout.ragged],
             largest_sample_bytes=max(sizes.largest_bytes for sizes in self._sizes),
             typical_bytes=self.spacing_bytes,
@@ -162,22 +181,32 @@ class SampleRecords(Records):
             with_record_numbers=with_record_numbers,
         )
 
-    def _core_table(self, one: SampleObject, table: SampleTable) -> _C.SampleTable:
+    def _core_tables(self) -> list[_C.SampleTable]:
         """Raises DataError for a table of other samples than those that were found."""
-        if len(table.starts) != one.shard.num_records:
-            raise DataError(
-                f"{one.shard.path}: its table has {len(table.starts)} samples, but "
-                f"{one.shard.num_records} were found in it: its format, or the file, has changed"
-            )
+        made, first = [], 0
+        for place, table in zip(self._places, self.tables(), strict=True):
+            ends = place.end_column
+            found = int(self.objects.num_records[first : first + len(ends)].sum())
+            if table.num_samples != found:
+                raise DataError(
+                    f"{self.objects.path(first)}: its table has {table.num_samples} samples, but "
+                    f"{found} were found in it: its format, or the file, has changed"
+                )
+            made.append(self._core_table(table, ends))
+            first += len(ends)
+        return made
+
+    def _core_table(self, table: SampleTable, ends: Column) -> _C.SampleTable:
         sums = table.crc32c if self._checks else None
+        firsts = table.first_samples
         return _C.SampleTable(
-            num_samples=len(table.starts),
-            first_samples=None,
-            ends=np.array([one.end], np.uint64).data,
-            starts=[table.starts.data],
+            num_samples=table.num_samples,
+            first_samples=None if firsts is None else firsts.data,
+            ends=ends.data,
+            starts=[None if starts is None else starts.data for starts in table.starts],
             length_bytes=table.lengths[0].itemsize if table.lengths else 4,
             lengths=[column.data for column in table.lengths],
-            values=[],
+            values=[column.data for column in table.values],
             crc32c=None if sums is None else sums.data,
         )
 
@@ -191,7 +220,8 @@ class SampleRecords(Records):
         are_there = all(part._tables is not None for part in every)
         return type(self)(
             self.layout,
-            [one for part in every for one in part._parts],
+            Objects.joined([part.objects for part in every]),
+            [one for part in every for one in part._places],
             [sizes for part in every for sizes in part._sizes],
             self._delivery,
             any(part._checks for part in every),
@@ -244,5 +274,5 @@ def _core_ragged(field: SampleField) -> _C.RaggedField:
         type=field.stored,
         swap_bytes=field.swap_bytes,
         shape=field.open_shape,
-        piece=0,
+        piece=field.piece,
     )

@@ -1,4 +1,4 @@
-"""The table at the end of a shard of samples: where each begins, its lengths, its checksum."""
+"""Where samples are: tables, and those at the ends of the shards of our own format."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..errors import DataError, NotFoundError
 from ..store.stores import store_of
 from ..wording import printable, short
 from .checked_json import MOST
+from .objects import Column
 from .sample_layout import Lengths, SampleLayout, padded_column
 from .samples import SampleManifest, SampleShard
 
@@ -21,17 +22,28 @@ _BLOCK = 1 << 16  # samples that are checked at once
 
 @dataclass(frozen=True)
 class SampleTable:
-    """Views of a shard's table; nothing is copied.
+    """Where the samples of one object are, or of several successive ones. Arrays, of which nothing
+    is copied.
 
     Attributes:
-        starts: Bytes from the start of the file: uint64 [n].
+        starts: Of each piece of a sample, in bytes from the start of its object: uint64 [n]; None:
+            0, in all samples.
         lengths: Per ragged field, of its open axes: uint32 or uint64 [n, k].
         crc32c: Of each sample from its start to its end: uint32 [n]; None: it has none.
+        first_samples: Of each object the first of its samples: uint64; None: there is one object,
+            or one sample in each.
+        values: Of the fields that are in the table: [n, *shape].
     """
 
-    starts: np.ndarray[Any, Any]
+    starts: tuple[Column | None, ...]
     lengths: tuple[Lengths, ...]
-    crc32c: np.ndarray[Any, Any] | None
+    crc32c: Column | None = None
+    first_samples: Column | None = None
+    values: tuple[Column, ...] = ()
+
+    @property
+    def num_samples(self) -> int:
+        return next(len(one) for one in (*self.starts, *self.lengths) if one is not None)
 
 
 def needed_length_bytes(lengths: Sequence[Lengths]) -> int:
@@ -77,7 +89,7 @@ def view_table(
         begin += padded_column(size)
     shapes = [(shard.num_samples, len(field.open_axes)) for field in layout.ragged]
     return SampleTable(
-        np.frombuffer(columns[0], "<u8"),
+        (np.frombuffer(columns[0], "<u8"),),
         tuple(
             np.frombuffer(column, f"<u{shard.length_bytes}").reshape(shape)
             for column, shape in zip(columns[1:-1], shapes, strict=True)
@@ -145,8 +157,8 @@ def _check_block(
 ) -> int:
     """Checks the samples from ``begin`` on, of which the one before ends at ``end``. Gives the end
     of the last one."""
-    stop = min(begin + _BLOCK, len(table.starts))
-    starts = table.starts[begin:stop].astype(np.uint64)
+    stop = min(begin + _BLOCK, table.num_samples)
+    starts = _starts_of(table)[begin:stop].astype(np.uint64)
     sizes = _sizes(table, begin, stop, manifest, name)
 
     def refuse(wrong: np.ndarray[Any, Any], text: str) -> None:
@@ -186,7 +198,7 @@ def _sizes(
                 f"{column[number].tolist()}, more than the greatest ones, {list(most)}, or than "
                 "any file has",
             )
-    return manifest.layout.places(stop - begin, lengths)[1]
+    return manifest.layout.places(stop - begin, lengths)[1][0]
 
 
 def _fail(name: str, text: str) -> NoReturn:
@@ -195,9 +207,17 @@ def _fail(name: str, text: str) -> NoReturn:
 
 def samples_in(table: SampleTable, layout: SampleLayout) -> Iterator[tuple[int, int]]:
     """Start and end of each sample of a table that was checked."""
-    for begin in range(0, len(table.starts), _BLOCK):
+    column = _starts_of(table)
+    for begin in range(0, table.num_samples, _BLOCK):
         part = slice(begin, begin + _BLOCK)
-        starts = table.starts[part]
+        starts = column[part]
         lengths = [column[part].astype(np.uint64) for column in table.lengths]
-        sizes = layout.places(len(starts), lengths)[1]
+        sizes = layout.places(len(starts), lengths)[1][0]
         yield from zip(starts.tolist(), (starts + sizes).tolist(), strict=True)
+
+
+def _starts_of(table: SampleTable) -> Column:
+    """Of samples in one piece."""
+    [starts] = table.starts
+    assert starts is not None
+    return starts

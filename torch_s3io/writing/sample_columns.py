@@ -176,7 +176,7 @@ class SampleForm:
             for field in layout.ragged
         ]
         lengths = tuple(pieces.lengths for pieces in found)
-        begins, sizes = layout.places(count, lengths)
+        begins, (sizes,) = layout.places(count, lengths)
         for begin, pieces in zip(begins, found, strict=True):
             columns.append(Column(begin.tolist(), pieces.buffers))
         return Samples(tuple(columns), sizes.tolist(), lengths)

@@ -212,7 +212,7 @@ class SampleWriter(FolderWriter[SampleManifest]):
         self._all_starts |= int(np.bitwise_or.reduce(starts))
         for largest, column in zip(self._largest_lengths, lengths, strict=True):
             largest[:] = map(max, largest, column.max(axis=0).tolist())
-        sizes = self._layout.places(len(starts), lengths)[1]
+        sizes = self._layout.places(len(starts), lengths)[1][0]
         self._largest = max(self._largest, int(sizes.max()))
         self._sum_of_squares += float(np.square(sizes, dtype=np.float64).sum())
 
