@@ -154,7 +154,7 @@ def test_any_names_are_grouped_as_webdataset_does(tmp_path, names):
     check(tmp_path / "a.tar", names)
 
 
-def test_a_million_members_are_grouped_without_an_object_for_each(tmp_path):
+def test_places_are_those_of_the_members_and_names_are_views_of_theirs(tmp_path):
     names = [f"{n // 2}.{('cls', 'jpg')[n % 2]}" for n in range(1000)]
     path = write_tar(tmp_path / "a.tar", names)
     members = scan(path)
