@@ -52,7 +52,9 @@ def expected_in(path: Path) -> list[tuple[bytes, int, int]]:
     with tarfile.open(path, encoding="utf-8", errors="surrogateescape") as archive:
         for member in archive:
             if member.isreg() or member.islnk():
-                file = archive._find_link_target(member) if member.islnk() else member
+                file = member
+                while file.islnk():
+                    file = archive._find_link_target(file)
                 found.append((os.fsencode(member.name), file.offset_data, file.size))
     return found
 
