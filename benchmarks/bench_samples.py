@@ -114,7 +114,7 @@ class PreadDataset(Dataset[torch.Tensor]):
     def __init__(self, samples: s3io.SampleDataset) -> None:
         records = samples._records
         tables = records.tables()
-        self.paths = list(records.objects.all_paths())
+        self.paths = records.objects.all_paths()
         self.first = np.cumsum([0, *(table.num_samples for table in tables)])
         self.starts = [table.starts[0] for table in tables]
         self.lengths = [table.lengths[0][:, 0] for table in tables]

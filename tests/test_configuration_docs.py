@@ -7,6 +7,7 @@ import importlib.metadata
 import inspect
 import re
 import runpy
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def test_type_checkers_see_the_options_that_there_are():
 
 
 @pytest.mark.parametrize(
-    "kind", [RecordDataset, RecordDataset.from_npy, SampleDataset, RecordDataset.with_options]
+    "kind", [RecordDataset, RecordDataset.from_npy, RecordDataset.from_tokens, SampleDataset]
 )
 def test_help_shows_every_option_of_a_data_set_with_its_default(kind):
     parameters = inspect.signature(kind).parameters
@@ -156,6 +157,14 @@ def test_help_shows_every_option_of_a_data_set_with_its_default(kind):
         if field.repr:
             assert parameters[field.name].default == field.default
     assert not any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    made = kind.__init__ if isinstance(kind, type) else kind
+    assert typing.get_type_hints(made)["options"]
+
+
+def test_help_shows_which_options_can_be_changed():
+    parameters = inspect.signature(RecordDataset.with_options).parameters
+    assert {one.default for name, one in parameters.items() if name != "self"} == {...}
+    assert set(parameters) - {"self"} == set(Options.__annotations__)
 
 
 def test_the_docstrings_name_every_option():

@@ -151,6 +151,49 @@ def test_the_progress_of_a_resumed_epoch_begins_where_it_was_left(
     assert "12/12" in shown
 
 
+def test_an_interrupt_while_a_bar_is_drawn_loses_no_batch(path, monkeypatch):
+    tqdm = pytest.importorskip("tqdm")
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)
+
+    def update(bar, count=1):
+        if bar.n == 2:
+            raise KeyboardInterrupt
+        bar.n += count
+
+    monkeypatch.setattr(tqdm.tqdm, "update", update)
+    loader = make_loader(path, 1, progress=True)
+    batches = iter(loader)
+    received = [next(batches), next(batches)]
+    with pytest.raises(KeyboardInterrupt):
+        next(batches)
+    state = loader.state_dict()
+    monkeypatch.undo()
+    resumed = make_loader(path, 1)
+    resumed.load_state_dict(state)
+    assert numbers(received) + numbers(resumed) == batches_of(path, 0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_pass_that_could_not_begin_can_be_begun_again(path, num_workers, monkeypatch):
+    loader = make_loader(path, num_workers)
+    planned = type(loader.dataset)
+    compare = planned._compare_ranks
+    fails = [True]
+
+    def refuse_once(dataset, position):
+        if fails.pop() if fails else False:
+            raise s3io.ReadTimeoutError("rank 1 has not begun")
+        compare(dataset, position)
+
+    monkeypatch.setattr(planned, "_compare_ranks", refuse_once)
+    batches = iter(loader)
+    with pytest.raises(s3io.ReadTimeoutError, match="rank 1"):
+        next(batches)
+    if num_workers == 0:  # torch's iterator is over
+        batches = iter(loader)
+    assert numbers(batches) == batches_of(path, 0)
+
+
 @pytest.mark.parametrize("kind", ["records", "mix", "zip"])
 @pytest.mark.parametrize("loader", ["none", "torch's", "ours"])
 def test_a_resumed_epoch_declares_what_it_pads_and_drops(path, loader, kind):

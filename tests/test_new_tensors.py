@@ -143,6 +143,24 @@ def test_when_very_many_are_kept_new_ones_are_copied_which_is_said_once(folder):
     assert run_program(PROGRAM + source, folder) == "copied\n"
 
 
+@pytest.mark.filterwarnings("ignore:the batches")
+def test_batches_that_a_worker_keeps_do_not_use_up_its_descriptors(folder):
+    source = """
+    warnings.simplefilter("ignore")
+    kept = []
+
+    def keep(rows):
+        kept.append(rows)
+        return torch.tensor([len(kept), len(open_files())])
+
+    loader = s3io.DataLoader(make(batch_size=8, transform=keep), num_workers=1)
+    found = torch.stack(list(loader))
+    assert found[:, 0].tolist() == list(range(1, 251))
+    print(int(found[:, 1].max()) - int(found[0, 1]) <= 64 + 16)
+    """
+    assert run_program(PROGRAM + source, folder) == "True\n"
+
+
 def test_without_a_descriptor_the_error_names_both_ways_out(folder):
     source = """
     batches = iter(in_workers(make(batch_size=8, transform=new)))

@@ -59,7 +59,8 @@ const void* kept_array(const py::buffer& array, int64_t count, int64_t item_byte
                        KeptBuffers& held) {
   const py::buffer_info& info = held.emplace_back(array.request());
   if (info.itemsize != item_bytes || info.size != count || !is_packed(info) ||
-      !is_unsigned_here(info.format)) {
+      !is_unsigned_here(info.format) ||
+      reinterpret_cast<uintptr_t>(info.ptr) % static_cast<uintptr_t>(item_bytes) != 0) {
     throw Error(ErrorKind::config,
                 message("a table needs ", count, " unsigned numbers of ", item_bytes,
                         " bytes in this machine's order, one after the other; these are ",

@@ -57,7 +57,11 @@ SampleTable make_table(const TableColumns& columns, const SampleForm::Layout& la
       (columns.length_bytes != 4 && columns.length_bytes != 8)) {
     throw Error(ErrorKind::config, "a table has lengths for each ragged field, of 4 or 8 bytes");
   }
+  constexpr int64_t kMostSamples = int64_t{1} << 40;
   const int64_t count = columns.num_samples;
+  if (count < 0 || count > kMostSamples) {
+    throw Error(ErrorKind::config, message("a table cannot have ", count, " samples"));
+  }
   SampleTable table{.num_samples = count,
                     .num_objects = columns.ends.request().size,
                     .has_wide_lengths = columns.length_bytes == 8,
@@ -75,7 +79,10 @@ SampleTable make_table(const TableColumns& columns, const SampleForm::Layout& la
                                        columns.length_bytes, *held));
   }
   for (size_t index = 0; index < layout.in_table.size(); ++index) {
-    const int64_t bytes = count * layout.in_table[index].bytes();
+    int64_t bytes = 0;
+    if (__builtin_mul_overflow(count, layout.in_table[index].bytes(), &bytes)) {
+      throw Error(ErrorKind::config, "a table cannot have so many values");
+    }
     table.values.push_back(kept_bytes(columns.values[index], bytes, *held));
   }
   if (columns.crc32c) {

@@ -20,6 +20,11 @@ void check_shape(const TableField& field) {
   }
 }
 
+bool are_firsts(const SampleTable& table) {
+  const uint64_t* first = table.first_samples;
+  return first == nullptr || (*first == 0 && std::is_sorted(first, first + table.num_objects));
+}
+
 }  // namespace
 
 int64_t RaggedField::open_axes() const { return std::count(shape.begin(), shape.end(), -1); }
@@ -37,6 +42,7 @@ SampleForm::SampleForm(Layout layout, std::vector<SampleTable> tables,
       objects_(std::move(names)),
       options_(options) {
   constexpr int64_t kMostSample = int64_t{1} << 46;
+  constexpr size_t kMostPieces = 4096;
   options_.alignment = checked_alignment(options.alignment);
   if (!layout_.record.fields.empty()) layout_.record.validate();
   if (layout_.record.record_bytes < 0 ||
@@ -52,6 +58,7 @@ SampleForm::SampleForm(Layout layout, std::vector<SampleTable> tables,
   start_alignments_.push_back(1);
   for (const RaggedField& field : layout_.ragged) {
     names_.push_back(field.name);
+    if (field.piece > kMostPieces) throw Error(ErrorKind::config, "a sample has too many pieces");
     if (field.piece >= start_alignments_.size()) start_alignments_.resize(field.piece + 1, 1);
     uint64_t& alignment = start_alignments_[field.piece];
     alignment = std::max(alignment, static_cast<uint64_t>(element_alignment(field.type)));
@@ -66,7 +73,7 @@ void SampleForm::check_tables() {
     int64_t next = 0;
     const bool is_one_each = table.num_objects == 1 || table.num_objects == table.num_samples;
     if (table.num_samples < 0 || table.num_objects < 1 || table.ends == nullptr ||
-        (table.first_samples == nullptr && !is_one_each) ||
+        (table.first_samples == nullptr && !is_one_each) || !are_firsts(table) ||
         table.starts.size() != start_alignments_.size() ||
         table.lengths.size() != layout_.ragged.size() ||
         table.values.size() != layout_.in_table.size() ||
@@ -178,7 +185,15 @@ void SampleForm::locate(std::span<const int64_t> records, std::vector<Extent>& o
     const Place place = place_of(record, near);
     near = place.table;
     for (size_t piece = 0; piece < num_pieces(); ++piece) out.push_back(extent_of(place, piece));
+    check_size(place, std::span(out).last(num_pieces()));
   }
+}
+
+void SampleForm::check_size(const Place& place, std::span<const Extent> pieces) const {
+  int64_t bytes = 0;
+  for (const Extent& piece : pieces) bytes += piece.length;
+  if (bytes <= layout_.largest_sample_bytes) return;
+  throw_damaged(place, message("it has more than ", layout_.largest_sample_bytes, " bytes"));
 }
 
 int64_t SampleForm::fixed_bytes(int64_t count) const {

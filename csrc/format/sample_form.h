@@ -108,6 +108,8 @@ class SampleForm final : public BatchForm {
   int64_t elements_of(const Place& place, size_t field) const;
   // Of one piece. Throws Error(data) where it is not within the object.
   Extent extent_of(const Place& place, size_t piece) const;
+  // Throws Error(data) where the pieces together are more than a sample may have.
+  void check_size(const Place& place, std::span<const Extent> pieces) const;
   [[noreturn]] void throw_damaged(const Place& place, const std::string& what) const;
   [[noreturn]] void throw_changed(const Place& place, const Extent& extent) const;
 

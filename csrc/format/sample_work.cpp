@@ -52,10 +52,13 @@ int64_t SampleForm::Work::place(std::span<const int64_t> records) {
     const Place place = form_.place_of(record, near);
     near = place.table;
     places_.push_back(place);
+    extents_.clear();
     for (size_t piece = 0; piece < form_.num_pieces(); ++piece) {
+      extents_.push_back(form_.extent_of(place, piece));
       by_object_.push_back(static_cast<uint32_t>(pieces_.size()));
-      pieces_.push_back({form_.extent_of(place, piece)});
+      pieces_.push_back({extents_.back()});
     }
+    form_.check_size(place, extents_);
   }
   const auto before = [&](uint32_t a, uint32_t b) {
     const Extent& left = pieces_[a].extent;

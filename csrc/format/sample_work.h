@@ -51,6 +51,7 @@ class SampleForm::Work final : public BatchWork {
   std::span<const int64_t> records_;
   std::vector<Place> places_;        // as the records
   std::vector<Piece> pieces_;        // of each record in turn
+  std::vector<Extent> extents_;      // of the record at hand
   std::vector<uint32_t> by_object_;  // numbers of pieces, in the order of objects and offsets
   std::vector<Run> runs_;
   std::vector<uint32_t> order_;

@@ -47,10 +47,11 @@ CopyCrew::~CopyCrew() {
 
 void CopyCrew::run(std::span<IoRequest* const> copies) {
   std::unique_lock lock(mutex_);
-  cut(copies);
+  const int64_t bytes = cut(copies);
   begun_ = finished_ = 0;
   // The calling thread makes the first one.
-  for (size_t waking = 1; waking < std::min(slices_.size(), threads_.size() + 1); ++waking) {
+  const size_t turns = static_cast<size_t>(align_up(bytes, kShortestSlice) / kShortestSlice);
+  for (size_t waking = 1; waking < std::min(turns, threads_.size() + 1); ++waking) {
     work_arrived_.notify_one();
   }
   copy_slices(lock);
@@ -59,7 +60,7 @@ void CopyCrew::run(std::span<IoRequest* const> copies) {
   slices_.clear();
 }
 
-void CopyCrew::cut(std::span<IoRequest* const> copies) {
+int64_t CopyCrew::cut(std::span<IoRequest* const> copies) {
   int64_t total = 0;
   for (const IoRequest* request : copies) total += request->length;
   const int64_t wanted =
@@ -73,6 +74,7 @@ void CopyCrew::cut(std::span<IoRequest* const> copies) {
       slices_.push_back({request, begin, std::min(slice_bytes, request->length - begin), 0});
     }
   }
+  return total;
 }
 
 void CopyCrew::copy_slices(std::unique_lock<std::mutex>& lock) {

@@ -39,7 +39,7 @@ class CopyCrew {
     int64_t result;
   };
 
-  void cut(std::span<IoRequest* const> copies);
+  int64_t cut(std::span<IoRequest* const> copies);  // the bytes of all
   void copy_slices(std::unique_lock<std::mutex>& lock);
   void join_results() const;
   void work();

@@ -32,7 +32,8 @@ class AlignedBuf {
   // Memory of its own, outside any pool. Throws Error(out_of_memory).
   static AlignedBuf allocate(int64_t size_bytes, int64_t alignment);
   // The same where another process is to have it, too (`shared_by`): a SharedBlock. But memory like
-  // any other where that is not to be had, which is then copied on its way.
+  // any other where that is not to be had, or where there are SharedBlock::kMost: it is then copied
+  // on its way.
   static AlignedBuf allocate_shared(int64_t size_bytes, int64_t alignment);
 
   bool valid() const { return data_ != nullptr; }

@@ -74,7 +74,8 @@ AlignedBuf AlignedBuf::allocate(int64_t size_bytes, int64_t alignment) {
 }
 
 AlignedBuf AlignedBuf::allocate_shared(int64_t size_bytes, int64_t alignment) {
-  if (size_bytes > 0 && alignment <= kHugePageBytes) {
+  const bool may_share = SharedBlock::count() < SharedBlock::kMost;
+  if (size_bytes > 0 && alignment <= kHugePageBytes && may_share) {
     try {
       auto block = std::make_unique<SharedBlock>(size_bytes);
       AlignedBuf buffer(nullptr, -1, block->data(), size_bytes);
@@ -154,7 +155,8 @@ std::optional<AlignedBuf> BufferPool::try_take(int64_t size_bytes) {
   if (size_bytes > state.config.buffer_size) {
     state.taken.fetch_add(1, std::memory_order_relaxed);
     state.oversize.fetch_add(1, std::memory_order_relaxed);
-    return AlignedBuf::allocate(size_bytes, state.config.alignment);
+    return state.shared ? AlignedBuf::allocate_shared(size_bytes, state.config.alignment)
+                        : AlignedBuf::allocate(size_bytes, state.config.alignment);
   }
   const int64_t slot = state.slab->hold_free_slot();
   if (slot < 0) return std::nullopt;

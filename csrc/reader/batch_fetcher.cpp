@@ -29,7 +29,11 @@ void BatchFetcher::fetch(std::vector<int64_t> records, Batch& out,
   // Never waits for a buffer: a running reader may hold all of them.
   std::optional<AlignedBuf> buffer;
   if (pool_ != nullptr && pool_->can_lend()) buffer = pool_->try_take(bytes);
-  if (!buffer) buffer = AlignedBuf::allocate(bytes, source_->alignment());
+  if (!buffer) {
+    const bool is_for_others = pool_ != nullptr && pool_->is_shared();
+    buffer = is_for_others ? AlignedBuf::allocate_shared(bytes, source_->alignment())
+                           : AlignedBuf::allocate(bytes, source_->alignment());
+  }
   const std::lock_guard lock(mutex_);
   if (reader_ == nullptr) {
     reader_ = source_->make_reader({.any_thread = true, .sharing_processes = processes_});

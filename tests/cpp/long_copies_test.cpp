@@ -8,6 +8,7 @@
 #include <limits>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "base/processors.h"
 #include "io/copy_crew.h"
@@ -22,12 +23,13 @@ constexpr int64_t kPieceBytes = 128 << 10;
 
 // Reads of the file in pieces, and what they bring.
 struct Pieces {
-  Pieces(int fd, int64_t begin, int64_t end) : bytes(static_cast<size_t>(end - begin)) {
-    for (int64_t offset = begin; offset < end; offset += kPieceBytes) {
+  Pieces(int fd, int64_t begin, int64_t end, int64_t piece_bytes = kPieceBytes)
+      : bytes(static_cast<size_t>(end - begin)) {
+    for (int64_t offset = begin; offset < end; offset += piece_bytes) {
       requests.push_back({.fd = fd,
                           .data = bytes.data() + (offset - begin),
                           .offset = offset,
-                          .length = static_cast<uint32_t>(std::min(kPieceBytes, end - offset))});
+                          .length = static_cast<uint32_t>(std::min(piece_bytes, end - offset))});
     }
     for (IoRequest& request : requests) pointers.push_back(&request);
   }
@@ -60,8 +62,12 @@ TEST_CASE("a crew of any size makes every copy once, again and again, and goes")
     CopyCrew crew(size);
     CHECK(crew.size() == size);
     for (int round = 0; round < rounds(50); ++round) {
-      for (const int64_t end : {int64_t{1}, kPieceBytes + 1, kFileBytes}) {
-        Pieces pieces(file.fd.get(), 0, end);
+      for (const auto& [end, piece_bytes] : {std::pair{int64_t{1}, kPieceBytes},
+                                             {kPieceBytes + 1, kPieceBytes},
+                                             {kFileBytes, kPieceBytes},
+                                             {kPieceBytes + 1, int64_t{5000}},
+                                             {int64_t{1} << 20, int64_t{16} << 10}}) {
+        Pieces pieces(file.fd.get(), 0, end, piece_bytes);
         crew.run(pieces.pointers);
         for (const IoRequest& request : pieces.requests) REQUIRE(request.result == request.length);
         REQUIRE(equals(file.contents.data(), pieces.bytes));
@@ -75,6 +81,13 @@ TEST_CASE("what a crew cannot copy without a wait it leaves to others, and says 
   const Fixture file;
   if (!file.can_copy) return;
   CopyCrew crew(2);
+  // Several of them are taken at a time: each has a result of its own.
+  Pieces short_ones(file.fd.get(), kFileBytes - 50'000, kFileBytes + 50'000, 20'000);
+  crew.run(short_ones.pointers);
+  const int64_t expected[] = {20'000, 20'000, 10'000, 0, 0};
+  for (size_t index = 0; index < 5; ++index) {
+    CHECK(short_ones.requests[index].result == expected[index]);
+  }
   Pieces past_the_end(file.fd.get(), kFileBytes - 100, kFileBytes + 2 * kPieceBytes);
   crew.run(past_the_end.pointers);
   CHECK(past_the_end.requests[0].result == 100);

@@ -364,6 +364,11 @@ TEST_CASE("layouts and tables that cannot be are refused") {
   CHECK(refused([](SampleTable& table) { table.ends = nullptr; }));
   CHECK(refused([](SampleTable& table) { table.num_objects = 0; }));
   CHECK(refused([](SampleTable& table) { table.num_objects = 2; }));
+  const uint64_t late[] = {1};
+  CHECK(refused([&](SampleTable& table) { table.first_samples = late; }));
+  SampleForm::Layout in_pieces = Samples::layout(1000, true);
+  in_pieces.ragged[0].piece = size_t{1} << 40;
+  CHECK(caught([&] { make(in_pieces, {right}); }).kind == ErrorKind::config);
 }
 
 TEST_CASE("fields that the table holds come with the samples, whatever order they are read in") {
@@ -413,6 +418,32 @@ TEST_CASE("fields that the table holds come with the samples, whatever order the
   CHECK(caught([&] { SampleForm(wrong, {table}, names, {}); }).kind == ErrorKind::config);
   wrong.in_table.pop_back();
   CHECK(caught([&] { SampleForm(wrong, {table}, names, {}); }).kind == ErrorKind::config);
+}
+
+TEST_CASE("all pieces of a sample together are no more than a sample may have") {
+  const uint64_t end = 100'000, starts[] = {0}, others[] = {50'000};
+  const uint32_t length = 20'000;
+  const RaggedField first{.name = "a", .shape = {-1}};
+  const RaggedField second{.name = "b", .shape = {-1}, .piece = 1};
+  const auto make = [&](int64_t largest) {
+    return std::make_unique<SampleForm>(
+        SampleForm::Layout{
+            .ragged = {first, second}, .largest_sample_bytes = largest, .typical_bytes = 1},
+        std::vector<SampleTable>{{.num_samples = 1,
+                                  .ends = &end,
+                                  .starts = {starts, others},
+                                  .lengths = {&length, &length}}},
+        std::make_shared<ObjectNames>(std::vector<std::string>{"object"}), SampleForm::Options{});
+  };
+  const std::vector<int64_t> records{0};
+  std::vector<Extent> extents;
+  const auto right = make(40'000);
+  right->locate(records, extents);
+  CHECK(extents.size() == 2);
+  CHECK(right->make_work()->place(records) <= right->most_bytes(1));
+  const auto wrong = make(39'999);
+  CHECK(caught([&] { wrong->locate(records, extents); }).kind == ErrorKind::data);
+  CHECK(caught([&] { wrong->make_work()->place(records); }).says("sample 0"));
 }
 
 TEST_CASE("one sample in each of many objects needs no starts") {

@@ -186,6 +186,20 @@ TEST_CASE(
   const AlignedBuf dropped = AlignedBuf::allocate_shared(5000, 4096);
 }
 
+TEST_CASE("no more than so many buffers outside of a shared pool have a descriptor at a time") {
+  const LeakCheck leaks;
+  std::vector<AlignedBuf> buffers;
+  for (int64_t index = 0; index < SharedBlock::kMost; ++index) {
+    buffers.push_back(AlignedBuf::allocate_shared(5000, 4096));
+  }
+  CHECK(SharedBlock::count() == SharedBlock::kMost);
+  const AlignedBuf plain = AlignedBuf::allocate_shared(5000, 4096);
+  CHECK(plain.valid());
+  CHECK(SharedBlock::count() == SharedBlock::kMost);
+  buffers.clear();
+  CHECK(SharedBlock::count() == 0);
+}
+
 TEST_CASE("a buffer outside of a shared pool is like any other where no descriptor is left") {
   const std::string failure = run_in_child([] {
     const rlimit limit{3, 3};

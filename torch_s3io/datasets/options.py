@@ -183,13 +183,21 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def takes_options(function: _Function) -> _Function:
     """A decorator: what ``help()`` shows, and whatever asks for the signature, names each option in
     the place of ``**options``."""
+    return _describe(function, lambda option: option.default)
+
+
+def changes_options(function: _Function) -> _Function:
+    """The same where what is left out stays as it is: its default is shown as ``...``."""
+    return _describe(function, lambda _: ...)
+
+
+def _describe(function: _Function, default_of: Callable[[Any], Any]) -> _Function:
     signature = inspect.signature(function)
     *own, last = signature.parameters.values()
     assert last.kind is inspect.Parameter.VAR_KEYWORD
+    kind = inspect.Parameter.KEYWORD_ONLY
     named = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
-        )
+        inspect.Parameter(name, kind, default=default_of(one), annotation=one.type)
         for name, one in _USERS.items()
     ]
     described: Any = function

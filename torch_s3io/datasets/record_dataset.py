@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from typing_extensions import Self, Unpack
 
 from ..config import check_choice, check_int
 from ..errors import ConfigError
@@ -24,9 +26,6 @@ from ..warning import warn
 from ..wording import count_of
 from .options import DatasetOptions, Options, takes_options
 from .stored_dataset import StoredDataset
-
-if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
 
 
 @checks_keywords

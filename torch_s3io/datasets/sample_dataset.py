@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+from typing_extensions import Unpack
 
 from ..config import check_bool
 from ..errors import ConfigError
@@ -14,9 +15,6 @@ from ..format.sample_records import SampleRecords
 from ..store.store import FileOrder
 from .options import DatasetOptions, Options, takes_options
 from .stored_dataset import StoredDataset
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 class SampleDataset(StoredDataset):

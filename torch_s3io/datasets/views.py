@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from typing_extensions import Self, Unpack
 
 from .. import _C
 from ..config import check_int
 from ..errors import ConfigError, RangeError
 from ..order.record_order import Order, Stage, check_seed
 from ..wording import short
-from .options import DatasetOptions, Options, takes_options
+from .options import DatasetOptions, Options, changes_options
 from .planned import PlannedDataset
-
-if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
 
 
 class ViewedDataset(PlannedDataset):
@@ -29,7 +28,7 @@ class ViewedDataset(PlannedDataset):
     def _sibling(self, options: DatasetOptions, view: tuple[Stage, ...]) -> Self:
         """Another data set over the same files."""
 
-    @takes_options
+    @changes_options
     def with_options(self, **options: Unpack[Options]) -> Self:
         """The same records under other options: those of RecordDataset from ``batch_size`` to
         ``rank_timeout_s``, but for ``header_bytes`` and ``as_dtype``. Begins at epoch 0."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, overload
@@ -90,6 +90,7 @@ class Objects(Sequence[Shard]):
         if isinstance(shards, Objects):
             return shards
         shards = list(shards)
+        assert all(shard.path.endswith(shard.name) for shard in shards)
         paths = [os.fsencode(shard.path) for shard in shards]
         names = [len(os.fsencode(shard.name)) for shard in shards]
         return cls(
@@ -128,10 +129,11 @@ class Objects(Sequence[Shard]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]
-        path = self.path(number)
+        begin = self.path_ends[number - 1] if number else 0
+        path = self.paths[begin : self.path_ends[number]].tobytes()
         return Shard(
-            path,
-            _text(os.fsencode(path)[-int(self.name_bytes[number]) :]),
+            os.fsdecode(path),
+            os.fsdecode(path[len(path) - int(self.name_bytes[number]) :]),
             int(self.header_bytes[number]),
             int(self.num_records[number]),
             Identity(*self.versions[number].tolist()),
@@ -139,14 +141,19 @@ class Objects(Sequence[Shard]):
         )
 
     def path(self, number: int) -> str:
-        begin = self.path_ends[number - 1] if number else 0
-        return _text(self.paths[begin : self.path_ends[number]].tobytes())
+        return self[number].path
 
-    def all_paths(self) -> Iterator[str]:
-        return map(self.path, range(len(self)))
+    def all_paths(self) -> list[str]:
+        ends = self.path_ends.tolist()
+        return self._texts([0, *ends[:-1]], ends)
 
     def all_names(self) -> list[str]:
-        return [self[number].name for number in range(len(self))]
+        ends = self.path_ends.astype(np.int64)
+        return self._texts((ends - self.name_bytes).tolist(), ends.tolist())
+
+    def _texts(self, begins: list[int], ends: list[int]) -> list[str]:
+        every = self.paths.tobytes()
+        return [os.fsdecode(every[begin:end]) for begin, end in zip(begins, ends, strict=True)]
 
     @property
     def total_bytes(self) -> int:
@@ -169,7 +176,8 @@ class Objects(Sequence[Shard]):
     def _some(self, numbers: Column) -> Objects:
         if len(numbers) == len(self):
             return self
-        return Objects.of([self[number] for number in numbers.tolist()])
+        some = Objects.of([self[number] for number in numbers.tolist()])
+        return replace(some, machine=self.machine)
 
     def _versions_here(self) -> Column:
         """As far as they can be compared in this process."""
@@ -188,7 +196,3 @@ class Objects(Sequence[Shard]):
 
 
 _COLUMNS = tuple(name for name in Objects.__dataclass_fields__ if name != "machine")
-
-
-def _text(path: bytes) -> str:
-    return os.fsdecode(path)

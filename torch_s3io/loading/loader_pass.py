@@ -54,6 +54,8 @@ class LoaderPass(Pass):
             batch = self._receive()
             if self._bar is not None:
                 self._bar.update()
+            if self._counts:  # last: an interrupt before it loses the batch
+                self.count()
             return batch
         except Exception:
             raise
@@ -68,7 +70,7 @@ class LoaderPass(Pass):
             if not self._was_asked:
                 self._was_asked = True
                 self._loader._before_first_batch()
-            batch = super().__next__()
+            batch = self._take()
             delivered = 1
             return batch
         except StopIteration:
@@ -107,9 +109,12 @@ class LoaderPass(Pass):
         counting = pass_of(self._batches)
         return super().count_on_hand_out() if counting is None else counting.count_on_hand_out()
 
+    def close(self) -> None:
+        self._finish()
+
     def _finish(self) -> None:
         self.finished = True
-        self.close()
+        super().close()
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -125,17 +125,24 @@ class Pass:
         return self
 
     def begin(self) -> None:
-        """Once."""
+        """Once; where it fails, anew."""
         if self._begin is None:
             return
-        begin, self._begin = self._begin, None
-        self._batches, self.progress = begin()
+        self._batches, self.progress = self._begin()
+        self._begin = None
         if self.progress is not None:
             self.progress.read_by(self)
             if self.on_begin is not None:
                 self.on_begin(self.progress)
 
     def __next__(self) -> Any:
+        batch = self._take()
+        if self._counts:
+            self.count()
+        return batch
+
+    def _take(self) -> Any:
+        """The next one, which the loop has not received yet."""
         self.begin()
         try:
             batch = next(self._batches)
@@ -149,8 +156,6 @@ class Pass:
             raise
         if self.progress is not None:
             self.progress.take()
-        if self._counts:
-            self.count()
         return batch
 
     def count_on_hand_out(self) -> Counting:

@@ -61,7 +61,7 @@ def fingerprint(records: Records, view: Any) -> State:
         **({"contents": _digest(contents)} if contents else {}),
         "view": _digest([view]),
         "repeated": len(names) - len(set(names)),
-        "folders": _digest_of_column(_names_in_common(list(objects.all_paths()))),
+        "folders": _digest_of_column(_names_in_common(objects.all_paths())),
     }
 
 

@@ -17,9 +17,9 @@ class Found(NamedTuple):
 
     Attributes:
         path: Absolute.
-        name: The path below the fixed part of the source: the folder of a file, the folders of a
-            pattern in front of its first wildcard, a folder itself. It survives a copy of the
-            objects to another place, whatever else the data set has elsewhere.
+        name: The end of the path, below the fixed part of the source: the folder of a file, the
+            folders of a pattern in front of its first wildcard, a folder itself. It survives a copy
+            of the objects to another place, whatever else the data set has elsewhere.
     """
 
     path: str
