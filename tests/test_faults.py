@@ -174,7 +174,7 @@ def test_a_data_set_iterates_again_after_an_error(files, engine):
         check_clean(dataset)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 2**32),
     probability=st.sampled_from([0.02, 0.2, 0.6]),
