@@ -30,11 +30,10 @@ ObjectNames::ObjectNames(const std::vector<std::string>& names) {
   owner_ = copies;
 }
 
-std::string ObjectNames::operator[](int64_t object) const {
+std::string_view ObjectNames::operator[](int64_t object) const {
   const auto index = static_cast<size_t>(object);
   const uint64_t begin = index == 0 ? 0 : ends_[index - 1];
-  const std::span<const char> name = bytes_.subspan(begin, ends_[index] - begin);
-  return {name.begin(), name.end()};
+  return {bytes_.data() + begin, ends_[index] - begin};
 }
 
 }  // namespace s3io

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace s3io {
@@ -20,7 +21,7 @@ class ObjectNames {
   explicit ObjectNames(const std::vector<std::string>& names);
 
   int64_t count() const { return static_cast<int64_t>(ends_.size()); }
-  std::string operator[](int64_t object) const;
+  std::string_view operator[](int64_t object) const;
 
  private:
   std::span<const char> bytes_;

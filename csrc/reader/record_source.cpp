@@ -44,7 +44,9 @@ void RecordSource::check_alignment(int64_t pool_alignment) const {
 }
 
 std::shared_ptr<Object> RecordSource::open(int64_t object) {
-  return store_->open((*objects_.paths)[object], objects_.versions[static_cast<size_t>(object)]);
+  thread_local std::string path;  // keeps its memory: the steady state allocates nothing
+  path = (*objects_.paths)[object];
+  return store_->open(path, objects_.versions[static_cast<size_t>(object)]);
 }
 
 std::unique_ptr<RangeReader> RecordSource::make_reader(ReaderOptions options) {
