@@ -64,9 +64,9 @@ class SampleForm final : public BatchForm {
   static constexpr int64_t kMostGap = 4096;
 
   struct Layout {
-    RecordLayout record;  // of the fixed-size fields; none: record_bytes is 0
-    std::vector<TableField> in_table;
-    std::vector<RaggedField> ragged;
+    RecordLayout record = {};  // of the fixed-size fields; none: record_bytes is 0
+    std::vector<TableField> in_table = {};
+    std::vector<RaggedField> ragged = {};
     int64_t largest_sample_bytes = 0;  // no sample may be larger, its pieces together
     int64_t typical_bytes = 0;
   };
