@@ -43,8 +43,9 @@ class Samples {
       const auto objects = static_cast<int64_t>(how.in_one_table ? counts.size() : 1);
       const uint64_t first = first_[table];
       std::vector<const uint64_t*> starts;
-      for (const auto& column : starts_) starts.push_back(column.data() + first);
-      starts.resize(in_pieces_ ? 3 : 1);
+      for (size_t piece = 0; piece < (in_pieces_ ? 3 : 1); ++piece) {
+        starts.push_back(starts_[piece].data() + first);
+      }
       const uint64_t last = first_[table + static_cast<size_t>(objects)];
       tables_.push_back(
           {.num_samples = static_cast<int64_t>(last - first),
