@@ -100,7 +100,7 @@ TEST_CASE("a forked child reads through rings and buffers of its own") {
   write_file(path, contents);
   FileSystemConfig config = small_chunks(DirectMode::automatic);
 #ifdef __SANITIZE_THREAD__  // which allows a forked child no threads: too short to be shared
-  config.range_engine.chunk_size = 32768;
+  config.range_engine.chunk_size = 8192;
 #endif
   config.buffer_pool = {.capacity = 1, .buffer_size = 1 << 20};
   auto store = std::make_unique<FileStore>(config, EngineKind::automatic);
