@@ -197,13 +197,12 @@ class PlannedDataset(CountingDataset):
         if not is_worker:
             refuse_worker_state(state)
         order, data = self._order.settings(), self._describe_data()
-        saved = read_state(state, self._num_records, order, data, strict)
-        position = Position(saved.epoch, saved.consumed)
+        position, differs = read_state(state, self._num_records, order, data, strict)
         if is_worker:
             place = read_worker_place(state, self._place_in_worker(position))
         refuse_far_epoch(position.epoch, self._order.last_epoch)
-        if saved.differs:
-            self._warn_of_copy(saved.differs)
+        if differs:
+            self._warn_of_copy(differs)
         if is_worker:
             self._load_in_worker(place)
             return

@@ -7,11 +7,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import ConfigError, DataError
 from ..format.records import Records
 from ..wording import listed, short
+from .teams import Position
 
 VERSION = 1
 _FINGERPRINT_VERSION = 2
@@ -127,22 +128,11 @@ def make_state(epoch: int, consumed: int, records: int, order: State, data: Stat
     }
 
 
-class SavedPlace(NamedTuple):
-    """What a state that fits says.
-
-    Attributes:
-        differs: What else the files have that a copy may change, in words; empty if nothing.
-    """
-
-    epoch: int
-    consumed: int
-    differs: str
-
-
 def read_state(
     state: Any, records: int, order: Mapping[str, Any], data: Mapping[str, Any], strict: bool
-) -> SavedPlace:
-    """The place that a state says which fits this data set.
+) -> tuple[Position, str]:
+    """The place that a state says which fits this data set; and what else its files have that a
+    copy may change, in words.
 
     Args:
         strict: Whether files that differ as copies do, in their times of change, do not fit.
@@ -165,7 +155,7 @@ def read_state(
             f"the state says {consumed} of {state['records']} records were consumed, but this data "
             f"set has {records} per epoch"
         )
-    return SavedPlace(epoch, consumed, differs)
+    return Position(epoch, consumed), differs
 
 
 def refuse_far_epoch(epoch: int, last: int) -> None:
