@@ -58,6 +58,7 @@ SampleForm::SampleForm(Layout layout, std::vector<SampleTable> tables,
   start_alignments_.push_back(1);
   for (const RaggedField& field : layout_.ragged) {
     names_.push_back(field.name);
+    open_axes_.push_back(field.open_axes());
     if (field.piece > kMostPieces) throw Error(ErrorKind::config, "a sample has too many pieces");
     if (field.piece >= start_alignments_.size()) start_alignments_.resize(field.piece + 1, 1);
     uint64_t& alignment = start_alignments_[field.piece];
@@ -108,6 +109,21 @@ SampleForm::Place SampleForm::place_of(int64_t record, size_t near) const {
   return {table, sample, first_objects_[table] + object};
 }
 
+void SampleForm::prefetch(const Place& place) const {
+  const SampleTable& table = tables_[place.table];
+  for (const uint64_t* starts : table.starts) {
+    if (starts != nullptr) __builtin_prefetch(starts + place.sample);
+  }
+  for (size_t field = 0; field < table.lengths.size(); ++field) {
+    const int64_t index = place.sample * open_axes_[field];
+    __builtin_prefetch(static_cast<const std::byte*>(table.lengths[field]) +
+                       index * (table.has_wide_lengths ? 8 : 4));
+  }
+  if (table.num_objects > 1) {
+    __builtin_prefetch(table.ends + (place.object - first_objects_[place.table]));
+  }
+}
+
 int64_t SampleForm::number_in_object(const Place& place) const {
   const SampleTable& table = tables_[place.table];
   if (table.first_samples == nullptr) return table.num_objects == 1 ? place.sample : 0;
@@ -118,7 +134,7 @@ int64_t SampleForm::number_in_object(const Place& place) const {
 
 int64_t SampleForm::length_of(const Place& place, size_t field, int64_t axis) const {
   const SampleTable& table = tables_[place.table];
-  const auto index = static_cast<size_t>(place.sample * layout_.ragged[field].open_axes() + axis);
+  const auto index = static_cast<size_t>(place.sample * open_axes_[field] + axis);
   const uint64_t length = table.has_wide_lengths
                               ? static_cast<const uint64_t*>(table.lengths[field])[index]
                               : static_cast<const uint32_t*>(table.lengths[field])[index];
@@ -142,7 +158,7 @@ int64_t SampleForm::elements_of(const Place& place, size_t field) const {
   return elements;
 }
 
-Extent SampleForm::extent_of(const Place& place, size_t piece) const {
+Extent SampleForm::extent_of(const Place& place, size_t piece, std::span<int64_t> elements) const {
   const SampleTable& table = tables_[place.table];
   const uint64_t* starts = table.starts[piece];
   const uint64_t start = starts == nullptr ? 0 : starts[place.sample];
@@ -150,7 +166,8 @@ Extent SampleForm::extent_of(const Place& place, size_t piece) const {
   for (size_t field = 0; field < layout_.ragged.size(); ++field) {
     if (layout_.ragged[field].piece != piece) continue;
     const ScalarType type = layout_.ragged[field].type;
-    bytes = align_up(bytes, element_alignment(type)) + elements_of(place, field) * size_bytes(type);
+    elements[field] = elements_of(place, field);
+    bytes = align_up(bytes, element_alignment(type)) + elements[field] * size_bytes(type);
     if (bytes > layout_.largest_sample_bytes) {
       throw_damaged(place, message("it has more than ", layout_.largest_sample_bytes, " bytes"));
     }
@@ -181,10 +198,13 @@ void SampleForm::throw_changed(const Place& place, const Extent& extent) const {
 
 void SampleForm::locate(std::span<const int64_t> records, std::vector<Extent>& out) const {
   size_t near = 0;
+  std::vector<int64_t> elements(layout_.ragged.size());
   for (const int64_t record : records) {
     const Place place = place_of(record, near);
     near = place.table;
-    for (size_t piece = 0; piece < num_pieces(); ++piece) out.push_back(extent_of(place, piece));
+    for (size_t piece = 0; piece < num_pieces(); ++piece) {
+      out.push_back(extent_of(place, piece, elements));
+    }
     check_size(place, std::span(out).last(num_pieces()));
   }
 }

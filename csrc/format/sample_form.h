@@ -102,12 +102,15 @@ class SampleForm final : public BatchForm {
 
   void check_tables();
   Place place_of(int64_t record, size_t near) const;
+  // Tells the processor that what the table says of it will be looked at.
+  void prefetch(const Place& place) const;
   int64_t number_in_object(const Place& place) const;
   int64_t length_of(const Place& place, size_t field, int64_t axis) const;
   // Elements of a ragged field. Throws Error(data) where they are more than a sample can have.
   int64_t elements_of(const Place& place, size_t field) const;
-  // Of one piece. Throws Error(data) where it is not within the object.
-  Extent extent_of(const Place& place, size_t piece) const;
+  // Of one piece; and the elements of its ragged fields. Throws Error(data) where it is not within
+  // the object.
+  Extent extent_of(const Place& place, size_t piece, std::span<int64_t> elements) const;
   // Throws Error(data) where the pieces together are more than a sample may have.
   void check_size(const Place& place, std::span<const Extent> pieces) const;
   [[noreturn]] void throw_damaged(const Place& place, const std::string& what) const;
@@ -120,6 +123,7 @@ class SampleForm final : public BatchForm {
   std::vector<int64_t> first_;          // sample of each table; the last is the total
   std::vector<int64_t> first_objects_;  // of each table
   std::vector<std::string> names_;
+  std::vector<int64_t> open_axes_;          // of each ragged field
   std::vector<uint64_t> start_alignments_;  // of each piece in its object: its fields are views
 };
 

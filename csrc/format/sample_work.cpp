@@ -52,13 +52,20 @@ int64_t SampleForm::Work::place(std::span<const int64_t> records) {
     const Place place = form_.place_of(record, near);
     near = place.table;
     places_.push_back(place);
+    form_.prefetch(place);
+  }
+  const size_t num_fields = form_.layout_.ragged.size();
+  elements_.resize(places_.size() * num_fields);
+  std::span<int64_t> elements = elements_;
+  for (const Place& place : places_) {
     extents_.clear();
     for (size_t piece = 0; piece < form_.num_pieces(); ++piece) {
-      extents_.push_back(form_.extent_of(place, piece));
+      extents_.push_back(form_.extent_of(place, piece, elements.first(num_fields)));
       by_object_.push_back(static_cast<uint32_t>(pieces_.size()));
       pieces_.push_back({extents_.back()});
     }
     form_.check_size(place, extents_);
+    elements = elements.subspan(num_fields);
   }
   const auto before = [&](uint32_t a, uint32_t b) {
     const Extent& left = pieces_[a].extent;
@@ -197,7 +204,7 @@ void SampleForm::Work::swap_in_place(size_t index) {
   for (const uint32_t number : by_object_) {
     if (number % num_pieces != field.piece) continue;
     const int64_t position = pieces_[number].position;
-    const int64_t elements = form_.elements_of(places_[number / num_pieces], index);
+    const int64_t elements = elements_of(number / num_pieces, index);
     const int64_t begin = ends_[number] - elements * size_bytes(field.type);
     if (elements > 0 && std::exchange(last, position) != position) {
       swap_elements(landing_ + position + begin, elements, field.type);
@@ -227,7 +234,7 @@ void SampleForm::Work::write_ragged(BatchView& out, std::byte*& free) {
     for (size_t row = 0; row < places_.size(); ++row) {
       const Place& place = places_[row];
       const size_t number = row * num_pieces + field.piece;
-      const int64_t elements = form_.elements_of(place, index);
+      const int64_t elements = elements_of(row, index);
       const int64_t begin = align_up(ends_[number], element_alignment(field.type));
       ends_[number] = begin + elements * element_bytes;
       starts[row] = elements == 0 ? 0 : (pieces_[number].position + begin) / element_bytes;

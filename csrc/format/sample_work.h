@@ -39,6 +39,9 @@ class SampleForm::Work final : public BatchWork {
 
   int64_t count() const { return static_cast<int64_t>(places_.size()); }
   Piece& piece_of(size_t row, size_t piece) { return pieces_[row * form_.num_pieces() + piece]; }
+  int64_t elements_of(size_t row, size_t field) const {
+    return elements_[row * form_.layout_.ragged.size() + field];
+  }
   void land();
   void check_sums();
   void swap_in_place(size_t field);
@@ -51,6 +54,7 @@ class SampleForm::Work final : public BatchWork {
   std::span<const int64_t> records_;
   std::vector<Place> places_;        // as the records
   std::vector<Piece> pieces_;        // of each record in turn
+  std::vector<int64_t> elements_;    // of each record in turn: of its ragged fields
   std::vector<Extent> extents_;      // of the record at hand
   std::vector<uint32_t> by_object_;  // numbers of pieces, in the order of objects and offsets
   std::vector<Run> runs_;
