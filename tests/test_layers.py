@@ -18,7 +18,7 @@ ALLOWED = {
     "memory": {"base"},
     "io": {"base", "memory"},
     "order": {"base"},
-    "format": {"base"},
+    "format": {"base", "order"},
     "store": {"base", "memory", "io"},
     "reader": {"base", "memory", "io", "store", "order", "format"},
     "bindings": {"base", "memory", "io", "store", "order", "format", "reader"},

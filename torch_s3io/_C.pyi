@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -78,6 +78,10 @@ class RecordOrder:
     @staticmethod
     def shuffled(num_records: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex) -> RecordOrder:
         ...
+    def numbered_by_epoch(self, num_numbers: typing.SupportsInt | typing.SupportsIndex) -> RecordOrder:
+        """
+        Record r of epoch e is number e * num_records + r.
+        """
     def records(self, epoch: typing.SupportsInt | typing.SupportsIndex, first: typing.SupportsInt | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.int64]:
         """
         The records at `count` positions of an epoch from `first`.
@@ -262,6 +266,31 @@ class FixedForm(BatchForm):
         ...
 class SampleForm(BatchForm):
     def __init__(self, *, objects: Objects, tables: collections.abc.Sequence[SampleTable], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, in_table: collections.abc.Sequence[TableField], ragged: collections.abc.Sequence[RaggedField], largest_sample_bytes: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
+        ...
+class DocumentColumns:
+    def __init__(self, *, num_documents: typing.SupportsInt | typing.SupportsIndex, starts: typing_extensions.Buffer, lengths: typing_extensions.Buffer, length_bytes: typing.SupportsInt | typing.SupportsIndex, end: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Arrays of the n documents of one object, which are kept, and may lie at any address: starts uint64 [n], bytes from its start; lengths [n], tokens. No document reaches beyond byte `end`.
+        """
+class Documents:
+    """
+    Documents of tokens in objects.
+    """
+    def __init__(self, *, objects: collections.abc.Sequence[DocumentColumns], token_bytes: typing.SupportsInt | typing.SupportsIndex, selected: typing_extensions.Buffer | None) -> None:
+        """
+        selected: a bit for each document, or None for all.
+        """
+class DocumentBlocks:
+    """
+    See csrc/order/document_stream.h.
+    """
+    def __init__(self, *, documents: Documents, block_documents: typing.SupportsInt | typing.SupportsIndex, is_shuffled: bool, seed: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def num_tokens(self) -> int:
+        ...
+class TokenForm(BatchForm):
+    def __init__(self, *, objects: Objects, documents: collections.abc.Sequence[Documents], blocks: collections.abc.Sequence[DocumentBlocks], token: Field, records: str, window: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, with_documents: bool, longest: typing.SupportsInt | typing.SupportsIndex, kept_blocks: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
 class RecordSource:
     def __init__(self, *, store: Store, objects: Objects, form: BatchForm, chunk_bytes: typing.SupportsInt | typing.SupportsIndex, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
@@ -503,6 +532,8 @@ def uring_unavailable_reason() -> str:
     """
     Empty if io_uring works here, else the reason why not.
     """
+MOST_DOCUMENTS_IN_BLOCK: int = 65536
+NUMBERS_OF_TOKEN_PART: int = 281474976710656
 PURPOSE_AUGMENTATION: int = 5
 PURPOSE_SPLIT: int = 4
 __version__: str = '0.1.0'

@@ -26,6 +26,7 @@ void register_reader(pybind11::module_& module);
 void register_handover(pybind11::module_& module);
 void register_epochs(pybind11::module_& module);
 void register_tars(pybind11::module_& module);
+void register_tokens(pybind11::module_& module);
 void register_benchmark(pybind11::module_& module);
 
 // A RuntimeWarning at the user's line. Throws what Python makes of it where warnings are errors.

@@ -16,6 +16,7 @@ PYBIND11_MODULE(_C, module) {
   s3io::bindings::register_files(module);
   s3io::bindings::register_objects(module);
   s3io::bindings::register_forms(module);
+  s3io::bindings::register_tokens(module);  // takes the classes of register_forms
   s3io::bindings::register_reader(module);  // takes the classes of all before it
   s3io::bindings::register_store(module);   // takes the FaultPlan of register_files
   s3io::bindings::register_handover(module);

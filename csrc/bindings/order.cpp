@@ -119,6 +119,12 @@ void register_record_order(py::module_& module) {
           },
           py::arg("window_positions"), py::arg("seed"),
           "Mixed within windows of so many positions.")
+      .def(
+          "numbered_by_epoch",
+          [](const OrderHandle& order, int64_t most) {
+            return handle(numbered_by_epoch(order, most));
+          },
+          py::arg("num_numbers"), "Record r of epoch e is number e * num_records + r.")
       .def_static("mix", &mix, py::arg("parts"), py::arg("weights"), py::arg("seed"),
                   py::arg("epoch_positions"),
                   "`parts`: (order, first_record). `weights`: whole numbers, in proportion.")

@@ -123,6 +123,29 @@ void convert_row(const std::byte* in, std::byte* out, int64_t elements, bool swa
   }
 }
 
+// Rows of so many elements of the field's type.
+void copy_rows(const Field& field, const std::byte* in, int64_t row_stride, int64_t count,
+               int64_t elements, std::byte* out, int64_t bytes_out) {
+  if (field.type == field.output) {
+    const int64_t bytes_in = elements * size_bytes(field.type);
+    for (int64_t row = 0; row < count; ++row, in += row_stride, out += bytes_out) {
+      if (field.swap_bytes) {
+        copy_swapped(in, out, bytes_in, swap_unit(field.type));
+      } else {
+        std::memcpy(out, in, static_cast<size_t>(bytes_in));
+      }
+    }
+    return;
+  }
+  visit_arithmetic(field.type, [&](auto source) {
+    visit_arithmetic(field.output, [&](auto target) {
+      for (int64_t row = 0; row < count; ++row, in += row_stride, out += bytes_out) {
+        convert_row<decltype(source), decltype(target)>(in, out, elements, field.swap_bytes);
+      }
+    });
+  });
+}
+
 }  // namespace
 
 int64_t Field::num_elements() const {
@@ -185,26 +208,12 @@ int64_t output_bytes(const Field& field, int64_t count) {
 void copy_field(const Field& field, const std::byte* rows, int64_t row_stride, int64_t count,
                 std::byte* out) {
   const int64_t elements = field.num_elements();
-  const int64_t bytes_in = elements * size_bytes(field.type);
   const int64_t bytes_out = elements * size_bytes(field.output);
-  const std::byte* in = rows + field.offset;
-  if (field.type == field.output) {
-    for (int64_t row = 0; row < count; ++row, in += row_stride, out += bytes_out) {
-      if (field.swap_bytes) {
-        copy_swapped(in, out, bytes_in, swap_unit(field.type));
-      } else {
-        std::memcpy(out, in, static_cast<size_t>(bytes_in));
-      }
-    }
-    return;
-  }
-  visit_arithmetic(field.type, [&](auto source) {
-    visit_arithmetic(field.output, [&](auto target) {
-      for (int64_t row = 0; row < count; ++row, in += row_stride, out += bytes_out) {
-        convert_row<decltype(source), decltype(target)>(in, out, elements, field.swap_bytes);
-      }
-    });
-  });
+  copy_rows(field, rows + field.offset, row_stride, count, elements, out, bytes_out);
+}
+
+void copy_elements(const Field& field, const std::byte* in, int64_t count, std::byte* out) {
+  copy_rows(field, in, 0, 1, count, out, 0);
 }
 
 }  // namespace s3io

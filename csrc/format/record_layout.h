@@ -47,4 +47,7 @@ int64_t output_bytes(const Field& field, int64_t count);
 void copy_field(const Field& field, const std::byte* rows, int64_t row_stride, int64_t count,
                 std::byte* out);
 
+// The same of `count` elements of the field's type that follow each other, whatever its shape.
+void copy_elements(const Field& field, const std::byte* in, int64_t count, std::byte* out);
+
 }  // namespace s3io

@@ -17,6 +17,7 @@ enum class KeyPurpose : uint64_t {
   split = 4,         // which record belongs to which part of a split: {split}
   augmentation = 5,  // a record's own random numbers: {augmentation, epoch, record}
   windows = 6,       // order within a window: {windows, epoch, window}
+  documents = 7,     // blocks of documents: {documents, epoch}; in one: {documents, epoch, block}
 };
 
 // A bijection of 64-bit words in which every bit of the input changes half of the output's bits:

@@ -78,6 +78,10 @@ RecordOrderPtr block_order(int64_t num_records, int64_t block_records, uint64_t 
 // is asked for, and kept until another one is.
 RecordOrderPtr window_order(RecordOrderPtr order, int64_t window_positions, uint64_t seed);
 
+// The same where every epoch's records are others: record r of `order`, of n, is e * n + r in epoch
+// e. Numbers are less than `num_numbers`; epochs whose numbers are not throw Error(config).
+RecordOrderPtr numbered_by_epoch(RecordOrderPtr order, int64_t num_numbers);
+
 // One step from a view of records to what it is a view of: its record j is record offset + j there;
 // with a permutation it is that permutation's value at offset + j.
 struct ViewStage {

@@ -1,0 +1,107 @@
+#include "format/documents.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace s3io {
+namespace {
+
+template <typename Number>
+uint64_t number_at(const std::byte* column, int64_t index) {
+  Number number;
+  std::memcpy(&number, column + index * static_cast<int64_t>(sizeof(Number)), sizeof(Number));
+  return number;
+}
+
+template <typename Number>
+void copy_lengths(const std::byte* column, int64_t first, uint64_t most, std::span<int64_t> out) {
+  for (int64_t& length : out) {
+    length = static_cast<int64_t>(std::min(number_at<Number>(column, first++), most));
+  }
+}
+
+}  // namespace
+
+Documents::Documents(std::vector<DocumentTable> tables, int64_t token_bytes,
+                     std::span<const std::byte> selected, std::shared_ptr<const void> owner)
+    : tables_(std::move(tables)),
+      token_bytes_(token_bytes),
+      selected_(selected),
+      owner_(std::move(owner)) {
+  constexpr int64_t kMostDocuments = int64_t{1} << 40;
+  if (token_bytes < 1) throw Error(ErrorKind::config, "a token has at least 1 byte");
+  first_.push_back(0);
+  for (const DocumentTable& table : tables_) {
+    if (table.num_documents < 0 || table.num_documents > kMostDocuments - first_.back() ||
+        table.end < 0) {
+      throw Error(ErrorKind::config,
+                  message("an object cannot have ", table.num_documents, " documents"));
+    }
+    first_.push_back(first_.back() + table.num_documents);
+  }
+  if (!selected.empty() && std::ssize(selected) < (first_.back() + 7) / 8) {
+    throw Error(ErrorKind::config, "one bit for each document is needed");
+  }
+}
+
+Documents::Place Documents::place_of(int64_t document) const {
+  const auto above = std::upper_bound(first_.begin(), first_.end(), document);
+  const auto object = static_cast<size_t>(above - first_.begin()) - 1;
+  return {object, document - first_[object]};
+}
+
+bool Documents::is_selected(int64_t document) const {
+  if (selected_.empty()) return true;
+  const auto byte = static_cast<unsigned>(selected_[static_cast<size_t>(document / 8)]);
+  return (byte >> (document % 8) & 1) != 0;
+}
+
+int64_t Documents::length(int64_t document) const {
+  const Place place = place_of(document);
+  int64_t length = 0;
+  fill_lengths(tables_[place.object], place.number, {&length, 1});
+  return length;
+}
+
+void Documents::fill_lengths(const DocumentTable& table, int64_t first,
+                             std::span<int64_t> out) const {
+  const auto most = static_cast<uint64_t>(table.end / token_bytes_);
+  if (table.has_wide_lengths) {
+    copy_lengths<uint64_t>(table.lengths, first, most, out);
+  } else {
+    copy_lengths<uint32_t>(table.lengths, first, most, out);
+  }
+}
+
+void Documents::lengths(int64_t first, std::span<int64_t> out) const {
+  if (out.empty()) return;
+  Place place = place_of(first);
+  for (std::span<int64_t> left = out; !left.empty(); place = {place.object + 1, 0}) {
+    const DocumentTable& table = tables_[place.object];
+    const auto part = left.first(static_cast<size_t>(
+        std::min<int64_t>(table.num_documents - place.number, std::ssize(left))));
+    fill_lengths(table, place.number, part);
+    left = left.subspan(part.size());
+  }
+  if (selected_.empty()) return;
+  for (int64_t& length : out) {
+    if (!is_selected(first++)) length = 0;
+  }
+}
+
+std::optional<Extent> Documents::find(int64_t document, int64_t offset, int64_t count) const {
+  const Place place = place_of(document);
+  const DocumentTable& table = tables_[place.object];
+  const uint64_t start = number_at<uint64_t>(table.starts, place.number);
+  const auto end = static_cast<uint64_t>(table.end);
+  if (start > end) return std::nullopt;
+  const auto room = static_cast<int64_t>(end - start) / token_bytes_;  // tokens
+  if (offset > room || count > room - offset) return std::nullopt;
+  return Extent{static_cast<int64_t>(place.object),
+                static_cast<int64_t>(start) + offset * token_bytes_, count * token_bytes_};
+}
+
+}  // namespace s3io
