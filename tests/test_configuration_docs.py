@@ -27,6 +27,7 @@ from torch_s3io import (
     RecordWriter,
     SampleDataset,
     SampleWriter,
+    TokenDataset,
 )
 from torch_s3io.bench.config import BenchConfig, DataConfig, LoaderConfig, StorageConfig
 from torch_s3io.bench.result import METRICS
@@ -34,7 +35,12 @@ from torch_s3io.datasets.options import PLAN_OPTIONS, DatasetOptions, Options
 from torch_s3io.datasets.zipped import _OWN
 
 ROOT = Path(__file__).parents[1]
-LIKE_RECORD_DATASET = (RecordDataset.from_npy, RecordDataset.from_tokens, SampleDataset)
+LIKE_RECORD_DATASET = (
+    RecordDataset.from_npy,
+    RecordDataset.from_tokens,
+    SampleDataset,
+    TokenDataset,
+)
 WITH_WORKERS = {"held_out_tensors", "refused_workers"}  # statistics that only then exist
 REQUIRED, BELOW = "required", "see below"
 
@@ -43,6 +49,7 @@ CLASSES = {
     "RecordDataset.from_npy": RecordDataset.from_npy,
     "RecordDataset.from_tokens": RecordDataset.from_tokens,
     "SampleDataset": SampleDataset,
+    "TokenDataset": TokenDataset,
     "Mix": Mix,
     "DataLoader": DataLoader,
     "DevicePrefetcher": DevicePrefetcher,
@@ -149,7 +156,14 @@ def test_type_checkers_see_the_options_that_there_are():
 
 
 @pytest.mark.parametrize(
-    "kind", [RecordDataset, RecordDataset.from_npy, RecordDataset.from_tokens, SampleDataset]
+    "kind",
+    [
+        RecordDataset,
+        RecordDataset.from_npy,
+        RecordDataset.from_tokens,
+        SampleDataset,
+        TokenDataset,
+    ],
 )
 def test_help_shows_every_option_of_a_data_set_with_its_default(kind):
     parameters = inspect.signature(kind).parameters

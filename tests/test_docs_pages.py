@@ -45,6 +45,7 @@ OTHERS = {  # pages whose snippets other tests run, or that show none to be run
     "docs/frameworks.md": "test_frameworks.py, test_lightning.py, test_accelerate.py, "
     "test_hf_trainer.py",
     "docs/fuzzing.md": "commands that take minutes to hours",
+    "docs/tokens.md": "test_tokens_page.py",
     "docs/tuning.md": "test_configuration_docs.py, test_doctor.py, test_bench.py",
 }
 

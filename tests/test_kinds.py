@@ -20,6 +20,7 @@ from order_check import (
     write_number_samples,
     write_numbers,
 )
+from token_files import write_megatron
 
 import torch_s3io as s3io
 
@@ -46,6 +47,17 @@ def check_lines(rows: Any, index: Any) -> None:
     assert lines == [f"{number}, " * number for number in index.tolist()]
 
 
+def write_documents(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for part, numbers in enumerate(np.array_split(np.arange(count), 3)):
+        write_megatron(folder / f"{part}", [np.full(number, number) for number in numbers])
+    return folder / "*.bin"
+
+
+def check_documents(rows: Any, index: Any) -> None:
+    assert [row.tolist() for row in rows] == [[number] * number for number in index.tolist()]
+
+
 # What writes it, what reads it, what checks a batch.
 KINDS: dict[str, tuple[Callable[..., Path], Callable[..., Any], Callable[..., None]]] = {
     "records": (
@@ -55,6 +67,11 @@ KINDS: dict[str, tuple[Callable[..., Path], Callable[..., Any], Callable[..., No
     ),
     "samples": (write_number_samples, s3io.SampleDataset, check_number_samples),
     "lines": (write_lines, s3io.SampleDataset, check_lines),
+    "documents": (
+        write_documents,
+        lambda path, **options: s3io.TokenDataset(path, documents="single", **options),
+        check_documents,
+    ),
 }
 
 

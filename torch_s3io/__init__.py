@@ -23,6 +23,7 @@ from .datasets.mapstyle import RecordMapDataset
 from .datasets.mix import Mix
 from .datasets.record_dataset import RecordDataset
 from .datasets.sample_dataset import SampleDataset
+from .datasets.token_dataset import TokenDataset
 from .datasets.zipped import Zip
 from .errors import (
     AccessError,
@@ -84,6 +85,7 @@ __all__ = [
     "RecordWriter",
     "SampleDataset",
     "SampleWriter",
+    "TokenDataset",
     "WriteError",
     "WriteTimeoutError",
     "WrittenObject",

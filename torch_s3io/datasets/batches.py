@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import ConfigError, RangeError
+from ..format.ragged import Ragged
 from .options import DatasetOptions
 
 
@@ -90,6 +91,8 @@ def rows(records: Any) -> Iterator[Any]:
     """The records of a batch, one by one, as views."""
     if isinstance(records, torch.Tensor):
         return iter(records.unbind(0))
+    if isinstance(records, Ragged):
+        return iter(records)
     columns = [_rows_of(column) for column in records.values()]
     return (dict(zip(records, row, strict=True)) for row in zip(*columns, strict=True))
 

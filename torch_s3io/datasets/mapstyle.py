@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError, RangeError
+from ..order.record_order import MixedOrder, StreamOrder
 from ..wording import short
 from .batches import as_numbers, rows, transformed
 from .stored_dataset import StoredDataset
@@ -46,6 +47,13 @@ class RecordMapDataset(Dataset[Any]):
             raise ConfigError(
                 f"RecordMapDataset needs a RecordDataset or a SampleDataset, not {short(dataset)}; "
                 "of a Zip, make one of each part"
+            )
+        order = dataset._order
+        parts = order.parts if isinstance(order, MixedOrder) else ()
+        if not dataset._records.has_rows or any(isinstance(one, StreamOrder) for one in parts):
+            raise ConfigError(
+                f"RecordMapDataset: {dataset!r} has no records by number from 0 on: give a "
+                "TokenDataset without return_documents=True, which is no Mix"
             )
         self.dataset = dataset
 

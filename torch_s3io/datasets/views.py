@@ -44,9 +44,14 @@ class ViewedDataset(PlannedDataset):
         own = {"reads_on": reads_on, "keeps_cached": keeps_cached, "faults": faults}
         return self._sibling(replace(self._options, **own), self._view)
 
+    @property
+    def _num_viewed(self) -> int:
+        """Of what views take a part."""
+        return self._num_records
+
     def subset(self, start: int, stop: int) -> Self:
         """The records ``start`` to ``stop - 1``, as a data set with the same options."""
-        return self._view_of(subset_stage(self._num_records, start, stop))
+        return self._view_of(subset_stage(self._num_viewed, start, stop))
 
     def split(self, fractions: Sequence[float], seed: int = 0) -> list[Self]:
         """Disjoint random parts, as data sets with the same options.
@@ -63,7 +68,7 @@ class ViewedDataset(PlannedDataset):
                 part.
             seed: From 0 to 2**64 - 1.
         """
-        stages = split_stages(self._num_records, fractions, seed)
+        stages = split_stages(self._num_viewed, fractions, seed)
         return [self._view_of(stage) for stage in stages]
 
     def _view_of(self, stage: Stage) -> Self:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from .. import _C
 from ..errors import ConfigError
 from ..order.epochs import Position
-from ..order.record_order import default_block_records
+from ..order.record_order import StreamOrder, default_block_records
 from ..order.state import State
 from ..processes.ranks import Ranks
 from ..wording import short
@@ -170,6 +170,13 @@ def _checked_parts(given: dict[str, Any]) -> dict[str, StoredDataset]:
             raise ConfigError(
                 f"Zip zips RecordDatasets and SampleDatasets, and {name} is {short(part)}; a Mix "
                 "or a Zip cannot be part"
+            )
+    for name, part in given.items():
+        if isinstance(part._order, StreamOrder):
+            raise ConfigError(
+                f"Zip pairs records by their numbers, and {name} has windows of documents, which "
+                "are others in every epoch: documents='single' can be a part, or "
+                "RecordDataset.from_tokens"
             )
     counts = {name: part.num_records for name, part in given.items()}
     if len(set(counts.values())) > 1:

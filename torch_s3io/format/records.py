@@ -130,6 +130,11 @@ class Records(ABC):
             "included); raise it or lower batch_size"
         )
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether a batch has a row for each record, in all that it consists of."""
+        return True
+
     def finished(self, batch: Any) -> Any:
         """What the loop gets of what C++ made."""
         return batch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,18 +14,13 @@ from ..errors import DataError
 from ..wording import size_text
 from .delivery import Delivery
 from .objects import Column, Objects, Shard
-from .records import BufferBytes, FieldInfo, Mismatch, Records
+from .records import FieldInfo, Mismatch
 from .sample_layout import SampleField, SampleLayout
 from .sample_table import SampleTable
+from .varying_records import VaryingRecords
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-# Batches by which buffers are sized, and the samples in them.
-_MOST_BATCHES, _FEWEST_BATCHES = 512, 8
-_MOST_LOOKED_AT = 1 << 17
-_MANY = 128  # of which the largest one may be larger than a buffer
-_DEVIATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ def _span(table: SampleTable, pieces: Sequence[Column]) -> int:
     return int(spans.sum())
 
 
-class SampleRecords(Records):
+class SampleRecords(VaryingRecords):
     """Samples of one layout.
 
     Args:
@@ -226,31 +220,6 @@ class SampleRecords(Records):
             self._delivery,
             any(part._checks for part in every),
             [table for part in every for table in part.tables()] if are_there else None,
-        )
-
-    def buffer_bytes(self, form: _C.BatchForm, order: _C.RecordOrder, count: int) -> BufferBytes:
-        """Of all but very few batches of this order: whatever it is, and however the samples lie.
-
-        Wanted is the largest of up to 512 of its batches, the four largest left out, or the mean
-        and 4 standard deviations of them, if that is more. Most fit into the least.
-        """
-        num_batches = min(_MOST_BATCHES, max(_FEWEST_BATCHES, _MOST_LOOKED_AT // count))
-        found = np.sort(
-            _C.batch_sizes(form=form, order=order, batch_records=count, num_batches=num_batches)
-        )
-        if len(found) == 0:  # no table is right: whoever reads a batch hears of it
-            found = np.array([form.most_bytes(1)])
-        usual = found[: -(len(found) // _MANY) or None]
-        wanted = max(int(usual[-1]), math.ceil(usual.mean() + _DEVIATIONS * usual.std()))
-        return BufferBytes(wanted, min(wanted, int(np.median(found))))
-
-    def buffer_problem(self, buffer_size: int, needed: BufferBytes, count: int) -> str:
-        if buffer_size >= needed.least:
-            return ""
-        return (
-            f"BufferPoolConfig.buffer_size is {buffer_size} bytes, but a batch of {count} samples "
-            f"needs {needed.least}, so that most batches would not fit: raise it, to "
-            f"{needed.wanted} where hardly any should get memory of its own, or lower batch_size"
         )
 
     def finished(self, batch: Any) -> Any:

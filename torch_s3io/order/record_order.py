@@ -130,6 +130,57 @@ class Order:
 
 
 @dataclass(frozen=True)
+class StreamOrder(Order):
+    """Windows of a stream of documents. These come in an order of their own in every epoch, and so
+    the records of an epoch have numbers of their own: window w of epoch e is ``e * num_records +
+    w``. Here windows are mixed with those near to them.
+
+    Attributes:
+        block_records: Documents in a block.
+        window_blocks: So many blocks' windows are mixed.
+        view: Of documents: which of them are in the stream.
+        block_windows: In a block, on average.
+        num_numbers: All are less than that.
+    """
+
+    block_windows: int = 1
+    num_numbers: int = 1
+
+    @property
+    def last_epoch(self) -> int:
+        return min(_LAST_EPOCH, self.num_numbers // self.num_records - 1)
+
+    @property
+    def neighbours(self) -> int:
+        return 1 if self.shuffle else self.num_records
+
+    @property
+    def window(self) -> Window | None:
+        if not self.shuffle:
+            return None
+        return Window(self._mixed_records, min(self.block_windows, self._mixed_records))
+
+    @property
+    def _mixed_records(self) -> int:
+        return min(self.window_blocks * self.block_windows, self.num_records)
+
+    def make(self) -> _C.RecordOrder:
+        order = _C.RecordOrder.sequential(self.num_records)
+        if not self.shuffle:
+            return order
+        if self.window_blocks > 1:
+            order = order.windowed(self._mixed_records, self.seed)
+        return order.numbered_by_epoch(self.num_numbers)
+
+    def settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {"shuffle": self.shuffle, "seed": self.seed}
+        if self.shuffle:
+            settings["block_records"] = self.block_records
+            settings["window_blocks"] = self.window_blocks
+        return settings
+
+
+@dataclass(frozen=True)
 class MixedOrder:
     """A weighted mixture of orders.
 

@@ -1,0 +1,1 @@
+"""Files of tokens, and where the documents in them are."""
