@@ -13,6 +13,7 @@ from support import run_file
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = ("train_digits.py", "--copies", "4", "--epochs", "4")
 TOKENS = ("train_tokens.py", "--steps", "120", "--hidden", "64", "--window", "64")
+DOCUMENTS = ("train_documents.py", "--steps", "80", "--hidden", "32", "--window", "64")
 
 # Not importorskip: importing scikit-learn starts threads that stay.
 needs_digits = pytest.mark.skipif(
@@ -101,7 +102,26 @@ def test_tokens_are_learned_and_a_second_run_reuses_the_data(tmp_path: Path, sou
     assert snapshot(tmp_path) == files
 
 
-@pytest.mark.parametrize("example", ["train_digits.py", "train_tokens.py"])
+@pytest.mark.slow
+def test_documents_are_learned_across_a_stop_in_the_middle(tmp_path: Path, source: Path) -> None:
+    command = (*DOCUMENTS, "--source", str(source))
+    first = run_example(tmp_path, *command)
+    entropy = number(r"unigram entropy of the text: ([\d.]+) nats", first)
+    assert number(r"last loss ([\d.]+) nats", first) < 0.9 * entropy
+    assert "written now" in first
+    assert "stopped, and went on from" in first
+
+    data = tmp_path / "data" / "documents"
+    files = {path: status for path, status in snapshot(data).items() if "checkpoint" not in path}
+    second = run_example(tmp_path, *command, "--workers", "1")
+    assert "already there" in second
+    after = {path: status for path, status in snapshot(data).items() if "checkpoint" not in path}
+    assert after == files
+    losses = [re.findall(r"^ +\d+ +([\d.]+) ", output, re.M) for output in (first, second)]
+    assert losses[0] == losses[1]  # the same batches, in the same order
+
+
+@pytest.mark.parametrize("example", ["train_digits.py", "train_documents.py", "train_tokens.py"])
 def test_a_nonsensical_option_is_refused_before_anything_is_written(
     tmp_path: Path, example: str
 ) -> None:

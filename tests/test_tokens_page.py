@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pages import Page
@@ -23,7 +24,7 @@ def _beside_a_corpus(disk, monkeypatch):
 
 
 def test_every_block_is_run():
-    assert len(PAGE.blocks()) == 4
+    assert len(PAGE.blocks()) == 5
     PAGE.check()
 
 
@@ -40,6 +41,13 @@ def test_windows_arrive_from_workers(block):
     PAGE.run(block, names)
     assert names["batch"].shape == (8, 2049)
     assert torch.equal(names["inputs"][:, 1:], names["targets"][:, :-1])
+
+
+@PAGE.runs("Files of your own", "sh")
+def test_documents_are_written(block, capsys):
+    np.array([5, 6, 0, 7, 0], "<u2").tofile("raw.bin")
+    assert PAGE.run_commands(block) == [0, 0]
+    assert "documents    2" in capsys.readouterr().out
 
 
 @PAGE.runs("Masks by document", "python")

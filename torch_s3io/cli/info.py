@@ -10,12 +10,15 @@ from typing import Any
 from ..console import say
 from ..format.manifest import Manifest
 from ..format.samples import SampleManifest, read_any_manifest
+from ..format.tokens.document_table import TokenFile
+from ..format.tokens.token_format import TokenOptions, open_tokens
 from ..wording import size_text
 
 _EPILOG = """\
 examples:
   %(prog)s packed                     records or samples, their fields, shards
   %(prog)s packed --json | python -m json.tool
+  %(prog)s corpus.bin                 tokens: of Megatron, llm.c or datatrove, or their documents
 
 exit status:
   0  shown     1  no data set that can be read: a line on stderr says why     2  wrong usage
@@ -28,15 +31,22 @@ def add_parser(subparsers: Any) -> None:
         help="layout and counts of a data set",
         description="Prints what a data set in a folder says of itself: how many records or "
         "samples, their size and fields, its shards.\nIt reads the manifest alone; verify reads "
-        "everything.",
+        "everything. Of a file of tokens it prints how many tokens and documents there are.",
         epilog=_EPILOG,
     )
-    parser.add_argument("folder", metavar="FOLDER", help="what pack or a writer of ours wrote")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="what pack or a writer of ours wrote; or a file of tokens"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    if _is_file(args.folder):
+        [file] = open_tokens(args.folder, "name", TokenOptions())
+        facts = _facts_of(file)
+        say(*json.dumps(facts, indent=1).splitlines() if args.json else _tokens_as_text(facts))
+        return 0
     manifest = read_any_manifest(args.folder)
     if args.json:
         say(*json.dumps(json.loads(manifest.to_json()), indent=1).splitlines())
@@ -45,6 +55,33 @@ def run(args: argparse.Namespace) -> int:
     else:
         say(*_records_as_text(args.folder, manifest))
     return 0
+
+
+def _is_file(path: str) -> bool:
+    """Whether it is a file, or the prefix of Megatron's two."""
+    return os.path.isfile(path) or (not os.path.exists(path) and os.path.isfile(f"{path}.idx"))
+
+
+def _facts_of(file: TokenFile) -> dict[str, Any]:
+    return {
+        "path": file.shard.path,
+        "size_bytes": file.shard.size_bytes,
+        "dtype": file.dtype.name,
+        "num_documents": file.shard.num_records,
+        "num_tokens": file.num_tokens,
+        "longest": file.longest,
+    }
+
+
+def _tokens_as_text(facts: dict[str, Any]) -> list[str]:
+    mean = facts["num_tokens"] / max(1, facts["num_documents"])
+    return [
+        facts["path"],
+        f"  tokens       {facts['num_tokens']} of {facts['dtype']}, "
+        f"{size_text(facts['size_bytes'])}",
+        f"  documents    {facts['num_documents']}",
+        f"  document     {mean:.0f} tokens on average, at most {facts['longest']}",
+    ]
 
 
 def _samples_as_text(folder: str, manifest: SampleManifest) -> list[str]:

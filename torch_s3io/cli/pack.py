@@ -14,6 +14,7 @@ from ..config import MIB, refuse_address
 from ..console import progress_bar, say, show_progress
 from ..store.store import FileOrder
 from ..wording import count_of, size_text
+from ..writing.document_packing import find_documents, pack_documents
 from ..writing.pack_run import run_pack
 from ..writing.packing import PackJob
 from ..writing.record_folder import refuse_to_replace
@@ -34,7 +35,11 @@ _OF_FILES = (
     "window",
     "stride",
     "processes",
+    "documents",
+    "eos",
 )
+# Options that say nothing of documents of tokens.
+_OF_RECORDS = ("shape", "header_bytes", "window", "stride", "shard_mib", "align", "processes")
 
 _EPILOG = """\
 examples:
@@ -43,6 +48,7 @@ examples:
   %(prog)s images/ --output images-packed                    every file of the folder is a record
   %(prog)s cifar-10-batches-bin/data_batch_*.bin -o cifar    label and image
   %(prog)s corpus.bin --format tokens --window 1025 -o corpus
+  %(prog)s 'corpus/*.ds' --format tokens --documents -o all  all.bin and all.idx, as Megatron reads
   %(prog)s raw/*.bin --format records --dtype float32 --shape 3,32,32 -o records
   %(prog)s --from mydata:samples -o photos                   samples of any length, from Python
 
@@ -98,6 +104,11 @@ def add_parser(subparsers: Any) -> None:
     add("--window", type=whole_number(1), metavar="N", help="tokens of a record")
     add("--stride", type=whole_number(1), metavar="N",
         help="tokens from one window's start to the next one's (default: the window)")  # fmt: skip
+    add("--documents", action="store_true",
+        help="with --format tokens: write documents instead of windows, to FOLDER.bin and "
+        "FOLDER.idx; of all that TokenDataset reads")  # fmt: skip
+    add("--eos", type=whole_number(0), metavar="N",
+        help="with --documents: the token that ends each, where nothing else says it")  # fmt: skip
     add("--shard-mib", type=_mib, default=256, metavar="MIB",
         help="size of a shard, in MiB (default: %(default)s)")  # fmt: skip
     add("--align", type=_align, default="auto", metavar="auto|none|BYTES",
@@ -116,6 +127,10 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("there is nothing to pack: name a SOURCE, or --from MODULE:NAME")
     if args.field:
         args.parser.error("--field is for samples, with --from: leave it out")
+    if args.documents:
+        return _run_documents(args)
+    if args.eos is not None:
+        args.parser.error("--eos is for --documents: leave it out")
     sources = find_sources(
         args.sources,
         args.output,
@@ -152,6 +167,32 @@ def run(args: argparse.Namespace) -> int:
         f"{size_text(job.total_bytes / max(elapsed_s, 1e-9))}/s"
         f"{resumed if packed.resumed_shards else ''}"
     )
+    return 0
+
+
+def _run_documents(args: argparse.Namespace) -> int:
+    if args.format != "tokens":
+        args.parser.error("--documents are of tokens: give --format tokens")
+    for name in _OF_RECORDS:
+        if getattr(args, name) != args.parser.get_default(name):
+            args.parser.error(f"--{name.replace('_', '-')} is not for --documents: leave it out")
+    dataset = find_documents(args.sources, args.file_order, args.dtype, args.eos)
+    total_bytes = sum(os.path.getsize(path) for path, _ in dataset.files)
+    start = time.monotonic()
+    try:
+        with _bar(total_bytes) as on_bytes:
+            packed = pack_documents(
+                dataset, os.path.abspath(args.output), overwrite=args.overwrite, on_bytes=on_bytes
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{args.output} has what it had before") from None
+    elapsed_s = time.monotonic() - start
+    say(
+        f"{packed.path}: {count_of(packed.num_documents, 'document')} of "
+        f"{count_of(packed.num_tokens, 'token')}, and the .idx beside it"
+    )
+    size = packed.size_bytes
+    say(f"{size_text(size)} in {elapsed_s:.2f} s, {size_text(size / max(elapsed_s, 1e-9))}/s")
     return 0
 
 

@@ -134,8 +134,8 @@ def _listed(
                 if not last <= begin <= end <= count or len(starts) > count:
                     fail(
                         path,
-                        f"line {len(starts) + 1} says tokens {begin} to {end}, after {last} and of "
-                        f"{count}: it is damaged, or of another file",
+                        f"line {len(starts) + 1} says tokens {short(begin)} to {short(end)}, after "
+                        f"{last} and of {count}: it is damaged, or of another file",
                     )
                 starts.append(header_bytes + begin * token_bytes)
                 lengths.append(end - begin)

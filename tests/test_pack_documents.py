@@ -1,0 +1,95 @@
+"""pack --documents: what is written is what TokenDataset reads, and what Megatron's layout says."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from token_files import numbered, write_datatrove, write_ended, write_llm_c, write_megatron
+
+from torch_s3io import TokenDataset
+from torch_s3io.cli import main
+
+LENGTHS = [5, 0, 1, 300, 7, 70]
+
+
+def pack(*arguments: object, status: int = 0) -> None:
+    assert main(["pack", *map(str, arguments), "--format", "tokens"]) == status
+
+
+def parsed(prefix) -> list[list[int]]:
+    """By Megatron's layout, with struct alone."""
+    index, data = prefix.with_suffix(".idx").read_bytes(), prefix.with_suffix(".bin").read_bytes()
+    magic, version, code, sequences, bounds = struct.unpack_from("<9sQBQQ", index)
+    assert (magic, version, bounds) == (b"MMIDIDX\0\0", 1, sequences + 1)
+    lengths = struct.unpack_from(f"<{sequences}i", index, 34)
+    offsets = struct.unpack_from(f"<{sequences}q", index, 34 + 4 * sequences)
+    documents = struct.unpack_from(f"<{bounds}q", index, 34 + 12 * sequences)
+    assert documents == tuple(range(sequences + 1))
+    assert len(index) == 34 + 12 * sequences + 8 * bounds
+    letter = {1: "B", 4: "i", 8: "H"}[code]
+    return [
+        list(struct.unpack_from(f"<{length}{letter}", data, offset))
+        for length, offset in zip(lengths, offsets, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["<u2", "<u4"])
+def test_documents_come_back(disk, kind, capsys):
+    documents = numbered(LENGTHS)
+    write_datatrove(disk / "a.ds", documents[:3], kind)
+    write_datatrove(disk / "b.ds", documents[3:], kind)
+    pack(disk / "*.ds", "--documents", "-o", disk / "out" / "all")
+    assert "6 documents of 383 tokens" in capsys.readouterr().out
+    expected = [document.tolist() for document in documents]
+    assert parsed(disk / "out" / "all") == expected
+    dataset = TokenDataset(disk / "out" / "all", documents="single", pool=None)
+    assert [one.tolist() for batch in dataset for one in batch] == expected
+    assert sorted(path.name for path in (disk / "out").iterdir()) == ["all.bin", "all.idx"]
+    pack(disk / "a.ds", "--documents", "-o", disk / "out" / "all", status=1)
+    assert "is there already" in capsys.readouterr().err
+    pack(disk / "a.ds", "--documents", "-o", disk / "out" / "all", "--overwrite")
+    assert parsed(disk / "out" / "all") == expected[:3]
+
+
+def test_documents_that_a_token_ends_are_listed_from_then_on(disk):
+    documents = [np.append(one + 1, 0) for one in numbered([4, 0, 9])]
+    write_ended(disk / "raw.bin", documents, eos=0)
+    options = ["--documents", "--dtype", "uint16", "--eos", 0]
+    pack(disk / "raw.bin", *options, "-o", disk / "out")
+    assert parsed(disk / "out") == [document.tolist() for document in documents]
+
+
+def test_options_that_have_no_effect_are_refused(disk, capsys):
+    write_megatron(disk / "in", numbered(LENGTHS))
+    for options in (["--window", 5], ["--align", "none"], ["--shard-mib", 3]):
+        with pytest.raises(SystemExit):
+            pack(disk / "in", "--documents", "-o", disk / "out", *options)
+        assert "is not for --documents" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        pack(disk / "in", "--eos", 3, "-o", disk / "out")
+    with pytest.raises(SystemExit):
+        main(["pack", str(disk / "in"), "--documents", "-o", str(disk / "out")])
+    assert "give --format tokens" in capsys.readouterr().err
+
+
+def test_tokens_that_are_too_large_leave_nothing(disk, capsys):
+    write_llm_c(disk / "in.bin", np.array([1, (1 << 31) + 5]), 20240801)
+    pack(disk / "in.bin", "--documents", "-o", disk / "out", status=1)
+    assert "too large for Megatron's types" in capsys.readouterr().err
+    assert [path.name for path in disk.iterdir()] == ["in.bin"]
+
+
+@pytest.mark.parametrize("name", ["corpus", "corpus.bin"])
+def test_info_says_what_a_file_of_tokens_has(disk, name, capsys):
+    write_megatron(disk / "corpus", numbered(LENGTHS))
+    assert main(["info", str(disk / name)]) == 0
+    shown = capsys.readouterr().out
+    assert "383 of int32" in shown
+    assert "documents    6" in shown
+    assert "at most 300" in shown
+    assert main(["info", str(disk / name), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["num_documents"], facts["num_tokens"], facts["longest"]) == (6, 383, 300)

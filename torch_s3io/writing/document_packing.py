@@ -1,0 +1,104 @@
+"""Documents of tokens, written as Megatron reads them."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..datasets.token_dataset import TokenDataset
+from ..errors import ConfigError, DataError
+from ..format.tokens.megatron import HEAD, MAGIC, TYPES
+from ..store.file_store import FileStore
+from ..store.store import FileOrder
+
+_BATCH = 64  # documents that are read together
+_MOST_TOKENS = (1 << 31) - 1  # of a document
+
+
+@dataclass(frozen=True)
+class PackedDocuments:
+    """What was written: ``path`` and the ``.idx`` beside it."""
+
+    path: str
+    num_documents: int
+    num_tokens: int
+    size_bytes: int
+
+
+def find_documents(
+    paths: Sequence[str], file_order: FileOrder, dtype: Any, eos: int | None
+) -> TokenDataset:
+    """The documents of the files that ``paths`` name, as TokenDataset reads them."""
+    return TokenDataset(
+        paths,
+        documents="single",
+        batch_size=_BATCH,
+        as_dtype=None,
+        dtype=dtype,
+        eos=eos,
+        file_order=file_order,
+    )
+
+
+def pack_documents(
+    dataset: TokenDataset, prefix: str, *, overwrite: bool, on_bytes: Callable[[int], object]
+) -> PackedDocuments:
+    """Writes what ``find_documents`` found to ``prefix.bin`` and ``prefix.idx``. Each takes its
+    name when it is whole, the ``.idx`` at last.
+
+    Args:
+        on_bytes: Called with the bytes of each batch that was written.
+
+    Raises:
+        ConfigError: The files are there, and ``overwrite`` is not given.
+        DataError: A document is longer than an ``.idx`` can say.
+        WriteError, NoSpaceError, AccessError: They cannot be written.
+    """
+    path, index = f"{prefix}.bin", f"{prefix}.idx"
+    for one in (path, index):
+        if os.path.lexists(one) and not overwrite:
+            raise ConfigError(f"{one}: is there already; name another PREFIX, or --overwrite it")
+    os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
+    store, lengths = FileStore(), array("i")
+    code = ""
+    with store.writer(path, follow_links=False) as writer:
+        for batch in dataset:
+            tokens, code = _as_megatron(batch.values, path)
+            if batch.max_length > _MOST_TOKENS:
+                raise DataError(f"{path}: a document has {batch.max_length} tokens, more than 2^31")
+            lengths.extend(batch.lengths.tolist())
+            writer.write(tokens)
+            on_bytes(tokens.nbytes)
+    counts = np.frombuffer(lengths, np.int32).astype("<i4")
+    item = np.dtype(code).itemsize
+    _write_index(store, index, counts, code)
+    total = int(counts.sum(dtype=np.int64))
+    return PackedDocuments(path, len(counts), total, total * item)
+
+
+def _write_index(store: FileStore, path: str, lengths: np.ndarray[Any, Any], code: str) -> None:
+    count = len(lengths)
+    number = next(number for number, kind in TYPES.items() if kind == code)
+    sizes = lengths.astype("<i8") * np.dtype(code).itemsize
+    with store.writer(path, follow_links=False) as writer:
+        writer.write(HEAD.pack(MAGIC, 1, number, count, count + 1))
+        writer.write(lengths)
+        writer.write(np.cumsum(sizes, dtype="<i8") - sizes)
+        writer.write(np.arange(count + 1, dtype="<i8"))
+
+
+def _as_megatron(values: torch.Tensor, path: str) -> tuple[np.ndarray[Any, Any], str]:
+    """Tokens in one of its types, which have no uint32."""
+    tokens = values.numpy()
+    if tokens.dtype in (np.uint32, np.uint64):
+        tokens = tokens.view(tokens.dtype.name.removeprefix("u"))
+        if len(tokens) and int(tokens.min()) < 0:
+            raise DataError(f"{path}: a token is too large for Megatron's types: it has no uint32")
+    code = tokens.dtype.newbyteorder("<").str.replace("|", "")
+    return tokens, code
