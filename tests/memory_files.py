@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import shlex
 import subprocess
 import sysconfig
@@ -115,7 +116,8 @@ class MemoryFiles(Store):
         names = sorted(fnmatch.filter(self._objects, path))
         if not names:
             raise NotFoundError(f"{path}: is not there")
-        return [Found(name, os.path.basename(name)) for name in names]
+        fixed = os.path.dirname(re.split(r"[*?[]", path)[0])
+        return [Found(name, os.path.relpath(name, fixed)) for name in names]
 
     def below(self, folder: str) -> Iterable[str]:
         return [name for name in self._objects if name.startswith(folder.rstrip("/") + "/")]

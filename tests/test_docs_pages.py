@@ -36,7 +36,8 @@ MACHINES = Page(
 )
 WRITING = Page("docs/writing.md")
 FILES = Page("docs/files.md")
-PAGES = [READING, SAMPLES, RAGGED, ORDER, WORKERS, MACHINES, WRITING, FILES]
+FOLDERS = Page("docs/folders.md")
+PAGES = [READING, SAMPLES, RAGGED, ORDER, WORKERS, MACHINES, WRITING, FILES, FOLDERS]
 OTHERS = {  # pages whose snippets other tests run, or that show none to be run
     "docs/configuration.md": "test_configuration_docs.py",
     "docs/data.md": "test_data_page.py",
@@ -385,3 +386,42 @@ def test_files_are_read_whole_in_ranges_and_written(block):
     np.testing.assert_array_equal(names["head"].numpy(), content[:4096])
     assert np.fromfile("small.bin", "i8").tolist() == list(range(10))
     assert Path("large.bin").read_bytes() == content.tobytes()
+
+
+# ---- docs/folders.md
+
+FOLDERS.runs("Folders of files", "python")
+
+
+def write_images() -> None:
+    """300 in two folders."""
+    for number in range(300):
+        path = Path("train", ("cat", "dog")[number % 2], f"{number}.jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(str(number).encode())
+
+
+@FOLDERS.runs("Files of a pattern", "python")
+def test_folders_of_images_are_read_with_the_labels_that_the_comments_say(block):
+    write_images()
+    names: dict = {}
+    FOLDERS.run(Key("Folders of files", "python"), names)
+    data, label, name = FOLDERS.run(block, names)
+    assert label.dtype is torch.int64
+    assert len(data) == len(label) == 256
+    numbers = [int(bytes(sample.numpy())) for sample in data.unbind()]
+    assert label.tolist() == [number % 2 for number in numbers]
+    assert name == ("cat", "dog")[int(label[0])]
+
+
+@FOLDERS.runs("Files of a list", "python")
+def test_files_of_a_list_come_with_labels_and_columns(block):
+    for name in ("a", "b"):
+        Path(f"{name}.json").write_text(f'"{name}"')
+    names: dict = {}
+    FOLDERS.run(Key("Folders of files", "python"), names)
+    FOLDERS.run(block, names)
+    (batch,) = names["dataset"]
+    assert batch["data"] == ["b", "a"]
+    assert batch["label"].tolist() == [1, 0]
+    assert batch["box"].shape == (2, 4)

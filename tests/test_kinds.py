@@ -58,6 +58,23 @@ def check_documents(rows: Any, index: Any) -> None:
     assert [row.tolist() for row in rows] == [[number] * number for number in index.tolist()]
 
 
+def write_files(folder: Path, count: int) -> Path:
+    for number in range(count):
+        path = folder / f"{number % 3}" / f"{number:02}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number}, " * number)
+    return folder / "*" / "*.txt"
+
+
+def check_files(rows: Any, index: Any) -> None:
+    """Sorted by their names, so those of each folder follow each other."""
+    numbers = sorted(range(COUNT), key=lambda number: (number % 3, number))
+    numbers = [numbers[place] for place in index.tolist()]
+    texts = [bytes(text.numpy()).decode() for text in rows["data"]]
+    assert texts == [f"{number}, " * number for number in numbers]
+    assert rows["label"].tolist() == [number % 3 for number in numbers]
+
+
 # What writes it, what reads it, what checks a batch.
 KINDS: dict[str, tuple[Callable[..., Path], Callable[..., Any], Callable[..., None]]] = {
     "records": (
@@ -72,6 +89,11 @@ KINDS: dict[str, tuple[Callable[..., Path], Callable[..., Any], Callable[..., No
         lambda path, **options: s3io.TokenDataset(path, documents="single", **options),
         check_documents,
     ),
+    "files": (
+        write_files,
+        lambda path, **options: s3io.SampleDataset.from_files(path, labels="folder", **options),
+        check_files,
+    ),
 }
 
 
@@ -84,7 +106,7 @@ class Kind:
         if store == "memory":
             MEMORY.clear(**store_options)
             top = folder / name
-            files = [top] if top.is_file() else sorted(top.iterdir())
+            files = [top] if top.is_file() else sorted(filter(Path.is_file, top.rglob("*")))
             for file in files:
                 MEMORY.put(self._in_memory(file), file.read_bytes())
             self.path = self._in_memory(Path(self.path))

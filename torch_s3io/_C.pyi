@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'handover_events', 'inspect_files', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'changed_folder', 'common_folder_bytes', 'count_repeated', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -393,6 +393,26 @@ class Arena:
     @property
     def id(self) -> int:
         ...
+class FoundFiles:
+    """
+    Columns: see csrc/io/folder_scan.h.
+    """
+    def __len__(self) -> int:
+        ...
+    @property
+    def direct_alignments(self) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+    @property
+    def path_ends(self) -> numpy.typing.NDArray[numpy.uint64]:
+        ...
+    @property
+    def paths(self) -> numpy.typing.NDArray[numpy.uint8]:
+        ...
+    @property
+    def versions(self) -> numpy.typing.NDArray[numpy.uint64]:
+        """
+        4 numbers of each: device, inode, size in bytes, time of change in ns.
+        """
 class SampleNames:
     """
     See csrc/format/member_names.h.
@@ -454,6 +474,18 @@ def benchmark_take_give(pool: BufferPool, *, rounds: typing.SupportsInt | typing
     """
     Takes, touches and gives buffers, `held` of them at a time. For benchmarks.
     """
+def changed_folder(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, modified_ns: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], threads: typing.SupportsInt | typing.SupportsIndex) -> int:
+    """
+    The first folder that has another time of change, or is gone; -1: none.
+    """
+def common_folder_bytes(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer) -> int:
+    """
+    How much of all paths is the folder that holds all of them.
+    """
+def count_repeated(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, left_out: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> int:
+    """
+    How many paths are the same as one before them, without so many of their first bytes.
+    """
 def crc32c(data: typing_extensions.Buffer, crc: typing.SupportsInt | typing.SupportsIndex = 0) -> int:
     """
     The CRC-32C of contiguous bytes, or of those that `crc` is of, followed by them.
@@ -476,6 +508,10 @@ def file_system_config(name: str) -> dict[str, typing.Any]:
     """
     Fields of a ready-made FileSystemConfig: 'default', 'direct_io', 'high_performance'.
     """
+def folder_labels(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, name_bytes: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], is_parent: bool) -> tuple[numpy.typing.NDArray[numpy.int64], list[bytes]]:
+    """
+    (label of each file, names of the classes): by the first folder of its name, or by the folder that it lies in.
+    """
 def handover_events() -> int:
     """
     Counts up when a segment is mapped, and when the first batch is copied out.
@@ -483,6 +519,14 @@ def handover_events() -> int:
 def inspect_files(paths: collections.abc.Sequence[os.PathLike | str | bytes]) -> list[tuple[tuple[int, int, int, int], int]]:
     """
     For each path (what its ObjectVersion is made of, the alignment of direct reads or 0).
+    """
+def inspect_paths(*, paths: bytes, current: os.PathLike | str | bytes, threads: typing.SupportsInt | typing.SupportsIndex, progress: collections.abc.Callable[[int], None] | None) -> FoundFiles:
+    """
+    Files whose paths follow each other, a NUL between two of them; relative ones are below `current`. `progress` gets the number of those that are done.
+    """
+def json_lines(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, left_out: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex) -> bytes:
+    """
+    Of some paths, without so many of their first bytes: a line of JSON for each.
     """
 def kept_checksum(path: os.PathLike | str | bytes) -> int | None:
     """
@@ -506,6 +550,10 @@ def open_shared(*, fd: typing.SupportsInt | typing.SupportsIndex, offset: typing
     """
 def pending_releases() -> int:
     ...
+def read_heads(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, first: typing.SupportsInt | typing.SupportsIndex, offsets: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], length: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.uint8], numpy.typing.NDArray[numpy.int64]]:
+    """
+    (`length` bytes of each of as many files as there are offsets, how many there were).
+    """
 def receive_tensor(sent: bytes) -> typing.Any:
     ...
 def refused_calls() -> list[tuple[str, int]]:
@@ -515,6 +563,10 @@ def refused_calls() -> list[tuple[str, int]]:
 def remove_abandoned(folder: os.PathLike | str | bytes) -> None:
     """
     Removes the temporary files of dead writers.
+    """
+def scan_folder(*, folder: os.PathLike | str | bytes, pattern: os.PathLike | str | bytes, threads: typing.SupportsInt | typing.SupportsIndex, settles: bool, progress: collections.abc.Callable[[int, int], None] | None) -> tuple[FoundFiles, FoundFiles]:
+    """
+    (the files below the folder that the pattern means, the folders that were listed). `progress` gets the number of both so far.
     """
 def scan_tars(*, store: Store, paths: collections.abc.Sequence[os.PathLike | str | bytes], versions: collections.abc.Sequence[ObjectVersion] | None, depth: typing.SupportsInt | typing.SupportsIndex, read_timeout_s: typing.SupportsFloat | typing.SupportsIndex, progress: collections.abc.Callable[[int, int], None] | None) -> tuple[list[TarMembers], int, int]:
     """

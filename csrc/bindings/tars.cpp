@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "bindings/columns.h"
 #include "bindings/path.h"
 #include "format/member_names.h"
 #include "format/tar_chain.h"
@@ -20,14 +21,6 @@ namespace s3io::bindings {
 namespace {
 
 using Numbers = py::array_t<int64_t>;
-
-// A column of `owner`, which cannot be written to.
-template <typename Value>
-py::array_t<Value> view_of(const Value* data, size_t count, py::handle owner) {
-  py::array_t<Value> view(static_cast<py::ssize_t>(count), data, owner);
-  view.attr("flags").attr("writeable") = false;
-  return view;
-}
 
 template <typename Owner, std::vector<int64_t> Owner::*column>
 Numbers column_of(const py::object& owner) {

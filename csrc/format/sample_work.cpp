@@ -79,6 +79,14 @@ int64_t SampleForm::Work::place(std::span<const int64_t> records) {
   return form_.fixed_bytes(count()) + landing_bytes_;
 }
 
+// Whether a piece is an object: one that is empty is opened all the same, for it may have changed.
+bool SampleForm::Work::is_whole(uint32_t index) const {
+  if (form_.num_pieces() > 1) return false;
+  const SampleTable& table = form_.tables_[places_[index].table];
+  return table.first_samples == nullptr && table.num_objects == table.num_samples &&
+         table.starts.front() == nullptr;
+}
+
 // In the order of objects and offsets, each run in blocks of its own.
 void SampleForm::Work::land() {
   runs_.clear();
@@ -98,7 +106,7 @@ void SampleForm::Work::land() {
                              extent.offset + extent.length <= run_end;
     const bool follows = run != nullptr && extent.object == run->object &&
                          extent.offset >= run_end && extent.offset - run_end <= kMostGap;
-    if (extent.length == 0 && !is_repeated) {
+    if (extent.length == 0 && !is_repeated && !is_whole(index)) {
       piece.position = 0;
       continue;
     }

@@ -43,6 +43,7 @@ class SampleForm::Work final : public BatchWork {
     return elements_[row * form_.layout_.ragged.size() + field];
   }
   void land();
+  bool is_whole(uint32_t index) const;
   void check_sums();
   void swap_in_place(size_t field);
   void write_fixed(BatchView& out, std::byte*& free);

@@ -86,10 +86,12 @@ std::string difference(const ObjectVersion& before, const ObjectVersion& now, in
   return "it is another file of this name, of the same size and time of change";
 }
 
-FileInfo inspect_file(const std::string& path) {
-  const FileStatus status = of_regular_file(status_of_path(path), path);
-  return {version_of(status), status.direct_alignment};
+FileInfo info_of(const FileStatus& status, const std::string& path) {
+  const FileStatus regular = of_regular_file(status, path);
+  return {version_of(regular), regular.direct_alignment};
 }
+
+FileInfo inspect_file(const std::string& path) { return info_of(status_of_path(path), path); }
 
 DirectFile::DirectFile(std::string path, DirectMode mode, int64_t min_alignment)
     : path_(std::move(path)), mode_(mode) {

@@ -31,6 +31,9 @@ struct FileInfo {
   int64_t direct_alignment = 0;  // of offset, length and memory; 0: no direct reads of this file
 };
 
+// Of what the kernel said of `path`. Throws as `inspect_file`.
+FileInfo info_of(const struct FileStatus& status, const std::string& path);
+
 // Looks at `path` without opening it. Throws Error(not_found | access | config) for what is
 // missing, forbidden, or not a regular file.
 FileInfo inspect_file(const std::string& path);

@@ -77,11 +77,15 @@ FileStatus failed(int error_number) {
 }  // namespace
 
 FileStatus status_of_path(const std::string& path) {
+  return status_in_folder(AT_FDCWD, path.c_str());
+}
+
+FileStatus status_in_folder(int folder_fd, const char* name) {
   struct statx fields {};
-  if (::statx(AT_FDCWD, path.c_str(), 0, kMask, &fields) == 0) return from(fields);
+  if (::statx(folder_fd, name, 0, kMask, &fields) == 0) return from(fields);
   if (!may_be_filtered(errno)) return failed(errno);
   struct stat plain {};
-  return ::stat(path.c_str(), &plain) == 0 ? from(plain) : failed(errno);
+  return ::fstatat(folder_fd, name, &plain, 0) == 0 ? from(plain) : failed(errno);
 }
 
 FileStatus status_of_open(int fd) {

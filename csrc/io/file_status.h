@@ -21,6 +21,8 @@ struct FileStatus {
 };
 
 FileStatus status_of_path(const std::string& path);
+// Of a name in a folder that is open.
+FileStatus status_in_folder(int folder_fd, const char* name);
 // Of an open file, as the file system has it at hand: a network file system does not ask its
 // server.
 FileStatus status_of_open(int fd);

@@ -44,7 +44,7 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, Range
   } catch (const Error& error) {
     error_ = error;  // no read was pushed
   }
-  if (!error_) push_wave(reader);
+  if (!error_) push_waves(reader);
   return is_reading();
 }
 
@@ -72,30 +72,54 @@ int64_t PendingBatch::count_objects() const {
   return objects;
 }
 
-// Opens the next objects, as many as may be open, and pushes all reads from them.
+// Until there is something to wait for.
+void PendingBatch::push_waves(RangeReader& reader) {
+  while (!error_ && !is_reading() && next_read_ < reads_.size()) {
+    push_wave(reader);
+    if (!is_reading()) end_wave();
+  }
+}
+
+// Opens the next objects, and pushes all reads from them.
 void PendingBatch::push_wave(RangeReader& reader) {
   const size_t first = next_read_;
-  size_t last = first;
-  int64_t object = -1;
   try {
-    for (; last < reads_.size(); ++last) {
-      const int64_t wanted = run_of(last).object;
-      if (wanted != object) {
-        if (static_cast<int64_t>(objects_.size()) == source_.max_open_objects()) break;
-        objects_.push_back(source_.open(wanted));
-        object = wanted;
-      }
-      reads_[last].object = objects_.back().get();
-      check_bounds(reads_[last]);
-    }
+    next_read_ = open_wave();
   } catch (const Error& error) {
     error_ = error;
     objects_.clear();  // none of this wave's reads was pushed
     return;
   }
-  for (size_t index = first; index < last; ++index) reader.push(reads_[index]);
-  next_read_ = last;
-  reads_left_ = last - first;
+  for (size_t index = first; index < next_read_; ++index) {
+    if (reads_[index].length == 0) continue;
+    reader.push(reads_[index]);
+    ++reads_left_;
+  }
+}
+
+// As many as may be open. Gives the first read of the wave after it.
+size_t PendingBatch::open_wave() {
+  const auto most = static_cast<size_t>(source_.max_open_objects());
+  size_t last = next_read_;
+  size_t count = 0;
+  int64_t object = -1;
+  for (; last < reads_.size(); ++last) {
+    const int64_t wanted = run_of(last).object;
+    if (wanted == object) continue;
+    if (count == most) break;
+    if (count == wanted_.size()) wanted_.emplace_back();
+    source_.describe(wanted, wanted_[count++]);
+    object = wanted;
+  }
+  source_.open_all(std::span(wanted_).first(count), objects_);
+  size_t opened = 0;
+  for (size_t index = next_read_; index < last; ++index) {
+    const bool is_next = index > next_read_ && run_of(index).object != run_of(index - 1).object;
+    opened += is_next ? 1 : 0;
+    reads_[index].object = objects_[opened].get();
+    check_bounds(reads_[index]);
+  }
+  return last;
 }
 
 void PendingBatch::end_wave() {
@@ -124,7 +148,7 @@ bool PendingBatch::take_back(const RangeRead& read, RangeReader& reader) {
   if (read.error && !error_) error_ = read.error;
   if (--reads_left_ > 0) return false;
   end_wave();
-  if (!error_ && next_read_ < reads_.size()) push_wave(reader);
+  push_waves(reader);
   return !is_reading();
 }
 

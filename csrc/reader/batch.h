@@ -29,7 +29,7 @@ struct Batch {
 //
 // Reads are pushed in the order of objects and offsets. A batch from more objects than may be open
 // at once is read in waves: when the reads of one wave are back its objects are checked and let go,
-// and the next wave's are opened.
+// and the next wave's are opened. A run of no bytes is an object that is opened and checked alone.
 class PendingBatch {
  public:
   explicit PendingBatch(RecordSource& source) : source_(source), work_(source.form().make_work()) {}
@@ -63,7 +63,9 @@ class PendingBatch {
   void prepare_reads(int buffer_index, void* owner);
   const Run& run_of(size_t read) const { return work_->runs()[work_->order()[read]]; }
   int64_t count_objects() const;
+  void push_waves(RangeReader& reader);
   void push_wave(RangeReader& reader);
+  size_t open_wave();
   void end_wave();
   void check_bounds(const RangeRead& read) const;
 
@@ -72,7 +74,8 @@ class PendingBatch {
   std::vector<int64_t> records_;
   AlignedBuf buffer_;
   std::vector<RangeRead> reads_;                  // in the order of objects and offsets
-  std::vector<std::shared_ptr<Object>> objects_;  // of this wave, each once: keeps them open
+  std::vector<ObjectToOpen> wanted_;              // of a wave, each once; reused
+  std::vector<std::shared_ptr<Object>> objects_;  // of this wave: keeps them open
   size_t next_read_ = 0;                          // the first one of the next wave
   size_t reads_left_ = 0;                         // of this wave
   int64_t num_objects_ = 0;

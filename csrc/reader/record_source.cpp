@@ -43,6 +43,11 @@ void RecordSource::check_alignment(int64_t pool_alignment) const {
                       ", but direct reads of these files need ", alignment(), "; raise it"));
 }
 
+void RecordSource::describe(int64_t object, ObjectToOpen& out) const {
+  out.path = (*objects_.paths)[object];  // keeps its memory
+  out.version = objects_.versions[static_cast<size_t>(object)];
+}
+
 std::shared_ptr<Object> RecordSource::open(int64_t object) {
   thread_local std::string path;  // keeps its memory: the steady state allocates nothing
   path = (*objects_.paths)[object];

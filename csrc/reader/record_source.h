@@ -67,7 +67,12 @@ class RecordSource {
 
   // Objects that may be open at once; a batch that needs more by itself opens them all the same.
   int64_t max_open_objects() const { return store_->max_open_objects(); }
-  // Throws Error(file_changed) if the object is not as it was.
+  // What the store opens of an object.
+  void describe(int64_t object, ObjectToOpen& out) const;
+  // Throws Error(file_changed) if an object is not as it was.
+  void open_all(std::span<const ObjectToOpen> wanted, std::vector<std::shared_ptr<Object>>& out) {
+    store_->open_all(wanted, out);
+  }
   std::shared_ptr<Object> open(int64_t object);
   // With this source's depth and chunks. Counts in `counters()`, and so must not outlive this.
   std::unique_ptr<RangeReader> make_reader(ReaderOptions options);

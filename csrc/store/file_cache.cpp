@@ -3,6 +3,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <exception>
+#include <optional>
+#include <utility>
 
 namespace s3io {
 namespace {
@@ -37,13 +40,59 @@ std::shared_ptr<DirectFile> FileCache::open_current(const std::string& path) {
   return open_locked(path);
 }
 
-std::shared_ptr<DirectFile> FileCache::open_locked(const std::string& path) {
-  const auto found = entries_.find(path);
-  if (found != entries_.end()) {
-    uses_.splice(uses_.begin(), uses_, found->second.use);
-    return found->second.file;
+void FileCache::open_all(std::span<const ObjectToOpen> wanted, Crew* crew,
+                         std::vector<std::shared_ptr<Object>>& out) {
+  const size_t first = out.size();
+  std::vector<size_t> missing;  // allocates nothing where all are open
+  {
+    const std::lock_guard lock(mutex_);
+    for (const ObjectToOpen& one : wanted) {
+      out.push_back(find_locked(one.path));
+      if (out.back() == nullptr) missing.push_back(out.size() - 1 - first);
+    }
   }
-  auto file = std::make_shared<DirectFile>(path, mode_, min_alignment_);
+  if (missing.empty()) return;
+  std::vector<std::shared_ptr<DirectFile>> opened(missing.size());
+  std::vector<std::optional<Error>> errors(missing.size());
+  const auto open_one = [&](size_t number) {
+    try {
+      opened[number] =
+          std::make_shared<DirectFile>(wanted[missing[number]].path, mode_, min_alignment_);
+    } catch (const Error& error) {
+      errors[number] = error;
+    } catch (const std::exception& error) {
+      errors[number] = Error(ErrorKind::out_of_memory, message("cannot open: ", error.what()));
+    }
+  };
+  if (crew != nullptr) {
+    crew->run(missing.size(), open_one);
+  } else {
+    for (size_t number = 0; number < missing.size(); ++number) open_one(number);
+  }
+  const std::lock_guard lock(mutex_);
+  for (size_t number = 0; number < missing.size(); ++number) {
+    if (errors[number]) throw Error(*errors[number]);
+    const size_t index = missing[number];
+    out[first + index] = keep_locked(wanted[index].path, std::move(opened[number]));
+  }
+}
+
+std::shared_ptr<DirectFile> FileCache::find_locked(const std::string& path) {
+  const auto found = entries_.find(path);
+  if (found == entries_.end()) return nullptr;
+  uses_.splice(uses_.begin(), uses_, found->second.use);
+  return found->second.file;
+}
+
+std::shared_ptr<DirectFile> FileCache::open_locked(const std::string& path) {
+  std::shared_ptr<DirectFile> file = find_locked(path);
+  if (file != nullptr) return file;
+  return keep_locked(path, std::make_shared<DirectFile>(path, mode_, min_alignment_));
+}
+
+std::shared_ptr<DirectFile> FileCache::keep_locked(const std::string& path,
+                                                   std::shared_ptr<DirectFile> file) {
+  if (std::shared_ptr<DirectFile> open = find_locked(path)) return open;
   if (entries_.size() >= max_files_) {
     const std::string oldest = *uses_.back();
     uses_.pop_back();

@@ -5,10 +5,14 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
+#include "base/crew.h"
 #include "io/direct_file.h"
+#include "store/store.h"
 
 namespace s3io {
 
@@ -22,6 +26,10 @@ class FileCache {
   // Opens `path` unless it is open already. The caller keeps the file open as long as it needs it.
   // Thread-safe.
   std::shared_ptr<DirectFile> open(const std::string& path);
+  // The same of many: those that are not open are opened by several threads, if `crew` is not null.
+  // Appends one for each, a DirectFile.
+  void open_all(std::span<const ObjectToOpen> wanted, Crew* crew,
+                std::vector<std::shared_ptr<Object>>& out);
   // Opens `path` anew if what is open is no longer what the path names.
   std::shared_ptr<DirectFile> open_current(const std::string& path);
 
@@ -31,7 +39,12 @@ class FileCache {
     std::list<const std::string*>::iterator use;
   };
 
+  // Null: it is not open.
+  std::shared_ptr<DirectFile> find_locked(const std::string& path);
   std::shared_ptr<DirectFile> open_locked(const std::string& path);
+  // Unless another one is open by now, which it then gives.
+  std::shared_ptr<DirectFile> keep_locked(const std::string& path,
+                                          std::shared_ptr<DirectFile> file);
 
   const DirectMode mode_;
   const int64_t min_alignment_;

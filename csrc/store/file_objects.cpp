@@ -9,6 +9,13 @@
 #include "io/read_queue.h"
 
 namespace s3io {
+namespace {
+
+// Opening a file that the kernel does not know waits for the device, more than once.
+constexpr int kOpeningThreads = 16;
+constexpr size_t kManyToOpen = 4;
+
+}  // namespace
 
 FileObjects::FileObjects(Options options)
     : options_(std::move(options)), files_(options_.direct, options_.min_alignment) {}
@@ -50,22 +57,38 @@ std::shared_ptr<DirectFile> FileObjects::open_file(const std::string& path) {
 
 std::shared_ptr<Object> FileObjects::open(const std::string& path, const ObjectVersion& version) {
   std::shared_ptr<DirectFile> file = files_.open(path);
-  const std::string what = file->difference_from(version);
+  check(*file, version);
+  return file;
+}
+
+void FileObjects::open_all(std::span<const ObjectToOpen> wanted,
+                           std::vector<std::shared_ptr<Object>>& out) {
+  const size_t first = out.size();
+  const std::unique_lock lock(crew_mutex_, std::try_to_lock);
+  const bool has_crew = lock.owns_lock() && crew_.is_here() && wanted.size() >= kManyToOpen;
+  if (has_crew && crew_ == nullptr) crew_ = std::make_unique<Crew>(kOpeningThreads);
+  files_.open_all(wanted, has_crew ? &*crew_ : nullptr, out);
+  for (size_t index = 0; index < wanted.size(); ++index) {
+    check(static_cast<DirectFile&>(*out[first + index]), wanted[index].version);
+  }
+}
+
+void FileObjects::check(DirectFile& file, const ObjectVersion& version) const {
+  const std::string what = file.difference_from(version);
   if (!what.empty()) {
     throw Error(ErrorKind::file_changed,
-                message(file->path(), ": is not as it was when the data set was made: ", what,
+                message(file.path(), ": is not as it was when the data set was made: ", what,
                         "; make the data set anew, or restore the file"));
   }
   const int64_t most = options_.max_alignment;
-  if (most > 0 && file->can_read_direct() && file->alignment() > most) {
-    if (!file->can_read_buffered()) {
+  if (most > 0 && file.can_read_direct() && file.alignment() > most) {
+    if (!file.can_read_buffered()) {
       throw Error(ErrorKind::direct_io,
-                  message(file->path(), ": direct reads need an alignment of ", file->alignment(),
+                  message(file.path(), ": direct reads need an alignment of ", file.alignment(),
                           ", more than when the data set was made; make the data set anew"));
     }
-    file->refuse_direct();
+    file.refuse_direct();
   }
-  return file;
 }
 
 std::unique_ptr<RangeReader> FileObjects::make_reader(const ReaderOptions& options,

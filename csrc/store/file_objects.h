@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fork_owned.h"
 #include "io/fault_engine.h"
 #include "io/io_engine.h"
 #include "store/file_cache.h"
@@ -31,6 +32,8 @@ class FileObjects final : public Store {
   std::vector<std::string> list(const std::string& prefix) override;
   std::shared_ptr<Object> open(const std::string& path) override { return open_file(path); }
   std::shared_ptr<Object> open(const std::string& path, const ObjectVersion& version) override;
+  void open_all(std::span<const ObjectToOpen> wanted,
+                std::vector<std::shared_ptr<Object>>& out) override;
   int64_t max_open_objects() const override { return files_.max_files(); }
   std::unique_ptr<RangeReader> make_reader(const ReaderOptions& options,
                                            ReadCounters& counters) override;
@@ -41,9 +44,14 @@ class FileObjects final : public Store {
   std::string fallback_reason();
 
  private:
+  // Throws Error(file_changed | direct_io).
+  void check(DirectFile& file, const ObjectVersion& version) const;
+
   const Options options_;
   FileCache files_;
-  std::mutex mutex_;  // guards what follows
+  std::mutex crew_mutex_;  // one opens with the crew; others, meanwhile, without
+  ForkOwned<Crew> crew_;   // since there was much to open
+  std::mutex mutex_;       // guards what follows
   std::string fallback_reason_;
 };
 

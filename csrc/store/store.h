@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,11 @@ using WaitCallback = std::function<void()>;
 struct ObjectInfo {
   ObjectVersion version;
   int64_t block_bytes = 0;  // of reads that go past the page cache; 0: there are none
+};
+
+struct ObjectToOpen {
+  std::string path;
+  ObjectVersion version;
 };
 
 struct ReaderOptions {
@@ -47,6 +53,11 @@ class Store {
   virtual std::shared_ptr<Object> open(const std::string& path) = 0;
   // This version of it, or Error(file_changed). What is open already is not looked at again.
   virtual std::shared_ptr<Object> open(const std::string& path, const ObjectVersion& version) = 0;
+  // The same of several, which may be opened at once: appends one for each, in this order.
+  virtual void open_all(std::span<const ObjectToOpen> wanted,
+                        std::vector<std::shared_ptr<Object>>& out) {
+    for (const ObjectToOpen& one : wanted) out.push_back(open(one.path, one.version));
+  }
   // Objects that may be open at once; whoever needs more at once opens them all the same.
   virtual int64_t max_open_objects() const = 0;
   // Counts in `counters`, which outlives it. Its store does as well.

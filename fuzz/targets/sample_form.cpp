@@ -76,7 +76,7 @@ void land(const BatchWork& work, int64_t alignment, std::byte* landing,
   std::vector<bool> is_written(buffer.size());
   for (const uint32_t index : work.order()) {
     const Run& run = work.runs()[index];
-    require(run.length > 0 && run.position >= 0);
+    require(run.length >= 0 && run.position >= 0);
     require(((run.offset - run.position) & (alignment - 1)) == 0);
     const int64_t begin = align_down(run.position, alignment);
     const int64_t end = align_up(run.position + run.length, alignment);

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from ..config import check_bool
 from ..errors import ConfigError
 from ..format.delivery import Decode, RaggedMode, make_delivery
+from ..format.folder.file_samples import file_samples
+from ..format.folder.table_fields import Labels
 from ..format.paths import Paths
 from ..format.registry import format_of
+from ..format.sample_format import Samples
 from ..format.sample_records import SampleRecords
 from ..store.store import FileOrder
 from .options import DatasetOptions, Options, takes_options
@@ -79,12 +83,71 @@ class SampleDataset(StoredDataset):
         checked = DatasetOptions().changed(SampleDataset, options)
         check_bool("verify", verify)
         found_by = format_of(paths, file_order, format)
-        layout, objects, places, tables, sizes = found_by.open(paths, file_order)
-        delivery = make_delivery(layout, ragged, decode)
-        records = SampleRecords(layout, objects, places, sizes, delivery, verify, tables)
+        records = _records_of(found_by.open(paths, file_order), ragged, decode, verify)
         # What is wrong with a table is an error of whoever opens it.
         if verify and any(table.crc32c is None for table in records.tables()):
             raise ConfigError(
                 f"verify=True: samples of format {found_by.name!r} have no checksums: leave it out"
             )
         self._set_up(records, checked)
+
+    @classmethod
+    @takes_options
+    def from_files(
+        cls,
+        paths: Paths,
+        *,
+        labels: Labels = None,
+        columns: Mapping[str, Any] | None = None,
+        ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
+        decode: Mapping[str, Decode] | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Whole files as they lie, one a sample: images that are encoded, sound, texts.
+
+        ::
+
+            dataset = s3io.SampleDataset.from_files(
+                "train/**/*.jpg", labels="folder", batch_size=256, shuffle=True
+            )
+            # a batch is {"data": Ragged of uint8, "label": int64 [B]}
+
+        Args:
+            paths: A pattern: its files, by the bytes of their names, without hidden ones. Or a
+                sequence of paths, in its order.
+            labels: ``"folder"``: the number of the first folder below the fixed part of the
+                pattern; of a sequence, of the folder that a file lies in. ``classes`` has their
+                names, sorted. Or one integer for each file. None: there is no label.
+            columns: Further fields by name: arrays with a value for each file, [n, ...], in the
+                order of ``files``.
+            ragged, decode: As for SampleDataset.
+            **options: As for SampleDataset.
+
+        Raises:
+            NotFoundError: A file is missing; a pattern matches nothing.
+            AccessError: A folder cannot be listed, or a file may not be looked at.
+            DataError: ``labels="folder"``, and a file lies in no folder.
+            ConfigError: Arguments that cannot work; a FIFO or a device is among the files.
+        """
+        checked = DatasetOptions().changed(cls.from_files, options)
+        samples = file_samples(paths, labels, columns)
+        return cls._of(_records_of(samples, ragged, decode), checked)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels where these are folders, ``classes[label]``; else none."""
+        assert isinstance(self._records, SampleRecords)
+        return self._records.classes
+
+
+def _records_of(samples: Samples, ragged: Any, decode: Any, verify: bool = False) -> SampleRecords:
+    return SampleRecords(
+        samples.layout,
+        samples.objects,
+        samples.places,
+        samples.sizes,
+        make_delivery(samples.layout, ragged, decode),
+        verify,
+        samples.tables,
+        samples.classes,
+    )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
 from .. import _C
+from ..store.file_columns import FileColumns
 from ..store.store import Found, Identity, Inspected
 from ..store.stores import scheme_of
 
 Column = np.ndarray[Any, Any]
+
+_LINES_AT_ONCE = 1 << 16
 
 VERSION = np.dtype(
     [("device", "<u8"), ("inode", "<u8"), ("size_bytes", "<i8"), ("modified_ns", "<i8")]
@@ -73,6 +77,8 @@ class Objects(Sequence[Shard]):
         header_bytes, num_records, direct_alignments: As of ``Shard``: int64 [n].
         versions: As they were when the data set was made: VERSION [n].
         machine: Where inodes are those of the versions: copies elsewhere have others.
+        recipe: What makes the same objects in another process: it is pickled in their place. None:
+            the columns are.
     """
 
     paths: Column
@@ -83,6 +89,7 @@ class Objects(Sequence[Shard]):
     direct_alignments: Column
     versions: Column
     machine: str
+    recipe: Callable[[], Objects] | None = None
 
     @classmethod
     def of(cls, shards: Iterable[Shard]) -> Objects:
@@ -105,10 +112,37 @@ class Objects(Sequence[Shard]):
         )
 
     @classmethod
+    def of_files(
+        cls,
+        found: FileColumns,
+        above: int,
+        machine_id: str | None = None,
+        recipe: Callable[[], Objects] | None = None,
+    ) -> Objects:
+        """One record in each.
+
+        Args:
+            above: Bytes of all paths that are in front of their names.
+            machine_id: Where the files were found. None: here.
+        """
+        count = len(found)
+        return cls(
+            paths=found.paths,
+            path_ends=found.path_ends,
+            name_bytes=_lengths(found.path_ends) - above,
+            header_bytes=np.broadcast_to(np.int64(0), count),
+            num_records=np.broadcast_to(np.int64(1), count),
+            direct_alignments=found.direct_alignments,
+            versions=found.versions.view(VERSION)[:, 0],
+            machine=machine() if machine_id is None else machine_id,
+            recipe=recipe,
+        )
+
+    @classmethod
     def joined(cls, parts: Sequence[Objects]) -> Objects:
         """Those of all parts, one part after the other."""
         here = {part.machine for part in parts}
-        columns = {
+        columns: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS
         }
         if len(here) > 1:
@@ -117,6 +151,12 @@ class Objects(Sequence[Shard]):
         ends = [part.path_ends + start for part, start in zip(parts, starts, strict=True)]
         columns["path_ends"] = np.concatenate(ends)
         return cls(**columns, machine=here.pop() if len(here) == 1 else machine())
+
+    def __reduce__(self) -> Any:
+        if self.recipe is not None:
+            return _made_by, (self.recipe,)
+        columns = [getattr(self, name) for name in (*_COLUMNS, "machine")]
+        return type(self), tuple(columns)
 
     def __len__(self) -> int:
         return len(self.path_ends)
@@ -147,9 +187,42 @@ class Objects(Sequence[Shard]):
         ends = self.path_ends.tolist()
         return self._texts([0, *ends[:-1]], ends)
 
-    def all_names(self) -> list[str]:
-        ends = self.path_ends.astype(np.int64)
-        return self._texts((ends - self.name_bytes).tolist(), ends.tolist())
+    @property
+    def path_bytes(self) -> Column:
+        """Of each path: int64 [n]."""
+        return _lengths(self.path_ends)
+
+    def name_lines(self) -> Iterator[bytes]:
+        """The names as lines of JSON, many at a time."""
+        return self._lines(self.path_bytes - self.name_bytes)
+
+    def folder_lines(self) -> Iterator[bytes]:
+        """The same of the paths, relative to the folder that holds all of them; of objects in
+        several stores, as they are."""
+        if len(self.by_scheme()) > 1:
+            return self._lines(np.zeros(len(self), np.int64))
+        above = _C.common_folder_bytes(paths=self.paths.data, path_ends=self.path_ends.data)
+        return self._lines(np.full(len(self), above))
+
+    def _lines(self, left_out: Column) -> Iterator[bytes]:
+        for first in range(0, len(self), _LINES_AT_ONCE):
+            yield _C.json_lines(
+                paths=self.paths.data,
+                path_ends=self.path_ends.data,
+                left_out=left_out,
+                first=first,
+                last=min(first + _LINES_AT_ONCE, len(self)),
+            )
+
+    @property
+    def repeated_names(self) -> int:
+        """How many have a name that one before them has."""
+        count: int = _C.count_repeated(
+            paths=self.paths.data,
+            path_ends=self.path_ends.data,
+            left_out=self.path_bytes - self.name_bytes,
+        )
+        return count
 
     def _texts(self, begins: list[int], ends: list[int]) -> list[str]:
         every = self.paths.tobytes()
@@ -165,13 +238,17 @@ class Objects(Sequence[Shard]):
 
     def by_scheme(self) -> dict[str, Objects]:
         """Those of each store."""
-        if b"://" not in self.paths.tobytes():
+        if not self._has_schemes:
             return {"": self}
         schemes = np.array([scheme_of(path) for path in self.all_paths()])
         return {
             scheme: self._some(np.flatnonzero(schemes == scheme))
             for scheme in dict.fromkeys(schemes.tolist())
         }
+
+    @cached_property
+    def _has_schemes(self) -> bool:
+        return re.search(b"://", self.paths.data) is not None
 
     def _some(self, numbers: Column) -> Objects:
         if len(numbers) == len(self):
@@ -195,4 +272,12 @@ class Objects(Sequence[Shard]):
         )
 
 
-_COLUMNS = tuple(name for name in Objects.__dataclass_fields__ if name != "machine")
+def _lengths(ends: Column) -> Column:
+    return np.diff(ends.astype(np.int64), prepend=0)
+
+
+def _made_by(recipe: Callable[[], Objects]) -> Objects:
+    return recipe()
+
+
+_COLUMNS = tuple(name for name in Objects.__dataclass_fields__ if name not in ("machine", "recipe"))

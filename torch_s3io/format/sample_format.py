@@ -23,6 +23,7 @@ class Samples(NamedTuple):
         places: Of the tables, in the order of their objects.
         tables: Where they had to be read to find the samples.
         sizes: Of all samples; of several data sets, one for each. None: as the tables say.
+        classes: The names of the labels, where these are numbers of names.
     """
 
     layout: SampleLayout
@@ -30,6 +31,7 @@ class Samples(NamedTuple):
     places: Sequence[TablePlace]
     tables: Sequence[SampleTable] | None = None
     sizes: Sequence[SampleSizes] | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,17 +31,20 @@ class TablePlace:
     Attributes:
         load: Reads the table, or makes it. Called once in each process that was not forked from
             one that has it; pickled for those.
-        ends: Of each object, in bytes: no sample reaches beyond. Of one object: int.
+        ends: Of each object, in bytes: no sample reaches beyond. Of one object: int. None: as the
+            table says.
         identity: For JSON: what else tells its objects from others of these names and sizes.
     """
 
     load: Callable[[], SampleTable]
-    ends: int | Column
+    ends: int | Column | None = None
     identity: Any = None
 
-    @property
-    def end_column(self) -> Column:
+    def end_column(self, table: SampleTable) -> Column:
         """uint64, of each object."""
+        if self.ends is None:
+            assert table.ends is not None
+            return table.ends
         return np.array(self.ends, np.uint64, ndmin=1)
 
 
@@ -101,6 +105,7 @@ class SampleRecords(VaryingRecords):
         delivery: In which form the loop gets them.
         checks: Whether each sample's checksum is compared, where it has one.
         tables: Where somebody has them.
+        classes: The names of the labels, where these are numbers of names.
     """
 
     noun = "sample"
@@ -114,6 +119,7 @@ class SampleRecords(VaryingRecords):
         delivery: Delivery,
         checks: bool = False,
         tables: Sequence[SampleTable] | None = None,
+        classes: tuple[str, ...] = (),
     ) -> None:
         self.layout = layout
         self.objects = Objects.of(objects)
@@ -121,6 +127,7 @@ class SampleRecords(VaryingRecords):
         self._delivery = delivery
         self._checks = checks
         self._tables = tables
+        self.classes = classes
         self._sizes = [SampleSizes.of(self.tables(), layout)] if sizes is None else sizes
 
     def tables(self) -> Sequence[SampleTable]:
@@ -152,7 +159,8 @@ class SampleRecords(VaryingRecords):
         return f"{size_text(self.record_bytes)} on average"
 
     def identity(self) -> list[Any]:
-        counts = self.objects.num_records.tolist()
+        columns = np.ascontiguousarray(self.objects.num_records, "<i8")
+        counts = hashlib.blake2b(columns.data, digest_size=12).hexdigest()
         return [[asdict(field) for field in self.layout.fields], self.layout.record_bytes, counts]
 
     def contents(self) -> list[Any]:
@@ -179,7 +187,7 @@ class SampleRecords(VaryingRecords):
         """Raises DataError for a table of other samples than those that were found."""
         made, first = [], 0
         for place, table in zip(self._places, self.tables(), strict=True):
-            ends = place.end_column
+            ends = place.end_column(table)
             found = int(self.objects.num_records[first : first + len(ends)].sum())
             if table.num_samples != found:
                 raise DataError(
@@ -210,6 +218,8 @@ class SampleRecords(VaryingRecords):
                 raise Mismatch(number, "SampleWriter writes other fields anew")
             if other._delivery != self._delivery:
                 raise Mismatch(number, "give all of them the same ragged= and decode=")
+            if other.classes != self.classes:
+                raise Mismatch(number, "their labels are of other classes: give labels=array")
         every = (self, *others)
         are_there = all(part._tables is not None for part in every)
         return type(self)(
@@ -220,6 +230,7 @@ class SampleRecords(VaryingRecords):
             self._delivery,
             any(part._checks for part in every),
             [table for part in every for table in part.tables()] if are_there else None,
+            self.classes,
         )
 
     def finished(self, batch: Any) -> Any:

@@ -33,6 +33,7 @@ class SampleTable:
         first_samples: Of each object the first of its samples: uint64; None: there is one object,
             or one sample in each.
         values: Of the fields that are in the table: [n, *shape].
+        ends: Of each object, in bytes: no sample reaches beyond. uint64; None: as its place says.
     """
 
     starts: tuple[Column | None, ...]
@@ -40,6 +41,7 @@ class SampleTable:
     crc32c: Column | None = None
     first_samples: Column | None = None
     values: tuple[Column, ...] = ()
+    ends: Column | None = None
 
     @property
     def num_samples(self) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
+
+import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..format.records import Records
@@ -17,6 +18,7 @@ from .teams import Position
 VERSION = 1
 _FINGERPRINT_VERSION = 2
 _LARGEST = 1 << 62
+_NUMBERS_AT_ONCE = 1 << 16
 _LONGEST_TEXT = 60
 
 State = dict[str, Any]
@@ -50,35 +52,33 @@ def fingerprint(records: Records, view: Any) -> State:
     """
     objects = records.objects
     contents = records.contents()
-    names = objects.all_names()
     return {
         "version": _FINGERPRINT_VERSION,
         "files": len(objects),
         "bytes": objects.total_bytes,
-        "names": _digest_of_column(names),
-        "sizes": _digest_of_column(objects.versions["size_bytes"].tolist()),
-        "times": _digest_of_column(objects.versions["modified_ns"].tolist()),
+        "names": _digest_of_lines(objects.name_lines()),
+        "sizes": _digest_of_lines(_number_lines(objects.versions["size_bytes"])),
+        "times": _digest_of_lines(_number_lines(objects.versions["modified_ns"])),
         "layout": _digest(records.identity()),
         **({"contents": _digest(contents)} if contents else {}),
         "view": _digest([view]),
-        "repeated": len(names) - len(set(names)),
-        "folders": _digest_of_column(_names_in_common(objects.all_paths())),
+        "repeated": objects.repeated_names,
+        "folders": _digest_of_lines(objects.folder_lines()),
     }
 
 
-def _names_in_common(paths: list[str]) -> list[str]:
-    """Relative to the folder that holds all of them; of files in several stores, as they are."""
-    try:
-        folder = os.path.commonpath([os.path.dirname(path) for path in paths])
-    except ValueError:  # some are absolute and some are addresses
-        return paths
-    return [os.path.relpath(path, folder) for path in paths]
+def _number_lines(column: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    for first in range(0, len(column), _NUMBERS_AT_ONCE):
+        numbers = column[first : first + _NUMBERS_AT_ONCE].tolist()
+        yield b"".join(b"%d\n" % number for number in numbers)
 
 
-def _digest_of_column(items: list[str] | list[int]) -> str:
+def _digest_of_lines(lines: Iterable[bytes]) -> str:
     """As ``_digest``, of nothing but texts and numbers, of which there may be millions."""
-    lines = json.dumps(items, separators=("\n", ":"))[1:-1] + "\n" * bool(items)
-    return hashlib.blake2b(lines.encode("utf-8"), digest_size=12).hexdigest()
+    digest = hashlib.blake2b(digest_size=12)
+    for some in lines:
+        digest.update(some)
+    return digest.hexdigest()
 
 
 def _digest(items: Iterable[Any]) -> str:

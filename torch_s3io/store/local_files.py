@@ -35,11 +35,11 @@ class LocalFiles(Store):
         return os.path.lexists(path)
 
     def matches(self, path: str, order: FileOrder) -> list[str]:
-        pattern = _as_pattern(path)
+        pattern = as_pattern(path)
         return [path] if pattern is None else in_order(_glob(*pattern), order)
 
     def find(self, path: str, order: FileOrder) -> list[Found]:
-        pattern = _as_pattern(path)
+        pattern = as_pattern(path)
         if pattern is None:
             self._refuse_missing(path)
             return self._below(os.path.dirname(path), [path])
@@ -115,7 +115,7 @@ def _read_from(fd: int, begin: int, end: int) -> memoryview:
     return data[:at]
 
 
-def _as_pattern(path: str) -> tuple[str, str] | None:
+def as_pattern(path: str) -> tuple[str, str] | None:
     """The pattern that ``path`` is: a folder, and what is to be matched below it; None for the
     name of one file.
 
