@@ -82,6 +82,14 @@ def _warmed_up() -> Iterator[None]:
     support.end_warm_pythons()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is put into the cache folder of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _imported(request: pytest.FixtureRequest) -> None:
     """What a file imports late is there before its first test, and like what was there before."""

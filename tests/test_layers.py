@@ -166,15 +166,16 @@ ALLOWED_IMPORTS = {
     "console": set(),
     "store": set(),
     "torch_internals": set(),
-    "format": {"store", "torch_internals"},
+    "index": {"store", "console"},
+    "format": {"store", "index", "torch_internals"},
     "processes": {"torch_internals"},
     "order": {"format", "torch_internals"},
-    "datasets": {"format", "store", "processes", "order", "torch_internals"},
+    "datasets": {"format", "index", "store", "processes", "order", "torch_internals"},
     "loading": {"format", "processes", "order", "datasets", "torch_internals"},
     "writing": {"memory", "format", "store", "processes", "datasets"},
     "bench": {"console", "store", "processes", "datasets", "loading"},
-    "doctor": set(),
-    "cli": {"console", "format", "store", "processes", "writing", "bench", "doctor"},
+    "doctor": {"format", "index"},
+    "cli": {"console", "format", "index", "store", "processes", "writing", "bench", "doctor"},
 }
 
 

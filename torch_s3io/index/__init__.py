@@ -1,0 +1,1 @@
+"""Files that say where records are, so that nobody has to look for them again."""

@@ -1,0 +1,145 @@
+"""Finds the index of a data set, or makes it: one process of a machine, for all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..errors import AccessError, ConfigError, DataError, Error, NotFoundError, ReadError
+from ..warning import warn
+from ..wording import printable
+from .column_file import Column, ColumnFile, is_index, map_columns
+from .column_writer import columns_in_memory, write_columns
+from .file_lock import file_lock
+from .place import Where, index_places
+
+Made = tuple[Mapping[str, Any], Mapping[str, Column]]
+IsCurrent = Callable[[ColumnFile], bool]
+Build = Callable[[ColumnFile | None], Made]
+
+
+def indexed(
+    sources: Sequence[str],
+    recipe: Mapping[str, Any],
+    is_current: IsCurrent,
+    build: Build,
+    where: Where = True,
+) -> ColumnFile:
+    """The index that is there, if it is current; else a new one, written where that can be.
+
+    One process of a machine builds; the others wait for it, and map what it wrote. When it is
+    killed another one builds. Where no file can be written, the index is in memory, which is warned
+    of.
+
+    Args:
+        sources: Absolute paths or patterns, in any order: what the index is of.
+        recipe: For JSON: "kind", a word, and all else that decides what is in it. It becomes
+            ``head["recipe"]``.
+        is_current: Whether the data are what this index says. A DataError: it is damaged.
+        build: Makes the head, for JSON, and the columns. It gets an index that is not current, if
+            there is one, for what of it still holds.
+        where: As for ``index_places``.
+
+    Raises:
+        ConfigError: ``where`` is a file that is something else than this index.
+        AccessError: ``where`` is a path that cannot be written to.
+        ReadTimeoutError: Another process has been building it for hours.
+    """
+    places = index_places(sources, recipe, where)
+    entries = {"recipe": json.loads(json.dumps(recipe)), "name": places.name}
+    search = _Search(entries, is_current, build)
+    is_path = not isinstance(where, bool)
+    if is_path:
+        _refuse_other_file(places.paths[0], places.name)
+    for find in (search.found_in, search.made_in):
+        for path in places.paths:
+            found = find(path)
+            if found is not None:
+                return found
+    if is_path:
+        raise AccessError(
+            f"index= cannot be written to, {search.problems[0]}; name another path, or leave it out"
+        )
+    if search.problems:
+        warn(
+            f"the index cannot be written to {', nor to '.join(search.problems)}: it is in memory, "
+            "and made again by every program. index= names a place for it; index=False does "
+            "without one, and without this warning"
+        )
+    return columns_in_memory(*search.made())
+
+
+class _Search:
+    """For an index with these entries in its head."""
+
+    def __init__(self, entries: Mapping[str, Any], is_current: IsCurrent, build: Build) -> None:
+        self._entries = entries
+        self._is_current = is_current
+        self._build = build
+        self._old: ColumnFile | None = None
+        self._made: Made | None = None
+        self.problems: list[str] = []
+
+    def found_in(self, path: str) -> ColumnFile | None:
+        """The index there, if it is current."""
+        try:
+            found = map_columns(path)
+            if any(found.head.get(key) != entry for key, entry in self._entries.items()):
+                return None
+            if self._is_current(found):
+                return found
+            self._old = self._old or found
+        except (NotFoundError, AccessError, ReadError, DataError):
+            pass  # whatever it is, it is built anew
+        return None
+
+    def made_in(self, path: str) -> ColumnFile | None:
+        """The index that this process, or another one, builds there; None where it cannot be
+        written."""
+        with contextlib.ExitStack() as stack:
+            try:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                lock = file_lock(f"{path}.lock", f"builds the index {printable(path)}")
+                stack.enter_context(lock)
+            except Error:
+                raise
+            except OSError as error:
+                self._note(path, error)
+                return None
+            found = self.found_in(path)  # whoever had the lock before has built it, perhaps
+            if found is not None:
+                return found
+            made = self.made()
+            try:
+                write_columns(path, *made)
+                return map_columns(path)
+            except OSError as error:
+                self._note(path, error)
+                return None
+
+    def made(self) -> Made:
+        if self._made is None:
+            head, columns = self._build(self._old)
+            self._made = {**head, **self._entries}, columns
+        return self._made
+
+    def _note(self, path: str, error: OSError) -> None:
+        self.problems.append(f"{printable(path)} ({error.strerror or error})")
+
+
+def _refuse_other_file(path: str, name: str) -> None:
+    """What a user names by mistake is not overwritten."""
+    if os.path.exists(path) and not is_index(path):
+        raise ConfigError(
+            f"index={printable(path)!r}: this file is no index, and would be replaced by one: name "
+            "another one, or a folder"
+        )
+    with contextlib.suppress(DataError, NotFoundError, AccessError, ReadError):
+        if map_columns(path).head.get("name") != name:
+            raise ConfigError(
+                f"index={printable(path)!r}: is the index of other data: name another file, or a "
+                "folder, in which each data set has one of its own"
+            )

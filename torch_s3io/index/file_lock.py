@@ -1,0 +1,83 @@
+"""A lock that one process of a machine has at a time; it ends with the process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+
+from ..errors import ReadTimeoutError
+from ..warning import warn
+from ..wording import printable
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_LOOK_EVERY_S = 0.05
+_SAID_AFTER_S = 10.0
+_LONGEST_S = 4 * 3600.0
+
+
+def try_to_lock(fd: int) -> bool:
+    """Whether this descriptor has the lock of its file now. Where the file system knows no locks,
+    everybody has them."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+@contextlib.contextmanager
+def file_lock(path: str, what: str) -> Iterator[None]:
+    """Waits for the lock ``path``, a file that is removed in the end.
+
+    Args:
+        what: Whoever has it does, for those that wait: "builds the index x".
+
+    Raises:
+        ReadTimeoutError: Somebody had it for hours.
+        OSError: The file cannot be made.
+    """
+    fd = _locked(path, what)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        os.close(fd)
+
+
+def _locked(path: str, what: str) -> int:
+    start, is_said = time.monotonic(), False
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            if try_to_lock(fd) and _is_named(fd, path):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        waited_s = time.monotonic() - start
+        if waited_s > _LONGEST_S:
+            raise ReadTimeoutError(
+                f"{printable(path)}: another process {what} for more than {waited_s / 3600:.0f} "
+                "hours: end it; or give index=False, which needs no lock"
+            )
+        if waited_s > _SAID_AFTER_S and not is_said:
+            is_said = True
+            warn(f"another process {what}: waiting until it is done")
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _is_named(fd: int, path: str) -> bool:
+    """Whether it still has this name: whoever had the lock before removed it."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
