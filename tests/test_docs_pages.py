@@ -425,3 +425,16 @@ def test_files_of_a_list_come_with_labels_and_columns(block):
     assert batch["data"] == ["b", "a"]
     assert batch["label"].tolist() == [1, 0]
     assert batch["box"].shape == (2, 4)
+
+
+@FOLDERS.runs("Arrays", "python")
+def test_arrays_are_delivered_as_the_comments_say(block):
+    for folder in ("waves", "volumes"):
+        Path(folder).mkdir()
+    for number in range(2):
+        np.save(f"waves/{number}.npy", np.full(3 + number, number, "f4"))
+        np.savez(f"volumes/{number}.npz", x=np.zeros((2, 3 + number)), y=number)
+    wave, shapes, y = FOLDERS.run(block, {})
+    assert wave.tolist() == [0.0] * 3
+    assert shapes.tolist() == [[2, 3], [2, 4]]
+    assert y.tolist() == [0, 1]

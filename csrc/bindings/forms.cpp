@@ -91,20 +91,19 @@ SampleTable make_table(const TableColumns& columns, const SampleForm::Layout& la
   return table;
 }
 
-std::shared_ptr<SampleForm> make_sample_form(const Objects& objects,
-                                             const std::vector<TableColumns>& tables,
-                                             std::vector<Field> fields, int64_t record_bytes,
-                                             std::vector<TableField> in_table,
-                                             std::vector<RaggedField> ragged,
-                                             int64_t largest_sample_bytes, int64_t typical_bytes,
-                                             int64_t alignment, bool with_record_numbers) {
+std::shared_ptr<SampleForm> make_sample_form(
+    const Objects& objects, const std::vector<TableColumns>& tables, std::vector<Field> fields,
+    int64_t record_bytes, std::vector<TableField> in_table, std::vector<RaggedField> ragged,
+    int64_t largest_sample_bytes, int64_t typical_bytes, bool realigns, int64_t alignment,
+    bool with_record_numbers) {
   const std::shared_ptr<KeptBuffers> held = hold_buffers();
   std::vector<SampleTable> made;
   SampleForm::Layout layout{.record = {std::move(fields), record_bytes, record_bytes},
                             .in_table = std::move(in_table),
                             .ragged = std::move(ragged),
                             .largest_sample_bytes = largest_sample_bytes,
-                            .typical_bytes = typical_bytes};
+                            .typical_bytes = typical_bytes,
+                            .realigns = realigns};
   for (const TableColumns& columns : tables) made.push_back(make_table(columns, layout, held));
   return std::make_shared<SampleForm>(
       std::move(layout), std::move(made), objects.paths,
@@ -223,8 +222,8 @@ void register_forms(py::module_& module) {
   py::class_<SampleForm, BatchForm, std::shared_ptr<SampleForm>>(module, "SampleForm")
       .def(py::init(&make_sample_form), py::kw_only(), py::arg("objects"), py::arg("tables"),
            py::arg("fields"), py::arg("record_bytes"), py::arg("in_table"), py::arg("ragged"),
-           py::arg("largest_sample_bytes"), py::arg("typical_bytes"), py::arg("alignment"),
-           py::arg("with_record_numbers"));
+           py::arg("largest_sample_bytes"), py::arg("typical_bytes"), py::arg("realigns"),
+           py::arg("alignment"), py::arg("with_record_numbers"));
 }
 
 }  // namespace s3io::bindings

@@ -175,7 +175,8 @@ Extent SampleForm::extent_of(const Place& place, size_t piece, std::span<int64_t
   const uint64_t end = table.ends[place.object - first_objects_[place.table]];
   const auto length = static_cast<uint64_t>(bytes);
   const bool is_within = end <= INT64_MAX && end >= length && start <= end - length;
-  if (!is_within || start % start_alignments_[piece] != 0) {
+  const bool is_aligned = layout_.realigns || start % start_alignments_[piece] == 0;
+  if (!is_within || !is_aligned) {
     throw_damaged(place, message("it has ", bytes, " bytes at byte ", start));
   }
   return {place.object, static_cast<int64_t>(start), bytes};

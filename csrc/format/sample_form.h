@@ -69,6 +69,9 @@ class SampleForm final : public BatchForm {
     std::vector<RaggedField> ragged = {};
     int64_t largest_sample_bytes = 0;  // no sample may be larger, its pieces together
     int64_t typical_bytes = 0;
+    // Pieces may begin anywhere in their objects: their elements are moved to where they are
+    // aligned. Else another start than that is damage.
+    bool realigns = false;
   };
 
   // Tables are not believed: a sample that does not lie within its object is an error of its batch.
@@ -124,7 +127,7 @@ class SampleForm final : public BatchForm {
   std::vector<int64_t> first_objects_;  // of each table
   std::vector<std::string> names_;
   std::vector<int64_t> open_axes_;          // of each ragged field
-  std::vector<uint64_t> start_alignments_;  // of each piece in its object: its fields are views
+  std::vector<uint64_t> start_alignments_;  // of each piece: its fields are views
 };
 
 }  // namespace s3io

@@ -87,6 +87,12 @@ bool SampleForm::Work::is_whole(uint32_t index) const {
          table.starts.front() == nullptr;
 }
 
+// Bytes that a piece is moved towards the start of the buffer.
+int64_t SampleForm::Work::shift_of(uint32_t index) const {
+  const uint64_t alignment = form_.start_alignments_[index % form_.num_pieces()];
+  return static_cast<int64_t>(static_cast<uint64_t>(pieces_[index].extent.offset) % alignment);
+}
+
 // In the order of objects and offsets, each run in blocks of its own.
 void SampleForm::Work::land() {
   runs_.clear();
@@ -95,17 +101,23 @@ void SampleForm::Work::land() {
   // cache are fast.
   const int64_t alignment = form_.run_alignment();
   int64_t free = 0;
+  const Extent* last = nullptr;  // of a piece that landed
   for (const uint32_t index : by_object_) {
     Piece& piece = pieces_[index];
     const Extent& extent = piece.extent;
     Run* run = runs_.empty() ? nullptr : &runs_.back();
     const int64_t run_end = run == nullptr ? 0 : run->offset + run->length;
     // One that was read already lies in the run; empty ones lie anywhere.
-    const bool is_repeated = run != nullptr && extent.object == run->object &&
-                             extent.offset >= run->offset &&
-                             extent.offset + extent.length <= run_end;
+    const bool is_within = run != nullptr && extent.object == run->object &&
+                           extent.offset >= run->offset && extent.offset + extent.length <= run_end;
+    // What is moved is not a part of something else that is moved.
+    const bool is_repeated =
+        is_within && (!form_.layout_.realigns ||
+                      (extent.offset == last->offset && extent.length <= last->length));
+    // What is moved needs room between it and what lies before it.
+    const int64_t least = form_.layout_.realigns ? kMostElementAlignment : 0;
     const bool follows = run != nullptr && extent.object == run->object &&
-                         extent.offset >= run_end && extent.offset - run_end <= kMostGap;
+                         extent.offset >= run_end + least && extent.offset - run_end <= kMostGap;
     if (extent.length == 0 && !is_repeated && !is_whole(index)) {
       piece.position = 0;
       continue;
@@ -119,8 +131,9 @@ void SampleForm::Work::land() {
     }
     if (!is_repeated) run->length = extent.offset + extent.length - run->offset;
     ++run->rows;
-    piece.position = run->position + extent.offset - run->offset;
+    piece.position = run->position + extent.offset - run->offset - shift_of(index);
     free = align_up(run->position + run->length, alignment);
+    last = &extent;
   }
   landing_bytes_ = free;
 }
@@ -141,6 +154,7 @@ void SampleForm::Work::finish(BatchView& out) {
   size_t num_tensors = form_.names_.size();
   for (const RaggedField& field : form_.layout_.ragged) num_tensors += field.is_plain() ? 2 : 3;
   out.tensors.resize(num_tensors + (form_.options_.with_record_numbers ? 1 : 0));
+  if (form_.layout_.realigns) realign(out);
   check_sums();
   std::byte* free = buffer_.data();
   write_fixed(out, free);
@@ -154,6 +168,21 @@ void SampleForm::Work::finish(BatchView& out) {
   }
   out.begin = buffer_.data();
   out.end = std::max(landing_ + landing_bytes_, out.begin);
+}
+
+// Of every piece once, also where it is in the batch more than once.
+void SampleForm::Work::realign(BatchView& out) {
+  int64_t last = -1;
+  for (const uint32_t index : by_object_) {
+    const Piece& piece = pieces_[index];
+    const int64_t shift = shift_of(index);
+    if (piece.extent.length == 0 || shift == 0) continue;
+    if (std::exchange(last, piece.position) == piece.position) continue;
+    std::byte* to = landing_ + piece.position;
+    std::memmove(to, to + shift, static_cast<size_t>(piece.extent.length));
+    out.copied_bytes += piece.extent.length;
+    out.converted_bytes += piece.extent.length;
+  }
 }
 
 // Before anything is changed in place.

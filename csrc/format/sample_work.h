@@ -44,6 +44,8 @@ class SampleForm::Work final : public BatchWork {
   }
   void land();
   bool is_whole(uint32_t index) const;
+  int64_t shift_of(uint32_t index) const;
+  void realign(BatchView& out);
   void check_sums();
   void swap_in_place(size_t field);
   void write_fixed(BatchView& out, std::byte*& free);

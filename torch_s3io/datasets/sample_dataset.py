@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typing_extensions import Self, Unpack
@@ -10,6 +10,7 @@ from typing_extensions import Self, Unpack
 from ..config import check_bool
 from ..errors import ConfigError
 from ..format.delivery import Decode, RaggedMode, make_delivery
+from ..format.folder.array_samples import npy_samples, npz_samples
 from ..format.folder.file_samples import file_samples
 from ..format.folder.table_fields import Labels
 from ..format.paths import Paths
@@ -132,6 +133,73 @@ class SampleDataset(StoredDataset):
         checked = DatasetOptions().changed(cls.from_files, options)
         samples = file_samples(paths, labels, columns)
         return cls._of(_records_of(samples, ragged, decode), checked)
+
+    @classmethod
+    @takes_options
+    def from_npy_files(
+        cls,
+        paths: Paths,
+        *,
+        dtype: Any = None,
+        shape: tuple[int | None, ...] | None = None,
+        labels: Labels = None,
+        columns: Mapping[str, Any] | None = None,
+        ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
+        **options: Unpack[Options],
+    ) -> Self:
+        """Arrays of different shapes, one in each ``.npy`` file.
+
+        A batch is a dict: ``"data"``, a ``Ragged`` of all arrays, whose ``shapes`` differ; and
+        ``"label"``, as ``from_files`` has it. The arrays have one dtype and one number of axes.
+        Where numpy wrote an array at a place where its elements are not aligned, it is copied once.
+
+        Args:
+            paths, labels, columns: As for ``from_files``.
+            dtype: Of the elements, for arrays of bfloat16 and float8, whose headers cannot say it.
+            shape: Of the arrays, None for an axis of any length, as in ``(None, None, 3)``. None:
+                found out; axes that differ may have any length, and so may the first one.
+            ragged: As for SampleDataset.
+            **options: As for SampleDataset.
+
+        Raises:
+            DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
+            Others: As for ``from_files``.
+        """
+        checked = DatasetOptions().changed(cls.from_npy_files, options)
+        samples = npy_samples(paths, dtype, shape, labels, columns)
+        return cls._of(_records_of(samples, ragged, None), checked)
+
+    @classmethod
+    @takes_options
+    def from_npz(
+        cls,
+        paths: Paths,
+        *,
+        fields: Sequence[str],
+        labels: Labels = None,
+        columns: Mapping[str, Any] | None = None,
+        ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
+        **options: Unpack[Options],
+    ) -> Self:
+        """Arrays in ``.npz`` archives that ``numpy.savez`` wrote, one archive a sample.
+
+        A batch is a dict by field: a ``Ragged`` of arrays, as ``from_npy_files`` has them; of
+        single numbers a tensor [B]. numpy does not align the elements in archives: they are copied
+        once, but for bytes. Archives of ``numpy.savez_compressed`` are refused.
+
+        Args:
+            paths, labels, columns: As for ``from_files``.
+            fields: The names of the arrays, which every archive has.
+            ragged: As for SampleDataset.
+            **options: As for SampleDataset.
+
+        Raises:
+            DataError: An archive is damaged or compressed; it lacks an array; arrays do not match.
+            Others: As for ``from_files``.
+        """
+        checked = DatasetOptions().changed(cls.from_npz, options)
+        samples = npz_samples(paths, fields, labels, columns)
+        return cls._of(_records_of(samples, ragged, None), checked)
 
     @property
     def classes(self) -> tuple[str, ...]:

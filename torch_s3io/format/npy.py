@@ -8,6 +8,7 @@ then the literal of a dict with the keys ``descr``, ``fortran_order`` and ``shap
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,22 @@ def read_npy_header(path: str) -> NpyHeader:
         NotFoundError, AccessError, ReadError: It cannot be opened or read.
         DataError: Not a ``.npy`` file, a damaged header, Fortran order, or Python objects.
     """
-    text, header_bytes = _header_text(path)
+
+    def read(begin: int, end: int) -> bytes:
+        return bytes(store_of(path).read(path, begin, end))
+
+    return npy_header_of(path, read(0, _USUAL_HEADER_BYTES), read)
+
+
+def npy_header_of(path: str, begin: bytes, read: Callable[[int, int], bytes]) -> NpyHeader:
+    """The same of an array whose first bytes are at hand.
+
+    Args:
+        path: For errors.
+        begin: 12 bytes at least, if there are as many.
+        read: Reads the bytes of the array from one place to another.
+    """
+    text, header_bytes = _header_text(path, begin, read)
     descr, fortran_order, shape = _parse(text, path)
     try:
         _check_descr(descr)
@@ -151,10 +167,8 @@ def _readable(descr: Any) -> Any:
     return "|V1" if isinstance(descr, str) and descr == _FLOAT8_E5M2 else descr
 
 
-def _header_text(path: str) -> tuple[str, int]:
-    store = store_of(path)
-    begin = store.read(path, 0, _USUAL_HEADER_BYTES)
-    prefix = bytes(begin[:8])
+def _header_text(path: str, begin: bytes, read: Callable[[int, int], bytes]) -> tuple[str, int]:
+    prefix = begin[:8]
     if len(prefix) < 8 or not prefix.startswith(_MAGIC):
         raise DataError(
             f"{path}: is not a .npy file (it does not begin with {_MAGIC!r}); of a .npz file, "
@@ -171,8 +185,8 @@ def _header_text(path: str) -> tuple[str, int]:
     if length > _MAX_HEADER_BYTES:
         raise DataError(f"{path}: the .npy header claims {length} bytes, more than a header has")
     if first + length > len(begin):
-        begin = store.read(path, 0, first + length)
-    raw = bytes(begin[first : first + length])
+        begin = read(0, first + length)
+    raw = begin[first : first + length]
     if len(raw) < length:
         raise DataError(f"{path}: ends within its .npy header; save or copy it again")
     try:

@@ -103,10 +103,12 @@ class SampleLayout:
     Attributes:
         fields: In the order of the user; at least one.
         record_bytes: Of the fixed-size fields together; 0 if there are none.
+        realigns: Pieces may begin at any byte of their objects: a copy then makes views of them.
     """
 
     fields: tuple[SampleField, ...]
     record_bytes: int
+    realigns: bool = False
 
     @cached_property
     def ragged(self) -> tuple[SampleField, ...]:

@@ -179,6 +179,7 @@ class SampleRecords(VaryingRecords):
             ragged=[_core_ragged(field) for field in self.layout.ragged],
             largest_sample_bytes=max(sizes.largest_bytes for sizes in self._sizes),
             typical_bytes=self.spacing_bytes,
+            realigns=self.layout.realigns,
             alignment=alignment,
             with_record_numbers=with_record_numbers,
         )
