@@ -97,33 +97,11 @@ tsan: build/stamps/packages-test ## the C++ tests under ThreadSanitizer
 #   make fuzz FUZZ_SECONDS=3600                  make fuzz ARGS="npy --input build/fuzz/artifacts/npy-7"
 FUZZ_SECONDS ?= 5
 FUZZ_SEED ?=
-FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/targets/*.cpp)))
-FUZZ_FOLDERS := $(patsubst %,build/fuzz/objects/csrc/%,base format memory order)
-FUZZ_OBJECTS := $(FUZZ_FOLDERS:=.o) build/fuzz/objects/csrc/store/checksum_text.o
-FUZZ_FLAGS = -std=c++20 -g -O1 -pthread -Icsrc -Ifuzz -fno-omit-frame-pointer \
-	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
-.PHONY: fuzz fuzzers
-fuzz: setup build/stamps/packages-clang ## hostile inputs for all that is parsed, FUZZ_SECONDS each
-	@$(MAKE) --no-print-directory -j$(JOBS) fuzzers
+.PHONY: fuzz
+fuzz: setup build/stamps/packages-test build/stamps/packages-clang ## hostile inputs for all that is parsed, FUZZ_SECONDS each
+	@$(PYTHON) scripts/compile_cpp.py fuzz
 	@$(PY) fuzz/run.py --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(ARGS)
-
-fuzzers: $(FUZZ_TARGETS:%=build/fuzz/%)
-
-# fuzz/run.py asks which functions of a target are reached.
-build/fuzz/objects/fuzz/targets/%.o: FUZZ_FLAGS += -fno-inline
-build/fuzz/objects/%.o: %.cpp Makefile
-	@mkdir -p $(@D); echo "  building $@"
-	@clang++ $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
-# The files of a folder are compiled together.
-$(FUZZ_FOLDERS:=.cpp): build/fuzz/objects/csrc/%.cpp: build/stamps/sources
-	@mkdir -p $(@D); printf '#include "%s"\n' csrc/$*/*.cpp > $@
-$(FUZZ_FOLDERS:=.o): build/fuzz/objects/csrc/%.o: build/fuzz/objects/csrc/%.cpp Makefile
-	@echo "  building $@"
-	@clang++ $(FUZZ_FLAGS) -I. -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
-$(FUZZ_TARGETS:%=build/fuzz/%): build/fuzz/%: build/fuzz/objects/fuzz/targets/%.o $(FUZZ_OBJECTS)
-	@clang++ $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@
--include $(FUZZ_OBJECTS:.o=.d) $(FUZZ_TARGETS:%=build/fuzz/objects/fuzz/targets/%.d)
 
 ## Check -------------------------------------------------------------------------------------------
 

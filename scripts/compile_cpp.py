@@ -1,11 +1,12 @@
 """Compiles ``csrc/`` and the C++ tests: in parallel, and only what changed.
 
     python scripts/compile_cpp.py cpptest|asan|tsan  the C++ tests, as build/NAME/run
+    python scripts/compile_cpp.py fuzz               the fuzz targets, as build/fuzz/NAME
     python scripts/compile_cpp.py tidy               what clang-tidy says of the part without torch
 
 ``setup.py`` takes the extension's objects from here. The part without torch, which is all but
 ``csrc/bindings``, is compiled once: the extension, with io_uring and without, and ``cpptest``
-share it.
+share it. ``asan`` and ``fuzz`` share theirs.
 
 The files of a folder are compiled together, as one unit that includes them. Most of the time goes
 into headers, which so are read once per folder. Names that a file keeps to itself therefore must be
@@ -15,8 +16,8 @@ Environment:
     TORCH_S3IO_NO_URING=1   leave io_uring out: the thread engine alone, no liburing needed
     TORCH_S3IO_WERROR=1     compiler warnings are errors (CI)
     MAX_JOBS                compilers that run at once (default: one per CPU)
-    CXX, CXXFLAGS, LDFLAGS  as everywhere. By default g++, for asan clang++: it takes half the time.
-                            All warnings are g++'s.
+    CXX, CXXFLAGS, LDFLAGS  as everywhere. By default g++, for asan and fuzz clang++: it takes half
+                            the time. All warnings are g++'s.
 """
 
 from __future__ import annotations
@@ -47,11 +48,13 @@ RELEASE = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
 # To optimize the tests themselves takes longer than they run; ThreadSanitizer's gain by a little.
 UNOPTIMIZED, HARDLY_OPTIMIZED = ["-O0", "-g1"], ["-Og", "-g1"]
 SANITIZED = ["-O1", "-g1", "-fno-omit-frame-pointer"]
+ASAN = "-fsanitize=address,undefined,float-cast-overflow"
 SANITIZERS = {
     "cpptest": [],  # what is shipped
-    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "asan": [ASAN, "-fno-sanitize-recover=all"],
     "tsan": ["-fsanitize=thread"],
 }
+SEEN_BY_FUZZER = "-fsanitize=fuzzer-no-link"
 
 
 def fail(message: str) -> None:
@@ -138,7 +141,7 @@ def most_jobs() -> int:
 
 
 def compiler(*flags: str) -> list[str]:
-    clang = "-fsanitize=address,undefined" in flags
+    clang = ASAN in flags
     command = shlex.split(os.environ.get("CXX") or ("clang++" if clang else "g++"))
     warnings = ["-Wall"] if clang else ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"]
     command += [STANDARD, "-pthread", *warnings, *(["-Werror"] if WERROR else [])]
@@ -211,11 +214,33 @@ def build_tests(name: str) -> None:
     tests = [path for path in sources_in(Path("tests/cpp")) if path != main]
     units = units_of_equal_size(min(4, most_jobs()), folder / "tests", tests, command)
     units.append(Unit(folder / "main.o", [main], command))  # doctest's own code
-    if sanitizer:
+    if name == "asan":
+        units += asan_core()
+    elif name == "tsan":
         units += core_units(folder, [*SANITIZED, *sanitizer])
     else:
         units += core_units(release_folder(), RELEASE)
     link(folder / "run", compile_units(units), compiler(*sanitizer), [])
+
+
+# Fuzz targets -------------------------------------------------------------------------------------
+
+
+def asan_core() -> list[Unit]:
+    return core_units(Path("build/asan"), [*SANITIZED, *SANITIZERS["asan"], SEEN_BY_FUZZER])
+
+
+def build_fuzzers() -> None:
+    folder, flags = Path("build/fuzz"), [*SANITIZED, *SANITIZERS["asan"]]
+    # fuzz/run.py asks which functions of a target are reached: none may vanish into others.
+    command = compiler(*flags, SEEN_BY_FUZZER, "-fno-inline", "-Ifuzz")
+    targets = sources_in(Path("fuzz/targets"))
+    core = asan_core()
+    units = [*core, *(Unit(folder / f"{Path(one).stem}.o", [one], command) for one in targets)]
+    objects = compile_units(units)
+    for unit in units[len(core) :]:
+        parts = [str(unit.target), *objects[: len(core)]]
+        link(unit.target.with_suffix(""), parts, compiler(*flags, "-fsanitize=fuzzer"), [])
 
 
 # clang-tidy ---------------------------------------------------------------------------------------
@@ -241,7 +266,9 @@ if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) == 2 else ""
     if name == "tidy":
         tidy()
+    elif name == "fuzz":
+        build_fuzzers()
     elif name in SANITIZERS:
         build_tests(name)
     else:
-        fail(f"usage: python scripts/compile_cpp.py {'|'.join(SANITIZERS)}|tidy")
+        fail(f"usage: python scripts/compile_cpp.py {'|'.join(SANITIZERS)}|fuzz|tidy")
