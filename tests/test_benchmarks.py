@@ -30,7 +30,8 @@ def test_peers_deliver_every_record_once_and_the_table_names_them(disk):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["engine", "pool", "dataset", "samples", "shuffle", "writer", "handoff", "tar"]
+    "name",
+    ["engine", "pool", "dataset", "samples", "shuffle", "writer", "handoff", "tar", "documents"],
 )
 def test_a_benchmark_runs_and_writes_every_sample(disk, tmp_path, name):
     results = tmp_path / "results.json"
