@@ -45,6 +45,7 @@ bench: setup build/stamps/packages-bench ## against fio, malloc, and plain PyTor
 	@$(PY) benchmarks/bench_writer.py $(ARGS)
 	@$(PY) benchmarks/bench_dataset.py $(ARGS)
 	@$(PY) benchmarks/bench_samples.py $(ARGS)
+	@$(PY) benchmarks/bench_documents.py $(ARGS)
 	@$(PY) benchmarks/bench_shuffle.py $(ARGS)
 	@$(PY) benchmarks/bench_handoff.py $(ARGS)
 	@$(PY) benchmarks/bench_order.py $(ARGS)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sample_sets import Lengths
 from support import make_warm, random_bytes, run_program, write_file
+from token_files import write_megatron
 
 SOURCE = Path(__file__).with_name("interposer.c")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -35,9 +36,9 @@ MEASURE = """
     import ctypes, gc, itertools, json, resource, sys
     import numpy as np
     import torch
-    from torch_s3io import RecordDataset, SampleDataset
+    from torch_s3io import RecordDataset, SampleDataset, TokenDataset
 
-    path, folder, engine = sys.argv[2:]
+    path, folder, tokens, engine = sys.argv[2:]
     counter = ctypes.CDLL(sys.argv[1])
     for name in ("allocations_of_this_thread", "allocations_of_other_threads"):
         getattr(counter, name).restype = ctypes.c_long
@@ -70,18 +71,25 @@ MEASURE = """
         options = {"batch_size": 16, "engine": engine, "direct": direct}
         if kind == "samples":
             dataset = SampleDataset(folder, shuffle=True, **options)
+        elif kind == "windows":
+            dataset = TokenDataset(tokens, window=513, shuffle=True, **options)
+        elif kind == "masked windows":
+            options["return_documents"] = True
+            dataset = TokenDataset(tokens, window=513, shuffle=True, **options)
         else:
             dataset = RecordDataset(path, **options, **layouts[kind])
         return {"what": (direct, kind), "epochs": [measure(dataset) for _ in range(3)]}
 
     gc.disable()
-    combinations = itertools.product(("auto", "require", "off"), [*layouts, "samples"])
+    kinds = [*layouts, "samples", "windows", "masked windows"]
+    combinations = itertools.product(("auto", "require", "off"), kinds)
     print(json.dumps([measure_epochs(*what) for what in combinations]))
     assert counter.allocations_of_other_threads() > 0, "the allocator is not interposed"
 """
 BATCHES = 100
 TENSORS = {"plain": 1, "structured": 2, "converted": 1, "indexed": 2}
 TENSORS |= {"samples": 4}  # numbers, and values, starts and lengths
+TENSORS |= {"windows": 1, "masked windows": 5}
 MOST_PER_TENSOR = 12  # a storage, its tensor, and what torch and Python hang on them
 THREADS = 16  # of the thread engine
 
@@ -93,10 +101,12 @@ def test_a_batch_allocates_nothing_in_the_core_and_faults_in_no_page(disk, inter
     make_warm(path)
     lengths = np.random.default_rng(0).lognormal(7, 0.7, 4096).astype(int)
     folder = Lengths(disk / "set", lengths).folder
-    arguments = interposer, path, folder, engine
+    documents = np.split(np.arange(4096 * 512 + 1), np.arange(0, 4096 * 512, 700)[1:])
+    tokens = write_megatron(disk / "tokens", [one % 60_000 for one in documents], "<u2")
+    arguments = interposer, path, folder, tokens, engine
     output = run_program(MEASURE, *arguments, env={"LD_PRELOAD": str(interposer)})
     measured = json.loads(output)
-    assert len(measured) == 15
+    assert len(measured) == 21
     most = 0 if engine == "uring" else THREADS
     for combination in measured:
         tensors, epochs = TENSORS[combination["what"][1]], combination["epochs"]

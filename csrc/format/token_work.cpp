@@ -16,6 +16,12 @@ void view_numbers(TensorView& tensor, ScalarType type, std::byte* data, int64_t 
   tensor.strides.assign(1, 1);
 }
 
+// Batches differ in how many extents they have: with so much room few of them need more.
+template <typename Value>
+void make_room(std::vector<Value>& values, size_t size) {
+  if (values.capacity() < size) values.reserve(2 * size);
+}
+
 }  // namespace
 
 int64_t TokenForm::Work::tokens_of(const Extent& extent) const {
@@ -38,6 +44,7 @@ int64_t TokenForm::Work::place(std::span<const int64_t> records) {
     longest_ = std::max(longest_, tokens);
     shortest_ = std::min(shortest_, tokens);
   }
+  make_room(extents_, extents_.size() + extents_.size() / 2);
   if (form_.layout_.with_documents && tokens_ > std::numeric_limits<int32_t>::max()) {
     throw Error(ErrorKind::config,
                 message("a batch of ", tokens_,
@@ -55,6 +62,10 @@ int64_t TokenForm::Work::place(std::span<const int64_t> records) {
 
 // In the order of objects and offsets, each run in blocks of its own.
 void TokenForm::Work::land() {
+  make_room(by_object_, extents_.size());
+  make_room(positions_, extents_.size());
+  make_room(runs_, extents_.size());
+  make_room(order_, extents_.size());
   by_object_.resize(extents_.size());
   std::iota(by_object_.begin(), by_object_.end(), 0);
   std::sort(by_object_.begin(), by_object_.end(), [&](uint32_t a, uint32_t b) {

@@ -50,6 +50,8 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, Range
 
 void PendingBatch::prepare_reads(int buffer_index, void* owner) {
   reads_.clear();
+  // Batches may differ in how many reads they have: with so much room few of them need more.
+  if (reads_.capacity() < work_->order().size()) reads_.reserve(2 * work_->order().size());
   next_read_ = 0;
   std::byte* landing = work_->land_in(buffer_.bytes());
   for (size_t index = 0; index < work_->order().size(); ++index) {
