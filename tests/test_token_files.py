@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import pickle
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -26,6 +27,7 @@ from token_files import (
 )
 
 from torch_s3io import ConfigError, DataError, Error, NotFoundError, TokenDataset
+from torch_s3io.format.tokens import ends
 
 LENGTHS = [5, 0, 1, 300, 7, 0, 40]
 
@@ -219,8 +221,8 @@ def test_wrong_files_of_llm_c_say_what_is_wrong(disk):
 
 def test_wrong_files_of_datatrove_say_what_is_wrong(disk):
     path = write_datatrove(disk / "x.ds", numbered([3, 4]))
-    for ends, match in [([3, 8], "ends after 8 tokens"), ([4, 3, 7], "ends before it begins")]:
-        Path(f"{path}.index").write_bytes(np.array(ends, "<u8").tobytes())
+    for wrong, match in [([3, 8], "ends after 8 tokens"), ([4, 3, 7], "ends before it begins")]:
+        Path(f"{path}.index").write_bytes(np.array(wrong, "<u8").tobytes())
         refused(DataError, match, path)
     Path(f"{path}.index").write_bytes(bytes(9))
     refused(DataError, "no multiple of 8", path)
@@ -299,3 +301,63 @@ def test_files_that_are_cut_or_flipped_anywhere_are_right_or_refused(disk, numbe
                 assert sum(map(len, found)) <= sum(map(len, right)), (file, at)
         file.write_bytes(data)
     assert documents_in(path, **options) == right
+
+
+# ---- The index of documents that end with a token.
+
+
+def indexes(folder: Path) -> list[Path]:
+    return sorted(folder.glob(".torch_s3io-tokens-*.idx"))
+
+
+def count_reads(monkeypatch) -> list[str]:
+    """The files that are looked through from now on."""
+    looked: list[str] = []
+    look = ends._look_through
+
+    def counted(one, *others):
+        looked.append(Path(one.file.path).name)
+        return look(one, *others)
+
+    monkeypatch.setattr(ends, "_look_through", counted)
+    return looked
+
+
+def test_ends_are_looked_for_once_and_again_where_a_file_changes(disk, monkeypatch):
+    looked = count_reads(monkeypatch)
+    files = {f"{n}.bin": [np.append(one + 1, 0) for one in numbered([3, n])] for n in (1, 2, 3)}
+    for name, documents in files.items():
+        write_ended(disk / name, documents, eos=0)
+    options = {"dtype": "u2", "eos": 0}
+
+    def expected() -> list[list[int]]:
+        return [one.tolist() for documents in files.values() for one in documents]
+
+    assert documents_in(disk / "*.bin", **options) == expected()
+    assert looked == ["1.bin", "2.bin", "3.bin"]
+    assert documents_in(disk / "*.bin", **options) == expected()
+    assert len(looked) == 3
+    [index] = indexes(disk)
+    files["2.bin"] = [np.append(one + 7, 0) for one in numbered([8, 1, 2])]
+    write_ended(disk / "2.bin", files["2.bin"], eos=0)
+    assert documents_in(disk / "*.bin", **options) == expected()
+    assert looked[3:] == ["2.bin"]
+    assert indexes(disk) == [index]
+    index.write_bytes(index.read_bytes()[:-70])  # damaged: made anew
+    assert documents_in(disk / "*.bin", **options) == expected()
+    assert len(looked) == 7
+    assert documents_in(disk / "*.bin", **options, index=False) == expected()
+    assert len(looked) == 10
+    documents_in(disk / "1.bin", **options, index=disk / "other.idx")
+    assert (disk / "other.idx").exists()
+    refused(ConfigError, "index= is", disk / "1.bin", **options, index=3)
+    refused(ConfigError, "leave it out", disk / "1.bin", dtype="u2", index=disk / "other.idx")
+
+
+def test_a_spawned_process_maps_the_index(disk, monkeypatch):
+    write_ended(disk / "a.bin", [np.append(one + 1, 0) for one in numbered([3, 40])], eos=0)
+    dataset = TokenDataset(disk / "a.bin", window=5, dtype="u2", eos=0, shuffle=True)
+    looked = count_reads(monkeypatch)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert flat(copy) == flat(dataset)
+    assert looked == []

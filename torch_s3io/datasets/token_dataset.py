@@ -23,6 +23,7 @@ from ..format.tokens.token_records import (
     TokenRecords,
     check_block_documents,
 )
+from ..index.place import Where
 from ..order.record_order import Stage, StreamOrder
 from ..store.store import FileOrder
 from ..wording import count_of
@@ -86,6 +87,9 @@ class TokenDataset(StoredDataset):
         dtype: Of raw tokens, such as ``"uint16"``; of others it is known.
         eos: The token that ends each document, of raw files and those of llm.c, which have no list
             of documents. None: each file is one, but for those with a ``NAME.csv.gz``.
+        index: Where it is kept what ``eos`` was found to say, so that it is looked for once: True:
+            beside the data, else in the user's cache folder. False: nowhere. Or the path of a file
+            or folder.
         repair: ``"recompute"``: where the offsets in an ``.idx`` wrapped around, take its lengths.
         file_order: As for RecordDataset.
         **options: As for RecordDataset, from ``batch_size`` to ``rank_timeout_s``. Of windows,
@@ -112,6 +116,7 @@ class TokenDataset(StoredDataset):
         as_dtype: Any = torch.int64,
         dtype: Any = None,
         eos: int | None = None,
+        index: Where = True,
         repair: Repair | None = None,
         file_order: FileOrder = "name",
         **options: Unpack[Options],
@@ -122,7 +127,7 @@ class TokenDataset(StoredDataset):
         check_choice("names", names, Names)
         window, stride = _check_window(documents, window, stride)
         _check_delivery(documents, return_documents, names, checked.batch_size)
-        told = TokenOptions(format, dtype, eos, repair).checked()
+        told = TokenOptions(format, dtype, eos, repair, index).checked()
         self._corpus = Corpus(open_tokens(paths, file_order, told))
         self._form = TokenForm(
             token=make_layout(self._corpus.dtype, (), as_dtype).fields[0],

@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ConfigError, FileChangedError
+from ...errors import ConfigError
 from ...store.store import Found, Identity, Inspected
 from ...store.stores import store_of
 from ...wording import printable, short
 from ..npy import is_of_numpy
-from ..objects import Column, shard_of
+from ..objects import shard_of
 from .document_table import DocumentTable, TokenFile, bytes_beside, fail, identity_of
+from .ends import EndedFile
 
-_READ_BYTES = 4 << 20
 _MOST_LINE_BYTES = 1 << 16
 _LFS = b"version https://git-lfs"
 
@@ -41,7 +41,9 @@ class Documented(NamedTuple):
     spans: bool
 
 
-def open_raw(file: Found, info: Inspected, dtype: Any, documented: Documented) -> TokenFile:
+def open_raw(
+    file: Found, info: Inspected, dtype: Any, documented: Documented
+) -> TokenFile | EndedFile:
     """Raises DataError for what is no whole number of tokens, or has a header of numpy's."""
     path, size = file.path, info.size_bytes
     if is_of_numpy(path):
@@ -63,7 +65,7 @@ def open_raw(file: Found, info: Inspected, dtype: Any, documented: Documented) -
 
 def tokens_between(
     file: Found, info: Inspected, dtype: Any, header_bytes: int, documented: Documented
-) -> TokenFile:
+) -> TokenFile | EndedFile:
     """The tokens from ``header_bytes`` to the end of the file."""
     count = (info.size_bytes - header_bytes) // dtype.itemsize
     spans = spans_path(file.path) if documented.spans else None
@@ -75,7 +77,7 @@ def tokens_between(
     if spans is not None:
         load = partial(_listed, spans, identity_of(spans), header_bytes, dtype.itemsize, count)
     elif documented.eos is not None:
-        load = partial(_ended, file.path, info.identity, dtype, header_bytes, documented.eos)
+        return EndedFile(file, info, dtype, header_bytes)
     table = load()
     return table.file(shard_of(file, info, header_bytes, len(table.starts)), dtype, load)
 
@@ -99,26 +101,6 @@ def _table(starts: Any, lengths: Any) -> DocumentTable:
     return DocumentTable(
         np.array(starts, np.uint64), lengths if is_long else lengths.astype(np.uint32)
     )
-
-
-def _ended(path: str, identity: Identity, dtype: Any, header_bytes: int, eos: int) -> DocumentTable:
-    """Documents up to and with a token; what remains behind the last one is one, too."""
-    store, size = store_of(path), identity.size_bytes
-    found: list[Column] = [np.zeros(1, np.uint64)]
-    for begin in range(header_bytes, size, _READ_BYTES):
-        part = store.read(path, begin, min(begin + _READ_BYTES, size))
-        if len(part) != min(_READ_BYTES, size - begin):
-            raise FileChangedError(
-                f"{printable(path)}: was cut off while it was read: make the data set anew"
-            )
-        ends = np.flatnonzero(np.frombuffer(part, dtype) == eos).astype(np.uint64)
-        found.append(ends + np.uint64((begin - header_bytes) // dtype.itemsize + 1))
-    bounds = np.concatenate(found)
-    count = (size - header_bytes) // dtype.itemsize
-    if int(bounds[-1]) < count:
-        bounds = np.append(bounds, np.uint64(count))
-    starts = bounds[:-1] * np.uint64(dtype.itemsize) + np.uint64(header_bytes)
-    return _table(starts, np.diff(bounds))
 
 
 def _listed(

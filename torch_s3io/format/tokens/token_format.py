@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from ...config import check_choice, check_int
 from ...errors import ConfigError, NotFoundError
+from ...index.place import Where, check_where
 from ...store.store import FileOrder, Found, Inspected
 from ...store.stores import store_of
 from ...wording import printable, short
@@ -19,6 +21,7 @@ from ..layout import checked_dtype, name_of
 from ..paths import Paths, find_files
 from .datatrove import open_datatrove
 from .document_table import TokenFile
+from .ends import EndedFile, find_ended
 from .llm_c import MAGICS, magic_of, open_llm_c
 from .megatron import Repair, index_path, open_megatron
 from .raw import Documented, open_raw
@@ -30,13 +33,15 @@ _PATH = (str, bytes, os.PathLike)
 _BESIDE = (".idx", ".ds.index", ".ds.metadata", ".ds.loss", ".csv.gz")
 
 
-class TokenOptions(NamedTuple):
+@dataclass(frozen=True)
+class TokenOptions:
     """What a data set of tokens was told of its files.
 
     Attributes:
         format: Of all of them.
         dtype: Of the tokens, where nothing else says it; None: not told.
         eos: The token that ends a document.
+        index: Where the places of documents that end with it are kept.
         repair: Whether wrong offsets are made anew.
     """
 
@@ -44,14 +49,16 @@ class TokenOptions(NamedTuple):
     dtype: Any = None
     eos: int | None = None
     repair: Repair | None = None
+    index: Where = True
 
     def checked(self) -> TokenOptions:
         """Raises ConfigError."""
         check_choice("format", self.format, TokenFormat)
         if self.repair is not None:
             check_choice("repair", self.repair, Repair)
+        check_where(self.index)
         eos = None if self.eos is None else check_int("eos", self.eos, 0)
-        return self._replace(eos=eos, dtype=None if self.dtype is None else _as_numpy(self.dtype))
+        return replace(self, eos=eos, dtype=None if self.dtype is None else _as_numpy(self.dtype))
 
 
 def open_tokens(paths: Paths, order: FileOrder, options: TokenOptions) -> list[TokenFile]:
@@ -64,14 +71,20 @@ def open_tokens(paths: Paths, order: FileOrder, options: TokenOptions) -> list[T
     """
     files = find_token_files(paths, order)
     found = [_open(file, info, options) for file, info in zip(files, inspect(files), strict=True)]
-    for one in found:
+    for file, one in zip(files, found, strict=True):
         if one.dtype != found[0].dtype:
             raise ConfigError(
-                f"{printable(one.shard.path)}: has tokens of {one.dtype}, but "
-                f"{printable(found[0].shard.path)} has {found[0].dtype}: read them as data sets of "
-                "their own"
+                f"{printable(file.path)}: has tokens of {one.dtype}, but "
+                f"{printable(files[0].path)} has {found[0].dtype}: read them as data sets of their "
+                "own"
             )
-    return found
+    ended = [one for one in found if isinstance(one, EndedFile)]
+    if options.eos is None or not ended:
+        if not isinstance(options.index, bool):
+            raise ConfigError("index= is for documents that end with eos=: leave it out")
+        return [one for one in found if isinstance(one, TokenFile)]
+    tables = iter(find_ended(ended, options.eos, options.index))
+    return [one if isinstance(one, TokenFile) else next(tables) for one in found]
 
 
 def find_token_files(paths: Paths, order: FileOrder) -> list[Found]:
@@ -107,7 +120,7 @@ def _named(item: str | bytes | os.PathLike[Any]) -> str:
     return f"{path}.bin" if not store.has(path) and store.has(f"{path}.idx") else path
 
 
-def _open(file: Found, info: Inspected, options: TokenOptions) -> TokenFile:
+def _open(file: Found, info: Inspected, options: TokenOptions) -> TokenFile | EndedFile:
     format = _format_of(file.path) if options.format == "auto" else options.format
     _refuse_unused(file.path, format, options)
     documented = Documented(options.eos, spans=format == "raw")

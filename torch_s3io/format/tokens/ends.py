@@ -1,0 +1,160 @@
+"""Documents that end with a token of their own: found by looking at all tokens, once.
+
+Where they are is kept in an index. A file that has changed since is looked through anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import DataError, FileChangedError
+from ...index.builder import indexed
+from ...index.column_file import ColumnFile
+from ...index.place import Where
+from ...index.showing import Show, showing
+from ...store.store import Found, Inspected
+from ...store.stores import store_of
+from ...wording import printable
+from ..objects import Column, shard_of
+from .document_table import DocumentTable, TokenFile
+
+_VERSION = 1  # of the columns
+_READ_BYTES = 4 << 20
+_COLUMNS = ("sizes", "modified_ns", "counts")  # of the files
+
+
+class EndedFile(NamedTuple):
+    """A file of tokens whose documents are not known yet; the tokens go to its end."""
+
+    file: Found
+    info: Inspected
+    dtype: Any
+    header_bytes: int
+
+
+def find_ended(files: Sequence[EndedFile], eos: int, where: Where) -> list[TokenFile]:
+    """The documents of files with tokens of one type, each up to and with ``eos``; what remains
+    behind the last one is one, too.
+
+    Args:
+        where: The index is.
+
+    Raises:
+        FileChangedError: One is cut off meanwhile.
+        ConfigError, AccessError, ReadTimeoutError: As for ``indexed``.
+    """
+    index = indexed(
+        [one.file.path for one in files],
+        {"kind": "tokens", "version": _VERSION, "eos": eos, "dtype": files[0].dtype.str},
+        partial(_is_current, files),
+        partial(_build, files, eos),
+        where,
+    )
+    return [_file_of(one, index, number) for number, one in enumerate(files)]
+
+
+def _file_of(one: EndedFile, index: ColumnFile, number: int) -> TokenFile:
+    load = partial(_table_of, index, number)
+    table = load()
+    shard = shard_of(one.file, one.info, one.header_bytes, len(table.starts))
+    return table.file(shard, one.dtype, load)
+
+
+def _table_of(index: ColumnFile, number: int) -> DocumentTable:
+    counts = index.columns["counts"]
+    begin = int(counts[:number].sum())
+    part = slice(begin, begin + int(counts[number]))
+    return DocumentTable(index.columns["starts"][part], index.columns["lengths"][part])
+
+
+def _is_current(files: Sequence[EndedFile], index: ColumnFile) -> bool:
+    index.check(*_COLUMNS)
+    counts, starts = index.columns["counts"], index.columns["starts"]
+    lengths, kinds = index.columns["lengths"], (np.uint32, np.uint64)
+    if (
+        len(starts) != len(lengths)
+        or starts.dtype != np.uint64
+        or lengths.dtype not in kinds
+        or len(counts) != len(index.head["names"])
+        or int(counts.sum()) != len(starts)
+        or bool((counts < 0).any())
+    ):
+        raise DataError(f"{printable(index.path)}: its columns do not fit each other")
+    return index.head["names"] == _names(files) and all(
+        np.array_equal(index.columns[name], column) for name, column in _versions(files).items()
+    )
+
+
+def _names(files: Sequence[EndedFile]) -> list[list[Any]]:
+    return [[one.file.name, one.header_bytes] for one in files]
+
+
+def _versions(files: Sequence[EndedFile]) -> dict[str, Column]:
+    found = [one.info.identity for one in files]
+    return {
+        "sizes": np.array([one.size_bytes for one in found], np.int64),
+        "modified_ns": np.array([one.modified_ns for one in found], np.int64),
+    }
+
+
+def _build(
+    files: Sequence[EndedFile], eos: int, old: ColumnFile | None
+) -> tuple[dict[str, Any], dict[str, Column]]:
+    kept = {} if old is None else _kept(old)
+    total, tables, done = sum(one.info.size_bytes for one in files), [], 0
+    with showing(f"looking for documents in {files[0].file.path}, ...", "B") as show:
+        for one in files:
+            version = one.info.identity
+            key = (one.file.name, one.header_bytes, version.size_bytes, version.modified_ns)
+            table = kept.get(key) or _look_through(one, eos, partial(_show, show, done, total))
+            tables.append(table)
+            done += one.info.size_bytes
+    lengths = np.concatenate([table.lengths for table in tables])
+    is_long = len(lengths) > 0 and int(lengths.max()) >> 32
+    return {"names": _names(files)}, {
+        **_versions(files),
+        "counts": np.array([len(table.starts) for table in tables], np.int64),
+        "starts": np.concatenate([table.starts for table in tables]),
+        "lengths": lengths.astype(np.uint64 if is_long else np.uint32),
+    }
+
+
+def _kept(old: ColumnFile) -> dict[tuple[Any, ...], DocumentTable]:
+    """By file, the tables of an index of which some may still hold."""
+    old.check()
+    sizes, times = old.columns["sizes"].tolist(), old.columns["modified_ns"].tolist()
+    return {
+        (*name, size, time): _table_of(old, number)
+        for number, (name, size, time) in enumerate(
+            zip(old.head["names"], sizes, times, strict=True)
+        )
+    }
+
+
+def _show(show: Show, done: int, total: int, begun: int) -> None:
+    show(done + begun, total)
+
+
+def _look_through(one: EndedFile, eos: int, on_bytes: Callable[[int], object]) -> DocumentTable:
+    path, size, item = one.file.path, one.info.size_bytes, one.dtype.itemsize
+    store, found = store_of(path), [np.zeros(1, np.uint64)]
+    for begin in range(one.header_bytes, size, _READ_BYTES):
+        end = min(begin + _READ_BYTES, size)
+        part = store.read(path, begin, end)
+        if len(part) != end - begin:
+            raise FileChangedError(
+                f"{printable(path)}: was cut off while it was read: make the data set anew"
+            )
+        ends = np.flatnonzero(np.frombuffer(part, one.dtype) == eos).astype(np.uint64)
+        found.append(ends + np.uint64((begin - one.header_bytes) // item + 1))
+        on_bytes(end)
+    bounds = np.concatenate(found)
+    count = (size - one.header_bytes) // item
+    if int(bounds[-1]) < count:
+        bounds = np.append(bounds, np.uint64(count))
+    starts = bounds[:-1] * np.uint64(item) + np.uint64(one.header_bytes)
+    return DocumentTable(starts, np.diff(bounds))
