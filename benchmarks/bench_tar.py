@@ -36,7 +36,7 @@ from common import (
 )
 
 from torch_s3io import _C
-from torch_s3io.format.tar_members import group_members, scan_tars
+from torch_s3io.format.tar.tar_members import group_members, scan_tars
 
 SHARDS = 16
 # Mean bytes, of a log-normal distribution with sigma 0.5; share of --size-gib.
@@ -158,7 +158,7 @@ def bench_groups(report: Report, args) -> None:
 
     def group() -> Sample:
         start = time.perf_counter()
-        samples = group_members(str(path), members, ["jpg", "cls"])
+        samples = group_members(str(path), members)
         return {"seconds": time.perf_counter() - start, "samples": len(samples)}
 
     runs = in_rounds({"group_members": group}, args.rounds, title)["group_members"]

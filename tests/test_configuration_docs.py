@@ -39,6 +39,7 @@ LIKE_RECORD_DATASET = (
     RecordDataset.from_npy,
     RecordDataset.from_tokens,
     SampleDataset,
+    SampleDataset.from_tar,
     TokenDataset,
 )
 WITH_WORKERS = {"held_out_tensors", "refused_workers"}  # statistics that only then exist
@@ -50,6 +51,7 @@ CLASSES = {
     "RecordDataset.from_tokens": RecordDataset.from_tokens,
     "SampleDataset": SampleDataset,
     "TokenDataset": TokenDataset,
+    "SampleDataset.from_tar": SampleDataset.from_tar,
     "Mix": Mix,
     "DataLoader": DataLoader,
     "DevicePrefetcher": DevicePrefetcher,

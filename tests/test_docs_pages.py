@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -182,6 +184,28 @@ def test_a_data_set_delivers_the_forms_that_the_comments_say(block):
     image = names["batch"]["image"].values.numpy().tobytes()
     assert image == b"".join(sample["image"] for sample in samples)
     assert list(about) == [{"number": number} for number in range(64)]
+
+
+def write_shards(count: int) -> None:
+    """Archives of 40 samples each. The label of a sample is its number, and its image as long."""
+    Path("shards").mkdir()
+    for shard in range(count):
+        with tarfile.open(f"shards/{shard:03}.tar", "w") as archive:
+            for number in range(40 * shard, 40 * shard + 40):
+                files = {"jpg": b"j" * number, "cls": str(number).encode()}
+                for name, data in files.items() | ({("json", b"[]")} if number % 3 == 0 else set()):
+                    info = tarfile.TarInfo(f"{number:04}.{name}")
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+
+
+@SAMPLES.runs("Tar archives", "python")
+def test_archives_are_read_as_the_comments_say(block):
+    write_shards(3)
+    images, labels, texts = SAMPLES.run(block, {})
+    assert (images.values.dtype, labels.dtype, len(labels)) == (torch.uint8, torch.int64, 64)
+    assert [len(image) for image in images] == labels.tolist()
+    assert [len(text) for text in texts] == [2 * (label % 3 == 0) for label in labels.tolist()]
 
 
 def test_the_page_about_samples_says_what_the_code_has():

@@ -3,7 +3,9 @@ as those that are there."""
 
 from __future__ import annotations
 
+import io
 import itertools
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,30 @@ def write_lines(folder: Path, count: int) -> Path:
         lines = [f"{number}, " * int(number) + "\n" for number in numbers]
         (folder / f"{part}.txt").write_text("".join(lines))
     return folder / "*.txt"
+
+
+def write_tars(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for part, numbers in enumerate(np.array_split(np.arange(count), 3)):
+        with tarfile.open(folder / f"{part}.tar", "w") as archive:
+            for number in numbers.tolist():
+                for field, text in (("txt", f"{number}, " * number), ("cls", f"{number}\n")):
+                    info = tarfile.TarInfo(f"{number:03}.{field}")
+                    info.size = len(text)
+                    archive.addfile(info, io.BytesIO(text.encode()))
+    return folder / "*.tar"
+
+
+def read_tars(path: str, **options: Any) -> s3io.SampleDataset:
+    return s3io.SampleDataset.from_tar(path, decode={"cls": int}, return_key=True, **options)
+
+
+def check_tars(rows: Any, index: Any) -> None:
+    numbers = index.tolist()
+    texts = [bytes(text.numpy()).decode() for text in rows["txt"]]
+    assert texts == [f"{number}, " * number for number in numbers]
+    assert rows["cls"].tolist() == numbers
+    assert rows["key"] == [f"{number:03}" for number in numbers]
 
 
 def check_numbers(rows: Any, index: Any) -> None:
@@ -94,6 +120,7 @@ KINDS: dict[str, tuple[Callable[..., Path], Callable[..., Any], Callable[..., No
         lambda path, **options: s3io.SampleDataset.from_files(path, labels="folder", **options),
         check_files,
     ),
+    "tars": (write_tars, read_tars, check_tars),
 }
 
 
@@ -155,7 +182,9 @@ def test_epochs_and_states(kind):
     check_read_and_resumed(kind.make, kind.read, steps=9)
 
 
-@pytest.mark.parametrize(("name", "store"), [("samples", "files"), ("lines", "memory")])
+@pytest.mark.parametrize(
+    ("name", "store"), [("samples", "files"), ("lines", "memory"), ("tars", "files")]
+)
 def test_ranks_and_workers(tmp_path, name, store):
     kind = Kind(name, store, tmp_path)
 

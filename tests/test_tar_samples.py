@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from torch_s3io import _C
 from torch_s3io.errors import DataError
-from torch_s3io.format.tar_members import TarSamples, group_members, scan_tars
+from torch_s3io.format.tar.tar_members import TarSamples, group_members, scan_tars
 
 
 def scan(path: Path) -> _C.TarMembers:
@@ -31,20 +31,26 @@ def write_tar(path: Path, names: list[str]) -> Path:
     return path
 
 
-def group(path: Path, fields: list[str]) -> TarSamples:
-    return group_members(str(path), scan(path), fields)
+def group(path: Path) -> TarSamples:
+    return group_members(str(path), scan(path))
+
+
+def keys_of(samples: TarSamples) -> list[str]:
+    ends, keys = samples.key_ends.tolist(), samples.keys.tobytes()
+    begins = [0, *ends][: len(ends)]
+    return [
+        keys[begin:end].decode("utf-8", "surrogateescape")
+        for begin, end in zip(begins, ends, strict=True)
+    ]
 
 
 def values_in(path: Path, samples: TarSamples) -> list[tuple[str, dict[str, bytes]]]:
     content = path.read_bytes()
-    found = []
-    for sample in range(len(samples)):
-        fields = {}
-        for field, starts in samples.starts.items():
-            start, length = int(starts[sample]), int(samples.lengths[field][sample])
-            if start >= 0:
-                fields[field] = content[start : start + length]
-        found.append((samples.key(sample), fields))
+    found: list[tuple[str, dict[str, bytes]]] = [(key, {}) for key in keys_of(samples)]
+    columns = (samples.samples, samples.fields, samples.starts, samples.lengths)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for sample, field, start, length in rows:
+        found[sample][1][samples.extensions[field]] = content[start : start + length]
     return found
 
 
@@ -75,17 +81,18 @@ def check(path: Path, names: list[str]) -> None:
     write_tar(path, names)
     if expected is None:
         with pytest.raises(DataError, match=r"a\.tar: "):
-            group(path, [])
+            group(path)
         return
-    extensions = group(path, []).extensions
-    assert list(extensions) == sorted({field for _, fields in expected for field in fields})
-    assert values_in(path, group(path, list(extensions))) == expected
+    samples = group(path)
+    found = sorted({field for _, fields in expected for field in fields})
+    assert list(samples.extensions) == found
+    assert values_in(path, samples) == expected
 
 
 def test_the_key_ends_at_the_first_dot_of_the_base_name(tmp_path):
     names = ["22.05.png", "dir.v1/s0.jpg", "dir.v1/noext", "._0001.jpg", "./0001.JPG", "x.", "y"]
     path = write_tar(tmp_path / "a.tar", [*names, "a/.hidden.txt"])
-    assert values_in(path, group(path, ["05.png", "jpg", "", "hidden.txt"])) == [
+    assert values_in(path, group(path)) == [
         ("22", {"05.png": b"0"}),
         ("dir.v1/s0", {"jpg": b"1"}),
         ("./0001", {"jpg": b"4"}),
@@ -96,13 +103,14 @@ def test_the_key_ends_at_the_first_dot_of_the_base_name(tmp_path):
 
 def test_fields_may_be_missing_and_others_may_be_there(tmp_path):
     path = write_tar(tmp_path / "a.tar", ["0.jpg", "0.cls", "0.json", "1.jpg", "2.txt"])
-    samples = group(path, ["jpg", "cls", "npy"])
+    samples = group(path)
     assert samples.extensions == ("cls", "jpg", "json", "txt")
     assert len(samples) == 3
-    assert (samples.starts["jpg"] >= 0).tolist() == [True, True, False]
-    assert (samples.starts["cls"] >= 0).tolist() == [True, False, False]
-    assert samples.starts["npy"].tolist() == [-1, -1, -1]
-    assert samples.lengths["npy"].tolist() == [0, 0, 0]
+    assert [sorted(fields) for _, fields in values_in(path, samples)] == [
+        ["cls", "jpg", "json"],
+        ["jpg"],
+        ["txt"],
+    ]
 
 
 def test_a_key_that_comes_again_is_an_error_that_names_both(tmp_path):
@@ -110,13 +118,13 @@ def test_a_key_that_comes_again_is_an_error_that_names_both(tmp_path):
     with pytest.raises(
         DataError, match=r"sample '0'.*'0\.a' lies at byte 512, '0\.b' at byte 2560"
     ):
-        group(path, ["a"])
+        group(path)
 
 
 def test_a_field_twice_is_an_error_that_names_both(tmp_path):
     path = write_tar(tmp_path / "a.tar", ["0.jpg", "1.jpg", "1.cls", "1.JPG"])
     with pytest.raises(DataError, match=r"'1\.jpg' at byte 1536 and '1\.JPG' at byte 3584"):
-        group(path, ["cls"])
+        group(path)
 
 
 @pytest.mark.parametrize(
@@ -154,14 +162,16 @@ def test_any_names_are_grouped_as_webdataset_does(tmp_path, names):
     check(tmp_path / "a.tar", names)
 
 
-def test_places_are_those_of_the_members_and_names_are_views_of_theirs(tmp_path):
+def test_places_are_those_of_the_members(tmp_path):
     names = [f"{n // 2}.{('cls', 'jpg')[n % 2]}" for n in range(1000)]
     path = write_tar(tmp_path / "a.tar", names)
     members = scan(path)
-    samples = group_members(str(path), members, ["jpg", "cls"])
-    assert samples.starts["jpg"].tolist() == members.offsets[1::2].tolist()
-    assert samples.starts["cls"].tolist() == members.offsets[::2].tolist()
-    assert samples.names.base is members
+    samples = group_members(str(path), members)
+    assert samples.starts.tolist() == members.offsets.tolist()
+    assert samples.samples.tolist() == [n // 2 for n in range(1000)]
+    assert samples.fields.tolist() == [n % 2 for n in range(1000)]
+    assert keys_of(samples) == [str(n) for n in range(500)]
+    assert not samples.keys.flags.writeable
 
 
 def test_what_webdataset_writes_is_read_as_webdataset_reads_it(tmp_path):
@@ -180,8 +190,7 @@ def test_what_webdataset_writes_is_read_as_webdataset_reads_it(tmp_path):
         for one in webdataset.tariterators.group_by_keys(files)
     ]
     assert len(expected) == 50
-    samples = group(path, ["jpg", "cls"])
-    assert values_in(path, samples) == expected
+    assert values_in(path, group(path)) == expected
     assert len(scan(path)) == len(files)
 
 
@@ -194,7 +203,7 @@ def test_names_are_split_as_webdatasets_own_code_does(tmp_path, names):
             key, field = webdataset.tariterators.base_plus_ext(name)
             with path.open("rb") as file:
                 is_read = list(webdataset.tariterators.tar_file_iterator(file)) != []
-            samples = group(path, [])
+            samples = group(path)
             expected = [] if key is None or not is_read else [key]
-            assert [samples.key(row) for row in range(len(samples))] == expected
+            assert keys_of(samples) == expected
             assert not expected or samples.extensions == (field.lower(),)

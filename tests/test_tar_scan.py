@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from torch_s3io import _C
 from torch_s3io.errors import DataError, Error, FileChangedError, NotFoundError
-from torch_s3io.format.tar_members import scan_tars
+from torch_s3io.format.tar.tar_members import scan_tars
 from torch_s3io.store.local_files import LocalFiles
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

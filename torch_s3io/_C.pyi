@@ -424,10 +424,10 @@ class SampleNames:
     def extensions(self) -> list[bytes]:
         ...
     @property
-    def key_begins(self) -> numpy.typing.NDArray[numpy.int64]:
+    def key_ends(self) -> numpy.typing.NDArray[numpy.int64]:
         ...
     @property
-    def key_ends(self) -> numpy.typing.NDArray[numpy.int64]:
+    def keys(self) -> numpy.typing.NDArray[numpy.uint8]:
         ...
     @property
     def sample_of(self) -> numpy.typing.NDArray[numpy.int64]:

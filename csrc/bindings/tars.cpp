@@ -28,9 +28,10 @@ Numbers column_of(const py::object& owner) {
   return view_of(values.data(), values.size(), owner);
 }
 
-py::array_t<uint8_t> names_of(const py::object& owner) {
-  const std::string& names = owner.cast<const TarMembers&>().names;
-  return view_of(reinterpret_cast<const uint8_t*>(names.data()), names.size(), owner);
+template <typename Owner, std::string Owner::*texts>
+py::array_t<uint8_t> texts_of(const py::object& owner) {
+  const std::string& every = owner.cast<const Owner&>().*texts;
+  return view_of(reinterpret_cast<const uint8_t*>(every.data()), every.size(), owner);
 }
 
 py::typing::List<py::bytes> extensions_of(const SampleNames& names) {
@@ -89,7 +90,7 @@ void register_tars(py::module_& module) {
       .def_property_readonly("sample_of", &column_of<SampleNames, &SampleNames::sample_of>)
       .def_property_readonly("extension_of", &column_of<SampleNames, &SampleNames::extension_of>)
       .def_property_readonly("extensions", &extensions_of)
-      .def_property_readonly("key_begins", &column_of<SampleNames, &SampleNames::key_begins>)
+      .def_property_readonly("keys", &texts_of<SampleNames, &SampleNames::keys>)
       .def_property_readonly("key_ends", &column_of<SampleNames, &SampleNames::key_ends>);
 
   py::class_<TarMembers, std::shared_ptr<TarMembers>>(
@@ -98,7 +99,7 @@ void register_tars(py::module_& module) {
       .def_property_readonly("offsets", &column_of<TarMembers, &TarMembers::offsets>)
       .def_property_readonly("sizes", &column_of<TarMembers, &TarMembers::sizes>)
       .def_property_readonly("name_ends", &column_of<TarMembers, &TarMembers::name_ends>)
-      .def_property_readonly("names", &names_of)
+      .def_property_readonly("names", &texts_of<TarMembers, &TarMembers::names>)
       .def("group", &group, py::arg("path"), "Its samples; `path` is for errors.");
 
   module.def("scan_tars", &scan_tars, py::kw_only(), py::arg("store"), py::arg("paths"),

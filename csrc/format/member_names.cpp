@@ -56,7 +56,7 @@ SampleNames group_member_names(const std::string& path, const TarMembers& member
     const std::string_view name = members.name(member);
     const std::optional<MemberName> split = split_member_name(name);
     if (!split) continue;
-    if (found.key_begins.empty() || split->key != key) {
+    if (found.key_ends.empty() || split->key != key) {
       key = split->key;
       const auto [first, is_new] = first_members.emplace(key, member);
       if (!is_new) {
@@ -68,13 +68,12 @@ SampleNames group_member_names(const std::string& path, const TarMembers& member
                     " at byte ", members.offsets[member],
                     ", with other samples between them; write the archive anew, sorted by name"));
       }
-      const auto begin = static_cast<int64_t>(members.name_begin(member));
-      found.key_begins.push_back(begin);
-      found.key_ends.push_back(begin + std::ssize(key));
+      found.keys += key;
+      found.key_ends.push_back(std::ssize(found.keys));
     }
     const auto [extension, is_new] = extensions.emplace(split->extension, std::ssize(extensions));
     if (is_new) found.extensions.emplace_back(split->extension);
-    found.sample_of[member] = std::ssize(found.key_begins) - 1;
+    found.sample_of[member] = std::ssize(found.key_ends) - 1;
     found.extension_of[member] = extension->second;
   }
   return found;

@@ -27,8 +27,8 @@ struct SampleNames {
   std::vector<int64_t> sample_of;     // of each member; -1: of none
   std::vector<int64_t> extension_of;  // of each member: its place in `extensions`, or -1
   std::vector<std::string> extensions;
-  std::vector<int64_t> key_begins;  // of each sample, in the names of the members
-  std::vector<int64_t> key_ends;
+  std::string keys;               // of all samples
+  std::vector<int64_t> key_ends;  // in `keys`; each begins where the one before it ends
 };
 
 // Throws Error(data), with the path of the archive, where the members of a key do not follow one

@@ -130,13 +130,14 @@ void check_samples(const TarMembers& members) {
       if (sample < 0) continue;
       require(sample == last || sample == last + 1);
       last = sample;
-      const auto begin = static_cast<size_t>(samples.key_begins[static_cast<size_t>(sample)]);
-      const auto end = static_cast<size_t>(samples.key_ends[static_cast<size_t>(sample)]);
+      const auto row = static_cast<size_t>(sample);
+      const auto begin = static_cast<size_t>(row == 0 ? 0 : samples.key_ends[row - 1]);
+      const auto end = static_cast<size_t>(samples.key_ends[row]);
       const auto extension = static_cast<size_t>(samples.extension_of[member]);
-      const std::string key = members.names.substr(begin, end - begin);
+      const std::string key = samples.keys.substr(begin, end - begin);
       require(!key.empty() && key + "." + samples.extensions[extension] == members.name(member));
     }
-    require(last + 1 == std::ssize(samples.key_begins));
+    require(last + 1 == std::ssize(samples.key_ends));
   } catch (const Error& error) {
     require(error.kind() == ErrorKind::data);
   }

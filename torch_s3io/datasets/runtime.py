@@ -286,7 +286,10 @@ class Runtime:
 
     def _finished(self, batches: Iterator[Any]) -> Iterator[Any]:
         # Not a generator: that would hold on to a batch while the loop works on it.
-        return map(self._records.finished, batches) if self._records.finishes else batches
+        return map(self._finish, batches) if self._records.finishes else batches
+
+    def _finish(self, batch: Any) -> Any:
+        return self._records.finished(batch, self._options.with_record_numbers)
 
     def _close_readers(self) -> None:
         for reader in [*self._readers, *([self._ahead[0]] if self._ahead is not None else [])]:
@@ -301,14 +304,14 @@ class Runtime:
             )
             self._give_back_pool(pool)  # it never waits for a buffer, so it can share them
         fetched = self._fetcher.fetch(self._source, numbers, board=self._board)
-        return self._records.finished(fetched)
+        return self._finish(fetched)
 
     def look_at(self, numbers: list[int]) -> Any:
         """The same by itself: neither counted, nor from a buffer or file that stays."""
         self._access.check()
         _, source = self._make_source()
         fetcher = _C.BatchFetcher(source=source, pool=None, processes=_sharing_processors())
-        return self._records.finished(fetcher.fetch(source, numbers))
+        return self._finish(fetcher.fetch(source, numbers))
 
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = dict(self._source.stats())

@@ -17,6 +17,9 @@ from ..format.paths import Paths
 from ..format.registry import format_of
 from ..format.sample_format import Samples
 from ..format.sample_records import SampleRecords
+from ..format.tar.tar_format import open_tars
+from ..format.tar.tar_samples import Missing
+from ..index.place import Where
 from ..store.store import FileOrder
 from .options import DatasetOptions, Options, takes_options
 from .stored_dataset import StoredDataset
@@ -46,18 +49,20 @@ class SampleDataset(StoredDataset):
 
     Args:
         paths: A folder that a SampleWriter wrote; a pattern of such folders; or a sequence of
-            these. Several need the same fields.
+            these. Several need the same fields. Or tar archives, with all fields that they have:
+            see ``from_tar``.
         file_order: Of the matches of a pattern, as for RecordDataset.
-        format: What the paths hold; None: found out. There is ``"samples"``, what a SampleWriter
-            writes.
+        format: What the paths hold; None: found out. There are ``"samples"``, what a SampleWriter
+            writes, and ``"tar"``.
         ragged: How fields whose samples differ in length are delivered, or a dict of that by
             field. ``"views"``: where they landed. ``"packed"``: one after the other, which is a
             copy, as ``Ragged.packed()`` makes it. ``"padded"``: a tensor [B, L, ...] of the length
             of the longest sample, with zeros after the others; for fields that differ in their
             first axis alone.
         decode: Functions by field, called with the bytes of each sample where it is read, as in
-            ``{"json": json.loads}``: the field is then a list of what they return. Only for fields
-            of bytes. This is Python, for every sample: for small fields.
+            ``{"json": json.loads}``: the field is then a list of what they return; of ``int`` and
+            ``float`` it is a tensor [B], int64 or float64. Only for fields of bytes. This is
+            Python, for every sample: for small fields.
         verify: Compare every sample that is read with the checksum it was written with, and raise
             DataError where it is another one.
         **options: As for RecordDataset, from ``batch_size`` to ``rank_timeout_s``; no
@@ -201,6 +206,61 @@ class SampleDataset(StoredDataset):
         samples = npz_samples(paths, fields, labels, columns)
         return cls._of(_records_of(samples, ragged, None), checked)
 
+    @classmethod
+    @takes_options
+    def from_tar(
+        cls,
+        paths: Paths,
+        *,
+        fields: Sequence[str] | None = None,
+        missing: Missing = "error",
+        return_key: bool = False,
+        file_order: FileOrder = "name",
+        ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
+        decode: Mapping[str, Decode] | None = None,
+        index: Where = True,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Samples of tar archives, as webdataset writes and groups them, in any order.
+
+        ::
+
+            dataset = s3io.SampleDataset.from_tar(
+                "shards/{000..999}.tar", fields=("jpg", "cls"), decode={"cls": int}, shuffle=True
+            )
+            # a batch is {"jpg": Ragged of uint8, "cls": int64 [B]}
+
+        Members that follow one another and have one name up to the first dot of the base name, the
+        key, are a sample. The rest of the name, in lower case, is the field: ``a/7.seg.png`` is the
+        field ``seg.png`` of the sample ``a/7``. Archives are ustar, GNU, pax or V7, not compressed.
+
+        Args:
+            paths: An archive, a pattern, a folder of ``.tar`` files, or a sequence of these.
+                ``{000..999}`` and ``{train,test}`` stand for names, as in shells.
+            fields: Of each sample. One that ends in ``?`` may be missing, and is empty then. None:
+                all that there are.
+            missing: What becomes of samples without another field: ``"error"``; ``"skip"``: they
+                are left out; ``"empty"``: the field is empty.
+            return_key: Batches have the keys of their samples under ``"key"``: a list of str.
+            file_order: As for RecordDataset, of the archives.
+            ragged, decode: As for SampleDataset.
+            index: Where the index of the archives lies, which is made when it is not there: True:
+                in a hidden file beside them, or in the user's cache folder; a path; False: nowhere,
+                the archives are read through each time.
+            **options: As for SampleDataset.
+
+        Raises:
+            DataError: An archive is damaged, cut off or compressed; it has symbolic links or sparse
+                files in it; a key comes again in one; a field is missing.
+            NotFoundError, AccessError, ReadError: An archive cannot be read.
+            FileChangedError: One was changed meanwhile.
+            ConfigError: Arguments that cannot work.
+        """
+        checked = DatasetOptions().changed(cls.from_tar, options)
+        check_bool("return_key", return_key)
+        samples = open_tars(paths, file_order, fields, missing, index)
+        return cls._of(_records_of(samples, ragged, decode, return_key=return_key), checked)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the labels where these are folders, ``classes[label]``; else none."""
@@ -208,14 +268,17 @@ class SampleDataset(StoredDataset):
         return self._records.classes
 
 
-def _records_of(samples: Samples, ragged: Any, decode: Any, verify: bool = False) -> SampleRecords:
+def _records_of(
+    samples: Samples, ragged: Any, decode: Any, verify: bool = False, return_key: bool = False
+) -> SampleRecords:
     return SampleRecords(
         samples.layout,
         samples.objects,
         samples.places,
         samples.sizes,
-        make_delivery(samples.layout, ragged, decode),
+        make_delivery(samples.layout, ragged, decode, return_key),
         verify,
         samples.tables,
         samples.classes,
+        samples.keys,
     )

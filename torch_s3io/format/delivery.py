@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import torch
+
 from ..errors import ConfigError, DataError
 from ..wording import listed, short
 from .ragged import Ragged, unchecked_ragged
@@ -14,9 +16,11 @@ from .sample_layout import SampleField, SampleLayout
 RaggedMode = Literal["views", "packed", "padded"]
 Decode = Callable[[bytes], Any]
 
+KEY = "key"  # of a batch: the names of its samples
+
 
 class Decoded(list[Any]):
-    """What a ``decode`` function made of a field: one object per sample."""
+    """One object per sample: what a ``decode`` function made of a field, or the samples' keys."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +31,20 @@ class Delivery:
         fields: Of a sample, in the order of a batch's keys.
         modes: Of the fields whose samples differ in length.
         decode: By field.
+        return_key: Batches have the keys of their samples as well.
     """
 
     fields: tuple[SampleField, ...]
     modes: Mapping[str, RaggedMode] = field(default_factory=dict)
     decode: Mapping[str, Decode] = field(default_factory=dict)
+    return_key: bool = False
 
-    def of_batch(self, batch: Any) -> Any:
-        """Of what C++ made: a dict, or that and the numbers of the records."""
-        if isinstance(batch, tuple):
-            return self._of_fields(*batch), batch[1]
-        return self._of_fields(batch, None)
+    def of_batch(self, made: dict[str, Any], numbers: Any) -> dict[str, Any]:
+        """Of what C++ made.
 
-    def _of_fields(self, made: dict[str, Any], numbers: Any) -> dict[str, Any]:
+        Args:
+            numbers: Of the samples, int64 [B], where they are known.
+        """
         return {one.name: self._of_field(one, made[one.name], numbers) for one in self.fields}
 
     def _of_field(self, field: SampleField, made: Any, numbers: Any) -> Any:
@@ -67,11 +72,12 @@ def _packed(ragged: Ragged, field: SampleField) -> Ragged:
     return unchecked_ragged(values, packed.starts // size, packed.lengths // size, None, facts)
 
 
-def _decoded(name: str, ragged: Ragged, numbers: Any, decode: Decode) -> Decoded:
+def _decoded(name: str, ragged: Ragged, numbers: Any, decode: Decode) -> Decoded | torch.Tensor:
     made = Decoded()
     for place, sample in enumerate(ragged.unbind()):
         try:
-            made.append(decode(sample.numpy().tobytes()))
+            text = sample.numpy().tobytes()
+            made.append(_integer(text) if decode is int else decode(text))
         except Exception as error:  # a StopIteration must not pass for the end of the epoch
             which = f"the one at [{place}] of a batch (return_index=True tells its number)"
             if numbers is not None:
@@ -80,15 +86,31 @@ def _decoded(name: str, ragged: Ragged, numbers: Any, decode: Decode) -> Decoded
                 f"decode={{{name!r}: ...}}: a sample of {len(sample)} bytes could not be decoded, "
                 f"{which}: {type(error).__name__}: {error}"
             ) from error
+    if decode is int or decode is float:
+        return torch.tensor(made, dtype=torch.int64 if decode is int else torch.float64)
     return made
 
 
-def make_delivery(layout: SampleLayout, ragged: Any, decode: Any) -> Delivery:
+def _integer(text: bytes) -> int:
+    number = int(text)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise OverflowError("it does not fit into int64")
+    return number
+
+
+def make_delivery(
+    layout: SampleLayout, ragged: Any, decode: Any, return_key: bool = False
+) -> Delivery:
     """The delivery that SampleDataset documents.
 
     Raises:
         ConfigError: Fields that there are not, or other words.
     """
+    if return_key and KEY in [field.name for field in layout.fields]:
+        raise ConfigError(
+            f"return_key=True: there is a field {KEY!r}, whose place the keys of the samples would "
+            "take: leave the field, or return_key=, out"
+        )
     names = [field.name for field in layout.ragged]
     modes = ragged if isinstance(ragged, Mapping) else dict.fromkeys(names, ragged)
     if not isinstance(ragged, Mapping):
@@ -124,7 +146,7 @@ def make_delivery(layout: SampleLayout, ragged: Any, decode: Any) -> Delivery:
                 f"field {name!r} is in decode= and in ragged=: leave it out of ragged=, as decoded "
                 "samples are a list"
             )
-    return Delivery(layout.fields, dict(modes), dict(decode))
+    return Delivery(layout.fields, dict(modes), dict(decode), return_key)
 
 
 def _check_mode(mode: Any) -> None:

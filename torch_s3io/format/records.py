@@ -135,8 +135,8 @@ class Records(ABC):
         """Whether a batch has a row for each record, in all that it consists of."""
         return True
 
-    def finished(self, batch: Any) -> Any:
-        """What the loop gets of what C++ made."""
+    def finished(self, batch: Any, with_record_numbers: bool) -> Any:
+        """What the loop gets of what C++ made: a batch, or that and the numbers of its records."""
         return batch
 
     @property

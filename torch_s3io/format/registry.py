@@ -10,8 +10,9 @@ from ..wording import listed, short
 from .paths import Paths, refuse_missing
 from .sample_folder import OWN_FORMAT
 from .sample_format import SampleFormat
+from .tar.tar_format import TAR_FORMAT
 
-_FORMATS = {format.name: format for format in (OWN_FORMAT,)}
+_FORMATS = {format.name: format for format in (OWN_FORMAT, TAR_FORMAT)}
 
 
 def register_format(format: SampleFormat) -> None:

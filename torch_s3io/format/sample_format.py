@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..store.store import FileOrder
+from .keys import Keys
 from .objects import Shard
 from .paths import Paths
 from .sample_layout import SampleLayout
@@ -24,6 +25,7 @@ class Samples(NamedTuple):
         tables: Where they had to be read to find the samples.
         sizes: Of all samples; of several data sets, one for each. None: as the tables say.
         classes: The names of the labels, where these are numbers of names.
+        keys: The names of the samples, where they have some.
     """
 
     layout: SampleLayout
@@ -32,6 +34,7 @@ class Samples(NamedTuple):
     tables: Sequence[SampleTable] | None = None
     sizes: Sequence[SampleSizes] | None = None
     classes: tuple[str, ...] = ()
+    keys: Keys | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import torch
 from .. import _C
 from ..errors import DataError
 from ..wording import size_text
-from .delivery import Delivery
+from .delivery import KEY, Decoded, Delivery
+from .keys import JoinedKeys, Keys
 from .objects import Column, Objects, Shard
 from .records import FieldInfo, Mismatch
 from .sample_layout import SampleField, SampleLayout
@@ -106,6 +107,7 @@ class SampleRecords(VaryingRecords):
         checks: Whether each sample's checksum is compared, where it has one.
         tables: Where somebody has them.
         classes: The names of the labels, where these are numbers of names.
+        keys: Of all samples, where they have some.
     """
 
     noun = "sample"
@@ -120,6 +122,7 @@ class SampleRecords(VaryingRecords):
         checks: bool = False,
         tables: Sequence[SampleTable] | None = None,
         classes: tuple[str, ...] = (),
+        keys: Keys | None = None,
     ) -> None:
         self.layout = layout
         self.objects = Objects.of(objects)
@@ -128,6 +131,7 @@ class SampleRecords(VaryingRecords):
         self._checks = checks
         self._tables = tables
         self.classes = classes
+        self._keys = keys
         self._sizes = [SampleSizes.of(self.tables(), layout)] if sizes is None else sizes
 
     def tables(self) -> Sequence[SampleTable]:
@@ -181,7 +185,7 @@ class SampleRecords(VaryingRecords):
             typical_bytes=self.spacing_bytes,
             realigns=self.layout.realigns,
             alignment=alignment,
-            with_record_numbers=with_record_numbers,
+            with_record_numbers=with_record_numbers or self._delivery.return_key,
         )
 
     def _core_tables(self) -> list[_C.SampleTable]:
@@ -218,11 +222,12 @@ class SampleRecords(VaryingRecords):
             if type(other) is not type(self) or other.layout != self.layout:
                 raise Mismatch(number, "SampleWriter writes other fields anew")
             if other._delivery != self._delivery:
-                raise Mismatch(number, "give all of them the same ragged= and decode=")
+                raise Mismatch(number, "give all of them the same ragged=, decode= and return_key=")
             if other.classes != self.classes:
                 raise Mismatch(number, "their labels are of other classes: give labels=array")
         every = (self, *others)
         are_there = all(part._tables is not None for part in every)
+        keys = [(part._keys, part.num_records) for part in every if part._keys is not None]
         return type(self)(
             self.layout,
             Objects.joined([part.objects for part in every]),
@@ -232,10 +237,15 @@ class SampleRecords(VaryingRecords):
             any(part._checks for part in every),
             [table for part in every for table in part.tables()] if are_there else None,
             self.classes,
+            JoinedKeys(keys) if self._delivery.return_key else None,
         )
 
-    def finished(self, batch: Any) -> Any:
-        return self._delivery.of_batch(batch)
+    def finished(self, batch: Any, with_record_numbers: bool) -> Any:
+        made, numbers = batch if isinstance(batch, tuple) else (batch, None)
+        delivered = self._delivery.of_batch(made, numbers)
+        if self._delivery.return_key and self._keys is not None:
+            delivered[KEY] = Decoded(self._keys.of(numbers.numpy()))
+        return (delivered, numbers) if with_record_numbers else delivered
 
 
 def _core_field(field: SampleField) -> _C.Field:

@@ -223,7 +223,7 @@ class TokenRecords(VaryingRecords):
     def finishes(self) -> bool:
         return self._form.names is not None or self._form.kind == "documents"
 
-    def finished(self, batch: Any) -> Any:
+    def finished(self, batch: Any, with_record_numbers: bool) -> Any:
         if not self.finishes:
             return batch
         if isinstance(batch, tuple):

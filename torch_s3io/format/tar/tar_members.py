@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .. import _C
-from ..errors import DataError
-from ..store.store import Identity
-from ..wording import one_line, printable
+from ... import _C
+from ...errors import DataError
+from ...store.store import Identity
+from ...wording import one_line, printable
 
 Column: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -69,39 +69,37 @@ def scan_tars(
 
 @dataclass(frozen=True)
 class TarSamples:
-    """The samples of an archive, in its order.
+    """The samples of an archive, and the members that they consist of: m members, in the order of
+    the archive.
 
     Attributes:
-        starts: Per field, the first byte of each sample's: int64 [n]; -1 where it is missing.
-        lengths: Per field, its bytes: int64 [n]; 0 where it is missing.
-        key_begins, key_ends: Where each sample's key is in ``names``: int64 [n].
-        names: The names of all members: uint8.
-        extensions: All that there are, sorted, those that are no fields among them.
+        extensions: All that there are, in lower case, sorted.
+        samples: Of each member, the number of its sample: int64 [m].
+        fields: Of each member, the place of its extension in ``extensions``: int64 [m].
+        starts: Of each member, its first byte in the archive: int64 [m].
+        lengths: Of each member, its bytes: int64 [m].
+        keys: Of all samples, one after the other: uint8.
+        key_ends: Where the key of each sample ends: int64 [n].
     """
 
-    starts: dict[str, Column]
-    lengths: dict[str, Column]
-    key_begins: Column
-    key_ends: Column
-    names: np.ndarray[Any, np.dtype[np.uint8]]
     extensions: tuple[str, ...]
+    samples: Column
+    fields: Column
+    starts: Column
+    lengths: Column
+    keys: np.ndarray[Any, np.dtype[np.uint8]]
+    key_ends: Column
 
     def __len__(self) -> int:
-        return len(self.key_begins)
-
-    def key(self, sample: int) -> str:
-        """Bytes that are no text are as in ``os.fsdecode``."""
-        begin, end = self.key_begins[sample], self.key_ends[sample]
-        return self.names[begin:end].tobytes().decode("utf-8", "surrogateescape")
+        return len(self.key_ends)
 
 
-def group_members(path: str, members: _C.TarMembers, fields: Sequence[str]) -> TarSamples:
+def group_members(path: str, members: _C.TarMembers) -> TarSamples:
     """Samples by webdataset's rule: members that follow one another and have one name up to the
     first dot of the base name. The rest of it, in lower case, is the field.
 
     Args:
         path: Of the archive, for errors.
-        fields: Those that are wanted, in lower case.
 
     Raises:
         DataError: A sample has a field twice, or the members of a key do not follow one another.
@@ -110,19 +108,19 @@ def group_members(path: str, members: _C.TarMembers, fields: Sequence[str]) -> T
     written = [one.decode("utf-8", "surrogateescape").lower() for one in names.extensions]
     extensions = tuple(sorted(set(written)))
     number_of = {extension: number for number, extension in enumerate(extensions)}
-    is_member = names.sample_of >= 0
-    rows = np.flatnonzero(is_member)
+    rows = np.flatnonzero(names.sample_of >= 0)
     samples = names.sample_of[rows]
-    numbers = np.array([number_of[one] for one in written], np.int64)[names.extension_of[rows]]
-    _refuse_twins(path, members, rows, samples * len(extensions) + numbers)
-    starts, lengths = {}, {}
-    for field in fields:
-        starts[field] = np.full(len(names.key_begins), -1, np.int64)
-        lengths[field] = np.zeros(len(names.key_begins), np.int64)
-        is_field = numbers == number_of.get(field, -1)
-        starts[field][samples[is_field]] = members.offsets[rows[is_field]]
-        lengths[field][samples[is_field]] = members.sizes[rows[is_field]]
-    return TarSamples(starts, lengths, names.key_begins, names.key_ends, members.names, extensions)
+    fields = np.array([number_of[one] for one in written], np.int64)[names.extension_of[rows]]
+    _refuse_twins(path, members, rows, samples * len(extensions) + fields)
+    return TarSamples(
+        extensions,
+        samples,
+        fields,
+        members.offsets[rows],
+        members.sizes[rows],
+        names.keys,
+        names.key_ends,
+    )
 
 
 def _refuse_twins(path: str, members: _C.TarMembers, rows: Column, codes: Column) -> None:

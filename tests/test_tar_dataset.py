@@ -1,0 +1,534 @@
+"""SampleDataset.from_tar: what archives of all kinds give, against tarfile."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import torch_s3io as s3io
+from torch_s3io import ConfigError, DataError, FileChangedError, NotFoundError, SampleDataset
+
+Files = dict[str, bytes]
+
+
+def write_tar(path: Path, files: Files, format: int = tarfile.GNU_FORMAT) -> Path:
+    with tarfile.open(path, "w", format=format, errors="surrogateescape") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            info.mtime = 1.5 if format == tarfile.PAX_FORMAT else 1
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def samples_of(paths: list[Path]) -> list[tuple[str, Files]]:
+    """Keys and fields, by tarfile and the regular expression of webdataset."""
+    found: list[tuple[str, Files]] = []
+    for path in paths:
+        with tarfile.open(path, encoding="utf-8", errors="surrogateescape") as archive:
+            keys: list[str] = []
+            for member in archive:
+                match = re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", member.name)
+                file = archive.extractfile(member)
+                assert match is not None
+                assert file is not None
+                if match[1] not in keys:
+                    keys.append(match[1])
+                    found.append((match[1], {}))
+                found[-1][1][match[2].lower()] = file.read()
+    return found
+
+
+def read(dataset: SampleDataset, **options: Any) -> list[tuple[str, Files]]:
+    """The same, as the data set says; of fields that are missing, none."""
+    found = []
+    for batch in dataset.with_options(**options) if options else dataset:
+        fields = [name for name in batch if name != "key"]
+        rows = [[bytes(one.numpy()) for one in batch[name]] for name in fields]
+        for key, *row in zip(batch["key"], *rows, strict=True):
+            found.append((key, dict(zip(fields, row, strict=True))))
+    return found
+
+
+def numbered(count: int, first: int = 0) -> Files:
+    files = {}
+    for number in range(first, first + count):
+        files[f"{number:04}.jpg"] = bytes([number % 256]) * (number * 37 % 900)
+        files[f"{number:04}.cls"] = f"{number}\n".encode()
+        if number % 3 == 0:
+            files[f"{number:04}.json"] = json.dumps({"number": number}).encode()
+    return files
+
+
+@pytest.fixture
+def shards(tmp_path) -> list[Path]:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    return [write_tar(folder / f"{n:03}.tar", numbered(10, 10 * n)) for n in range(3)]
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_samples_are_those_that_tarfile_finds(tmp_path, format):
+    paths = [write_tar(tmp_path / f"{n}.tar", numbered(10, 10 * n), format) for n in range(2)]
+    dataset = SampleDataset.from_tar(
+        tmp_path / "*.tar", fields=("jpg", "cls", "json?"), batch_size=3, return_key=True
+    )
+    expected = [
+        (key, {name: fields.get(name, b"") for name in ("jpg", "cls", "json")})
+        for key, fields in samples_of(paths)
+    ]
+    assert read(dataset) == expected
+    shuffled = read(dataset, shuffle=True)
+    assert shuffled != expected
+    assert sorted(shuffled, key=lambda sample: sample[0]) == expected
+
+
+def test_the_snippet_of_the_docstring(shards):
+    dataset = SampleDataset.from_tar(
+        str(shards[0].parent / "{000..002}.tar"), fields=("jpg", "cls"), decode={"cls": int}
+    )
+    [batch] = dataset
+    assert list(batch) == ["jpg", "cls"]
+    assert isinstance(batch["jpg"], s3io.Ragged)
+    assert (batch["cls"].dtype, batch["cls"].tolist()) == (torch.int64, list(range(30)))
+    assert dataset.shape == {"jpg": (None,), "cls": (None,)}
+
+
+def test_paths_are_patterns_folders_lists_and_names_with_braces_in_them(shards):
+    folder = shards[0].parent
+
+    def keys(paths: Any, **options: Any) -> list[str]:
+        dataset = SampleDataset.from_tar(paths, fields=["cls"], decode={"cls": int}, **options)
+        return [f"{number:04}" for batch in dataset for number in batch["cls"].tolist()]
+
+    every = [f"{number:04}" for number in range(30)]
+    for paths in (folder, folder / "*.tar", shards, [str(folder / "{000..001}.tar"), shards[2]]):
+        assert keys(paths) == every
+    assert keys(shards[::-1]) == every[20:] + every[10:20] + every[:10]
+    assert keys([shards[1], shards[1]]) == every[10:20] * 2
+    strange = shards[0].rename(folder / "a{0,1}.tar")
+    assert keys(strange) == every[:10]
+    with pytest.raises(NotFoundError, match=r"003\.tar"):
+        keys(str(folder / "{001..003}.tar"))
+
+
+def test_any_order_and_any_choice_of_shards_has_the_keys_that_belong_to_it(shards):
+    by_path = {path: samples_of([path]) for path in shards}
+    for paths in (shards[::-1], [shards[2], shards[0]], [shards[1]] * 3):
+        dataset = SampleDataset.from_tar(paths, fields=["jpg", "cls"], return_key=True)
+        expected = [(key, fields) for path in paths for key, fields in by_path[path]]
+        for (key, fields), (wanted, of_wanted) in zip(read(dataset), expected, strict=True):
+            assert (key, fields["jpg"]) == (wanted, of_wanted["jpg"])
+
+
+# Fields that are missing -------------------------------------------------------------------------
+
+PARTIAL = {"0.jpg": b"a", "0.cls": b"0", "1.jpg": b"b", "2.cls": b"2", "3.jpg": b"d", "3.cls": b"3"}
+
+
+def test_a_sample_without_a_field_is_an_error_that_says_what_to_do(tmp_path):
+    path = write_tar(tmp_path / "a.tar", PARTIAL)
+    with pytest.raises(DataError) as caught:
+        SampleDataset.from_tar(path, fields=("jpg", "cls"))
+    text = str(caught.value)
+    assert text.startswith(f"{path}: sample '2' has no field 'jpg'. fields=('jpg?', ...)")
+    assert "missing='skip' leaves such samples out" in text
+    with pytest.raises(DataError, match="sample '1' has no field 'cls'"):
+        SampleDataset.from_tar(path, fields=("jpg?", "cls"))
+
+
+def test_samples_without_a_field_are_skipped_or_have_an_empty_one(tmp_path):
+    paths = [write_tar(tmp_path / "a.tar", PARTIAL), write_tar(tmp_path / "b.tar", {"9.jpg": b"i"})]
+
+    def found(**options: Any) -> list[tuple[str, Files]]:
+        options = {"fields": ("jpg", "cls"), **options}
+        return read(SampleDataset.from_tar(paths, return_key=True, **options))
+
+    whole = [("0", {"jpg": b"a", "cls": b"0"}), ("3", {"jpg": b"d", "cls": b"3"})]
+    assert found(missing="skip") == whole
+    assert found(missing="skip", shuffle=True, seed=3) in (whole, whole[::-1])
+    assert found(missing="skip", fields=("jpg", "cls?")) == [
+        ("0", {"jpg": b"a", "cls": b"0"}),
+        ("1", {"jpg": b"b", "cls": b""}),
+        ("3", {"jpg": b"d", "cls": b"3"}),
+        ("9", {"jpg": b"i", "cls": b""}),
+    ]
+    every = [
+        *(("0", {"jpg": b"a", "cls": b"0"}), ("1", {"jpg": b"b", "cls": b""})),
+        *(("2", {"jpg": b"", "cls": b"2"}), ("3", {"jpg": b"d", "cls": b"3"})),
+        ("9", {"jpg": b"i", "cls": b""}),
+    ]
+    assert found(missing="empty") == found(fields=("jpg?", "cls?")) == every
+    assert found(fields=None) == [
+        (key, {"cls": fields["cls"], "jpg": fields["jpg"]}) for key, fields in every
+    ]
+    assert [list(fields) for _, fields in found(fields=("nothing?", "jpg?"))] == [
+        ["nothing", "jpg"]
+    ] * 5
+    with pytest.raises(DataError, match=r"none has the field 'jpeg': did you mean jpg\?"):
+        found(fields=("jpeg", "cls"))
+    paths = [write_tar(tmp_path / "c.tar", {"0.jpg": b"a", "1.cls": b"1"})]
+    with pytest.raises(DataError, match="there are no samples in 1 file"):
+        found(missing="skip")
+
+
+def test_rare_fields_are_found_as_well(tmp_path):
+    files: Files = {}
+    for number in range(100):
+        files[f"{number:03}.txt"] = b"t" * number
+        if number % 50 == 7:
+            files[f"{number:03}.rare"] = f"r{number}".encode()
+    paths = [write_tar(tmp_path / "a.tar", files)]
+    paths += [write_tar(tmp_path / "b.tar", {f"x{name}": data for name, data in files.items()})]
+    dataset = SampleDataset.from_tar(paths, fields=("rare?", "txt"), return_key=True, batch_size=7)
+    expected = [
+        (key, {"rare": fields.get("rare", b""), "txt": fields["txt"]})
+        for key, fields in samples_of(paths)
+    ]
+    assert read(dataset) == expected
+    dataset = SampleDataset.from_tar(paths, fields=("rare",), missing="skip", return_key=True)
+    assert [key for key, _ in read(dataset)] == ["007", "057", "x007", "x057"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"fields": "jpg"}, r"fields= is a sequence.*\('jpg', 'cls', 'json\?'\), not 'jpg'"),
+        ({"fields": ()}, "fields= is a sequence"),
+        ({"fields": (3,)}, "3 is no extension"),
+        ({"fields": ("?",)}, "'\\?' is no extension"),
+        ({"fields": ("JPG",)}, "in lower case.*give 'jpg'"),
+        ({"fields": (".jpg",)}, "without the first dot.*give 'jpg'"),
+        ({"fields": ("jpg", "jpg?")}, "one comes twice"),
+        ({"missing": "none"}, "missing must be one of 'error', 'skip', 'empty'"),
+        ({"return_key": 1}, "return_key must be True or False"),
+        ({"index": 3}, "index= is True, False, or the path"),
+        ({"field": ("jpg",)}, "did you mean 'fields'"),
+        ({"verify": True}, "no option 'verify'"),
+        ({"decode": {"cls": 5}}, "5 for field 'cls' is no function"),
+        ({"ragged": {"png": "packed"}}, "there is no field 'png'"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_with_what_can(shards, options, text):
+    with pytest.raises((ConfigError, TypeError), match=text):
+        SampleDataset.from_tar(shards, **{"fields": ("jpg", "cls"), **options})
+
+
+# Keys and numbers --------------------------------------------------------------------------------
+
+
+def test_keys_come_with_batches_samples_indices_and_parts_of_a_mix(shards):
+    dataset = SampleDataset.from_tar(
+        shards, fields=("cls",), decode={"cls": int}, return_key=True, batch_size=4, shuffle=True
+    )
+    for batch in dataset:
+        assert batch["key"] == [f"{number:04}" for number in batch["cls"].tolist()]
+    for batch, index in dataset.with_options(return_index=True):
+        assert batch["key"] == [f"{number:04}" for number in index.tolist()]
+    for sample in dataset.with_options(batch_size=None):
+        assert sample["key"] == f"{int(sample['cls']):04}"
+    assert dataset.get_batch([29, 3])["key"] == ["0029", "0003"]
+    options = {"fields": ("cls",), "decode": {"cls": int}, "batch_size": 4}
+    mix = s3io.Mix([dataset, SampleDataset.from_tar(shards[1], return_key=True, **options)])
+    count = 0
+    for batch in mix:
+        assert batch["key"] == [f"{number:04}" for number in batch["cls"].tolist()]
+        count += len(batch["key"])
+    assert count == 40
+    with pytest.raises(ConfigError, match="return_key="):
+        s3io.Mix([dataset, SampleDataset.from_tar(shards[1], **options)])
+    path = write_tar(shards[0].parent / "key.tar", {"0.key": b"k"})
+    with pytest.raises(ConfigError, match="there is a field 'key'"):
+        SampleDataset.from_tar(path, return_key=True)
+
+
+def test_numbers_become_tensors(tmp_path):
+    files = {"0.i": b"-7\n", "0.f": b"1.5", "1.i": b" 9223372036854775807 ", "1.f": b"-inf"}
+    path = write_tar(tmp_path / "a.tar", files)
+    [batch] = SampleDataset.from_tar(path, decode={"i": int, "f": float})
+    assert (batch["i"].dtype, batch["i"].tolist()) == (torch.int64, [-7, 2**63 - 1])
+    assert (batch["f"].dtype, batch["f"].tolist()) == (torch.float64, [1.5, float("-inf")])
+    samples = list(SampleDataset.from_tar(path, decode={"i": int}, batch_size=None))
+    assert [int(sample["i"]) for sample in samples] == [-7, 2**63 - 1]
+    for wrong in (b"x", b"", b"9223372036854775808", b"1.5"):
+        path = write_tar(tmp_path / "b.tar", {"0.i": wrong})
+        with pytest.raises(DataError, match=r"decode=\{'i': ...\}.* could not be decoded"):
+            next(iter(SampleDataset.from_tar(path, decode={"i": int})))
+
+
+# The index ---------------------------------------------------------------------------------------
+
+
+def index_of(folder: Path) -> Path:
+    [path] = folder.glob(".torch_s3io-tar-*.idx")
+    return path
+
+
+def test_the_index_is_made_once_whatever_fields_are_wanted(shards, monkeypatch):
+    folder = shards[0].parent
+    first = read(SampleDataset.from_tar(folder, fields=("jpg",), return_key=True))
+    version = index_of(folder).stat().st_ino
+    monkeypatch.setattr("torch_s3io.format.tar.build_index.scan_tars", None)
+    assert [key for key, _ in first] == [
+        key for key, _ in read(SampleDataset.from_tar(shards, fields=("cls",), return_key=True))
+    ]
+    SampleDataset.from_tar(str(folder / "{000..002}.tar"), fields=("cls", "json?"))
+    assert index_of(folder).stat().st_ino == version
+    with pytest.raises(TypeError):  # it would have to be read
+        SampleDataset.from_tar(folder, index=False)
+
+
+def test_only_archives_that_changed_are_read_again(shards, monkeypatch):
+    from torch_s3io.format.tar import build_index
+
+    folder, scanned = shards[0].parent, []
+    scan = build_index.scan_tars
+
+    def counted(store: Any, paths: Any, *more: Any, **options: Any) -> Any:
+        scanned.append([os.path.basename(path) for path in paths])
+        return scan(store, paths, *more, **options)
+
+    monkeypatch.setattr(build_index, "scan_tars", counted)
+    every = ("jpg?", "cls?", "json?", "new?")
+
+    def keys_and_fields() -> list[tuple[str, Files]]:
+        return read(SampleDataset.from_tar(folder, fields=every, return_key=True))
+
+    keys_and_fields()
+    write_tar(shards[1], {**numbered(5, 500), "z.new": b"n"})
+    found = keys_and_fields()
+    assert found == [
+        (key, {name: fields.get(name.rstrip("?"), b"") for name in ("jpg", "cls", "json", "new")})
+        for key, fields in samples_of(shards)
+    ]
+    assert scanned == [["000.tar", "001.tar", "002.tar"], ["001.tar"]]
+    # As if it had been made of nothing.
+    index = index_of(folder)
+    by_parts = index.read_bytes()
+    index.unlink()
+    keys_and_fields()
+    from torch_s3io.index.column_file import map_columns
+
+    again = map_columns(str(index)).columns
+    index.write_bytes(by_parts)
+    parts = map_columns(str(index)).columns
+    for name in ("names", "versions", "shard_ends", "begins", "stops", "keys", "key_ends"):
+        assert parts[name].tobytes() == again[name].tobytes(), name
+
+
+def test_archives_that_change_while_they_are_in_use_are_errors(shards):
+    dataset = SampleDataset.from_tar(shards, fields=("cls",))
+    os.utime(shards[1], (1, 1))
+    with pytest.raises(FileChangedError, match=r"001\.tar"):
+        list(dataset)
+
+
+def test_an_index_that_lies_is_found_by_whoever_reads(shards):
+    from torch_s3io.index.column_file import map_columns
+    from torch_s3io.index.column_writer import write_columns
+
+    folder = shards[0].parent
+    SampleDataset.from_tar(folder, fields=("cls",))
+    file = map_columns(str(index_of(folder)))
+    columns = {name: np.array(column) for name, column in file.columns.items()}
+    columns["starts"] += np.uint64(1 << 40)
+    write_columns(file.path, file.head, columns)
+    with pytest.raises(DataError, match="the table is wrong about sample"):
+        list(SampleDataset.from_tar(folder, fields=("cls",)))
+    columns["starts"] -= np.uint64(1 << 40)
+    columns["key_ends"][:] = 1 << 50
+    write_columns(file.path, file.head, columns)
+    with pytest.raises(DataError, match="the index is damaged; remove this file"):
+        list(SampleDataset.from_tar(folder, fields=("json?",), return_key=True))
+    columns["shard_ends"][-1] += 1
+    write_columns(file.path, file.head, columns)  # does not fit itself: it is made again
+    assert len(list(SampleDataset.from_tar(folder, fields=("cls",), batch_size=30))) == 1
+
+
+def test_a_pickle_is_small_and_the_index_must_be_the_same_one(shards):
+    dataset = SampleDataset.from_tar(shards, fields=("cls",), return_key=True)
+    sent = pickle.dumps(dataset)
+    assert len(sent) < 20_000
+    assert read(pickle.loads(sent)) == read(dataset)
+    index_of(shards[0].parent).unlink()
+    SampleDataset.from_tar(shards, fields=("cls",))
+    with pytest.raises(FileChangedError, match="the index was made anew"):
+        list(pickle.loads(sent))
+
+
+# Archives that cannot be read --------------------------------------------------------------------
+
+
+def test_compressed_archives_say_what_to_do(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("0.jpg"))
+    for make in (SampleDataset.from_tar, SampleDataset):
+        with pytest.raises(
+            DataError, match=r"a\.tar\.gz: is compressed by gzip; .* decompress it, or"
+        ):
+            make(path)
+
+
+def test_a_key_that_comes_again_and_archives_without_samples_are_errors(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"0.a": b"", "1.a": b"", "0.b": b"", "1.b": b""})
+    with pytest.raises(DataError, match="the members of sample '0' do not follow one another"):
+        SampleDataset.from_tar(path)
+    path = write_tar(tmp_path / "a.tar", {"readme": b""})
+    with pytest.raises(DataError, match=r"there are no samples in 1 archive: .* such as 7\.jpg"):
+        SampleDataset.from_tar(path)
+    many = {f"{number}.x{number}": b"" for number in range(70)}
+    path = write_tar(tmp_path / "a.tar", many)
+    with pytest.raises(ConfigError, match="70 different extensions: name those that are wanted"):
+        SampleDataset.from_tar(path)
+
+
+def test_the_registry_reads_archives_with_all_their_fields(shards):
+    dataset = SampleDataset(shards[0].parent / "*.tar", batch_size=30)
+    [batch] = dataset
+    assert list(batch) == ["cls", "jpg", "json"]
+    with pytest.raises(ConfigError, match="no checksums"):
+        SampleDataset(shards, verify=True)
+
+
+def test_hard_links_are_read_and_symbolic_ones_refused(tmp_path):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        info = tarfile.TarInfo("0.jpg")
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"abc"))
+        link = tarfile.TarInfo("1.jpg")
+        link.type, link.linkname = tarfile.LNKTYPE, "0.jpg"
+        archive.addfile(link)
+    found = read(SampleDataset.from_tar(path, fields=("jpg",), return_key=True))
+    assert found == [("0", {"jpg": b"abc"}), ("1", {"jpg": b"abc"})]
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("2.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "0.jpg"
+        archive.addfile(link)
+    with pytest.raises(DataError, match=r"'2\.jpg' at byte .* is a symbolic link"):
+        SampleDataset.from_tar(path)
+
+
+SMALL = {"0.jpg": b"abc", "1.jpg": b"defg"}
+
+
+def test_a_small_archive_cut_at_every_byte_is_refused_or_has_whole_samples(tmp_path):
+    path = write_tar(tmp_path / "a.tar", SMALL)
+    content, whole = path.read_bytes(), samples_of([path])
+    for cut in [*range(2600), len(content)]:
+        path.write_bytes(content[:cut])
+        try:
+            dataset = SampleDataset.from_tar(path, fields=("jpg",), index=False,
+                                             return_key=True, pool=None, direct="off")  # fmt: skip
+            found = read(dataset)
+        except DataError:
+            continue
+        assert found in (whole[:1], whole)
+
+
+def test_a_small_archive_with_every_byte_flipped_is_refused_or_as_tarfile_reads_it(tmp_path):
+    path = write_tar(tmp_path / "a.tar", SMALL)
+    content = path.read_bytes()
+    for at in range(2600):
+        changed = bytearray(content)
+        changed[at] ^= 1 << at % 8
+        path.write_bytes(changed)
+        try:
+            dataset = SampleDataset.from_tar(path, fields=("jpg?",), index=False,
+                                             return_key=True, pool=None, direct="off")  # fmt: skip
+            found = read(dataset)
+        except DataError:
+            continue
+        assert found == [
+            (key, {"jpg": fields.get("jpg", b"")}) for key, fields in samples_of([path])
+        ]
+
+
+# Any archives ------------------------------------------------------------------------------------
+
+any_sample = st.dictionaries(
+    st.sampled_from(["jpg", "cls", "seg.png", "JSON", "a"]), st.binary(max_size=700), min_size=1
+)
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.lists(any_sample, max_size=5), min_size=1, max_size=3).filter(any),
+    st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    st.randoms(use_true_random=False),
+)
+def test_any_archives_are_read_as_tarfile_reads_them(tmp_path, archives, format, random):
+    for old in tmp_path.glob("*.tar"):
+        old.unlink()
+    paths = []
+    for number, samples in enumerate(archives):
+        files = {
+            f"folder/{row:03}.{name}": data
+            for row, sample in enumerate(samples)
+            for name, data in sample.items()
+        }
+        paths.append(write_tar(tmp_path / f"{number}.tar", files, format))
+    random.shuffle(paths)
+    fields = ("jpg", "cls", "seg.png", "json")
+    dataset = SampleDataset.from_tar(
+        paths, fields=[f"{name}?" for name in fields], batch_size=4, return_key=True, pool=None
+    )
+    expected = [
+        (key, {name: found.get(name, b"") for name in fields}) for key, found in samples_of(paths)
+    ]
+    assert read(dataset) == expected
+
+
+def test_what_webdataset_writes_is_read_as_webdataset_reads_it(tmp_path):
+    webdataset = pytest.importorskip("webdataset", reason="NEEDS WEBDATASET")
+    pattern = str(tmp_path / "{000..002}.tar")
+    for number in range(3):
+        with webdataset.TarWriter(str(tmp_path / f"{number:03}.tar")) as writer:
+            for row in range(20):
+                key = f"{number}-{row:05}"
+                writer.write({"__key__": key, "bin": key.encode() * row, "cls": row})
+    wanted = [
+        (sample["__key__"], {"bin": sample["bin"], "cls": sample["cls"]})
+        for sample in webdataset.WebDataset(pattern, shardshuffle=False)
+    ]
+    dataset = SampleDataset.from_tar(pattern, fields=("bin", "cls"), return_key=True, batch_size=9)
+    assert read(dataset) == wanted
+
+
+def test_a_million_members_take_bounded_memory(tmp_path):
+    """What is kept of a member takes less than the 512 bytes of its header."""
+    import tracemalloc
+
+    path = tmp_path / "a.tar"
+    block = tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT)
+    count = 200_000
+    with path.open("wb") as file:
+        for number in range(count):
+            name = f"{number // 2:08}.{('jpg', 'cls')[number % 2]}".encode()
+            header = bytearray(name.ljust(100, b"\0") + block[100:])
+            header[148:156] = b" " * 8
+            header[148:156] = b"%06o\0 " % sum(header)
+            file.write(header)
+    tracemalloc.start()
+    try:
+        dataset = SampleDataset.from_tar(path, fields=("jpg", "cls"), return_key=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < count * 200
+    assert len(dataset.files) == 1
+    assert dataset.num_records == count // 2
+    assert dataset.get_batch([99_999])["key"] == ["00099999"]
