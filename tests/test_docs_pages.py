@@ -208,6 +208,14 @@ def test_archives_are_read_as_the_comments_say(block):
     assert [len(text) for text in texts] == [2 * (label % 3 == 0) for label in labels.tolist()]
 
 
+@SAMPLES.runs("Tar archives", "sh")
+def test_the_index_of_archives_is_made_ahead(block, capsys):
+    write_shards(3)
+    assert SAMPLES.run_commands(block) == [0]
+    assert "samples      120" in capsys.readouterr().out
+    assert len(list(Path("shards").glob(".torch_s3io-tar-*.idx"))) == 1
+
+
 def test_the_page_about_samples_says_what_the_code_has():
     """Its words for ``ragged=``, the fields of its first table, and the bytes of an index."""
     text = (ROOT / SAMPLES.name).read_text()

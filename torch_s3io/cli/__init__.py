@@ -20,12 +20,13 @@ from ..errors import Error
 from ..processes.lifetime import cleaning_up_on_sigterm
 from .parser import Parser
 
-COMMANDS = ("doctor", "pack", "info", "verify", "bench")
+COMMANDS = ("doctor", "pack", "index", "info", "verify", "bench")
 
 _EPILOG = """\
 examples:
   %(prog)s doctor /data                  what this machine offers, and what to change
   %(prog)s pack images/ --output packed  files as shards of records
+  %(prog)s index shards/                 where the samples of tar archives are
   %(prog)s info packed                   what is in them
   %(prog)s verify packed                 whether they are as they were written
   %(prog)s bench resnet50                epochs of an emulated training loop

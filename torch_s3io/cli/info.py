@@ -13,11 +13,13 @@ from ..format.samples import SampleManifest, read_any_manifest
 from ..format.tokens.document_table import TokenFile
 from ..format.tokens.token_format import TokenOptions, open_tokens
 from ..wording import size_text
+from .index_facts import index_as_json, index_as_text, indexes_at
 
 _EPILOG = """\
 examples:
   %(prog)s packed                     records or samples, their fields, shards
   %(prog)s packed --json | python -m json.tool
+  %(prog)s shards                     the indexes of the data in a folder
   %(prog)s corpus.bin                 tokens: of Megatron, llm.c or datatrove, or their documents
 
 exit status:
@@ -31,17 +33,28 @@ def add_parser(subparsers: Any) -> None:
         help="layout and counts of a data set",
         description="Prints what a data set in a folder says of itself: how many records or "
         "samples, their size and fields, its shards.\nIt reads the manifest alone; verify reads "
-        "everything. Of a file of tokens it prints how many tokens and documents there are.",
+        "everything. Of a file of tokens it prints how many tokens and documents there are;\n"
+        "of other data the indexes that there are, and whether they hold.",
         epilog=_EPILOG,
     )
     parser.add_argument(
-        "folder", metavar="FOLDER", help="what pack or a writer of ours wrote; or a file of tokens"
+        "folder",
+        metavar="FOLDER",
+        help="what pack or a writer of ours wrote; a file of tokens; a folder of data with an "
+        "index, or that index",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    indexes = indexes_at(args.folder)
+    if indexes:
+        if args.json:
+            say(*json.dumps([index_as_json(one) for one in indexes], indent=1).splitlines())
+        else:
+            say(*(line for one in indexes for line in index_as_text(one)))
+        return 0
     if _is_file(args.folder):
         [file] = open_tokens(args.folder, "name", TokenOptions())
         facts = _facts_of(file)

@@ -17,7 +17,7 @@ from .. import _C
 from ..config import refuse_address
 from ..errors import AccessError, ConfigError, NotFoundError
 from ..wording import printable
-from . import devices, storage, system
+from . import devices, indexes, storage, system
 from .finding import Finding
 
 _LABELS = {"ok": "ok", "note": "note", "costs": "COSTS"}
@@ -123,6 +123,7 @@ def examine(
     if nodes is not None:
         findings.append(nodes)
     if place is not None:
+        findings += indexes.indexes(place)
         with storage.file_to_read(place, quick, report) as (file, origin):
             findings.append(storage.direct_reads(file))
             findings += storage.read_speed(file, origin, quick, report)

@@ -173,13 +173,17 @@ def _parsed(path: str, memory: mmap.mmap) -> ColumnFile:
         fail(path, "the checksum of its head is another one")
     try:
         root = json.loads(text)
+        size_then = root["size_bytes"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        fail(path, "its head is not what one is")
+    if size != size_then:
+        fail(path, f"it has {size} bytes, not {short(size_then)}: it was cut off")
+    try:
         columns = {str(one["name"]): _column(memory, end, one) for one in root["columns"]}
         checksums = {str(one["name"]): int(one["crc32c"]) for one in root["columns"]}
-        uid, head, size_then = str(root["uid"]), dict(root["head"]), root["size_bytes"]
+        uid, head = str(root["uid"]), dict(root["head"])
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         fail(path, f"its head does not fit its {size} bytes")
-    if size != size_then:
-        fail(path, f"it has {size} bytes, not {size_then}: it was cut off")
     return ColumnFile(path, uid, Mapped(head, columns, checksums))
 
 

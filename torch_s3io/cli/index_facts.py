@@ -1,0 +1,39 @@
+"""What ``info`` and ``index`` say of an index."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..format.index_kinds import indexes_of, kind_of
+from ..format.manifest import has_manifest
+from ..index.column_file import ColumnFile, is_index, map_columns
+from ..wording import size_text
+
+
+def indexes_at(path: str) -> list[ColumnFile]:
+    """The index that the path is, or those of the data in a folder that nobody packed."""
+    if os.path.isdir(path):
+        return [] if has_manifest(path) else list(indexes_of(path))
+    return [map_columns(path)] if is_index(path) else []
+
+
+def index_as_json(file: ColumnFile) -> dict[str, Any]:
+    kind = kind_of(file)
+    return {
+        "path": file.path,
+        "kind": kind.name,
+        "size_bytes": os.path.getsize(file.path),
+        "is_current": kind.is_current(file),
+        **dict(kind.describe(file)),
+    }
+
+
+def index_as_text(file: ColumnFile) -> list[str]:
+    kind = kind_of(file)
+    state = "as the data are" if kind.is_current(file) else "STALE: the data have changed"
+    return [
+        file.path,
+        f"  index        of {kind.data}, {size_text(os.path.getsize(file.path))}; {state}",
+        *(f"  {name:<12} {text}" for name, text in kind.describe(file)),
+    ]
