@@ -105,6 +105,7 @@ class SampleDataset(StoredDataset):
         *,
         labels: Labels = None,
         columns: Mapping[str, Any] | None = None,
+        index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
         **options: Unpack[Options],
@@ -126,6 +127,10 @@ class SampleDataset(StoredDataset):
                 names, sorted. Or one integer for each file. None: there is no label.
             columns: Further fields by name: arrays with a value for each file, [n, ...], in the
                 order of ``files``.
+            index: Where the listing of a pattern is kept, for the next time and for other
+                processes. True: of 10,000 files and more, in a hidden file beside the folder that
+                the pattern begins with, or in the user's cache folder; a path; False: nowhere. It
+                is made anew where a folder has changed.
             ragged, decode: As for SampleDataset.
             **options: As for SampleDataset.
 
@@ -136,7 +141,7 @@ class SampleDataset(StoredDataset):
             ConfigError: Arguments that cannot work; a FIFO or a device is among the files.
         """
         checked = DatasetOptions().changed(cls.from_files, options)
-        samples = file_samples(paths, labels, columns)
+        samples = file_samples(paths, labels, columns, index)
         return cls._of(_records_of(samples, ragged, decode), checked)
 
     @classmethod

@@ -20,7 +20,7 @@ from ..store.stores import scheme_of
 
 Column = np.ndarray[Any, Any]
 
-_LINES_AT_ONCE = 1 << 16
+_LINES_AT_ONCE = 1 << 13
 
 VERSION = np.dtype(
     [("device", "<u8"), ("inode", "<u8"), ("size_bytes", "<i8"), ("modified_ns", "<i8")]

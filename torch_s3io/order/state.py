@@ -18,7 +18,7 @@ from .teams import Position
 VERSION = 1
 _FINGERPRINT_VERSION = 2
 _LARGEST = 1 << 62
-_NUMBERS_AT_ONCE = 1 << 16
+_NUMBERS_AT_ONCE = 1 << 11
 _LONGEST_TEXT = 60
 
 State = dict[str, Any]

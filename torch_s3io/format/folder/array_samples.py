@@ -19,7 +19,7 @@ from ..sample_records import SampleSizes, TablePlace
 from ..sample_table import SampleTable, needed_length_bytes
 from .array_files import ArrayColumn, Shape, npy_column, npz_columns
 from .listing import Listing, list_files
-from .table_fields import Labels, TableFields, in_table, table_fields
+from .table_fields import Labels, TableFields, array_of, in_table, table_fields
 
 _DATA = "data"
 
@@ -101,7 +101,7 @@ def _samples(
         table_of_arrays,
         tuple(starts),
         tuple(np.ascontiguousarray(column, kind) for column in lengths),
-        (*values, *given.values),
+        (*values, *map(array_of, given.values)),
         ends,
     )
     table = load()

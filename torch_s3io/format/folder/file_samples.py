@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
+from ...index.place import Where
 from ..objects import Column
 from ..paths import Paths
 from ..sample_format import Samples
@@ -15,12 +14,14 @@ from ..sample_layout import SampleField, SampleLayout
 from ..sample_records import SampleSizes, TablePlace
 from ..sample_table import SampleTable
 from .listing import list_files
-from .table_fields import Labels, table_fields
+from .table_fields import Labels, Stored, array_of, table_fields
 
 DATA = "data"
 
 
-def file_samples(paths: Paths, labels: Labels, columns: Mapping[str, Any] | None) -> Samples:
+def file_samples(
+    paths: Paths, labels: Labels, columns: Mapping[str, Any] | None, where: Where
+) -> Samples:
     """The samples of ``SampleDataset.from_files``.
 
     Raises:
@@ -28,26 +29,27 @@ def file_samples(paths: Paths, labels: Labels, columns: Mapping[str, Any] | None
         DataError: ``labels="folder"`` and a file that lies in no folder.
         ConfigError: Labels or columns that do not go with the files.
     """
-    listing = list_files(paths)
+    listing = list_files(paths, where)
     given = table_fields(listing, labels, columns, [DATA])
-    sizes = np.ascontiguousarray(listing.objects.versions["size_bytes"]).view(np.uint64)
+    sizes = listing.sizes()
     return Samples(
         SampleLayout((SampleField(DATA, "uint8", False, (None,), -1), *given.fields), 0),
         listing.objects,
         [TablePlace(partial(table_of_files, sizes, tuple(given.values)))],
-        sizes=[_sizes(sizes)],
+        sizes=[_sizes(array_of(sizes))],
         classes=given.classes,
     )
 
 
-def table_of_files(sizes: Column, values: tuple[Column, ...]) -> SampleTable:
+def table_of_files(sizes: Stored, values: tuple[Stored, ...]) -> SampleTable:
     """Each file is a sample as a whole.
 
     Args:
         sizes: Of the files: uint64 [n].
         values: Of the fields that do not lie in the files: [n, *shape].
     """
-    return SampleTable((None,), (sizes[:, None],), values=values, ends=sizes)
+    ends = array_of(sizes)
+    return SampleTable((None,), (ends[:, None],), values=tuple(map(array_of, values)), ends=ends)
 
 
 def _sizes(sizes: Column) -> SampleSizes:

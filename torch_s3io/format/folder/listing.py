@@ -5,20 +5,24 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ... import _C
 from ...errors import ConfigError, NotFoundError
+from ...index.column_file import ColumnFile
+from ...index.place import Where, check_where
 from ...store.file_columns import FileColumns, FilePattern, inspect_files
 from ...store.stores import scheme_of, store_of
 from ...wording import short
 from ..files import inspect
 from ..objects import Column, Objects, shard_of
 from ..paths import Paths, find_files
-
-Progress = Callable[[int], None]
+from .folder_index import IndexColumn, folder_index, labels_in, objects_in
+from .labels import label_files
 
 _PATH = (str, bytes, os.PathLike)
 _IS_SPECIAL = re.compile(rb"[*?[]|(?:\A|\0)~")  # a pattern, somebody's home
@@ -32,51 +36,51 @@ class Listing:
         objects: One record in each. Their names are what keys are: of a pattern, below its fixed
             part; of a list, below the folder that holds all of them.
         is_pattern: Or it was a list.
+        index: Which has them.
     """
 
     objects: Objects
     is_pattern: bool
+    index: ColumnFile | None = None
 
-    def labels(self) -> tuple[Column, tuple[str, ...]]:
+    def sizes(self) -> Column | IndexColumn:
+        """Of the files, in bytes: uint64 [n]."""
+        if self.index is not None:
+            return IndexColumn(self.index, "sizes")
+        return np.ascontiguousarray(self.objects.versions["size_bytes"]).view(np.uint64)
+
+    def labels(self) -> tuple[Column | IndexColumn, tuple[str, ...]]:
         """Of each file the number of its class, int64 [n], and the classes, sorted. A class is the
         first folder of a file's name; of a list, the folder that the file lies in.
 
         Raises:
             DataError: There is no such folder.
         """
-        return label_files(self.objects, is_parent=not self.is_pattern)
+        known = None if self.index is None else labels_in(self.index)
+        return known or label_files(self.objects, is_parent=not self.is_pattern)
 
 
-def label_files(objects: Objects, is_parent: bool) -> tuple[Column, tuple[str, ...]]:
-    """By the first folders of names, or by the folders that files lie in: as ``Listing.labels``."""
-    labels, classes = _C.folder_labels(
-        paths=objects.paths.data,
-        path_ends=objects.path_ends.data,
-        name_bytes=objects.name_bytes,
-        is_parent=is_parent,
-    )
-    return labels, tuple(map(os.fsdecode, classes))
-
-
-def list_files(paths: Paths, progress: Progress | None = None) -> Listing:
+def list_files(paths: Paths, where: Where = False) -> Listing:
     """The files that a pattern means, by the bytes of their names; those of a list in its order.
 
     Args:
         paths: A pattern; or a sequence of paths, patterns among them.
-        progress: Is called now and then with the number of files so far.
+        where: The index of a pattern lies, which is made if it is not there; see
+            ``folder_index``.
 
     Raises:
         NotFoundError: A file is missing; a pattern matches nothing; there are no paths.
         AccessError: A folder cannot be listed, or a file may not be looked at.
         ConfigError: Something that is not a path or no file.
     """
+    check_where(where)
     if isinstance(paths, _PATH):
         path = _text_of(paths)
         if scheme_of(path):
             return _list_elsewhere(path)
         pattern = FilePattern.of(path)
         if pattern is not None:
-            return list_pattern(pattern, progress)
+            return _list_pattern(pattern, where)
         if store_of(path).is_folder(path):
             everything = os.path.join(path, "**", "*.jpg")
             raise ConfigError(
@@ -88,6 +92,8 @@ def list_files(paths: Paths, progress: Progress | None = None) -> Listing:
             f"paths must be a pattern or a sequence of paths, not {short(paths)}; of a set or an "
             "iterator, make a list"
         )
+    if not isinstance(where, bool):
+        raise ConfigError("index= names a place for the index of a pattern, and a list has none")
     names = list(paths)
     if not names:
         raise NotFoundError("there are no files: paths is empty; name files, or a pattern")
@@ -95,12 +101,15 @@ def list_files(paths: Paths, progress: Progress | None = None) -> Listing:
     if scheme_of(os.fsdecode(encoded[0])):
         return _list_elsewhere(names)
     if _IS_SPECIAL.search(b"\0".join(encoded)):
-        return _list_special(names, progress)
-    return _listing_of(inspect_files(encoded, progress))
+        return _list_special(names)
+    return _listing_of(inspect_files(encoded))
 
 
-def list_pattern(pattern: FilePattern, progress: Progress | None = None) -> Listing:
-    found, _ = pattern.scan(progress=progress and (lambda files, _: progress(files)))
+def _list_pattern(pattern: FilePattern, where: Where) -> Listing:
+    index = folder_index(pattern, where)
+    if index is not None:
+        return Listing(objects_in(index), is_pattern=True, index=index)
+    found, _ = pattern.scan()
     above = len(os.fsencode(os.path.join(pattern.folder, "")))
     return Listing(Objects.of_files(found, above), is_pattern=True)
 
@@ -126,12 +135,12 @@ def _text_of(path: Any) -> str:
     return os.path.expanduser(os.fsdecode(_encoded([path])[0]))
 
 
-def _list_special(names: list[Any], progress: Progress | None) -> Listing:
+def _list_special(names: list[Any]) -> Listing:
     """Of a list in which there may be patterns, or homes."""
     parts: list[FileColumns] = []
     for pattern, group in itertools.groupby(map(_text_of, names), FilePattern.of):
         if pattern is None:
-            parts.append(inspect_files(list(map(os.fsencode, group)), progress))
+            parts.append(inspect_files(list(map(os.fsencode, group))))
         else:
             parts += [pattern.scan()[0] for _ in group]
     return _listing_of(FileColumns.joined(parts))

@@ -12,10 +12,16 @@ from ...wording import count_of, is_text, short
 from ..layout import make_layout
 from ..objects import Column
 from ..sample_layout import SampleField
+from .folder_index import IndexColumn
 from .listing import Listing
 
 Labels = Literal["folder"] | Any  # or one integer for each file, or None
 LABEL = "label"
+Stored = Column | IndexColumn
+
+
+def array_of(column: Stored) -> Column:
+    return column.array if isinstance(column, IndexColumn) else column
 
 
 class TableFields(NamedTuple):
@@ -27,7 +33,7 @@ class TableFields(NamedTuple):
     """
 
     fields: list[SampleField]
-    values: list[Column]
+    values: list[Stored]
     classes: tuple[str, ...]
 
 
@@ -49,10 +55,10 @@ def table_fields(
         made.fields.append(in_table(LABEL, "int64", ()))
         if isinstance(labels, str) and labels == "folder":
             numbers, classes = listing.labels()
+            made.values.append(numbers)
             made = made._replace(classes=classes)
         else:
-            numbers = _given_labels(labels, count)
-        made.values.append(numbers)
+            made.values.append(_given_labels(labels, count))
     taken = [*taken, *(field.name for field in made.fields)]
     for name, array in _checked_columns(columns, taken).items():
         field, column = _given_column(name, array, count)

@@ -1,0 +1,182 @@
+"""The index of the files that a pattern means: a listing that all processes map.
+
+It is current where no folder has another time of change. So a file that was written anew in its
+place is not noticed here, but when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import DataError
+from ...index.builder import Made, indexed
+from ...index.column_file import ColumnFile, fail
+from ...index.place import Where, index_places
+from ...index.showing import showing
+from ...store.file_columns import Column, FileColumns, FilePattern, changed_folder
+from ..objects import Objects, machine
+from .labels import label_files
+
+KIND = "folder"
+_RECIPE = {"kind": KIND, "version": 1}
+_LABELS, _CLASSES = "labels", "classes"
+# Fewer are listed anew each time, which takes no longer than looking at an index.
+FEWEST_FILES = 10_000
+
+# What there is of n files in m folders: type, and shape where it is not [n].
+_COLUMNS = {
+    "path_ends": "<u8",
+    "versions": "<u8",
+    "direct_alignments": "<i8",
+    "sizes": "<u8",
+}
+_FOLDER_COLUMNS = {"folder_path_ends": "<u8", "folder_times": "<i8"}
+
+
+class IndexColumn(NamedTuple):
+    """A column of an index. A pickle of it is small."""
+
+    file: ColumnFile
+    name: str
+
+    @property
+    def array(self) -> Column:
+        return self.file.columns[self.name]
+
+
+def folder_index(pattern: FilePattern, where: Where) -> ColumnFile | None:
+    """The index that is there, if it is current; else a new one. None: it takes none.
+
+    Args:
+        where: True: beside the folder, else in the cache folder; but not of few files. False:
+            nowhere. A path.
+
+    Raises:
+        As ``FilePattern.scan`` and ``indexed``.
+    """
+    sources, recipe = [pattern.folder], {**_RECIPE, "pattern": pattern.names}
+    places = index_places(sources, recipe, where).paths
+    if where is False or (
+        where is True and not any(map(os.path.exists, places)) and _are_few(pattern)
+    ):
+        return None
+    # It lies beside the folder: in it, it would change the folder's time of change.
+    return indexed(
+        sources,
+        recipe,
+        partial(is_current, folder=pattern.folder),
+        lambda _: _made(pattern),
+        where,
+    )
+
+
+class _Many(Exception):
+    """There are many files."""
+
+
+def _are_few(pattern: FilePattern) -> bool:
+    def count(files: int, _: int) -> None:
+        if files >= FEWEST_FILES:
+            raise _Many
+
+    try:
+        pattern.scan(progress=count)
+    except _Many:
+        return False
+    return True
+
+
+def _made(pattern: FilePattern) -> Made:
+    with showing(f"listing {pattern.folder}", "file") as show:
+        files, folders = pattern.scan(settles=True, progress=lambda found, _: show(found, 0))
+    above = len(os.fsencode(os.path.join(pattern.folder, "")))
+    head: dict[str, Any] = {"folder": pattern.folder, "above": above, "machine": machine()}
+    columns = {
+        "paths": files.paths,
+        "path_ends": files.path_ends,
+        "versions": files.versions,
+        "direct_alignments": files.direct_alignments,
+        "sizes": np.ascontiguousarray(files.versions[:, 2]),
+        "folder_paths": folders.paths,
+        "folder_path_ends": folders.path_ends,
+        "folder_times": np.ascontiguousarray(folders.versions[:, 3]).view(np.int64),
+    }
+    try:
+        labels, classes = label_files(Objects.of_files(files, above), is_parent=False)
+    except DataError:
+        return head, columns  # a file lies in no folder: whoever asks for labels hears of it
+    return {**head, _CLASSES: list(classes)}, {**columns, _LABELS: labels}
+
+
+def is_current(file: ColumnFile, folder: str | None = None) -> bool:
+    """Whether no folder of an index has changed.
+
+    Args:
+        folder: Of the pattern, with which a copy of the index does not agree.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    if folder is not None and file.head.get("folder") != folder:
+        return False
+    file.check()
+    _check(file)
+    columns = file.columns
+    number = changed_folder(
+        columns["folder_paths"], columns["folder_path_ends"], columns["folder_times"]
+    )
+    return number < 0
+
+
+def _check(file: ColumnFile) -> None:
+    """Raises DataError where it does not fit together."""
+    columns, head = file.columns, file.head
+    for wanted in (_COLUMNS, _FOLDER_COLUMNS):
+        for name, dtype in wanted.items():
+            column = columns.get(name)
+            axes = 2 if name == "versions" else 1
+            if column is None or column.dtype.str != dtype or column.ndim != axes:
+                fail(file.path, f"its column {name!r} is of another type, or missing")
+        if len({len(columns[name]) for name in wanted}) != 1:
+            fail(file.path, "its columns differ in length")
+    count = len(columns["sizes"])
+    has_folders = len(columns["folder_times"]) > 0
+    texts = [columns.get(name) for name in ("paths", "folder_paths")]
+    has_texts = all(one is not None and one.dtype == np.uint8 and one.ndim == 1 for one in texts)
+    if not has_texts or columns["versions"].shape != (count, 4) or not (count and has_folders):
+        fail(file.path, "its columns do not fit together")
+    above = head.get("above")
+    if type(above) is not int or above < 1:
+        fail(file.path, "it has no folder")
+    least = {"": above + 1, "folder_": 1}
+    for of, shortest in least.items():
+        ends = columns[f"{of}path_ends"].astype(np.int64)
+        if int(np.diff(ends, prepend=0).min()) < shortest or ends[-1] != len(columns[f"{of}paths"]):
+            fail(file.path, "its paths do not follow each other, below its folder")
+    labels, classes = columns.get(_LABELS), head.get(_CLASSES, [])
+    if labels is not None and (
+        labels.dtype != np.int64
+        or labels.shape != (count,)
+        or not 0 <= int(labels.min()) <= int(labels.max()) < len(classes)
+    ):
+        fail(file.path, "its labels have no classes")
+
+
+def objects_in(file: ColumnFile) -> Objects:
+    columns = file.columns
+    found = FileColumns(
+        columns["paths"], columns["path_ends"], columns["versions"], columns["direct_alignments"]
+    )
+    recipe = partial(objects_in, file) if file.path else None
+    return Objects.of_files(found, file.head["above"], file.head["machine"], recipe)
+
+
+def labels_in(file: ColumnFile) -> tuple[IndexColumn, tuple[str, ...]] | None:
+    """The label of each file, and the classes; None: a file lies in no folder."""
+    if _LABELS not in file.columns:
+        return None
+    return IndexColumn(file, _LABELS), tuple(file.head[_CLASSES])
