@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 from typing import Any
 
 import hypothesis.strategies as st
@@ -18,6 +19,7 @@ from torch_s3io import (
     ConfigError,
     DataError,
     DataLoader,
+    FileChangedError,
     Mix,
     RangeError,
     TokenDataset,
@@ -263,6 +265,36 @@ def test_a_mixture_of_windows(disk):
         epoch = [token for row in rows["b"][begin : begin + 27] for token in row]
         assert len(set(epoch)) == len(epoch)
     assert mix.get_batch([3, (1 << 48) + 5])[0].shape == (2, 10)
+
+
+def test_an_index_that_is_changed_while_it_is_mapped_is_an_error(disk):
+    write_megatron(disk / "corpus", numbered([2] * 60_000))
+    options = {"window": 11, "batch_size": 64, "shuffle": "block", "block_records": 100}
+    dataset = TokenDataset(disk / "corpus", **options)
+    before = (disk / "corpus.idx").read_bytes()
+    with open(disk / "corpus.idx", "r+b") as file:
+        for number in range(0, 60_000, 100):
+            file.seek(34 + 4 * number)
+            file.write(b"\0" * 4)
+    with pytest.raises(FileChangedError, match="make the data set anew"):
+        for _ in dataset:
+            pass
+    (disk / "corpus.idx").write_bytes(before)
+    tokens = [row for batch in TokenDataset(disk / "corpus", **options) for row in batch.tolist()]
+    assert len(tokens) == dataset.num_records
+
+
+def test_there_may_be_more_files_than_descriptors(disk):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(300):
+        write_megatron(disk / f"{number:03}", numbered([3, 4], first=7 * number))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        dataset = TokenDataset(disk / "*.bin", window=7, stride=7, batch_size=100, shuffle=True)
+        tokens = sorted(token for row in flat(dataset) for token in row)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert tokens == list(range(2100))
 
 
 def test_what_cannot_be_is_refused(disk):

@@ -137,6 +137,14 @@ void DocumentStream::fill(Block& block, int64_t epoch, int64_t number) const {
     end += lengths_[static_cast<size_t>(block.documents[at] - first)];
     block.ends[at] = end;
   }
+  // Else a token that the blocks promise would lie in none of them.
+  if (end != blocks_->tokens_of(number)) {
+    throw Error(ErrorKind::file_changed,
+                message("the lengths of documents ", first, " to ", first + std::ssize(block.ends),
+                        " add up to ", end, " tokens, and to ", blocks_->tokens_of(number),
+                        " when the data set was made: the index of its documents was changed in "
+                        "place; make the data set anew"));
+  }
   block.epoch = epoch;
   block.number = number;
 }

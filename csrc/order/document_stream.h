@@ -69,7 +69,8 @@ class DocumentStream {
   // `kept_blocks`: at least 1.
   DocumentStream(std::shared_ptr<const DocumentBlocks> blocks, int64_t kept_blocks);
 
-  // Appends where `count` tokens from `first` on lie, which must be in [0, num_tokens).
+  // Appends where `count` tokens from `first` on lie, which must be in [0, num_tokens). Throws
+  // Error(file_changed) where a block has other tokens than it had.
   void locate(int64_t epoch, int64_t first, int64_t count, std::vector<Piece>& out) const;
 
  private:

@@ -218,4 +218,29 @@ TEST_CASE("a table that is wrong about a document is an error of its batch") {
   CHECK_THROWS_AS(fetcher.fetch(first, batch), Error);
 }
 
+class ChangingLengths final : public DocumentLengths {
+ public:
+  int64_t num_documents() const override { return 6; }
+  void lengths(int64_t, std::span<int64_t> out) const override { std::ranges::fill(out, length); }
+  int64_t length = 5;
+};
+
+TEST_CASE("lengths that change after they were added up are an error, until they are as before") {
+  const auto lengths = std::make_shared<ChangingLengths>();
+  const auto blocks = std::make_shared<DocumentBlocks>(
+      lengths, DocumentBlocks::Config{.block_documents = 3, .is_shuffled = true});
+  const DocumentStream stream(blocks, 2);
+  std::vector<DocumentStream::Piece> pieces;
+  for (const int64_t length : {0, 4, 6}) {
+    lengths->length = length;
+    for (const int64_t first : {0, 14, 25}) {
+      CHECK_THROWS_AS(stream.locate(0, first, 5, pieces), Error);
+    }
+  }
+  lengths->length = 5;
+  pieces.clear();
+  stream.locate(0, 0, 30, pieces);
+  CHECK(pieces.size() == 6);
+}
+
 }  // namespace s3io::testing::token_form_test
