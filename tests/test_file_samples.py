@@ -159,6 +159,21 @@ def test_workers_that_are_spawned_have_the_labels_too(train):
     assert again.classes == CLASSES
 
 
+def test_keys_are_the_names_below_the_pattern_or_the_folder_of_all(train):
+    write_file(train / "dog" / "new\nline \udcff.jpg", b"x")
+    write_file(train / "dog" / ("x" * 251 + ".jpg"), b"y")
+    (batch,) = SampleDataset.from_files(f"{train}/d*/**/*.jpg", return_key=True, batch_size=99)
+    names = [str(path.relative_to(train)) for path in sorted(train.glob("dog/**/*.jpg"))]
+    assert batch["key"] == sorted(names, key=os.fsencode)
+    paths = [train / "dog" / "07.jpg", train / "cat" / "more" / "00.jpg"]
+    dataset = SampleDataset.from_files(paths, return_key=True, return_index=True)
+    ((batch, index),) = pickle.loads(pickle.dumps(dataset))
+    assert batch["key"] == ["dog/07.jpg", "cat/more/00.jpg"]
+    assert index.tolist() == [0, 1]
+    (batch,) = SampleDataset.from_files(paths[:1], return_key=True)
+    assert batch["key"] == ["07.jpg"]
+
+
 # ---- What is not right.
 
 

@@ -12,6 +12,7 @@ import pytest
 from support import write_file
 
 from torch_s3io import ConfigError, DataError, FileChangedError, SampleDataset
+from torch_s3io.cli import main
 from torch_s3io.index.column_file import ColumnFile, map_columns
 from torch_s3io.index.column_writer import write_columns
 
@@ -192,3 +193,20 @@ def test_a_pickle_of_an_index_that_was_made_anew_is_refused(train, tmp_path):
     make(train, index)
     with pytest.raises(FileChangedError, match="made anew"):
         pickle.loads(data)
+
+
+def test_commands_make_it_ahead_and_say_what_is_in_it(train, capsys):
+    assert main(["index", f"{train}/**/*.jpg"]) == 0
+    assert "30" in capsys.readouterr().out
+    [name] = [name for name in os.listdir(train.parent) if name.endswith(".idx")]
+    path = train.parent / name
+    uid = map_columns(str(path)).uid
+    expected = rows(make(train, False))
+    assert rows(make(train, True)) == expected
+    assert map_columns(str(path)).uid == uid
+    assert main(["info", str(path)]) == 0
+    text = capsys.readouterr().out
+    for part in ("folder", "**/*.jpg in ", "30, 50 bytes", "classes"):
+        assert part in text
+    assert main(["index", f"{train}/**/*.jpg", f"{train}/*/*.jpg"]) == 1
+    assert "give one, in quotes" in capsys.readouterr().err

@@ -105,6 +105,7 @@ class SampleDataset(StoredDataset):
         *,
         labels: Labels = None,
         columns: Mapping[str, Any] | None = None,
+        return_key: bool = False,
         index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
@@ -127,6 +128,9 @@ class SampleDataset(StoredDataset):
                 names, sorted. Or one integer for each file. None: there is no label.
             columns: Further fields by name: arrays with a value for each file, [n, ...], in the
                 order of ``files``.
+            return_key: Batches have the names of their files under ``"key"``: a list of str. A name
+                is what follows the fixed part of the pattern; of a sequence, the folder that holds
+                all files.
             index: Where the listing of a pattern is kept, for the next time and for other
                 processes. True: of 10,000 files and more, in a hidden file beside the folder that
                 the pattern begins with, or in the user's cache folder; a path; False: nowhere. It
@@ -141,8 +145,9 @@ class SampleDataset(StoredDataset):
             ConfigError: Arguments that cannot work; a FIFO or a device is among the files.
         """
         checked = DatasetOptions().changed(cls.from_files, options)
+        check_bool("return_key", return_key)
         samples = file_samples(paths, labels, columns, index)
-        return cls._of(_records_of(samples, ragged, decode), checked)
+        return cls._of(_records_of(samples, ragged, decode, return_key=return_key), checked)
 
     @classmethod
     @takes_options
@@ -154,6 +159,7 @@ class SampleDataset(StoredDataset):
         shape: tuple[int | None, ...] | None = None,
         labels: Labels = None,
         columns: Mapping[str, Any] | None = None,
+        return_key: bool = False,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         **options: Unpack[Options],
     ) -> Self:
@@ -164,7 +170,7 @@ class SampleDataset(StoredDataset):
         Where numpy wrote an array at a place where its elements are not aligned, it is copied once.
 
         Args:
-            paths, labels, columns: As for ``from_files``.
+            paths, labels, columns, return_key: As for ``from_files``.
             dtype: Of the elements, for arrays of bfloat16 and float8, whose headers cannot say it.
             shape: Of the arrays, None for an axis of any length, as in ``(None, None, 3)``. None:
                 found out; axes that differ may have any length, and so may the first one.
@@ -176,8 +182,9 @@ class SampleDataset(StoredDataset):
             Others: As for ``from_files``.
         """
         checked = DatasetOptions().changed(cls.from_npy_files, options)
+        check_bool("return_key", return_key)
         samples = npy_samples(paths, dtype, shape, labels, columns)
-        return cls._of(_records_of(samples, ragged, None), checked)
+        return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
 
     @classmethod
     @takes_options
@@ -188,6 +195,7 @@ class SampleDataset(StoredDataset):
         fields: Sequence[str],
         labels: Labels = None,
         columns: Mapping[str, Any] | None = None,
+        return_key: bool = False,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         **options: Unpack[Options],
     ) -> Self:
@@ -198,7 +206,7 @@ class SampleDataset(StoredDataset):
         once, but for bytes. Archives of ``numpy.savez_compressed`` are refused.
 
         Args:
-            paths, labels, columns: As for ``from_files``.
+            paths, labels, columns, return_key: As for ``from_files``.
             fields: The names of the arrays, which every archive has.
             ragged: As for SampleDataset.
             **options: As for SampleDataset.
@@ -208,8 +216,9 @@ class SampleDataset(StoredDataset):
             Others: As for ``from_files``.
         """
         checked = DatasetOptions().changed(cls.from_npz, options)
+        check_bool("return_key", return_key)
         samples = npz_samples(paths, fields, labels, columns)
-        return cls._of(_records_of(samples, ragged, None), checked)
+        return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
 
     @classmethod
     @takes_options

@@ -183,6 +183,10 @@ class Objects(Sequence[Shard]):
     def path(self, number: int) -> str:
         return self[number].path
 
+    def name(self, number: int) -> str:
+        end = int(self.path_ends[number])
+        return os.fsdecode(self.paths[end - int(self.name_bytes[number]) : end].tobytes())
+
     def all_paths(self) -> list[str]:
         ends = self.path_ends.tolist()
         return self._texts([0, *ends[:-1]], ends)

@@ -112,6 +112,7 @@ def _samples(
         tables=[table],
         sizes=[SampleSizes.of([table], layout)],
         classes=given.classes,
+        keys=listing.keys,
     )
 
 

@@ -38,6 +38,7 @@ def file_samples(
         [TablePlace(partial(table_of_files, sizes, tuple(given.values)))],
         sizes=[_sizes(array_of(sizes))],
         classes=given.classes,
+        keys=listing.keys,
     )
 
 

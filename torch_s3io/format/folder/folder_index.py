@@ -48,21 +48,23 @@ class IndexColumn(NamedTuple):
         return self.file.columns[self.name]
 
 
-def folder_index(pattern: FilePattern, where: Where) -> ColumnFile | None:
-    """The index that is there, if it is current; else a new one. None: it takes none.
+def folder_index(
+    pattern: FilePattern, where: Where, fewest: int = FEWEST_FILES
+) -> ColumnFile | None:
+    """The index that is there, if it is current; else a new one. None: there is to be none.
 
     Args:
         where: True: beside the folder, else in the cache folder; but not of few files. False:
             nowhere. A path.
+        fewest: What is not few.
 
     Raises:
         As ``FilePattern.scan`` and ``indexed``.
     """
     sources, recipe = [pattern.folder], {**_RECIPE, "pattern": pattern.names}
     places = index_places(sources, recipe, where).paths
-    if where is False or (
-        where is True and not any(map(os.path.exists, places)) and _are_few(pattern)
-    ):
+    is_there = any(map(os.path.exists, places))
+    if where is False or (where is True and not is_there and _has_fewer(pattern, fewest)):
         return None
     # It lies beside the folder: in it, it would change the folder's time of change.
     return indexed(
@@ -78,9 +80,9 @@ class _Many(Exception):
     """There are many files."""
 
 
-def _are_few(pattern: FilePattern) -> bool:
+def _has_fewer(pattern: FilePattern, many: int) -> bool:
     def count(files: int, _: int) -> None:
-        if files >= FEWEST_FILES:
+        if files >= many:
             raise _Many
 
     try:

@@ -19,6 +19,7 @@ from ...store.file_columns import FileColumns, FilePattern, inspect_files
 from ...store.stores import scheme_of, store_of
 from ...wording import short
 from ..files import inspect
+from ..keys import Keys, Numbers
 from ..objects import Column, Objects, shard_of
 from ..paths import Paths, find_files
 from .folder_index import IndexColumn, folder_index, labels_in, objects_in
@@ -26,6 +27,16 @@ from .labels import label_files
 
 _PATH = (str, bytes, os.PathLike)
 _IS_SPECIAL = re.compile(rb"[*?[]|(?:\A|\0)~")  # a pattern, somebody's home
+
+
+class FileKeys(Keys):
+    """The names of files."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def of(self, numbers: Numbers) -> list[str]:
+        return [self._objects.name(number) for number in numbers.tolist()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +53,10 @@ class Listing:
     objects: Objects
     is_pattern: bool
     index: ColumnFile | None = None
+
+    @property
+    def keys(self) -> Keys:
+        return FileKeys(self.objects)
 
     def sizes(self) -> Column | IndexColumn:
         """Of the files, in bytes: uint64 [n]."""
