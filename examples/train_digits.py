@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,10 @@ Records = npt.NDArray[Any]
 Batch = dict[str, torch.Tensor]
 
 
-def parse_arguments(docstring: str | None, workers: int) -> argparse.Namespace:
-    parser = argument_parser(docstring, data="data/digits", batch_size=64)
+def parse_arguments(
+    docstring: str | None, workers: int, data: str = "data/digits"
+) -> argparse.Namespace:
+    parser = argument_parser(docstring, data=data, batch_size=64)
     parser.set_defaults(workers=workers)
     option(parser, "--epochs", type=positive, default=5, help="epochs to train")
     option(
@@ -72,9 +74,9 @@ def load_digits() -> tuple[Records, Records]:
     return records[HELD_OUT:], records[:HELD_OUT]
 
 
-def augmented(records: Records, copies: int) -> Iterator[Records]:
-    """Copies of the records, all but the first with noise."""
-    for copy in range(copies):
+def augmented(records: Records, copies: Iterable[int]) -> Iterator[Records]:
+    """Copies of the records by number, all but copy 0 with noise."""
+    for copy in copies:
         noisy = records.copy()
         if copy > 0:
             noise = np.random.default_rng(copy).integers(-2, 3, noisy["image"].shape, np.int8)
@@ -91,7 +93,7 @@ def write_digits(args: argparse.Namespace) -> tuple[list[Path], Path]:
 
     def pieces() -> Iterator[Records]:
         yield held_out
-        yield from augmented(train, copies)
+        yield from augmented(train, range(copies))
 
     train_files = shard_sizes("train", copies * train.nbytes, RECORD.itemsize)
     sizes = {"held-out.bin": held_out.nbytes, **train_files}

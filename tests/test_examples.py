@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -136,6 +137,25 @@ def test_workers_train_and_hand_every_batch_over_in_place(tmp_path: Path) -> Non
     batches = -(-4 * 1437 // 64)
     # Of each batch the labels stay in place; the images are new tensors.
     assert len(re.findall(rf"\b{batches} tensors", output)) == 4, output
+
+
+@needs_digits
+@pytest.mark.skipif(find_spec("PIL") is None, reason="NEEDS PILLOW: not tested")
+def test_archives_are_trained_on_and_the_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    command = ("train_tar.py", "--copies", "4", "--epochs", "3")
+    output = run_example(tmp_path, *command)
+    assert number(r"held-out accuracy ([\d.]+)%", output) > 90
+    steps = -(-4 * 1437 // 64)
+    assert f"stopped after step {steps // 2} of {steps}" in output
+    rows = re.findall(r"^ +(\d+) +(\d+) +[\d.]+ +[\d.]+%$", output, re.M)
+    assert rows == [("1", str(steps - steps // 2)), ("2", str(steps)), ("3", str(steps))]
+    archives = sorted((tmp_path / "data" / "digits-tar").glob("*.tar"))
+    with tarfile.open(archives[1]) as archive:
+        assert archive.getnames()[:2] == ["00000000.png", "00000000.cls"]
+    files = {path: path.stat().st_mtime_ns for path in archives}
+    again = run_example(tmp_path, *command[:-1], "1", "--workers", "0")
+    assert "already there" in again
+    assert {path: path.stat().st_mtime_ns for path in archives} == files
 
 
 def test_the_example_of_several_ranks_says_what_starts_it(
