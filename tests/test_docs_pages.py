@@ -49,6 +49,7 @@ OTHERS = {  # pages whose snippets other tests run, or that show none to be run
     "test_hf_trainer.py",
     "docs/fuzzing.md": "commands that take minutes to hours",
     "docs/tokens.md": "test_tokens_page.py",
+    "docs/webdataset.md": "test_webdataset_page.py",
     "docs/tuning.md": "test_configuration_docs.py, test_doctor.py, test_bench.py",
 }
 
