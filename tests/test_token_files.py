@@ -27,6 +27,7 @@ from token_files import (
 )
 
 from torch_s3io import ConfigError, DataError, Error, NotFoundError, TokenDataset
+from torch_s3io.cli import main
 from torch_s3io.format.tokens import ends
 
 LENGTHS = [5, 0, 1, 300, 7, 0, 40]
@@ -352,6 +353,22 @@ def test_ends_are_looked_for_once_and_again_where_a_file_changes(disk, monkeypat
     assert (disk / "other.idx").exists()
     refused(ConfigError, "index= is", disk / "1.bin", **options, index=3)
     refused(ConfigError, "leave it out", disk / "1.bin", dtype="u2", index=disk / "other.idx")
+
+
+def test_commands_know_the_index(disk, capsys):
+    write_ended(disk / "a.bin", [np.append(one + 1, 0) for one in numbered([3, 40])], eos=0)
+    documents_in(disk / "a.bin", dtype="u2", eos=0)
+    assert main(["info", str(disk)]) == 0
+    shown = capsys.readouterr().out
+    assert "of documents of tokens" in shown
+    assert "as the data are" in shown
+    assert "2, which end with 0" in shown
+    assert "45 of '<u2'" in shown
+    (disk / "a.bin").write_bytes(bytes(10))
+    assert main(["info", str(disk)]) == 0
+    assert "STALE" in capsys.readouterr().out
+    assert main(["index", str(disk / "a.bin")]) == 1
+    assert "that says which it is" in capsys.readouterr().err
 
 
 def test_a_spawned_process_maps_the_index(disk, monkeypatch):

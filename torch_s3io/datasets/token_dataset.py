@@ -61,7 +61,8 @@ class TokenDataset(StoredDataset):
     No file is written for that: any step of any epoch is known at once.
 
     A batch is a tensor ``[B, window]``. Records are windows; ``subset`` and ``split`` take
-    documents. With ``"single"`` and ``"padded"`` records are documents.
+    documents. Where documents are shuffled, window ``w`` of epoch ``e`` is record number
+    ``e * num_records + w``. With ``"single"`` and ``"padded"`` records are documents.
 
     Args:
         paths: A file, a pattern, or a sequence of these: ``.bin`` or ``.idx`` files of Megatron, or

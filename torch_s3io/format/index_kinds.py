@@ -12,8 +12,9 @@ from ..index.place import cache_folder, is_index_name
 from ..wording import listed, short
 from .folder.folder_kind import FOLDER_KIND
 from .tar.tar_kind import TAR_KIND
+from .tokens.token_kind import TOKEN_KIND
 
-_KINDS = {kind.name: kind for kind in (TAR_KIND, FOLDER_KIND)}
+_KINDS = {kind.name: kind for kind in (TAR_KIND, FOLDER_KIND, TOKEN_KIND)}
 
 
 def kind_for(paths: Sequence[str]) -> IndexKind:

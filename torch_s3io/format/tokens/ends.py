@@ -5,6 +5,7 @@ Where they are is kept in an index. A file that has changed since is looked thro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 from ...errors import DataError, FileChangedError
 from ...index.builder import indexed
 from ...index.column_file import ColumnFile
-from ...index.place import Where
+from ...index.place import Where, folder_of
 from ...index.showing import Show, showing
 from ...store.store import Found, Inspected
 from ...store.stores import store_of
@@ -72,6 +73,14 @@ def _table_of(index: ColumnFile, number: int) -> DocumentTable:
 
 
 def _is_current(files: Sequence[EndedFile], index: ColumnFile) -> bool:
+    check_columns(index)
+    return index.head["names"] == _names(files) and all(
+        np.array_equal(index.columns[name], column) for name, column in _versions(files).items()
+    )
+
+
+def check_columns(index: ColumnFile) -> None:
+    """Raises DataError where they do not fit each other."""
     index.check(*_COLUMNS)
     counts, starts = index.columns["counts"], index.columns["starts"]
     lengths, kinds = index.columns["lengths"], (np.uint32, np.uint64)
@@ -84,13 +93,13 @@ def _is_current(files: Sequence[EndedFile], index: ColumnFile) -> bool:
         or bool((counts < 0).any())
     ):
         raise DataError(f"{printable(index.path)}: its columns do not fit each other")
-    return index.head["names"] == _names(files) and all(
-        np.array_equal(index.columns[name], column) for name, column in _versions(files).items()
-    )
 
 
 def _names(files: Sequence[EndedFile]) -> list[list[Any]]:
-    return [[one.file.name, one.header_bytes] for one in files]
+    """Relative to their folder, so that they may lie elsewhere; with what precedes the tokens."""
+    folder = folder_of([one.file.path for one in files])
+    paths = [os.path.relpath(one.file.path, folder) if folder else one.file.path for one in files]
+    return [[path, one.header_bytes] for path, one in zip(paths, files, strict=True)]
 
 
 def _versions(files: Sequence[EndedFile]) -> dict[str, Column]:
@@ -105,17 +114,18 @@ def _build(
     files: Sequence[EndedFile], eos: int, old: ColumnFile | None
 ) -> tuple[dict[str, Any], dict[str, Column]]:
     kept = {} if old is None else _kept(old)
+    names = _names(files)
     total, tables, done = sum(one.info.size_bytes for one in files), [], 0
     with showing(f"looking for documents in {files[0].file.path}, ...", "B") as show:
-        for one in files:
+        for one, name in zip(files, names, strict=True):
             version = one.info.identity
-            key = (one.file.name, one.header_bytes, version.size_bytes, version.modified_ns)
+            key = (*name, version.size_bytes, version.modified_ns)
             table = kept.get(key) or _look_through(one, eos, partial(_show, show, done, total))
             tables.append(table)
             done += one.info.size_bytes
     lengths = np.concatenate([table.lengths for table in tables])
     is_long = len(lengths) > 0 and int(lengths.max()) >> 32
-    return {"names": _names(files)}, {
+    return {"names": names, "folder": folder_of([one.file.path for one in files])}, {
         **_versions(files),
         "counts": np.array([len(table.starts) for table in tables], np.int64),
         "starts": np.concatenate([table.starts for table in tables]),

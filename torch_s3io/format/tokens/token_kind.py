@@ -1,0 +1,68 @@
+"""The index of documents that end with a token, for the commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+import numpy as np
+
+from ...errors import AccessError, ConfigError, NotFoundError
+from ...index.column_file import ColumnFile
+from ...index.kind import IndexKind
+from ...index.place import Where
+from ...store.stores import store_of
+from ...wording import short, size_text
+from .ends import check_columns
+
+_ENDINGS = (".bin", ".npy")
+
+
+def _takes(paths: Sequence[str]) -> bool:
+    return all(path.endswith(_ENDINGS) for path in paths)
+
+
+def _make(paths: Sequence[str], where: Where) -> NoReturn:
+    """Nobody but the program knows which token it is."""
+    raise ConfigError(
+        f"{short(paths[0])}: documents that end with a token are looked for by the first program "
+        "that says which it is, as in TokenDataset(paths, window=2049, dtype='uint16', eos=0); "
+        "other tokens need no index"
+    )
+
+
+def _is_current(file: ColumnFile) -> bool:
+    check_columns(file)
+    names = [str(name) for name, _ in file.head["names"]]
+    folder = os.path.dirname(file.path)
+    if not (names and os.path.lexists(os.path.join(folder, names[0]))):
+        folder = str(file.head.get("folder"))
+    paths = [os.path.join(folder, name) for name in names]
+    try:
+        found = [info.identity for info in store_of(paths[0]).inspect(paths)] if paths else []
+    except (NotFoundError, AccessError, ConfigError):
+        return False
+    sizes, times = file.columns["sizes"].tolist(), file.columns["modified_ns"].tolist()
+    versions = [(one.size_bytes, one.modified_ns) for one in found]
+    return versions == list(zip(sizes, times, strict=True))
+
+
+def _describe(file: ColumnFile) -> list[tuple[str, str]]:
+    lengths, recipe = file.columns["lengths"], file.head["recipe"]
+    size = int(file.columns["sizes"].sum())
+    return [
+        ("files", f"{len(file.columns['sizes'])}, {size_text(size)}"),
+        ("documents", f"{len(lengths)}, which end with {short(recipe.get('eos'))}"),
+        ("tokens", f"{int(lengths.sum(dtype=np.uint64))} of {short(recipe.get('dtype'))}"),
+    ]
+
+
+TOKEN_KIND = IndexKind(
+    "tokens",
+    "documents of tokens",
+    takes=_takes,
+    make=_make,
+    is_current=_is_current,
+    describe=_describe,
+)
