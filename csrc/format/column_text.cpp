@@ -36,6 +36,14 @@ void append_character(std::string& text, char32_t character) {
   }
 }
 
+// Bytes at the start that JSON has as they are.
+size_t count_plain(std::string_view text) {
+  const auto is_other = [](char byte) {
+    return byte < 0x20 || byte == 0x7F || byte == '"' || byte == '\\';  // of UTF-8: negative
+  };
+  return static_cast<size_t>(std::ranges::find_if(text, is_other) - text.begin());
+}
+
 std::string_view name_at(const ObjectNames& names, std::span<const int64_t> left_out,
                          int64_t number) {
   const std::string_view name = names[number];
@@ -54,7 +62,12 @@ std::string json_lines(const ObjectNames& names, std::span<const int64_t> left_o
   for (int64_t number = first; number < last; ++number) {
     const std::string_view name = name_at(names, left_out, number);
     text += '"';
-    for (size_t at = 0; at < name.size();) append_character(text, next_character(name, at));
+    for (size_t at = 0; at < name.size();) {
+      const size_t plain = count_plain(name.substr(at));
+      text += name.substr(at, plain);
+      at += plain;
+      if (at < name.size()) append_character(text, next_character(name, at));
+    }
     text += "\"\n";
   }
   return text;
@@ -77,7 +90,7 @@ int64_t count_repeated(const ObjectNames& names, std::span<const int64_t> left_o
       equal.push_back(name_at(names, left_out, hashed[place].second));
     }
     std::ranges::sort(equal);
-    repeated += std::ssize(equal) - (std::ranges::unique(equal).begin() - equal.begin());
+    repeated += std::ssize(equal) - (std::unique(equal.begin(), equal.end()) - equal.begin());
     begin = end;
   }
   return repeated;
