@@ -62,6 +62,15 @@ def test_documents_that_a_token_ends_are_listed_from_then_on(disk):
     assert parsed(disk / "out") == [document.tolist() for document in documents]
 
 
+def test_all_documents_are_written_whatever_torchrun_says(disk, monkeypatch):
+    documents = numbered(LENGTHS)
+    write_megatron(disk / "in", documents)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    pack(disk / "in", "--documents", "-o", disk / "out")
+    assert parsed(disk / "out") == [document.tolist() for document in documents]
+
+
 def test_options_that_have_no_effect_are_refused(disk, capsys):
     write_megatron(disk / "in", numbered(LENGTHS))
     for options in (["--window", 5], ["--align", "none"], ["--shard-mib", 3]):

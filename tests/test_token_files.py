@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import pickle
 from pathlib import Path
 
@@ -117,7 +118,9 @@ def test_raw_files_with_a_list_of_documents(disk):
         documents_in(disk / "part-0.npy", dtype="u2", eos=3)
     lines = gzip.decompress((disk / "part-0.csv.gz").read_bytes()).splitlines(keepends=True)
     (disk / "part-0.csv.gz").write_bytes(gzip.compress(lines[0] + lines[3]))  # some alone
-    assert documents_in(disk / "part-0.npy", dtype="u2") == as_lists([documents[0], documents[3]])
+    with pytest.warns(RuntimeWarning, match="the others are not read"):
+        found = documents_in(disk / "part-0.npy", dtype="u2")
+    assert found == as_lists([documents[0], documents[3]])
 
 
 def test_tokens_arrive_as_they_are_asked_for(disk):
@@ -285,6 +288,8 @@ def writers(folder: Path) -> list[tuple[Path, dict, list[Path]]]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.*which .* lists:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*more, which are not read:RuntimeWarning")
 @pytest.mark.parametrize("number", range(4))
 def test_files_that_are_cut_or_flipped_anywhere_are_right_or_refused(disk, number):
     path, options, damaged = writers(disk)[number]
@@ -353,6 +358,65 @@ def test_ends_are_looked_for_once_and_again_where_a_file_changes(disk, monkeypat
     assert (disk / "other.idx").exists()
     refused(ConfigError, "index= is", disk / "1.bin", **options, index=3)
     refused(ConfigError, "leave it out", disk / "1.bin", dtype="u2", index=disk / "other.idx")
+
+
+def test_files_of_one_name_in_any_order_share_an_index(disk, monkeypatch):
+    looked = count_reads(monkeypatch)
+    documents = {"x": [[1, 2, 0], [3, 0]], "y": [[4, 0], [5, 6, 0]]}
+    for name, texts in documents.items():
+        (disk / name).mkdir()
+        write_ended(disk / name / "t.bin", [np.array(one) for one in texts], eos=0)
+        os.utime(disk / name / "t.bin", ns=(0, 0))
+    for order in ("xy", "yx", "xy", "xyx"):
+        paths = [disk / name / "t.bin" for name in order]
+        expected = [one for name in dict.fromkeys(order) for one in documents[name]]
+        assert documents_in(paths, dtype="u2", eos=0) == expected
+    assert len(looked) == 2
+    assert len(indexes(disk)) == 1
+
+
+def test_a_damaged_index_is_made_anew(disk):
+    documents = [np.append(one + 1, 0) for one in numbered([3, 0, 9])]
+    write_ended(disk / "a.bin", documents, eos=0)
+    expected = documents_in(disk / "a.bin", dtype="u2", eos=0)
+    [index] = indexes(disk)
+    right = index.read_bytes()
+    for at in range(0, len(right), 3):
+        index.write_bytes(changed(right, at, bytes([right[at] ^ 1 << at % 8])))
+        assert documents_in(disk / "a.bin", dtype="u2", eos=0) == expected, at
+
+
+def test_an_end_that_is_no_token_is_refused_and_one_that_is_nowhere_is_said(disk):
+    write_ended(disk / "a.bin", [np.array([1, 2])], eos=0)
+    refused(ConfigError, "eos=65536 is no uint16", disk / "a.bin", dtype="u2", eos=65536)
+    for _ in range(2):  # also where an index knows it
+        with pytest.warns(RuntimeWarning, match="eos=7 is in none of 1 file"):
+            assert documents_in(disk / "a.bin", dtype="u2", eos=7) == [[1, 2]]
+
+
+def test_tokens_that_no_document_has_are_said(disk):
+    write_megatron(disk / "corpus", numbered([3, 4]))
+    with open(disk / "corpus.bin", "ab") as file:
+        file.write(bytes(5))
+    with pytest.warns(RuntimeWarning, match="5 more, which are not read"):
+        assert documents_in(disk / "corpus") == [[0, 1, 2], [3, 4, 5, 6]]
+    write_listed(disk / "part.npy", numbered([3, 4]))
+    (disk / "part.csv.gz").write_bytes(gzip.compress(b"0,3\n"))
+    with pytest.warns(RuntimeWarning, match="has 7 tokens, of which .* lists 3"):
+        assert documents_in(disk / "part.npy", dtype="u2") == [[0, 1, 2]]
+
+
+def test_a_file_and_the_one_beside_it_are_read_once(disk):
+    write_megatron(disk / "corpus", numbered([3, 4]))
+    paths = [disk / name for name in ("corpus", "corpus.idx", "corpus.bin")]
+    assert documents_in(paths) == [[0, 1, 2], [3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize("documents", ["single", "padded"])
+def test_documents_may_all_be_empty(disk, documents):
+    write_megatron(disk / "corpus", numbered([0, 0, 0]))
+    batches = list(TokenDataset(disk / "corpus", documents=documents, batch_size=2))
+    assert [len(batch) for batch in batches] == [2, 1]
 
 
 def test_commands_know_the_index(disk, capsys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def make(folder: Path) -> Callable[[bytes], None]:
         write(name, rest if beside is None else bytes(size))
         if beside is not None:
             write(beside, gzip.compress(rest, 1) if beside.endswith(".gz") else rest)
-        with naming(folder):
+        # Tokens that no document has are warned of.
+        with naming(folder), warnings.catch_warnings(action="ignore"):
             [found] = open_tokens(folder / name, "name", options.checked())
         _check(found)
 

@@ -40,7 +40,8 @@ class VaryingRecords(Records):
             found = np.array([form.most_bytes(1)])
         usual = found[: -(len(found) // _MANY) or None]
         wanted = max(int(usual[-1]), math.ceil(usual.mean() + _DEVIATIONS * usual.std()))
-        return BufferBytes(wanted, min(wanted, int(np.median(found))))
+        wanted = max(1, wanted)  # of records that are all empty
+        return BufferBytes(wanted, max(1, min(wanted, int(np.median(found)))))
 
     def buffer_problem(self, buffer_size: int, needed: BufferBytes, count: int) -> str:
         if buffer_size >= needed.least:

@@ -43,6 +43,10 @@ def find_documents(
         dtype=dtype,
         eos=eos,
         file_order=file_order,
+        # All of them, also in a program that torchrun has started.
+        rank=0,
+        world_size=1,
+        shard_by_worker=False,
     )
 
 
@@ -79,6 +83,7 @@ def pack_documents(
     item = np.dtype(code).itemsize
     _write_index(store, index, counts, code)
     total = int(counts.sum(dtype=np.int64))
+    assert len(counts) == dataset.num_documents
     return PackedDocuments(path, len(counts), total, total * item)
 
 

@@ -12,20 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import DataError, FileChangedError
+from ...errors import ConfigError, DataError, FileChangedError
 from ...index.builder import indexed
 from ...index.column_file import ColumnFile
 from ...index.place import Where, folder_of
 from ...index.showing import Show, showing
 from ...store.store import Found, Inspected
 from ...store.stores import store_of
-from ...wording import printable
+from ...warning import warn
+from ...wording import count_of, printable
 from ..objects import Column, shard_of
 from .document_table import DocumentTable, TokenFile
 
 _VERSION = 1  # of the columns
 _READ_BYTES = 4 << 20
-_COLUMNS = ("sizes", "modified_ns", "counts")  # of the files
+_OF_FILES = ("sizes", "modified_ns", "counts", "ends")  # columns
 
 
 class EndedFile(NamedTuple):
@@ -48,14 +49,30 @@ def find_ended(files: Sequence[EndedFile], eos: int, where: Where) -> list[Token
         FileChangedError: One is cut off meanwhile.
         ConfigError, AccessError, ReadTimeoutError: As for ``indexed``.
     """
+    _refuse_no_token(eos, files[0].dtype)
+    # In whatever order a program names them: all share one index.
+    ordered = sorted(files, key=lambda one: one.file.path)
     index = indexed(
-        [one.file.path for one in files],
+        [one.file.path for one in ordered],
         {"kind": "tokens", "version": _VERSION, "eos": eos, "dtype": files[0].dtype.str},
-        partial(_is_current, files),
-        partial(_build, files, eos),
+        partial(_is_current, ordered),
+        partial(_build, ordered, eos),
         where,
     )
-    return [_file_of(one, index, number) for number, one in enumerate(files)]
+    if not index.columns["ends"].any():
+        warn(
+            f"eos={eos} is in none of {count_of(len(files), 'file')}, the first being "
+            f"{printable(files[0].file.path)}: each is one document. Where documents end with "
+            "another token, say which"
+        )
+    found = {one.file.path: _file_of(one, index, row) for row, one in enumerate(ordered)}
+    return [found[one.file.path] for one in files]
+
+
+def _refuse_no_token(eos: int, dtype: np.dtype[Any]) -> None:
+    most = np.iinfo(dtype).max
+    if eos > most:
+        raise ConfigError(f"eos={eos} is no {dtype.name}, which ends at {most}: give another token")
 
 
 def _file_of(one: EndedFile, index: ColumnFile, number: int) -> TokenFile:
@@ -80,8 +97,11 @@ def _is_current(files: Sequence[EndedFile], index: ColumnFile) -> bool:
 
 
 def check_columns(index: ColumnFile) -> None:
-    """Raises DataError where they do not fit each other."""
-    index.check(*_COLUMNS)
+    """Reads all of it. Raises DataError where something is damaged, or does not fit."""
+    index.check()
+    names, columns = index.head.get("names"), {*_OF_FILES, "starts", "lengths"}
+    if set(index.columns) != columns or not _are_names(names):
+        raise DataError(f"{printable(index.path)}: is no index of documents of tokens")
     counts, starts = index.columns["counts"], index.columns["starts"]
     lengths, kinds = index.columns["lengths"], (np.uint32, np.uint64)
     if (
@@ -91,8 +111,15 @@ def check_columns(index: ColumnFile) -> None:
         or len(counts) != len(index.head["names"])
         or int(counts.sum()) != len(starts)
         or bool((counts < 0).any())
+        or any(len(index.columns[name]) != len(counts) for name in _OF_FILES)
     ):
         raise DataError(f"{printable(index.path)}: its columns do not fit each other")
+
+
+def _are_names(names: Any) -> bool:
+    return isinstance(names, list) and all(
+        isinstance(one, list) and list(map(type, one)) == [str, int] for one in names
+    )
 
 
 def _names(files: Sequence[EndedFile]) -> list[list[Any]]:
@@ -123,22 +150,27 @@ def _build(
             table = kept.get(key) or _look_through(one, eos, partial(_show, show, done, total))
             tables.append(table)
             done += one.info.size_bytes
-    lengths = np.concatenate([table.lengths for table in tables])
+    lengths = np.concatenate([table.lengths for table, _ in tables])
     is_long = len(lengths) > 0 and int(lengths.max()) >> 32
     return {"names": names, "folder": folder_of([one.file.path for one in files])}, {
         **_versions(files),
-        "counts": np.array([len(table.starts) for table in tables], np.int64),
-        "starts": np.concatenate([table.starts for table in tables]),
+        "counts": np.array([len(table.starts) for table, _ in tables], np.int64),
+        "ends": np.array([ends for _, ends in tables], np.int64),
+        "starts": np.concatenate([table.starts for table, _ in tables]),
         "lengths": lengths.astype(np.uint64 if is_long else np.uint32),
     }
 
 
-def _kept(old: ColumnFile) -> dict[tuple[Any, ...], DocumentTable]:
-    """By file, the tables of an index of which some may still hold."""
-    old.check()
+def _kept(old: ColumnFile) -> dict[tuple[Any, ...], tuple[DocumentTable, int]]:
+    """By file, what an index knows of which some may still hold."""
+    try:
+        check_columns(old)
+    except DataError:
+        return {}
     sizes, times = old.columns["sizes"].tolist(), old.columns["modified_ns"].tolist()
+    ends = old.columns["ends"].tolist()
     return {
-        (*name, size, time): _table_of(old, number)
+        (*name, size, time): (_table_of(old, number), ends[number])
         for number, (name, size, time) in enumerate(
             zip(old.head["names"], sizes, times, strict=True)
         )
@@ -149,7 +181,10 @@ def _show(show: Show, done: int, total: int, begun: int) -> None:
     show(done + begun, total)
 
 
-def _look_through(one: EndedFile, eos: int, on_bytes: Callable[[int], object]) -> DocumentTable:
+def _look_through(
+    one: EndedFile, eos: int, on_bytes: Callable[[int], object]
+) -> tuple[DocumentTable, int]:
+    """Its documents, and how many of them have an end."""
     path, size, item = one.file.path, one.info.size_bytes, one.dtype.itemsize
     store, found = store_of(path), [np.zeros(1, np.uint64)]
     for begin in range(one.header_bytes, size, _READ_BYTES):
@@ -167,4 +202,4 @@ def _look_through(one: EndedFile, eos: int, on_bytes: Callable[[int], object]) -
     if int(bounds[-1]) < count:
         bounds = np.append(bounds, np.uint64(count))
     starts = bounds[:-1] * np.uint64(item) + np.uint64(one.header_bytes)
-    return DocumentTable(starts, np.diff(bounds))
+    return DocumentTable(starts, np.diff(bounds)), sum(map(len, found)) - 1

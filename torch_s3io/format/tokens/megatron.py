@@ -23,6 +23,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...store.store import Found, Identity, Inspected
+from ...warning import warn
 from ...wording import printable
 from ..objects import Column, shard_of
 from .document_table import DocumentTable, TokenFile, bytes_beside, fail, identity_of
@@ -146,6 +147,11 @@ def _check_sequences(index: _Index, bin_bytes: int, repairs: bool) -> int | None
         if end > _MOST_TOKENS:
             fail(index.path, "its sequences have more tokens than any file: it is damaged")
     if first_wrong is None and end <= bin_bytes:
+        if end < bin_bytes:
+            warn(
+                f"{printable(index.path)}: its sequences have {end} bytes, and the .bin has "
+                f"{bin_bytes - end} more, which are not read: one may be of another data set"
+            )
         return end
     if first_wrong is not None and end == bin_bytes:
         if repairs:

@@ -19,6 +19,7 @@ import numpy as np
 from ...errors import ConfigError
 from ...store.store import Found, Identity, Inspected
 from ...store.stores import store_of
+from ...warning import warn
 from ...wording import printable, short
 from ..npy import is_of_numpy
 from ..objects import shard_of
@@ -79,7 +80,13 @@ def tokens_between(
     elif documented.eos is not None:
         return EndedFile(file, info, dtype, header_bytes)
     table = load()
-    return table.file(shard_of(file, info, header_bytes, len(table.starts)), dtype, load)
+    made = table.file(shard_of(file, info, header_bytes, len(table.starts)), dtype, load)
+    if made.num_tokens < count:
+        warn(
+            f"{printable(file.path)}: has {count} tokens, of which {printable(str(spans))} lists "
+            f"{made.num_tokens}: the others are not read. It may be of another file"
+        )
+    return made
 
 
 def spans_path(path: str) -> str | None:

@@ -93,7 +93,8 @@ def find_token_files(paths: Paths, order: FileOrder) -> list[Found]:
     if isinstance(items, Sequence):
         paths = [_named(item) if isinstance(item, _PATH) else item for item in items]
     files = find_files(paths, order)
-    data = [file for file in files if not file.path.endswith(_BESIDE)]
+    # Once each: a file and the one beside it may both be named.
+    data = list({file.path: file for file in files if not file.path.endswith(_BESIDE)}.values())
     if not data:
         raise NotFoundError(
             f"{printable(files[0].path)}: belongs to a file of tokens, which is not named: name "
