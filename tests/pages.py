@@ -50,11 +50,14 @@ class Page:
         self._not_run_commands = {_normal(command) for command in not_run_commands or {}}
         self._run: set[Key] = set()
 
+    def text(self) -> str:
+        return (ROOT / self.name).read_text()
+
     def blocks(self) -> dict[Key, str]:
         found: dict[Key, str] = {}
         pattern = r"^#+ (?P<heading>[^\n]+)$|^```(?P<language>\w+)\n(?P<text>.*?)^```$"
         heading = ""
-        for match in re.finditer(pattern, (ROOT / self.name).read_text(), re.M | re.S):
+        for match in re.finditer(pattern, self.text(), re.M | re.S):
             if match["heading"]:
                 heading = match["heading"]
                 continue

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import tarfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from pages import ROOT, Page
+from pages import Page
 from record_sets import CIFAR10, random_array, write_cifar10
 
 import torch_s3io as s3io
@@ -39,7 +44,88 @@ def test_every_block_and_command_is_run_or_listed_with_a_reason():
 
 
 def test_it_is_short():
-    assert len((ROOT / README.name).read_text().split()) <= MOST_WORDS
+    assert len(README.text().split()) <= MOST_WORDS
+
+
+def test_each_line_for_what_people_have_reads_it():
+    """Every line of the table, on files of its kind: its first batch has the samples of these."""
+    table = re.findall(r"^\| ([^|]+) \| `(s3io\.[^`]+)` \|$", README.text(), re.M)
+    read = {}
+    for number, (what, code) in enumerate(table):
+        os.mkdir(str(number))
+        os.chdir(str(number))
+        WRITTEN[what]()
+        read[what] = next(iter(eval(code, {"s3io": s3io, "record": CIFAR10})))
+        os.chdir("..")
+    assert set(read) == set(WRITTEN)
+    assert read["arrays of samples"].tolist() == [[0, 1], [2, 3]]
+    assert read["raw records, of any numpy dtype"]["image"].shape == (64, 3, 32, 32)
+    for what in ("folders of JPEGs, sound, texts", "WebDataset tars"):
+        batch = read[what]
+        images = batch.get("data", batch.get("jpg"))
+        assert [bytes(image.tolist()) for image in images] == [b"a cat", b"dog", b"no dog"]
+    assert read["folders of JPEGs, sound, texts"]["label"].tolist() == [0, 1, 1]
+    classes = read["WebDataset tars"]["cls"]
+    assert [bytes(number.tolist()) for number in classes] == [b"0", b"1", b"1"]
+    assert [wave.tolist() for wave in read["an array per file"]["data"]] == [[0.0], [0.0, 1.0]]
+    volumes = read["archives of arrays"]
+    assert [x.tolist() for x in volumes["x"]] == [[1, 1], [2, 2, 2]]
+    assert volumes["y"].tolist() == [1, 2]
+    for what in ("tokens of Megatron, llm.c, datatrove", "tokens of nanoGPT, OLMo"):
+        assert torch.equal(read[what], torch.arange(2049).reshape(1, -1))
+
+
+def write_arrays():
+    os.mkdir("images")
+    np.save("images/a.npy", np.arange(4).reshape(2, 2))
+
+
+def write_images():
+    for number, (folder, text) in enumerate(IMAGES):
+        os.makedirs(f"train/{folder}/more", exist_ok=True)
+        Path(f"train/{folder}/more/{number}.jpg").write_bytes(text)
+
+
+def write_tars():
+    for number, (folder, text) in enumerate(IMAGES):
+        with tarfile.open(f"{number:03}.tar", "w") as tar:
+            for ending, content in (("jpg", text), ("cls", b"01"[folder == "dog" :][:1])):
+                member = tarfile.TarInfo(f"{number}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def write_waves():
+    os.mkdir("waves")
+    for count in (1, 2):
+        np.save(f"waves/{count}.npy", np.arange(count, dtype=np.float32))
+
+
+def write_volumes():
+    os.mkdir("volumes")
+    for number in (1, 2):
+        np.savez(f"volumes/{number}.npz", x=np.full(number + 1, number), y=number)
+
+
+def write_llm_c():
+    os.mkdir("corpus")
+    header = np.zeros(256, np.int32)
+    header[:3] = 20240520, 1, 2049
+    tokens = np.arange(2049, dtype=np.uint16)
+    Path("corpus/a.bin").write_bytes(header.tobytes() + tokens.tobytes())
+
+
+IMAGES = (("cat", b"a cat"), ("dog", b"dog"), ("dog", b"no dog"))
+WRITTEN = {
+    "arrays of samples": write_arrays,
+    "raw records, of any numpy dtype": write_cifar10,
+    "folders of JPEGs, sound, texts": write_images,
+    "WebDataset tars": write_tars,
+    "an array per file": write_waves,
+    "archives of arrays": write_volumes,
+    "tokens of Megatron, llm.c, datatrove": write_llm_c,
+    "tokens of nanoGPT, OLMo": lambda: np.arange(2049, dtype=np.uint16).tofile("train.bin"),
+}
 
 
 @README.runs(OWN_ARRAYS, "python", 0)
