@@ -118,7 +118,7 @@ void read(Input& input) {
   const size_t num_pieces = layout.ragged.back().piece + 1;
   layout.largest_sample_bytes = input.number();
   layout.typical_bytes = 1;
-  layout.realigns = input.flag();
+  layout.realigns = layout.largest_sample_bytes % 2 != 0;
   const int64_t alignment = int64_t{1} << input.between(0, 12);
   try {
     const Tables tables(input, layout.ragged, num_pieces);
