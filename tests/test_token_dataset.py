@@ -319,3 +319,12 @@ def test_what_cannot_be_is_refused(disk):
         dataset.get_batch([1 << 48])
     with pytest.raises(ConfigError, match="windows of documents"):
         Zip(a=dataset, b=dataset)
+
+
+def test_a_split_knows_how_many_windows_its_blocks_have(disk):
+    write_megatron(disk / "corpus", numbered([40] * 2000))
+    blocks = {"shuffle": "block", "block_records": 100}
+    dataset = TokenDataset(disk / "corpus", window=11, **blocks)
+    assert dataset._order.block_windows == 399
+    small = dataset.split([0.9, 0.1])[1]
+    assert small._order.block_windows == 39

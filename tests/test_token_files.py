@@ -92,6 +92,15 @@ def test_llm_c_files_of_both_kinds(disk, magic, top):
         assert documents_in(disk / "shard.bin", eos=eos) == as_lists(cuts)
 
 
+def test_documents_of_llm_c_begin_with_a_token(disk):
+    documents = [[50256, 1, 2], [50256], [50256, 7, 8, 9]]
+    write_llm_c(disk / "shard.bin", np.array([one for text in documents for one in text]))
+    assert documents_in(disk / "shard.bin", bos=50256) == documents
+    write_llm_c(disk / "rest.bin", np.array([5, 6, 50256, 1]))
+    assert documents_in(disk / "rest.bin", bos=50256) == [[5, 6], [50256, 1]]
+    refused(ConfigError, "give one", disk / "rest.bin", bos=50256, eos=3)
+
+
 @pytest.mark.parametrize("kind", ["<u2", "<u4"])
 def test_datatrove_files(disk, kind):
     documents = numbered(LENGTHS)
@@ -114,7 +123,7 @@ def test_raw_files_with_a_list_of_documents(disk):
     documents = numbered(LENGTHS)
     write_listed(disk / "part-0.npy", documents)
     assert documents_in(disk / "*", dtype="u2") == as_lists(documents)
-    with pytest.raises(ConfigError, match="leave eos= out"):
+    with pytest.raises(ConfigError, match="leave eos= and bos= out"):
         documents_in(disk / "part-0.npy", dtype="u2", eos=3)
     lines = gzip.decompress((disk / "part-0.csv.gz").read_bytes()).splitlines(keepends=True)
     (disk / "part-0.csv.gz").write_bytes(gzip.compress(lines[0] + lines[3]))  # some alone

@@ -86,11 +86,13 @@ class TokenDataset(StoredDataset):
             ``"flash_attn"``: ``cu_seqlens_q``, ``max_seqlen_q``, ...
         as_dtype: Of the tokens that are delivered; None: as they are stored.
         dtype: Of raw tokens, such as ``"uint16"``; of others it is known.
-        eos: The token that ends each document, of raw files and those of llm.c, which have no list
-            of documents. None: each file is one, but for those with a ``NAME.csv.gz``.
-        index: Where it is kept what ``eos`` was found to say, so that it is looked for once: True:
-            beside the data, else in the user's cache folder. False: nowhere. Or the path of a file
-            or folder.
+        eos: The token that ends each document, of raw files, which have no list of documents. None:
+            each file is one, but for those with a ``NAME.csv.gz``.
+        bos: The token that begins each document: 50256 in the files of llm.c and modded-nanogpt for
+            GPT-2's tokens.
+        index: Where it is kept what ``eos`` or ``bos`` was found to say, so that it is looked for
+            once: True: beside the data, else in the user's cache folder. False: nowhere. Or the
+            path of a file or folder.
         repair: ``"recompute"``: where the offsets in an ``.idx`` wrapped around, take its lengths.
         file_order: As for RecordDataset.
         **options: As for RecordDataset, from ``batch_size`` to ``rank_timeout_s``. Of windows,
@@ -117,6 +119,7 @@ class TokenDataset(StoredDataset):
         as_dtype: Any = torch.int64,
         dtype: Any = None,
         eos: int | None = None,
+        bos: int | None = None,
         index: Where = True,
         repair: Repair | None = None,
         file_order: FileOrder = "name",
@@ -128,7 +131,7 @@ class TokenDataset(StoredDataset):
         check_choice("names", names, Names)
         window, stride = _check_window(documents, window, stride)
         _check_delivery(documents, return_documents, names, checked.batch_size)
-        told = TokenOptions(format, dtype, eos, repair, index).checked()
+        told = TokenOptions(format, dtype, eos, repair, index, bos).checked()
         self._corpus = Corpus(open_tokens(paths, file_order, told))
         self._form = TokenForm(
             token=make_layout(self._corpus.dtype, (), as_dtype).fields[0],
@@ -169,7 +172,7 @@ class TokenDataset(StoredDataset):
             block_records=part.block_documents,
             window_blocks=part.mixed_blocks,
             view=view,
-            block_windows=max(1, count * part.block_documents // self.num_documents),
+            block_windows=max(1, count * part.block_documents // self._corpus.num_documents),
             num_numbers=_C.NUMBERS_OF_TOKEN_PART,
         )
         self._set_up(records, options, order=order, is_told=is_told)

@@ -1,4 +1,4 @@
-"""Documents that end with a token of their own: found by looking at all tokens, once.
+"""Documents that end, or begin, with a token of their own: found by looking at all tokens, once.
 
 Where they are is kept in an index. A file that has changed since is looked through anew.
 """
@@ -38,41 +38,49 @@ class EndedFile(NamedTuple):
     header_bytes: int
 
 
-def find_ended(files: Sequence[EndedFile], eos: int, where: Where) -> list[TokenFile]:
+def find_ended(files: Sequence[EndedFile], eos: int, begins: bool, where: Where) -> list[TokenFile]:
     """The documents of files with tokens of one type, each up to and with ``eos``; what remains
     behind the last one is one, too.
 
     Args:
+        begins: The token begins documents; what precedes the first one is one, too.
         where: The index is.
 
     Raises:
         FileChangedError: One is cut off meanwhile.
         ConfigError, AccessError, ReadTimeoutError: As for ``indexed``.
     """
-    _refuse_no_token(eos, files[0].dtype)
+    option = f"{'bos' if begins else 'eos'}={eos}"
+    _refuse_no_token(option, eos, files[0].dtype)
     # In whatever order a program names them: all share one index.
     ordered = sorted(files, key=lambda one: one.file.path)
     index = indexed(
         [one.file.path for one in ordered],
-        {"kind": "tokens", "version": _VERSION, "eos": eos, "dtype": files[0].dtype.str},
+        {
+            "kind": "tokens",
+            "version": _VERSION,
+            "token": eos,
+            "begins": begins,
+            "dtype": files[0].dtype.str,
+        },
         partial(_is_current, ordered),
-        partial(_build, ordered, eos),
+        partial(_build, ordered, eos, begins),
         where,
     )
     if not index.columns["ends"].any():
         warn(
-            f"eos={eos} is in none of {count_of(len(files), 'file')}, the first being "
-            f"{printable(files[0].file.path)}: each is one document. Where documents end with "
-            "another token, say which"
+            f"{option} is in none of {count_of(len(files), 'file')}, the first being "
+            f"{printable(files[0].file.path)}: each is one document. Where it is another "
+            "token, say which"
         )
     found = {one.file.path: _file_of(one, index, row) for row, one in enumerate(ordered)}
     return [found[one.file.path] for one in files]
 
 
-def _refuse_no_token(eos: int, dtype: np.dtype[Any]) -> None:
+def _refuse_no_token(option: str, eos: int, dtype: np.dtype[Any]) -> None:
     most = np.iinfo(dtype).max
     if eos > most:
-        raise ConfigError(f"eos={eos} is no {dtype.name}, which ends at {most}: give another token")
+        raise ConfigError(f"{option} is no {dtype.name}, which ends at {most}: give another token")
 
 
 def _file_of(one: EndedFile, index: ColumnFile, number: int) -> TokenFile:
@@ -138,7 +146,7 @@ def _versions(files: Sequence[EndedFile]) -> dict[str, Column]:
 
 
 def _build(
-    files: Sequence[EndedFile], eos: int, old: ColumnFile | None
+    files: Sequence[EndedFile], eos: int, begins: bool, old: ColumnFile | None
 ) -> tuple[dict[str, Any], dict[str, Column]]:
     kept = {} if old is None else _kept(old)
     names = _names(files)
@@ -147,7 +155,9 @@ def _build(
         for one, name in zip(files, names, strict=True):
             version = one.info.identity
             key = (*name, version.size_bytes, version.modified_ns)
-            table = kept.get(key) or _look_through(one, eos, partial(_show, show, done, total))
+            table = kept.get(key) or _look_through(
+                one, eos, begins, partial(_show, show, done, total)
+            )
             tables.append(table)
             done += one.info.size_bytes
     lengths = np.concatenate([table.lengths for table, _ in tables])
@@ -182,9 +192,9 @@ def _show(show: Show, done: int, total: int, begun: int) -> None:
 
 
 def _look_through(
-    one: EndedFile, eos: int, on_bytes: Callable[[int], object]
+    one: EndedFile, eos: int, begins: bool, on_bytes: Callable[[int], object]
 ) -> tuple[DocumentTable, int]:
-    """Its documents, and how many of them have an end."""
+    """Its documents, and how often the token is there."""
     path, size, item = one.file.path, one.info.size_bytes, one.dtype.itemsize
     store, found = store_of(path), [np.zeros(1, np.uint64)]
     for begin in range(one.header_bytes, size, _READ_BYTES):
@@ -195,9 +205,11 @@ def _look_through(
                 f"{printable(path)}: was cut off while it was read: make the data set anew"
             )
         ends = np.flatnonzero(np.frombuffer(part, one.dtype) == eos).astype(np.uint64)
-        found.append(ends + np.uint64((begin - one.header_bytes) // item + 1))
+        found.append(ends + np.uint64((begin - one.header_bytes) // item + (not begins)))
         on_bytes(end)
     bounds = np.concatenate(found)
+    if len(bounds) > 1 and bounds[1] == 0:  # the first document begins as it should
+        bounds = bounds[1:]
     count = (size - one.header_bytes) // item
     if int(bounds[-1]) < count:
         bounds = np.append(bounds, np.uint64(count))

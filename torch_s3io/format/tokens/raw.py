@@ -34,7 +34,7 @@ class Documented(NamedTuple):
     """How it is said where documents are.
 
     Attributes:
-        eos: The token that ends them; None: each file is one.
+        eos: The token that ends them, or begins them; None: each file is one.
         spans: Whether lists of them are looked for.
     """
 
@@ -72,7 +72,8 @@ def tokens_between(
     spans = spans_path(file.path) if documented.spans else None
     if spans is not None and documented.eos is not None:
         raise ConfigError(
-            f"{printable(file.path)}: {printable(spans)} lists its documents: leave eos= out"
+            f"{printable(file.path)}: {printable(spans)} lists its documents: leave eos= and bos= "
+            "out"
         )
     load = partial(_whole, header_bytes, count)
     if spans is not None:

@@ -41,6 +41,7 @@ class TokenOptions:
         format: Of all of them.
         dtype: Of the tokens, where nothing else says it; None: not told.
         eos: The token that ends a document.
+        bos: The token that begins one.
         index: Where the places of documents that end with it are kept.
         repair: Whether wrong offsets are made anew.
     """
@@ -50,6 +51,12 @@ class TokenOptions:
     eos: int | None = None
     repair: Repair | None = None
     index: Where = True
+    bos: int | None = None
+
+    @property
+    def delimiter(self) -> int | None:
+        """The token that ends documents, or begins them."""
+        return self.bos if self.eos is None else self.eos
 
     def checked(self) -> TokenOptions:
         """Raises ConfigError."""
@@ -57,8 +64,13 @@ class TokenOptions:
         if self.repair is not None:
             check_choice("repair", self.repair, Repair)
         check_where(self.index)
+        if self.eos is not None and self.bos is not None:
+            raise ConfigError("eos= and bos=: give one, the token that ends or begins a document")
         eos = None if self.eos is None else check_int("eos", self.eos, 0)
-        return replace(self, eos=eos, dtype=None if self.dtype is None else _as_numpy(self.dtype))
+        bos = None if self.bos is None else check_int("bos", self.bos, 0)
+        return replace(
+            self, eos=eos, bos=bos, dtype=None if self.dtype is None else _as_numpy(self.dtype)
+        )
 
 
 def open_tokens(paths: Paths, order: FileOrder, options: TokenOptions) -> list[TokenFile]:
@@ -79,11 +91,11 @@ def open_tokens(paths: Paths, order: FileOrder, options: TokenOptions) -> list[T
                 "own"
             )
     ended = [one for one in found if isinstance(one, EndedFile)]
-    if options.eos is None or not ended:
+    if options.delimiter is None or not ended:
         if not isinstance(options.index, bool):
-            raise ConfigError("index= is for documents that end with eos=: leave it out")
+            raise ConfigError("index= is for documents that eos= or bos= tells: leave it out")
         return [one for one in found if isinstance(one, TokenFile)]
-    tables = iter(find_ended(ended, options.eos, options.index))
+    tables = iter(find_ended(ended, options.delimiter, options.eos is None, options.index))
     return [one if isinstance(one, TokenFile) else next(tables) for one in found]
 
 
@@ -124,7 +136,7 @@ def _named(item: str | bytes | os.PathLike[Any]) -> str:
 def _open(file: Found, info: Inspected, options: TokenOptions) -> TokenFile | EndedFile:
     format = _format_of(file.path) if options.format == "auto" else options.format
     _refuse_unused(file.path, format, options)
-    documented = Documented(options.eos, spans=format == "raw")
+    documented = Documented(options.delimiter, spans=format == "raw")
     if format == "megatron":
         return open_megatron(file, info, options.repair)
     if format == "datatrove":
@@ -150,9 +162,9 @@ def _format_of(path: str) -> TokenFormat:
 
 def _refuse_unused(path: str, format: TokenFormat, options: TokenOptions) -> None:
     """Options that would have no effect."""
-    takes = {"megatron": {"repair"}, "datatrove": {"dtype"}, "llm.c": {"eos"}}
-    known = takes.get(format, {"dtype", "eos"})
-    for name in ("dtype", "eos", "repair"):
+    takes = {"megatron": {"repair"}, "datatrove": {"dtype"}, "llm.c": {"eos", "bos"}}
+    known = takes.get(format, {"dtype", "eos", "bos"})
+    for name in ("dtype", "eos", "bos", "repair"):
         if getattr(options, name) is not None and name not in known:
             raise ConfigError(
                 f"{printable(path)}: is read as {format!r}, which needs no {name}=: leave it out, "

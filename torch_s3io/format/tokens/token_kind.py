@@ -50,10 +50,11 @@ def _is_current(file: ColumnFile) -> bool:
 
 def _describe(file: ColumnFile) -> list[tuple[str, str]]:
     lengths, recipe = file.columns["lengths"], file.head["recipe"]
+    verb = "begin" if recipe.get("begins") else "end"
     size = int(file.columns["sizes"].sum())
     return [
         ("files", f"{len(file.columns['sizes'])}, {size_text(size)}"),
-        ("documents", f"{len(lengths)}, which end with {short(recipe.get('eos'))}"),
+        ("documents", f"{len(lengths)}, which {verb} with {short(recipe.get('token'))}"),
         ("tokens", f"{int(lengths.sum(dtype=np.uint64))} of {short(recipe.get('dtype'))}"),
     ]
 
