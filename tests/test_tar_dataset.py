@@ -508,8 +508,8 @@ def test_what_webdataset_writes_is_read_as_webdataset_reads_it(tmp_path):
     assert read(dataset) == wanted
 
 
-def test_a_million_members_take_bounded_memory(tmp_path):
-    """What is kept of a member takes less than the 512 bytes of its header."""
+def test_what_python_keeps_of_a_member_takes_less_than_its_header(tmp_path):
+    """Its 512 bytes; of 200,000 members in one archive, at their peak."""
     import tracemalloc
 
     path = tmp_path / "a.tar"
