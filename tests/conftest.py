@@ -96,9 +96,8 @@ def _imported(request: pytest.FixtureRequest) -> None:
     late = [value for value in vars(request.module).values() if isinstance(value, Lazily)]
     for module in late:
         module.load()
-    if late:
-        gc.collect()
-        gc.freeze()
+    gc.collect()
+    gc.freeze()  # what the files before it have imported, as well
 
 
 @pytest.fixture(autouse=True)
