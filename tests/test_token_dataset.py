@@ -22,6 +22,7 @@ from torch_s3io import (
     FileChangedError,
     Mix,
     RangeError,
+    RecordMapDataset,
     TokenDataset,
     Zip,
 )
@@ -328,3 +329,16 @@ def test_a_split_knows_how_many_windows_its_blocks_have(disk):
     assert dataset._order.block_windows == 399
     small = dataset.split([0.9, 0.1])[1]
     assert small._order.block_windows == 39
+
+
+def test_windows_by_number_end_with_the_first_epoch(disk):
+    write_megatron(disk / "corpus", numbered([40, 5, 60]))
+    dataset = TokenDataset(disk / "corpus", window=11, shuffle=True)
+    windows = RecordMapDataset(dataset)
+    assert len(windows) == len(list(windows)) == 10
+    assert len({int(window[0]) for window in windows}) == 10
+    for number in (10, -11):
+        with pytest.raises(IndexError, match="the data set has 10"):
+            windows[number]
+    with pytest.raises(IndexError):
+        windows.__getitems__([3, 10])

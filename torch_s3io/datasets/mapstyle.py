@@ -81,7 +81,7 @@ class RecordMapDataset(Dataset[Any]):
             return self.__getitems__(self._numbers([operator.index(index)]))[0]
         return self.dataset.get_batch(self._numbers(index))
 
-    def _numbers(self, index: Any) -> list[int]:
+    def _numbers(self, index: Any) -> Sequence[int]:
         """From 0 on."""
         count = len(self)
         mask = np.asarray(index) if np.ndim(index) == 1 else None
@@ -89,12 +89,21 @@ class RecordMapDataset(Dataset[Any]):
             if len(mask) != count:
                 raise RangeError(f"a mask of {len(mask)} values, but there are {count} records")
             return [int(number) for number in np.flatnonzero(mask)]
-        return [number + count if -count <= number < 0 else number for number in as_numbers(index)]
+        return self._existing([one + count if one < 0 else one for one in as_numbers(index)])
+
+    def _existing(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Raises RangeError: those of windows of documents go on in later epochs."""
+        for number in numbers:
+            if not 0 <= number < len(self):
+                raise RangeError(
+                    f"record {number} does not exist: the data set has {len(self)}, from 0 on"
+                )
+        return numbers
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """The records of these numbers, read together."""
         options, epoch = self.dataset._options, self.dataset._current_position().epoch
-        batch = self.dataset._fetch(indices)
+        batch = self.dataset._fetch(self._existing(as_numbers(indices)))
         if options.with_record_numbers:
             records, numbers = batch
             samples: Any = zip(rows(records), numbers.unbind(0), strict=True)
