@@ -33,13 +33,19 @@ def index(path: str) -> SampleTable:
 
 def open_lines(paths: Paths, order: FileOrder) -> Samples:
     files = find_files(paths, order)
+    infos = inspect(files)  # first: what changes from here on is found when it is read
     tables = [index(file.path) for file in files]
     shards = [
         shard_of(file, info, 0, table.num_samples)
-        for file, info, table in zip(files, inspect(files), tables, strict=True)
+        for file, info, table in zip(files, infos, tables, strict=True)
     ]
     places = [TablePlace(partial(index, shard.path), shard.size_bytes) for shard in shards]
     return Samples(LAYOUT, shards, places, tables)
 
 
-register_format(SampleFormat("lines", lambda paths, order: str(paths).endswith(".txt"), open_lines))
+def are_lines(paths: Paths, order: FileOrder) -> bool:
+    items = paths if isinstance(paths, list) else [paths]
+    return all(str(path).endswith(".txt") for path in items) and bool(items)
+
+
+register_format(SampleFormat("lines", are_lines, open_lines))

@@ -59,7 +59,7 @@ def test_each_line_for_what_people_have_reads_it():
         os.chdir("..")
     assert set(read) == set(WRITTEN)
     assert read["arrays of samples"].tolist() == [[0, 1], [2, 3]]
-    assert read["raw records, of any numpy dtype"]["image"].shape == (64, 3, 32, 32)
+    assert read["raw records, any numpy dtype"]["image"].shape == (64, 3, 32, 32)
     for what in ("folders of JPEGs, sound, texts", "WebDataset tars"):
         batch = read[what]
         images = batch.get("data", batch.get("jpg"))
@@ -71,7 +71,7 @@ def test_each_line_for_what_people_have_reads_it():
     volumes = read["archives of arrays"]
     assert [x.tolist() for x in volumes["x"]] == [[1, 1], [2, 2, 2]]
     assert volumes["y"].tolist() == [1, 2]
-    for what in ("tokens of Megatron, llm.c, datatrove", "tokens of nanoGPT, OLMo"):
+    for what in ("tokens of Megatron, llm.c", "tokens of datatrove", "tokens of nanoGPT, OLMo"):
         assert torch.equal(read[what], torch.arange(2049).reshape(1, -1))
 
 
@@ -111,20 +111,27 @@ def write_llm_c():
     os.mkdir("corpus")
     header = np.zeros(256, np.int32)
     header[:3] = 20240520, 1, 2049
-    tokens = np.arange(2049, dtype=np.uint16)
-    Path("corpus/a.bin").write_bytes(header.tobytes() + tokens.tobytes())
+    Path("corpus/a.bin").write_bytes(header.tobytes() + TOKENS.tobytes())
 
 
+def write_datatrove():
+    os.mkdir("corpus")
+    TOKENS.tofile("corpus/a.ds")
+    np.array([1000, 2049], np.uint64).tofile("corpus/a.ds.index")
+
+
+TOKENS = np.arange(2049, dtype=np.uint16)
 IMAGES = (("cat", b"a cat"), ("dog", b"dog"), ("dog", b"no dog"))
 WRITTEN = {
     "arrays of samples": write_arrays,
-    "raw records, of any numpy dtype": write_cifar10,
+    "raw records, any numpy dtype": write_cifar10,
     "folders of JPEGs, sound, texts": write_images,
     "WebDataset tars": write_tars,
     "an array per file": write_waves,
     "archives of arrays": write_volumes,
-    "tokens of Megatron, llm.c, datatrove": write_llm_c,
-    "tokens of nanoGPT, OLMo": lambda: np.arange(2049, dtype=np.uint16).tofile("train.bin"),
+    "tokens of Megatron, llm.c": write_llm_c,
+    "tokens of datatrove": write_datatrove,
+    "tokens of nanoGPT, OLMo": lambda: TOKENS.tofile("train.bin"),
 }
 
 
