@@ -118,6 +118,8 @@ def test_paths_are_patterns_folders_lists_and_names_with_braces_in_them(shards):
         assert keys(paths) == every
     assert keys(shards[::-1]) == every[20:] + every[10:20] + every[:10]
     assert keys([shards[1], shards[1]]) == every[10:20] * 2
+    assert keys(os.fsencode(folder / "*.tar")) == every
+    assert keys([os.fsencode(one) for one in shards]) == every
     strange = shards[0].rename(folder / "a{0,1}.tar")
     assert keys(strange) == every[:10]
     with pytest.raises(NotFoundError, match=r"003\.tar"):
@@ -171,17 +173,41 @@ def test_samples_without_a_field_are_skipped_or_have_an_empty_one(tmp_path):
         ("9", {"jpg": b"i", "cls": b""}),
     ]
     assert found(missing="empty") == found(fields=("jpg?", "cls?")) == every
-    assert found(fields=None) == [
-        (key, {"cls": fields["cls"], "jpg": fields["jpg"]}) for key, fields in every
-    ]
-    assert [list(fields) for _, fields in found(fields=("nothing?", "jpg?"))] == [
-        ["nothing", "jpg"]
-    ] * 5
+    assert found(fields=None, missing="skip") == whole
+    assert found(fields=None, missing="empty") == every
+    with pytest.raises(DataError, match=r"'2' has no field 'jpg'|'1' has no field 'cls'"):
+        found(fields=None)
+    with pytest.warns(RuntimeWarning, match=r"no sample of 5 has the field 'jpgg\?'.*you mean jpg"):
+        samples = found(fields=("jpgg?", "jpg?"))
+    assert [list(fields) for _, fields in samples] == [["jpgg", "jpg"]] * 5
     with pytest.raises(DataError, match=r"none has the field 'jpeg': did you mean jpg\?"):
         found(fields=("jpeg", "cls"))
     paths = [write_tar(tmp_path / "c.tar", {"0.jpg": b"a", "1.cls": b"1"})]
     with pytest.raises(DataError, match="there are no samples in 1 file"):
         found(missing="skip")
+
+
+@pytest.mark.parametrize("name", ["1.", "folder/1.", "1.\udcff\udcfe"])
+def test_an_extension_that_cannot_be_a_field_is_an_error_where_it_is_wanted(tmp_path, name):
+    path = write_tar(tmp_path / "a.tar", {"0.jpg": b"abc", name: b"d", "2.jpg": b"e"})
+    shown = re.escape(name.replace("\udcff\udcfe", r"\xff\xfe"))
+    for index in (True, False):
+        with pytest.raises(
+            DataError, match=rf"a\.tar: the end of '{shown}' after.*Name the fields"
+        ):
+            SampleDataset.from_tar(path, missing="empty", index=index)
+    found = read(SampleDataset.from_tar(path, fields=("jpg",), missing="skip", return_key=True))
+    assert found == [("0", {"jpg": b"abc"}), ("2", {"jpg": b"e"})]
+    with pytest.raises(DataError, match="did you mean jpg"):
+        SampleDataset.from_tar(path, fields=("jpeg",))
+    with pytest.raises(ConfigError, match="is no extension"):
+        SampleDataset.from_tar(path, fields=("\udcff",))
+
+
+def test_what_is_shown_of_a_field_is_one_line(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"0.j\x1b[31m\n": b"abc"})
+    dataset = SampleDataset.from_tar(path)
+    assert r"{j\x1b[31m\n: uint8[n]}" in repr(dataset)
 
 
 def test_rare_fields_are_found_as_well(tmp_path):
@@ -215,6 +241,8 @@ def test_rare_fields_are_found_as_well(tmp_path):
         ({"missing": "none"}, "missing must be one of 'error', 'skip', 'empty'"),
         ({"return_key": 1}, "return_key must be True or False"),
         ({"index": 3}, "index= is True, False, or the path"),
+        ({"index": "a\0b"}, "index= is True, False, or the path"),
+        ({"index": "~nobody-of-this-name/x"}, "there is no such user"),
         ({"field": ("jpg",)}, "did you mean 'fields'"),
         ({"verify": True}, "no option 'verify'"),
         ({"decode": {"cls": 5}}, "5 for field 'cls' is no function"),
@@ -396,9 +424,11 @@ def test_a_key_that_comes_again_and_archives_without_samples_are_errors(tmp_path
 
 
 def test_the_registry_reads_archives_with_all_their_fields(shards):
-    dataset = SampleDataset(shards[0].parent / "*.tar", batch_size=30)
-    [batch] = dataset
-    assert list(batch) == ["cls", "jpg", "json"]
+    with pytest.raises(DataError, match=r"no field 'json'.*options of SampleDataset\.from_tar"):
+        SampleDataset(shards)
+    shards = [write_tar(path, {"0.jpg": b"j", "0.cls": b"c"}) for path in shards]
+    [batch] = SampleDataset(shards[0].parent / "*.tar", batch_size=30)
+    assert list(batch) == ["cls", "jpg"]
     with pytest.raises(ConfigError, match="no checksums"):
         SampleDataset(shards, verify=True)
 
@@ -439,6 +469,7 @@ def test_a_small_archive_cut_at_every_byte_is_refused_or_has_whole_samples(tmp_p
         assert found in (whole[:1], whole)
 
 
+@pytest.mark.filterwarnings("ignore:.*no sample of .* has the field:RuntimeWarning")
 def test_a_small_archive_with_every_byte_flipped_is_refused_or_as_tarfile_reads_it(tmp_path):
     path = write_tar(tmp_path / "a.tar", SMALL)
     content = path.read_bytes()
@@ -459,11 +490,14 @@ def test_a_small_archive_with_every_byte_flipped_is_refused_or_as_tarfile_reads_
 
 # Any archives ------------------------------------------------------------------------------------
 
+NONE_HAS_IT = "ignore:.*no sample of .* has the field:RuntimeWarning"
+
 any_sample = st.dictionaries(
     st.sampled_from(["jpg", "cls", "seg.png", "JSON", "a"]), st.binary(max_size=700), min_size=1
 )
 
 
+@pytest.mark.filterwarnings(NONE_HAS_IT)
 @settings(max_examples=25)
 @given(
     st.lists(st.lists(any_sample, max_size=5), min_size=1, max_size=3).filter(any),

@@ -11,7 +11,7 @@ import torch
 from ..format.files import DataFile
 from ..format.records import FieldInfo, Records
 from ..processes.handover import Arena
-from ..wording import count_of
+from ..wording import count_of, printable
 from .runtime import Runtime
 from .views import ViewedDataset
 
@@ -109,7 +109,8 @@ class DescribedDataset(ViewedDataset):
 
     def __repr__(self) -> str:
         described = ", ".join(
-            f"{field.name or 'record'}: {_type_text(field)}" for field in self._records.fields
+            f"{printable(field.name) or 'record'}: {_type_text(field)}"
+            for field in self._records.fields
         )
         records = self._records
         return (

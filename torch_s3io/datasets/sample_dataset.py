@@ -49,8 +49,8 @@ class SampleDataset(StoredDataset):
 
     Args:
         paths: A folder that a SampleWriter wrote; a pattern of such folders; or a sequence of
-            these. Several need the same fields. Or tar archives, with all fields that they have:
-            see ``from_tar``.
+            these. Several need the same fields. Or tar archives, with all fields that they have,
+            and that each sample has: see ``from_tar``.
         file_order: Of the matches of a pattern, as for RecordDataset.
         format: What the paths hold; None: found out. There are ``"samples"``, what a SampleWriter
             writes, and ``"tar"``.
@@ -253,8 +253,9 @@ class SampleDataset(StoredDataset):
                 ``{000..999}`` and ``{train,test}`` stand for names, as in shells.
             fields: Of each sample. One that ends in ``?`` may be missing, and is empty then. None:
                 all that there are.
-            missing: What becomes of samples without another field: ``"error"``; ``"skip"``: they
-                are left out; ``"empty"``: the field is empty.
+            missing: What becomes of samples without another field, which without ``fields`` may be
+                any that one of them has: ``"error"``; ``"skip"``: they are left out; ``"empty"``:
+                the field is empty.
             return_key: Batches have the keys of their samples under ``"key"``: a list of str.
             file_order: As for RecordDataset, of the archives.
             ragged, decode: As for SampleDataset.

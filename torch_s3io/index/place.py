@@ -44,7 +44,7 @@ def index_places(sources: Sequence[str], recipe: Mapping[str, Any], where: Where
     if where is False:
         return Places([], name)
     if where is not True:
-        path = os.path.abspath(os.path.expanduser(os.fspath(where)))
+        path = os.path.abspath(os.path.expanduser(where))
         return Places([os.path.join(path, name_in_cache) if os.path.isdir(path) else path], name)
     cached = os.path.join(cache_folder(), name_in_cache)
     return Places([os.path.join(folder, name), cached] if folder else [cached], name)
@@ -52,10 +52,16 @@ def index_places(sources: Sequence[str], recipe: Mapping[str, Any], where: Where
 
 def check_where(where: Any) -> None:
     """Raises ConfigError for what says no place."""
-    if not isinstance(where, (bool, str, os.PathLike)) or where == "":
+    is_path = isinstance(where, (str, os.PathLike))
+    path = os.fspath(where) if is_path else None
+    if not (isinstance(where, bool) or (isinstance(path, str) and path and "\0" not in path)):
         raise ConfigError(
             f"index= is True, False, or the path of a file or folder for the index, not "
             f"{short(where)}"
+        )
+    if path is not None and os.path.expanduser(path).startswith("~"):
+        raise ConfigError(
+            f"index={short(path)}: there is no such user; a file of this name is './~...'"
         )
 
 

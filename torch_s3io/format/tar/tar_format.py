@@ -16,6 +16,7 @@ from ...index.column_file import ColumnFile
 from ...index.place import Where, folder_of
 from ...store.store import FileOrder, Found, Inspected
 from ...store.stores import store_of
+from ...warning import warn
 from ...wording import count_of, did_you_mean, listed, printable, short
 from ..braces import expand_braces
 from ..files import inspect
@@ -26,13 +27,13 @@ from ..sample_layout import SampleField, SampleLayout
 from ..sample_records import SampleSizes, TablePlace
 from .build_index import build_index, version_of
 from .tar_index import RECIPE, TarIndex
-from .tar_samples import Missing, TarField, TarSampleTables
+from .tar_samples import Missing, TarField, TarSampleTables, is_field
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 _OF_ALL = ("total_bytes", "largest_bytes")
 _MOST = 1 << 60  # bytes, however often links name them
 _MOST_FOUND = 64  # fields that are taken where none are named
-_PATH = (str, os.PathLike)
+_PATH = (str, bytes, os.PathLike)
 
 
 def open_tars(
@@ -59,8 +60,12 @@ def open_tars(
             f"{printable(files[0].path)}: there are no samples in {count_of(len(files), 'archive')}"
             ": no file in them has a name and an extension, such as 7.jpg"
         )
-    wanted = _found_fields(index) if names is None else _fields_of(index, names, missing, files)
+    if names is None:
+        wanted = _found_fields(index, missing)
+    else:
+        wanted = _fields_of(index, names, missing, files)
     tables = TarSampleTables(index, shards, wanted, skips=missing == "skip")
+    tables.refuse_unnamed([file.path for file in files])
     if not tables.leaves_out:
         tables.refuse_missing([file.path for file in files])
     sizes = None  # unless the index says those of each sample once
@@ -90,7 +95,7 @@ def expanded(paths: Any) -> Any:
         return paths  # whoever looks for the files says what is wrong
     every: list[Any] = []
     for item in items:
-        path = os.path.expanduser(os.fspath(item)) if isinstance(item, _PATH) else item
+        path = os.path.expanduser(os.fsdecode(item)) if isinstance(item, _PATH) else item
         is_pattern = isinstance(path, str) and "{" in path and not store_of(path).has(path)
         every += expand_braces(path) if is_pattern else [item]
     return every
@@ -143,7 +148,7 @@ def _checked_fields(fields: Any) -> list[str]:
         )
     names = []
     for field in fields:
-        if not isinstance(field, str) or not field.removesuffix("?"):
+        if not isinstance(field, str) or not is_field(field.removesuffix("?")):
             raise ConfigError(f"fields=: {short(field)} is no extension, such as 'jpg'")
         if field != field.lower() or field.startswith("."):
             meant = field.lower().removeprefix(".")
@@ -172,6 +177,11 @@ def _fields_of(
                 f"{count_of(len(files), 'archive')} none has the field {plain!r}: "
                 f"{did_you_mean(plain, _shown(index))}"
             )
+        if plain not in numbers:
+            warn(
+                f"{printable(files[0].path)}: no sample of {index.num_samples} has the field "
+                f"{name!r}, so it is empty in each: {did_you_mean(plain, _shown(index))}"
+            )
         wanted.append(TarField(plain, numbers.get(plain, -1), is_optional))
     return wanted
 
@@ -179,11 +189,12 @@ def _fields_of(
 def _shown(index: TarIndex) -> list[str]:
     """The most frequent extensions."""
     frequent = np.argsort(-index.columns["counts"].astype(np.int64), kind="stable")[:_MOST_FOUND]
-    return [printable(index.extensions[number]) for number in frequent.tolist()]
+    names = [index.extensions[number] for number in frequent.tolist()]
+    return [printable(name) for name in names if is_field(name)]
 
 
-def _found_fields(index: TarIndex) -> list[TarField]:
-    """All that there are; those that are not in every sample are optional."""
+def _found_fields(index: TarIndex, missing: Missing) -> list[TarField]:
+    """All that there are."""
     counts = index.columns["counts"].tolist()
     if len(counts) > _MOST_FOUND:
         raise ConfigError(
@@ -191,8 +202,7 @@ def _found_fields(index: TarIndex) -> list[TarField]:
             f"are wanted, as in fields=({listed([repr(one) for one in _shown(index)], most=3)})"
         )
     found = [
-        TarField(name, number, counts[number] < index.num_samples)
-        for number, name in enumerate(index.extensions)
+        TarField(name, number, missing == "empty") for number, name in enumerate(index.extensions)
     ]
     return sorted(found)
 
@@ -223,7 +233,9 @@ def looks_like_tars(paths: Any) -> bool:
     return (
         isinstance(items, Sequence)
         and bool(items)
-        and all(isinstance(one, _PATH) and str(one).lower().endswith(_ENDINGS) for one in items)
+        and all(
+            isinstance(one, _PATH) and os.fsdecode(one).lower().endswith(_ENDINGS) for one in items
+        )
     )
 
 

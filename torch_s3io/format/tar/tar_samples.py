@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...index.column_file import Column
-from ...wording import printable
+from ...wording import is_text, printable
 from ..keys import Keys, Numbers
 from ..sample_table import SampleTable
 from .tar_index import TarIndex
@@ -30,6 +30,11 @@ class TarField(NamedTuple):
     name: str
     extension: int
     is_optional: bool
+
+
+def is_field(extension: str) -> bool:
+    """Whether a batch can have a field of this name."""
+    return extension != "" and is_text(extension)
 
 
 class TarSampleTables(Keys):
@@ -111,6 +116,26 @@ class TarSampleTables(Keys):
         begins = np.array([0, *self._index.shard_ends], np.int64)[shards]
         return self._index.keys(begins + rows)
 
+    def refuse_unnamed(self, paths: Sequence[str]) -> None:
+        """Raises DataError for the first file whose extension cannot be the name of a field.
+
+        Args:
+            paths: Of the archives of the data set.
+        """
+        unnamed = [one for one in self._fields if not is_field(one.name)]
+        for path, shard in zip(paths if unnamed else [], self._shards.tolist(), strict=False):
+            for field in unnamed:
+                [there] = np.nonzero(self._index.members(field.extension, shard)[0])
+                if len(there):
+                    row = self._index.rows(shard)[int(there[0])]
+                    key = self._index.keys(np.array([row]))[0]
+                    raise DataError(
+                        f"{printable(path)}: the end of '{printable(f'{key}.{field.name}')}' after "
+                        "the first dot cannot be the name of a field: it is empty, or no UTF-8. "
+                        "Name the fields that are wanted, as in SampleDataset.from_tar(..., "
+                        "fields=('jpg', 'cls')), or write the archive anew with another name"
+                    )
+
     def refuse_missing(self, paths: Sequence[str]) -> None:
         """Raises DataError for the first sample without a field that is not optional.
 
@@ -131,7 +156,8 @@ class TarSampleTables(Keys):
         raise DataError(
             f"{printable(path)}: sample '{printable(key)}' has no field {field!r}. "
             f"fields=({field + '?'!r}, ...) makes it empty where it is missing; missing='skip' "
-            "leaves such samples out; missing='empty' makes every field empty where it is missing"
+            "leaves such samples out; missing='empty' makes every field empty where it is missing. "
+            "These are options of SampleDataset.from_tar"
         )
 
 
