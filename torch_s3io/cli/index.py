@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from ..console import say
-from ..errors import AccessError
+from ..errors import AccessError, DataError
 from ..format.index_kinds import kind_for
 from ..index.place import Where
 from .index_facts import index_as_text
@@ -30,7 +31,8 @@ def add_parser(subparsers: Any) -> None:
         description="Makes the index of a data set: where its samples are. A program makes it by "
         "itself where it is not there,\nwhich takes longer the more data there are. All paths "
         "together are one data set, as they are in the program.\nArchives that have not changed "
-        "since are not read again.",
+        "since are not read again.\nAn index that is there is compared with its checksums, and "
+        "made again where it is damaged.",
         epilog=_EPILOG,
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="archives, patterns, or folders")
@@ -49,5 +51,10 @@ def run(args: argparse.Namespace) -> int:
     file = kind.make(args.paths, where)
     if not file.path:
         raise AccessError("the index cannot be written: name another place by --place PATH")
+    try:
+        file.check()
+    except DataError:
+        os.unlink(file.path)
+        file = kind.make(args.paths, where)
     say(*index_as_text(file))
     return 0

@@ -19,6 +19,8 @@ def indexes_at(path: str) -> list[ColumnFile]:
 
 
 def index_as_json(file: ColumnFile) -> dict[str, Any]:
+    """Raises DataError where it is damaged: all of it is read."""
+    file.check()
     kind = kind_of(file)
     return {
         "path": file.path,
@@ -30,6 +32,8 @@ def index_as_json(file: ColumnFile) -> dict[str, Any]:
 
 
 def index_as_text(file: ColumnFile) -> list[str]:
+    """Raises as ``index_as_json``."""
+    file.check()
     kind = kind_of(file)
     state = "as the data are" if kind.is_current(file) else "STALE: the data have changed"
     return [

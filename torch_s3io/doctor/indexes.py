@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from ..errors import ConfigError, Error
+from ..errors import ConfigError, DataError, Error
 from ..format.index_kinds import indexes_of, kind_of
 from .finding import Finding
 
@@ -15,14 +15,29 @@ def indexes(place: Path) -> list[Finding]:
     folder = place if place.is_dir() else place.parent
     current: list[str] = []
     stale: list[str] = []
+    damaged: list[str] = []
     for file in indexes_of(str(folder)):
         try:
+            file.check()
             (current if kind_of(file).is_current(file) else stale).append(file.path)
         except ConfigError:
             continue  # of another version
+        except DataError:
+            damaged.append(file.path)
         except Error:
             stale.append(file.path)
-    data = {"current": current, "stale": stale}
+    data = {"current": current, "stale": stale, "damaged": damaged}
+    if damaged:
+        return [
+            Finding(
+                topic="index",
+                status="costs",
+                found=f"{', '.join(damaged)}: is damaged: a checksum is another one",
+                cost="the next program that reads the data may get other bytes, or an error",
+                fix=f"rm {shlex.join(damaged)}: the index is made again",
+                data=data,
+            )
+        ]
     if stale:
         return [
             Finding(
