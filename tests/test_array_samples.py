@@ -166,7 +166,13 @@ def test_compressed_missing_and_encrypted_arrays_are_refused_with_advice(disk):
     np.savez(path, x=np.zeros(100), z=np.zeros(3))
     with pytest.raises(DataError, match="has no array 'y', only 'x', 'z'"):
         SampleDataset.from_npz(path, fields=("x", "y"))
-    for fields, text in (((), "fields="), (("x", "x"), "twice"), ((3,), "fields=")):
+    for fields, text in (
+        ((), "fields="),
+        (("x", "x"), "twice"),
+        ((3,), "fields="),
+        (None, "fields="),
+        (3, "fields="),
+    ):
         with pytest.raises(ConfigError, match=text):
             SampleDataset.from_npz(path, fields=fields)
 

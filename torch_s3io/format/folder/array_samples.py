@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,8 @@ def npz_samples(
     paths: Paths, fields: Sequence[str], labels: Labels, columns: Mapping[str, Any] | None
 ) -> Samples:
     """The samples of ``SampleDataset.from_npz``."""
-    names = [fields] if isinstance(fields, str) else list(fields)
+    is_list = isinstance(fields, Iterable)
+    names = [fields] if isinstance(fields, str) else list(fields) if is_list else []
     if not names or not all(is_text(name) and name for name in names):
         raise ConfigError(
             f"fields= has the names of the arrays to read, such as ('image', 'mask'), not "

@@ -72,12 +72,18 @@ def in_table(name: str, stored: str, shape: tuple[int, ...]) -> SampleField:
 
 
 def _given_labels(labels: Any, count: int) -> Column:
+    if isinstance(labels, (str, bytes)):
+        raise ConfigError(
+            f"labels= is 'folder', None, or one integer for each file, not {short(labels)}"
+        )
     array = _array("labels=", labels, count)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise ConfigError(
             f"labels= is 'folder', None, or one integer for each file, not {array.dtype} of shape "
             f"{array.shape}; columns={{'y': array}} takes others"
         )
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise ConfigError(f"labels= has {array.max()}, which is more than int64 has: 2**63 - 1")
     return array.astype(np.int64)
 
 
