@@ -57,11 +57,87 @@ def test_a_listing_is_used_again_until_a_folder_changes(train, tmp_path):
 
 
 def test_a_file_that_is_written_in_its_place_is_found_when_it_is_read(train, tmp_path):
-    make(train, tmp_path / "x.idx")
+    index = tmp_path / "x.idx"
+    make(train, index)
     write_file(train / "0" / "03.jpg", b"another", age_s=50)
+    with pytest.raises(FileChangedError, match=r"0/03\.jpg.*is removed: files are listed anew"):
+        rows(make(train, index))
+    assert not index.exists()
+    assert rows(make(train, index)) == rows(make(train, False))
+    assert (b"another", 0) in rows(make(train, index))
+
+
+@pytest.mark.parametrize("read", ["get_batch", "peek", "pickle"])
+def test_whoever_finds_a_file_changed_removes_the_listing(train, tmp_path, read):
+    index = tmp_path / "x.idx"
+    dataset = make(train, index)
+    if read == "pickle":
+        dataset = pickle.loads(pickle.dumps(dataset))
+    write_file(train / "0" / "03.jpg", b"another", age_s=50)
+    with pytest.raises(FileChangedError, match="is removed"):
+        dataset.peek() if read == "peek" else dataset.get_batch(list(range(30)))
+    assert not index.exists()
+
+
+def test_an_index_that_took_the_place_of_another_is_not_removed(train, tmp_path):
+    index = tmp_path / "x.idx"
+    dataset = make(train, index)
+    write_file(train / "0" / "03.jpg", b"another", age_s=50)
+    index.unlink()
+    make(train, index)
     with pytest.raises(FileChangedError, match=r"0/03\.jpg"):
-        rows(make(train, tmp_path / "x.idx"))
-    assert (b"another", 0) in rows(make(train, False))
+        rows(dataset)
+    assert (b"another", 0) in rows(make(train, index))
+
+
+def test_an_index_holds_for_a_copy_that_keeps_times(train, tmp_path):
+    index = tmp_path / "x.idx"
+    expected = rows(make(train, index))
+    uid = map_columns(str(index)).uid
+    assert os.system(f"cp -rp {train} {tmp_path}/copy && rm -r {train}") == 0
+    os.rename(tmp_path / "copy", train)
+    assert rows(make(train, index)) == expected
+    assert map_columns(str(index)).uid == uid
+
+
+def test_two_names_of_a_folder_have_an_index_each(many, tmp_path):
+    (tmp_path / "other").symlink_to(many.parent)
+    make(many, True)
+    for folder in (many, tmp_path / "other" / "data"):
+        make(folder, True)
+    before = sorted(os.listdir(many.parent))
+    inodes = [os.stat(many.parent / name).st_ino for name in before]
+    for folder in (many, tmp_path / "other" / "data"):
+        make(folder, True)
+    assert sorted(os.listdir(many.parent)) == before
+    assert [os.stat(many.parent / name).st_ino for name in before] == inodes
+    for name in before:
+        if name.startswith("."):
+            os.unlink(many.parent / name)
+
+
+@pytest.mark.parametrize("place", ["x.idx", "0", "0/x.idx"])
+def test_an_index_within_the_listed_folder_is_refused(train, place):
+    with pytest.raises(ConfigError, match="Name a place outside of it"):
+        make(train, train / place)
+
+
+@pytest.mark.parametrize("path", ["{top}/secret", "{train}/../secret", "{train}/0/.."])
+def test_an_index_names_nothing_that_lies_elsewhere(train, tmp_path, path):
+    index = tmp_path / "x.idx"
+    write_file(tmp_path / "secret", b"secret")
+    expected = rows(make(train, index))
+    file = map_columns(str(index))
+    paths = [f"{train}/{number % 3}/{number:02}.jpg" for number in range(30)]
+    paths[29] = path.format(top=tmp_path, train=train)
+    paths[29] = paths[29].replace("/", "/" * (1 + max(0, len(paths[0]) - len(paths[29]))), 1)
+    columns = {
+        "paths": np.frombuffer("".join(paths).encode(), np.uint8),
+        "path_ends": np.cumsum([len(one) for one in paths]).astype("<u8"),
+    }
+    write_columns(index, file.head, {**file.columns, **columns})
+    assert rows(make(train, index)) == expected
+    assert map_columns(str(index)).uid != file.uid
 
 
 def test_patterns_have_indexes_of_their_own_and_one_of_a_copy_is_not_taken(train, tmp_path):

@@ -3,6 +3,7 @@ counters."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.util
 import os
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from torch.utils.data import get_worker_info
 
 from .. import _C
 from ..config import MIB, BufferPoolConfig
-from ..errors import AccessError, ConfigError, NoSpaceError
+from ..errors import AccessError, ConfigError, FileChangedError, NoSpaceError, NotFoundError
 from ..format.objects import Objects
 from ..format.records import BufferBytes, Records
 from ..order.record_order import Window
@@ -240,7 +241,8 @@ class Runtime:
         self._readers.append(reader)
         finished = False
         try:
-            yield from self._finished(reader)
+            with self._changed_objects():
+                yield from self._finished(reader)
             self._epochs_done += 1
             finished = True
         finally:
@@ -291,6 +293,17 @@ class Runtime:
     def _finish(self, batch: Any) -> Any:
         return self._records.finished(batch, self._options.with_record_numbers)
 
+    @contextlib.contextmanager
+    def _changed_objects(self) -> Iterator[None]:
+        """Where an object is not as it was, no listing that says so may stay."""
+        try:
+            yield
+        except (FileChangedError, NotFoundError) as error:
+            objects = self._records.objects
+            if not objects.listings:
+                raise
+            raise objects.without_listings(error) from None
+
     def _close_readers(self) -> None:
         for reader in [*self._readers, *([self._ahead[0]] if self._ahead is not None else [])]:
             reader.close()
@@ -303,7 +316,8 @@ class Runtime:
                 source=self._source, pool=pool, processes=_sharing_processors()
             )
             self._give_back_pool(pool)  # it never waits for a buffer, so it can share them
-        fetched = self._fetcher.fetch(self._source, numbers, board=self._board)
+        with self._changed_objects():
+            fetched = self._fetcher.fetch(self._source, numbers, board=self._board)
         return self._finish(fetched)
 
     def look_at(self, numbers: list[int]) -> Any:
@@ -311,7 +325,9 @@ class Runtime:
         self._access.check()
         _, source = self._make_source()
         fetcher = _C.BatchFetcher(source=source, pool=None, processes=_sharing_processors())
-        return self._finish(fetcher.fetch(source, numbers))
+        with self._changed_objects():
+            fetched = fetcher.fetch(source, numbers)
+        return self._finish(fetched)
 
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = dict(self._source.stats())

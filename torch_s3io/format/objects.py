@@ -14,9 +14,12 @@ from typing import Any, overload
 import numpy as np
 
 from .. import _C
+from ..errors import Error
+from ..index.column_file import ColumnFile
 from ..store.file_columns import FileColumns
 from ..store.store import Found, Identity, Inspected
 from ..store.stores import scheme_of
+from ..wording import printable
 
 Column = np.ndarray[Any, Any]
 
@@ -79,6 +82,7 @@ class Objects(Sequence[Shard]):
         machine: Where inodes are those of the versions: copies elsewhere have others.
         recipe: What makes the same objects in another process: it is pickled in their place. None:
             the columns are.
+        listings: Files that say which objects there are, and how they were.
     """
 
     paths: Column
@@ -90,6 +94,7 @@ class Objects(Sequence[Shard]):
     versions: Column
     machine: str
     recipe: Callable[[], Objects] | None = None
+    listings: tuple[ColumnFile, ...] = ()
 
     @classmethod
     def of(cls, shards: Iterable[Shard]) -> Objects:
@@ -116,14 +121,13 @@ class Objects(Sequence[Shard]):
         cls,
         found: FileColumns,
         above: int,
-        machine_id: str | None = None,
         recipe: Callable[[], Objects] | None = None,
+        listings: tuple[ColumnFile, ...] = (),
     ) -> Objects:
         """One record in each.
 
         Args:
             above: Bytes of all paths that are in front of their names.
-            machine_id: Where the files were found. None: here.
         """
         count = len(found)
         return cls(
@@ -134,8 +138,9 @@ class Objects(Sequence[Shard]):
             num_records=np.broadcast_to(np.int64(1), count),
             direct_alignments=found.direct_alignments,
             versions=found.versions.view(VERSION)[:, 0],
-            machine=machine() if machine_id is None else machine_id,
+            machine=machine(),
             recipe=recipe,
+            listings=listings,
         )
 
     @classmethod
@@ -150,12 +155,14 @@ class Objects(Sequence[Shard]):
         starts = np.cumsum([0, *(len(part.paths) for part in parts[:-1])], dtype=np.uint64)
         ends = [part.path_ends + start for part, start in zip(parts, starts, strict=True)]
         columns["path_ends"] = np.concatenate(ends)
-        return cls(**columns, machine=here.pop() if len(here) == 1 else machine())
+        listings = tuple(listing for part in parts for listing in part.listings)
+        machine_id = here.pop() if len(here) == 1 else machine()
+        return cls(**columns, machine=machine_id, listings=listings)
 
     def __reduce__(self) -> Any:
         if self.recipe is not None:
             return _made_by, (self.recipe,)
-        columns = [getattr(self, name) for name in (*_COLUMNS, "machine")]
+        columns = [getattr(self, name) for name in (*_COLUMNS, "machine", "recipe", "listings")]
         return type(self), tuple(columns)
 
     def __len__(self) -> int:
@@ -228,6 +235,17 @@ class Objects(Sequence[Shard]):
         )
         return count
 
+    def without_listings(self, error: Error) -> Error:
+        """The error of an object that is not as a listing says, which is removed: else it would be
+        used again by whoever makes the data set anew."""
+        kept = [printable(one.path) for one in self.listings if one.path and not one.remove()]
+        text = str(error)
+        if kept:
+            text = f"{text}. Remove the index that says how it was: {', '.join(kept)}"
+        elif self.listings:
+            text = f"{text}. The index that says how it was is removed: files are listed anew"
+        return type(error)(text)
+
     def _texts(self, begins: list[int], ends: list[int]) -> list[str]:
         every = self.paths.tobytes()
         return [os.fsdecode(every[begin:end]) for begin, end in zip(begins, ends, strict=True)]
@@ -284,4 +302,5 @@ def _made_by(recipe: Callable[[], Objects]) -> Objects:
     return recipe()
 
 
-_COLUMNS = tuple(name for name in Objects.__dataclass_fields__ if name not in ("machine", "recipe"))
+_OTHERS = ("machine", "recipe", "listings")
+_COLUMNS = tuple(name for name in Objects.__dataclass_fields__ if name not in _OTHERS)

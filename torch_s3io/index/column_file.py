@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from .. import _C
-from ..errors import AccessError, DataError, FileChangedError, NotFoundError, ReadError
+from ..errors import AccessError, DataError, Error, FileChangedError, NotFoundError, ReadError
 from ..wording import printable, short
 
 Column = np.ndarray[Any, Any]
@@ -93,6 +93,18 @@ class ColumnFile:
             found = _C.crc32c(bytes_of(mapped.columns[name]))
             if mapped.checksums.get(name, found) != found:
                 fail(self.path, f"the checksum of column {short(name)} is another one")
+
+    def remove(self) -> bool:
+        """So that it is made again. A file that has taken its place stays. Whether none is left of
+        this one."""
+        try:
+            if map_columns(self.path).uid == self.uid:
+                os.unlink(self.path)
+        except NotFoundError:
+            return True
+        except (Error, OSError):
+            return False
+        return True
 
     def _map(self) -> Mapped:
         if self._mapped is None:

@@ -1,28 +1,32 @@
 """The index of the files that a pattern means: a listing that all processes map.
 
 It is current where no folder has another time of change. So a file that was written anew in its
-place is not noticed here, but when it is read.
+place is not noticed here, but when it is read: then the index is removed. It has no inodes, which
+are others in a copy of the files that keeps their times.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import DataError
+from ... import _C
+from ...errors import ConfigError, DataError
 from ...index.builder import Made, indexed
 from ...index.column_file import ColumnFile, fail
 from ...index.place import Where, index_places
 from ...index.showing import showing
 from ...store.file_columns import Column, FileColumns, FilePattern, changed_folder
-from ..objects import Objects, machine
+from ...wording import printable
+from ..objects import Objects
 from .labels import label_files
 
 KIND = "folder"
-_RECIPE = {"kind": KIND, "version": 1}
+_RECIPE = {"kind": KIND, "version": 2}
 _LABELS, _CLASSES = "labels", "classes"
 # Fewer are listed anew each time, which takes no longer than looking at an index.
 FEWEST_FILES = 10_000
@@ -59,21 +63,30 @@ def folder_index(
         fewest: What is not few.
 
     Raises:
+        ConfigError: ``where`` is in the folder.
         As ``FilePattern.scan`` and ``indexed``.
     """
-    sources, recipe = [pattern.folder], {**_RECIPE, "pattern": pattern.names}
+    sources = [pattern.folder]
+    # The folder as well: several names of it, by links, have an index each.
+    recipe = {**_RECIPE, "pattern": pattern.names, "folder": pattern.folder}
     places = index_places(sources, recipe, where).paths
+    if not isinstance(where, bool):
+        _refuse_within(pattern.folder, places[0])
     is_there = any(map(os.path.exists, places))
     if where is False or (where is True and not is_there and _has_fewer(pattern, fewest)):
         return None
     # It lies beside the folder: in it, it would change the folder's time of change.
-    return indexed(
-        sources,
-        recipe,
-        partial(is_current, folder=pattern.folder),
-        lambda _: _made(pattern),
-        where,
-    )
+    return indexed(sources, recipe, is_current, lambda _: _made(pattern), where)
+
+
+def _refuse_within(folder: str, path: str) -> None:
+    top, place = os.path.realpath(folder), os.path.realpath(os.path.dirname(path))
+    if os.path.commonpath([top, place]) == top:
+        raise ConfigError(
+            f"index={printable(path)!r}: lies in the folder that the pattern lists, "
+            f"{printable(folder)}, of which each new index changes the time of change: no index "
+            "would hold. Name a place outside of it"
+        )
 
 
 class _Many(Exception):
@@ -96,11 +109,12 @@ def _made(pattern: FilePattern) -> Made:
     with showing(f"listing {pattern.folder}", "file") as show:
         files, folders = pattern.scan(settles=True, progress=lambda found, _: show(found, 0))
     above = len(os.fsencode(os.path.join(pattern.folder, "")))
-    head: dict[str, Any] = {"folder": pattern.folder, "above": above, "machine": machine()}
+    without_inodes = files.versions * np.array([1, 0, 1, 1], np.uint64)
+    head: dict[str, Any] = {"folder": pattern.folder, "above": above}
     columns = {
         "paths": files.paths,
         "path_ends": files.path_ends,
-        "versions": files.versions,
+        "versions": without_inodes,
         "direct_alignments": files.direct_alignments,
         "sizes": np.ascontiguousarray(files.versions[:, 2]),
         "folder_paths": folders.paths,
@@ -114,17 +128,12 @@ def _made(pattern: FilePattern) -> Made:
     return {**head, _CLASSES: list(classes)}, {**columns, _LABELS: labels}
 
 
-def is_current(file: ColumnFile, folder: str | None = None) -> bool:
+def is_current(file: ColumnFile) -> bool:
     """Whether no folder of an index has changed.
-
-    Args:
-        folder: Of the pattern, with which a copy of the index does not agree.
 
     Raises:
         DataError: It is damaged.
     """
-    if folder is not None and file.head.get("folder") != folder:
-        return False
     file.check()
     _check(file)
     columns = file.columns
@@ -159,7 +168,11 @@ def _check(file: ColumnFile) -> None:
         ends = columns[f"{of}path_ends"].astype(np.int64)
         if int(np.diff(ends, prepend=0).min()) < shortest or ends[-1] != len(columns[f"{of}paths"]):
             fail(file.path, "its paths do not follow each other, below its folder")
+    if not _lie_below(columns["paths"], columns["path_ends"], head.get("folder"), above):
+        fail(file.path, "a path in it does not lie below its folder")
     labels, classes = columns.get(_LABELS), head.get(_CLASSES, [])
+    if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
+        fail(file.path, "its classes are no names")
     if labels is not None and (
         labels.dtype != np.int64
         or labels.shape != (count,)
@@ -168,13 +181,23 @@ def _check(file: ColumnFile) -> None:
         fail(file.path, "its labels have no classes")
 
 
+def _lie_below(paths: Column, path_ends: Column, folder: Any, above: int) -> bool:
+    top = os.fsencode(os.path.join(folder, "")) if isinstance(folder, str) else b""
+    return (
+        len(top) == above
+        and paths[:above].tobytes() == top
+        and _C.common_folder_bytes(paths=paths.data, path_ends=path_ends.data) >= above
+        and re.search(rb"/\.\.(?:/|\Z)", paths.data) is None
+    )
+
+
 def objects_in(file: ColumnFile) -> Objects:
     columns = file.columns
     found = FileColumns(
         columns["paths"], columns["path_ends"], columns["versions"], columns["direct_alignments"]
     )
     recipe = partial(objects_in, file) if file.path else None
-    return Objects.of_files(found, file.head["above"], file.head["machine"], recipe)
+    return Objects.of_files(found, file.head["above"], recipe, (file,))
 
 
 def labels_in(file: ColumnFile) -> tuple[IndexColumn, tuple[str, ...]] | None:
