@@ -228,7 +228,11 @@ def test_it_lies_beside_the_data_or_in_the_cache_folder_and_is_hidden(tmp_path, 
     assert index_places(paths, RECIPE, False).paths == []
     assert index_places(paths, RECIPE, data / "x.idx").paths == [str(data / "x.idx")]
     assert os.path.dirname(index_places(paths, RECIPE, data).paths[0]) == str(data)
-    for wrong in (None, 3, "", b"x"):
+    new = index_places(paths, RECIPE, f"{tmp_path}/new/").paths
+    assert new == [str(tmp_path / "new" / os.path.basename(cached))]
+    with pytest.raises(ConfigError, match="there is no such user"):
+        index_places(paths, RECIPE, Path("~nobody-of-this-name/x"))
+    for wrong in (None, 3, "", b"x", "a\0b"):
         with pytest.raises(ConfigError, match="index= is True, False, or the path"):
             index_places(paths, RECIPE, wrong)
 

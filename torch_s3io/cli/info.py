@@ -12,7 +12,7 @@ from ..format.manifest import Manifest
 from ..format.samples import SampleManifest, read_any_manifest
 from ..format.tokens.document_table import TokenFile
 from ..format.tokens.token_format import TokenOptions, open_tokens
-from ..wording import size_text
+from ..wording import printable, size_text
 from .index_facts import index_as_json, index_as_text, indexes_at
 
 _EPILOG = """\
@@ -115,7 +115,7 @@ def _samples_as_text(folder: str, manifest: SampleManifest) -> list[str]:
     for field in manifest.layout.fields:
         order = ", big-endian" if field.swap_bytes else ""
         most = f", n at most {', '.join(map(str, next(lengths)))}" if field.is_ragged else ""
-        lines.append(f"    {field.name}: {field.described}{order}{most}")
+        lines.append(f"    {printable(field.name)}: {field.described}{order}{most}")
     return lines
 
 
@@ -132,7 +132,6 @@ def _records_as_text(folder: str, manifest: Manifest) -> list[str]:
     for field in manifest.fields:
         order = ", big-endian" if field.swap_bytes else ""
         where = f"bytes {field.offset} and on" if field.name else "the whole record"
-        lines.append(
-            f"    {field.name or '(record)'}: {field.stored} {list(field.shape)}{order}, {where}"
-        )
+        name = printable(field.name) or "(record)"
+        lines.append(f"    {name}: {field.stored} {list(field.shape)}{order}, {where}")
     return lines

@@ -35,7 +35,7 @@ def index_places(sources: Sequence[str], recipe: Mapping[str, Any], where: Where
         sources: Absolute paths or patterns, in any order.
         recipe: For JSON; "kind" is a word.
         where: True: beside the data, else in the cache folder. False: nowhere. A path: that file,
-            or in that folder, if it is one.
+            or in that folder, if it is one, or ends as one, in a slash.
     """
     check_where(where)
     folder = folder_of(sources)
@@ -45,7 +45,8 @@ def index_places(sources: Sequence[str], recipe: Mapping[str, Any], where: Where
         return Places([], name)
     if where is not True:
         path = os.path.abspath(os.path.expanduser(where))
-        return Places([os.path.join(path, name_in_cache) if os.path.isdir(path) else path], name)
+        is_folder = os.path.isdir(path) or os.fspath(where).endswith(os.sep)
+        return Places([os.path.join(path, name_in_cache) if is_folder else path], name)
     cached = os.path.join(cache_folder(), name_in_cache)
     return Places([os.path.join(folder, name), cached] if folder else [cached], name)
 
