@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from support import run_program
 
-from torch_s3io import ConfigError, NotFoundError
+from torch_s3io import ConfigError, DataError, NotFoundError
 from torch_s3io.store.file_columns import FileColumns, FilePattern, changed_folder
 
 
@@ -154,6 +154,19 @@ def test_a_folder_within_itself_ends(tmp_path):
     (tmp_path / "a" / "self").symlink_to("self")
     (tmp_path / "a" / "other").symlink_to("b")
     assert found(tmp_path, "**/*.jpg") == ["a/b/x.jpg", "a/other/x.jpg"]
+
+
+def test_folders_that_link_to_each_other_end(tmp_path):
+    for count in (2, 3, 9):
+        top = tmp_path / f"{count}"
+        write(top, *(f"{number}/x.jpg" for number in range(count)))
+        for one, other in itertools.permutations(range(count), 2):
+            (top / f"{one}" / f"to{other}").symlink_to(top / f"{other}")
+    assert len(scan(tmp_path / "2", "**/*.jpg")) == 4
+    assert len(scan(tmp_path / "3", "**/*.jpg")) == 15  # each path that enters no folder twice
+    with pytest.raises(DataError, match=r"more than 100 paths lead to this folder.*remove links"):
+        scan(tmp_path / "9", "**/*.jpg")
+    assert len(scan(tmp_path / "9", "*/*.jpg")) == 9
 
 
 def test_a_link_to_nothing_is_named(tmp_path):

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <ctime>
 #include <exception>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,6 +29,9 @@ namespace {
 
 // Names of one folder that a thread looks at, while others take the next ones.
 constexpr size_t kNamesAtOnce = 1024;
+// Ways by links to one folder. Of folders that link to each other there are as many as their number
+// has permutations.
+constexpr int64_t kMostWays = 100;
 // The clock of file systems stands still for as long as 10 ms.
 constexpr int64_t kSettlingNs = 50'000'000;
 
@@ -130,6 +134,7 @@ class Scanner {
   bool finish_task();  // whether it was the last one
   void list(const FolderToList& folder, size_t thread);
   bool enter(const FolderToList& entered, OpenFolder& folder, size_t thread);
+  void count_way(const FileStatus& status, const std::string& path);
   void list_names(const std::shared_ptr<OpenFolder>& folder, PathPattern::Parts parts,
                   size_t thread);
   void take(const std::shared_ptr<OpenFolder>& folder, const dirent64& entry,
@@ -150,6 +155,7 @@ class Scanner {
   std::condition_variable ended_;
   // The last one comes first, so that names of folders that are open do not wait.
   std::vector<ScanTask> tasks_;
+  std::map<std::pair<uint64_t, uint64_t>, int64_t> ways_;  // to a folder: its device and inode
   int64_t unfinished_ = 0;  // tasks, those that a thread has among them
   std::optional<Error> failure_;
 };
@@ -225,6 +231,7 @@ bool Scanner::enter(const FolderToList& entered, OpenFolder& folder, size_t thre
   for (const Ancestor* one = entered.above.get(); one != nullptr; one = one->above.get()) {
     if (one->device == status.device && one->inode == status.inode) return false;
   }
+  count_way(status, folder.path);
   folder.self = std::make_shared<Ancestor>(Ancestor{status.device, status.inode, entered.above});
   folders_[thread].add(folder.path,
                        {.device = status.device,
@@ -234,6 +241,15 @@ bool Scanner::enter(const FolderToList& entered, OpenFolder& folder, size_t thre
                        0);
   ++num_folders_;
   return true;
+}
+
+void Scanner::count_way(const FileStatus& status, const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  if (++ways_[{status.device, status.inode}] <= kMostWays) return;
+  throw Error(ErrorKind::data,
+              message(path, ": more than ", kMostWays,
+                      " paths lead to this folder: folders that link to each other have no end; "
+                      "remove links, or name the files by a pattern without **"));
 }
 
 void Scanner::list_names(const std::shared_ptr<OpenFolder>& folder, PathPattern::Parts parts,

@@ -42,8 +42,9 @@ using FolderScanProgress = std::function<void(int64_t files, int64_t folders)>;
 // Links are followed, to files and to folders; a folder within itself is left out. Folders and
 // files that are removed meanwhile are none.
 //
-// `folder`: absolute. Throws Error: not_found for `folder` and for links that lead nowhere, access
-// for a folder that cannot be listed, config for FIFOs, sockets and devices that the pattern means.
+// `folder`: absolute. Throws Error: data for a folder that too many paths lead to, not_found for
+// `folder` and for links that lead nowhere, access for a folder that cannot be listed, config for
+// FIFOs, sockets and devices that the pattern means.
 FolderScan scan_folder(const std::string& folder, const PathPattern& pattern,
                        const FolderScanOptions& options, const FolderScanProgress& progress);
 
