@@ -209,6 +209,7 @@ WRONG = {
     "a folder": (lambda train: (train,), {}, ConfigError, r"is a folder; name its files by"),
     "no files": (lambda train: ([],), {}, NotFoundError, "paths is empty"),
     "no match": (lambda train: (f"{train}/*.png",), {}, NotFoundError, "no file matches"),
+    "braces": (lambda train: (f"{train}/*.{{jpg,png}}",), {}, NotFoundError, "make a list of two"),
     "missing": (lambda train: ([train / "no.jpg"],), {}, NotFoundError, r"no\.jpg.*name files"),
     "a folder in a list": (lambda train: ([train],), {}, ConfigError, "is a directory"),
     "a number": (lambda train: ([3],), {}, ConfigError, "3 is not a path"),

@@ -17,6 +17,7 @@ from .local_files import LocalFiles, as_pattern
 
 Column = np.ndarray[Any, Any]
 
+_BRACES = "; braces {} stand for themselves: make a list of two patterns of {a,b}"
 # Looking at a file that the kernel does not know waits for the device.
 _THREADS = 16
 
@@ -103,6 +104,7 @@ class FilePattern:
                 f"{printable(os.path.join(self.folder, self.names))}: no file matches this "
                 "pattern, in which *, ? and [...] stand for other characters, and ** for any "
                 "folders; where they belong to a name, glob.escape(name) takes them as they are"
+                f"{_BRACES if '{' in self.names else ''}"
             )
         return FileColumns.of(files), FileColumns.of(folders)
 
