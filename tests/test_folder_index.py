@@ -284,5 +284,16 @@ def test_commands_make_it_ahead_and_say_what_is_in_it(train, capsys):
     text = capsys.readouterr().out
     for part in ("folder", "**/*.jpg in ", "30, 50 bytes", "classes"):
         assert part in text
+    for place in (f"{train}/**/*.jpg", str(train), str(train.parent)):
+        assert main(["info", place]) == 0
+        assert str(path) in capsys.readouterr().out
+    assert main(["info", f"{train}/**/*.png"]) == 1
+    write_file(train / "0" / "new.jpg", b"new")
+    for command in (["info"], ["doctor", "--quick"]):
+        main([*command, str(train)])
+        text = capsys.readouterr().out
+        assert str(path) in text
+        assert "the data have changed" in text
+    capsys.readouterr()
     assert main(["index", f"{train}/**/*.jpg", f"{train}/*/*.jpg"]) == 1
     assert "give one, in quotes" in capsys.readouterr().err

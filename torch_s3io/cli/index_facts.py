@@ -8,14 +8,31 @@ from typing import Any
 from ..format.index_kinds import indexes_of, kind_of
 from ..format.manifest import has_manifest
 from ..index.column_file import ColumnFile, is_index, map_columns
+from ..store.file_columns import FilePattern
+from ..store.stores import scheme_of
 from ..wording import size_text
 
 
 def indexes_at(path: str) -> list[ColumnFile]:
-    """The index that the path is, or those of the data in a folder that nobody packed."""
+    """The index that the path is, or those of the data in a folder that nobody packed, or that of
+    a pattern."""
     if os.path.isdir(path):
         return [] if has_manifest(path) else list(indexes_of(path))
-    return [map_columns(path)] if is_index(path) else []
+    if is_index(path):
+        return [map_columns(path)]
+    pattern = None if os.path.exists(path) or scheme_of(path) else FilePattern.of(path)
+    if pattern is None:
+        return []
+    return [file for file in indexes_of(pattern.folder) if _is_of(file, pattern)]
+
+
+def _is_of(file: ColumnFile, pattern: FilePattern) -> bool:
+    recipe = file.head.get("recipe")
+    return (
+        isinstance(recipe, dict)
+        and recipe.get("folder") == pattern.folder
+        and recipe.get("pattern") == pattern.names
+    )
 
 
 def index_as_json(file: ColumnFile) -> dict[str, Any]:

@@ -46,10 +46,10 @@ def kind_of(file: ColumnFile) -> IndexKind:
 
 
 def indexes_of(folder: str) -> Iterator[ColumnFile]:
-    """Those that lie in the folder, and those in the cache folder of data in it; of which none is
-    damaged."""
+    """Those that lie in the folder, and those of data in it that lie beside it or in the cache
+    folder; of which none is damaged."""
     folder = os.path.abspath(folder)
-    for place in (folder, cache_folder()):
+    for place in dict.fromkeys((folder, os.path.dirname(folder), cache_folder())):
         for path in _index_paths(place):
             try:
                 file = map_columns(path)
