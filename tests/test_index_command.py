@@ -105,8 +105,9 @@ def test_a_flipped_bit_in_what_is_said_of_samples_is_found(folder, most, capsys,
     for name in ("starts", "lengths", "keys"):
         path = index_in(folder)
         column = map_columns(str(path)).columns[name].tobytes()
-        assert path.read_bytes().count(column) == 1
-        path.write_bytes(path.read_bytes().replace(column, bytes([column[0] ^ 1]) + column[1:]))
+        data = bytearray(path.read_bytes())
+        data[data.rindex(column)] ^= 1  # the head may have these bytes by chance
+        path.write_bytes(data)
         capsys.readouterr()
         assert cli.main(["info", str(folder)]) == cli.main(["info", str(path), "--json"]) == 1
         assert f"the checksum of column '{name}' is another one" in capsys.readouterr().err
