@@ -456,6 +456,19 @@ def test_hard_links_are_read_and_symbolic_ones_refused(tmp_path):
 SMALL = {"0.jpg": b"abc", "1.jpg": b"defg"}
 
 
+def test_an_archive_that_is_cut_off_between_members_is_warned_of(tmp_path):
+    path = write_tar(tmp_path / "x.tar", numbered(3))
+    whole = path.read_bytes()
+    assert len(SampleDataset.from_tar(path, fields=("cls",), index=False)) == 1  # and no warning
+    with tarfile.open(path) as archive:
+        second = archive.getmembers()[3].offset
+    path.write_bytes(whole[:second])
+    with pytest.warns(RuntimeWarning, match=r"1 archive without the zeros.*x\.tar: cut off"):
+        dataset = SampleDataset.from_tar(path, fields=("cls",), index=False)
+    assert dataset.num_records == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*without the zeros that end one:RuntimeWarning")
 def test_a_small_archive_cut_at_every_byte_is_refused_or_has_whole_samples(tmp_path):
     path = write_tar(tmp_path / "a.tar", SMALL)
     content, whole = path.read_bytes(), samples_of([path])
@@ -557,6 +570,7 @@ def test_what_python_keeps_of_a_member_takes_less_than_its_header(tmp_path):
             header[148:156] = b" " * 8
             header[148:156] = b"%06o\0 " % sum(header)
             file.write(header)
+        file.write(bytes(1024))
     tracemalloc.start()
     try:
         dataset = SampleDataset.from_tar(path, fields=("jpg", "cls"), return_key=True)

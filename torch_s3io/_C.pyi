@@ -443,6 +443,9 @@ class TarMembers:
         Its samples; `path` is for errors.
         """
     @property
+    def has_end(self) -> bool:
+        ...
+    @property
     def name_ends(self) -> numpy.typing.NDArray[numpy.int64]:
         ...
     @property

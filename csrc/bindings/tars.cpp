@@ -100,6 +100,7 @@ void register_tars(py::module_& module) {
       .def_property_readonly("sizes", &column_of<TarMembers, &TarMembers::sizes>)
       .def_property_readonly("name_ends", &column_of<TarMembers, &TarMembers::name_ends>)
       .def_property_readonly("names", &texts_of<TarMembers, &TarMembers::names>)
+      .def_property_readonly("has_end", [](const TarMembers& members) { return members.has_end; })
       .def("group", &group, py::arg("path"), "Its samples; `path` is for errors.");
 
   module.def("scan_tars", &scan_tars, py::kw_only(), py::arg("store"), py::arg("paths"),

@@ -82,6 +82,7 @@ void TarChain::take_header(std::span<const std::byte> bytes) {
 
 void TarChain::take_zeros(std::span<const std::byte> bytes) {
   refuse_unused_extensions(header_offset_);
+  members_.has_end = std::ssize(bytes) == kTarBlockBytes;
   expect_header(header_offset_ + std::ssize(bytes));
   if (wanted_.length > 0) expects_ = Expects::end;
 }

@@ -14,6 +14,7 @@ struct TarMembers {
   std::vector<int64_t> sizes;      // bytes
   std::vector<int64_t> name_ends;  // in `names`; each begins where the one before it ends
   std::string names;
+  bool has_end = false;  // of the archive: zeros behind the last member
 
   size_t count() const { return offsets.size(); }
   size_t name_begin(size_t member) const {

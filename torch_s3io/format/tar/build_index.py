@@ -15,7 +15,8 @@ from ...index.showing import Show, showing
 from ...store.access import Reading
 from ...store.store import Found, Inspected
 from ...store.stores import store_of
-from ...wording import count_of
+from ...warning import warn
+from ...wording import count_of, printable
 from .tar_index import TarIndex
 from .tar_members import TarSamples, group_members, scan_tars
 
@@ -76,6 +77,7 @@ def build_index(
             if version == version_of(info):
                 found[number] = unpacked.members(row, extensions)
     missing = [number for number in range(len(files)) if number not in found]
+    endless: list[str] = []
     with showing(f"finding samples in {count_of(len(missing), 'archive')}", "archive") as show:
         for begin in range(0, len(missing), _AT_ONCE):
             numbers = missing[begin : begin + _AT_ONCE]
@@ -87,9 +89,17 @@ def build_index(
                 progress=partial(_show, show, begin, len(missing)),
             )
             for number, members in zip(numbers, scan.members, strict=True):
+                if not members.has_end:
+                    endless.append(files[number].path)
                 samples = group_members(files[number].path, members)
                 found[number] = _members_of(samples, extensions)
             del scan
+    if endless:
+        warn(
+            f"{count_of(len(endless), 'archive')} without the zeros that end one, the first being "
+            f"{printable(endless[0])}: cut off, or written by a program that did not close it. "
+            "Samples may be missing at its end: compare it with its source"
+        )
     every = [found[number] for number in range(len(files))]
     head = {"folder": folder}
     return head, {**_of_shards(names, infos, every), **_of_members(every, extensions)}
