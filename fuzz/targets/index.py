@@ -57,7 +57,7 @@ def _with_right_checksums(text: bytes, rest: bytes) -> bytes:
             begin = entry["offset"] - before
             entry["crc32c"] = _C.crc32c(rest[begin : begin + size])
         made = json.dumps(root, separators=(",", ":")).encode()
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, SyntaxError):
         return text
     return made.ljust(len(text)) if len(made) <= len(text) else text
 

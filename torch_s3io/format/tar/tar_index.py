@@ -56,8 +56,9 @@ class TarIndex:
         Raises:
             DataError: They do not; and what ``ColumnFile.columns`` raises.
         """
-        is_small = sum(one.nbytes for one in self.file.columns.values()) <= _MOST_COMPARED
-        self.file.check(*(() if is_small else _SMALL))
+        self.file.check(*_SMALL)
+        if sum(one.nbytes for one in self.file.columns.values()) <= _MOST_COMPARED:
+            self.file.check()
         columns = dict(self.file.columns)
         for name, (types, shape) in self._expected(columns).items():
             column = columns.get(name)
