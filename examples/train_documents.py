@@ -17,7 +17,6 @@ import itertools
 import os
 import struct
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,14 @@ import torch
 from common import (
     Meter,
     Table,
-    all_default,
-    argument_parser,
     bytes_text,
-    option,
     pick_device,
-    positive,
 )
+from python_sources import parse_arguments, python_files, unigram_entropy
 from torch import nn
 
 import torch_s3io as s3io
 
-NOT_TEXT = {"site-packages", "dist-packages", "test", "tests", "__pycache__"}
 END = 0  # a byte that no source has: the end of a document
 GOAL = 0.7  # of the unigram entropy
 HEADS = 4
@@ -48,41 +43,13 @@ Document = npt.NDArray[np.uint8]
 Batch = dict[str, Any]
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argument_parser(__doc__, data="data/documents", batch_size=16)
-    option(parser, "--steps", type=positive, default=240, help="batches to train on")
-    option(parser, "--report-every", type=positive, default=30, help="steps per row of the table")
-    option(parser, "--window", type=positive, default=128, help="bytes that are predicted in a row")
-    option(parser, "--hidden", type=positive, default=96, help="width of the model")
-    parser.add_argument(
-        "--source",
-        type=Path,
-        default=Path(sysconfig.get_path("stdlib")),
-        metavar="DIR",
-        help="folder of Python files to learn from (default: the standard library)",
-    )
-    args = parser.parse_args()
-    names = ("batch_size", "seed", "steps", "window", "hidden", "gigabytes", "source")
-    args.is_default = all_default(parser, args, *names)
-    return args
-
-
 def load_documents(folder: Path) -> list[Document]:
     """The Python files below the folder, each with its end."""
-    files = sorted(
-        file for file in folder.rglob("*.py") if not NOT_TEXT & {*file.relative_to(folder).parts}
-    )
-    texts = [file.read_bytes().replace(bytes([END]), b" ") + bytes([END]) for file in files]
+    sources = (file.read_bytes() for file in python_files(folder))
+    texts = [source.replace(bytes([END]), b" ") + bytes([END]) for source in sources]
     if sum(map(len, texts)) < 100_000:
         sys.exit(f"train_documents.py: --source {folder}: too little Python in it")
     return [np.frombuffer(text, np.uint8) for text in texts]
-
-
-def unigram_entropy(documents: list[Document]) -> float:
-    """The entropy of a byte of the text in nats, from the frequencies of bytes alone."""
-    counts = sum(np.bincount(document, minlength=256) for document in documents)
-    frequency = counts[counts > 0] / counts.sum()
-    return float(-(frequency * np.log(frequency)).sum())
 
 
 def write_megatron(prefix: Path, documents: list[Document], repeats: int) -> None:
@@ -191,7 +158,7 @@ class Training:
         }
         loss: torch.Tensor = self.model(moved)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         return loss.detach()
@@ -222,14 +189,14 @@ def train(training: Training, args: argparse.Namespace, table: Table, steps: ran
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = parse_arguments(__doc__, data="data/documents", batch_size=16, window=128, hidden=96)
     torch.set_num_threads(args.threads)
     documents = load_documents(args.source)
     size = sum(map(len, documents))
     repeats = max(1, round(args.gigabytes * 1e9 / size)) if args.gigabytes else 1
     prefix = args.data / "python"
     write_megatron(prefix, documents, repeats)
-    entropy = unigram_entropy(documents)
+    entropy = unigram_entropy(sum(np.bincount(one, minlength=256) for one in documents))
     print(f"unigram entropy of the text: {entropy:.4f} nats")
 
     training = Training(args, prefix)

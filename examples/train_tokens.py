@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-import sysconfig
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,12 +25,9 @@ import torch
 from common import (
     Meter,
     Table,
-    all_default,
-    argument_parser,
-    option,
     pick_device,
-    positive,
 )
+from python_sources import parse_arguments, python_files, unigram_entropy
 from shards import shard_sizes, write_shards
 from torch import nn
 from torch.utils.data import DataLoader
@@ -39,47 +35,17 @@ from torch.utils.data import DataLoader
 import torch_s3io as s3io
 
 BLOCK = 1024  # bytes: files hold whole blocks
-NOT_TEXT = {"site-packages", "dist-packages", "test", "tests", "__pycache__"}
 GOAL = 0.6  # of the unigram entropy
 
 Text = npt.NDArray[np.uint8]
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argument_parser(__doc__, data="data/tokens", batch_size=32)
-    option(parser, "--steps", type=positive, default=240, help="batches to train on")
-    option(parser, "--report-every", type=positive, default=30, help="steps per row of the table")
-    option(parser, "--window", type=positive, default=192, help="bytes that are predicted in a row")
-    option(parser, "--hidden", type=positive, default=192, help="width of the model")
-    parser.add_argument(
-        "--source",
-        type=Path,
-        default=Path(sysconfig.get_path("stdlib")),
-        metavar="DIR",
-        help="folder of Python files to learn from (default: the standard library)",
-    )
-    args = parser.parse_args()
-    names = ("batch_size", "seed", "steps", "window", "hidden", "gigabytes", "source")
-    args.is_default = all_default(parser, args, *names)
-    return args
-
-
 def load_text(folder: Path) -> Text:
     """All Python files below the folder, as whole blocks [N, BLOCK]."""
-    files = sorted(
-        file for file in folder.rglob("*.py") if not NOT_TEXT & {*file.relative_to(folder).parts}
-    )
-    text = np.frombuffer(b"".join(file.read_bytes() for file in files), np.uint8)
+    text = np.frombuffer(b"".join(file.read_bytes() for file in python_files(folder)), np.uint8)
     if len(text) < 64 * BLOCK:
         sys.exit(f"train_tokens.py: --source {folder}: {len(text)} bytes of Python, too little")
     return text[: len(text) // BLOCK * BLOCK].reshape(-1, BLOCK)
-
-
-def unigram_entropy(text: Text) -> float:
-    """The entropy of a byte of the text in nats, from the frequencies of bytes alone."""
-    counts = np.bincount(text.ravel(), minlength=256)
-    frequency = counts[counts > 0] / counts.sum()
-    return float(-(frequency * np.log(frequency)).sum())
 
 
 def write_text(args: argparse.Namespace, text: Text) -> list[Path]:
@@ -145,9 +111,9 @@ def train(args: argparse.Namespace, meter: Meter, loader: DataLoader[torch.Tenso
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = parse_arguments(__doc__, data="data/tokens", batch_size=32, window=192, hidden=192)
     text = load_text(args.source)
-    entropy = unigram_entropy(text)
+    entropy = unigram_entropy(np.bincount(text.ravel(), minlength=256))
     files = write_text(args, text)
     print(f"unigram entropy of the text: {entropy:.4f} nats")
 
