@@ -20,6 +20,7 @@ import argparse
 import struct
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def contestants(
     }
     if workers == 0:
         makes[NANOGPT] = lambda: nanogpt(path, 1 << 30)
-    return {name: lambda make=make: run(make) for name, make in makes.items()}  # type: ignore[misc]
+    return {name: partial(run, make) for name, make in makes.items()}
 
 
 def bench(report: common.Report, args: argparse.Namespace, warm: bool) -> None:
