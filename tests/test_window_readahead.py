@@ -101,10 +101,10 @@ def test_workers_that_jump_over_windows_find_their_records(path, window_blocks, 
         loader = s3io.DataLoader(dataset, num_workers=4)
         assert sum(batch.nbytes for batch in loader) == SIZE
         stats = dataset.stats()
-        assert SIZE * 8 // 10 <= stats["filled_bytes"] <= SIZE
-        if stats["direct_bytes"] <= SIZE // 2:
+        assert stats["filled_bytes"] <= SIZE
+        if stats["filled_bytes"] >= SIZE * 8 // 10 and stats["direct_bytes"] <= SIZE // 2:
             return
-    pytest.fail(f"{stats['direct_bytes']} bytes read directly, three times in a row")
+    pytest.fail(f"three times in a row: {stats}")
 
 
 def test_a_rank_that_reads_alone_asks_for_everything(path, monkeypatch):
