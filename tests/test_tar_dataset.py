@@ -2,81 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import pickle
 import re
 import tarfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tar_files import Files, numbered, read_samples, samples_of, write_shards, write_tar
 
 import torch_s3io as s3io
-from torch_s3io import ConfigError, DataError, FileChangedError, NotFoundError, SampleDataset
-
-Files = dict[str, bytes]
-
-
-def write_tar(path: Path, files: Files, format: int = tarfile.GNU_FORMAT) -> Path:
-    with tarfile.open(path, "w", format=format, errors="surrogateescape") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            info.mtime = 1.5 if format == tarfile.PAX_FORMAT else 1
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-def samples_of(paths: list[Path]) -> list[tuple[str, Files]]:
-    """Keys and fields, by tarfile and the regular expression of webdataset."""
-    found: list[tuple[str, Files]] = []
-    for path in paths:
-        with tarfile.open(path, encoding="utf-8", errors="surrogateescape") as archive:
-            keys: list[str] = []
-            for member in archive:
-                match = re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", member.name)
-                file = archive.extractfile(member)
-                assert match is not None
-                assert file is not None
-                if match[1] not in keys:
-                    keys.append(match[1])
-                    found.append((match[1], {}))
-                found[-1][1][match[2].lower()] = file.read()
-    return found
-
-
-def read(dataset: SampleDataset, **options: Any) -> list[tuple[str, Files]]:
-    """The same, as the data set says; of fields that are missing, none."""
-    found = []
-    for batch in dataset.with_options(**options) if options else dataset:
-        fields = [name for name in batch if name != "key"]
-        rows = [[bytes(one.numpy()) for one in batch[name]] for name in fields]
-        for key, *row in zip(batch["key"], *rows, strict=True):
-            found.append((key, dict(zip(fields, row, strict=True))))
-    return found
-
-
-def numbered(count: int, first: int = 0) -> Files:
-    files = {}
-    for number in range(first, first + count):
-        files[f"{number:04}.jpg"] = bytes([number % 256]) * (number * 37 % 900)
-        files[f"{number:04}.cls"] = f"{number}\n".encode()
-        if number % 3 == 0:
-            files[f"{number:04}.json"] = json.dumps({"number": number}).encode()
-    return files
+from torch_s3io import ConfigError, DataError, NotFoundError, SampleDataset
 
 
 @pytest.fixture
 def shards(tmp_path) -> list[Path]:
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    return [write_tar(folder / f"{n:03}.tar", numbered(10, 10 * n)) for n in range(3)]
+    return write_shards(tmp_path)
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -89,8 +33,8 @@ def test_samples_are_those_that_tarfile_finds(tmp_path, format):
         (key, {name: fields.get(name, b"") for name in ("jpg", "cls", "json")})
         for key, fields in samples_of(paths)
     ]
-    assert read(dataset) == expected
-    shuffled = read(dataset, shuffle=True)
+    assert read_samples(dataset) == expected
+    shuffled = read_samples(dataset, shuffle=True)
     assert shuffled != expected
     assert sorted(shuffled, key=lambda sample: sample[0]) == expected
 
@@ -131,7 +75,7 @@ def test_any_order_and_any_choice_of_shards_has_the_keys_that_belong_to_it(shard
     for paths in (shards[::-1], [shards[2], shards[0]], [shards[1]] * 3):
         dataset = SampleDataset.from_tar(paths, fields=["jpg", "cls"], return_key=True)
         expected = [(key, fields) for path in paths for key, fields in by_path[path]]
-        for (key, fields), (wanted, of_wanted) in zip(read(dataset), expected, strict=True):
+        for (key, fields), (wanted, of_wanted) in zip(read_samples(dataset), expected, strict=True):
             assert (key, fields["jpg"]) == (wanted, of_wanted["jpg"])
 
 
@@ -156,7 +100,7 @@ def test_samples_without_a_field_are_skipped_or_have_an_empty_one(tmp_path):
 
     def found(**options: Any) -> list[tuple[str, Files]]:
         options = {"fields": ("jpg", "cls"), **options}
-        return read(SampleDataset.from_tar(paths, return_key=True, **options))
+        return read_samples(SampleDataset.from_tar(paths, return_key=True, **options))
 
     whole = [("0", {"jpg": b"a", "cls": b"0"}), ("3", {"jpg": b"d", "cls": b"3"})]
     assert found(missing="skip") == whole
@@ -196,7 +140,9 @@ def test_an_extension_that_cannot_be_a_field_is_an_error_where_it_is_wanted(tmp_
             DataError, match=rf"a\.tar: the end of '{shown}' after.*Name the fields"
         ):
             SampleDataset.from_tar(path, missing="empty", index=index)
-    found = read(SampleDataset.from_tar(path, fields=("jpg",), missing="skip", return_key=True))
+    found = read_samples(
+        SampleDataset.from_tar(path, fields=("jpg",), missing="skip", return_key=True)
+    )
     assert found == [("0", {"jpg": b"abc"}), ("2", {"jpg": b"e"})]
     with pytest.raises(DataError, match="did you mean jpg"):
         SampleDataset.from_tar(path, fields=("jpeg",))
@@ -223,9 +169,9 @@ def test_rare_fields_are_found_as_well(tmp_path):
         (key, {"rare": fields.get("rare", b""), "txt": fields["txt"]})
         for key, fields in samples_of(paths)
     ]
-    assert read(dataset) == expected
+    assert read_samples(dataset) == expected
     dataset = SampleDataset.from_tar(paths, fields=("rare",), missing="skip", return_key=True)
-    assert [key for key, _ in read(dataset)] == ["007", "057", "x007", "x057"]
+    assert [key for key, _ in read_samples(dataset)] == ["007", "057", "x007", "x057"]
 
 
 @pytest.mark.parametrize(
@@ -296,212 +242,6 @@ def test_numbers_become_tensors(tmp_path):
             next(iter(SampleDataset.from_tar(path, decode={"i": int})))
 
 
-# The index ---------------------------------------------------------------------------------------
-
-
-def index_of(folder: Path) -> Path:
-    [path] = folder.glob(".torch_s3io-tar-*.idx")
-    return path
-
-
-def test_the_index_is_made_once_whatever_fields_are_wanted(shards, monkeypatch):
-    folder = shards[0].parent
-    first = read(SampleDataset.from_tar(folder, fields=("jpg",), return_key=True))
-    version = index_of(folder).stat().st_ino
-    monkeypatch.setattr("torch_s3io.format.tar.build_index.scan_tars", None)
-    assert [key for key, _ in first] == [
-        key for key, _ in read(SampleDataset.from_tar(shards, fields=("cls",), return_key=True))
-    ]
-    SampleDataset.from_tar(str(folder / "{000..002}.tar"), fields=("cls", "json?"))
-    assert index_of(folder).stat().st_ino == version
-    with pytest.raises(TypeError):  # it would have to be read
-        SampleDataset.from_tar(folder, index=False)
-
-
-def test_only_archives_that_changed_are_read_again(shards, monkeypatch):
-    from torch_s3io.format.tar import build_index
-
-    folder, scanned = shards[0].parent, []
-    scan = build_index.scan_tars
-
-    def counted(store: Any, paths: Any, *more: Any, **options: Any) -> Any:
-        scanned.append([os.path.basename(path) for path in paths])
-        return scan(store, paths, *more, **options)
-
-    monkeypatch.setattr(build_index, "scan_tars", counted)
-    every = ("jpg?", "cls?", "json?", "new?")
-
-    def keys_and_fields() -> list[tuple[str, Files]]:
-        return read(SampleDataset.from_tar(folder, fields=every, return_key=True))
-
-    with pytest.warns(RuntimeWarning, match="no sample of 30 has the field 'new"):
-        keys_and_fields()
-    write_tar(shards[1], {**numbered(5, 500), "z.new": b"n"})
-    found = keys_and_fields()
-    assert found == [
-        (key, {name: fields.get(name.rstrip("?"), b"") for name in ("jpg", "cls", "json", "new")})
-        for key, fields in samples_of(shards)
-    ]
-    assert scanned == [["000.tar", "001.tar", "002.tar"], ["001.tar"]]
-    # As if it had been made of nothing.
-    index = index_of(folder)
-    by_parts = index.read_bytes()
-    index.unlink()
-    keys_and_fields()
-    from torch_s3io.index.column_file import map_columns
-
-    again = map_columns(str(index)).columns
-    index.write_bytes(by_parts)
-    parts = map_columns(str(index)).columns
-    for name in ("names", "versions", "shard_ends", "begins", "stops", "keys", "key_ends"):
-        assert parts[name].tobytes() == again[name].tobytes(), name
-
-
-def test_archives_that_change_while_they_are_in_use_are_errors(shards):
-    dataset = SampleDataset.from_tar(shards, fields=("cls",))
-    os.utime(shards[1], (1, 1))
-    with pytest.raises(FileChangedError, match=r"001\.tar"):
-        list(dataset)
-
-
-def test_an_index_that_lies_is_found_by_whoever_reads(shards):
-    from torch_s3io.index.column_file import map_columns
-    from torch_s3io.index.column_writer import write_columns
-
-    folder = shards[0].parent
-    SampleDataset.from_tar(folder, fields=("cls",))
-    file = map_columns(str(index_of(folder)))
-    columns = {name: np.array(column) for name, column in file.columns.items()}
-    columns["starts"] += np.uint64(1 << 40)
-    write_columns(file.path, file.head, columns)
-    with pytest.raises(DataError, match="the table is wrong about sample"):
-        list(SampleDataset.from_tar(folder, fields=("cls",)))
-    columns["starts"] -= np.uint64(1 << 40)
-    columns["key_ends"][:] = 1 << 50
-    write_columns(file.path, file.head, columns)
-    with pytest.raises(DataError, match="the index is damaged; remove this file"):
-        list(SampleDataset.from_tar(folder, fields=("json?",), return_key=True))
-    columns["shard_ends"][-1] += 1
-    write_columns(file.path, file.head, columns)  # does not fit itself: it is made again
-    assert len(list(SampleDataset.from_tar(folder, fields=("cls",), batch_size=30))) == 1
-
-
-def test_a_pickle_is_small_and_the_index_must_be_the_same_one(shards):
-    dataset = SampleDataset.from_tar(shards, fields=("cls",), return_key=True)
-    sent = pickle.dumps(dataset)
-    assert len(sent) < 20_000
-    assert read(pickle.loads(sent)) == read(dataset)
-    index_of(shards[0].parent).unlink()
-    SampleDataset.from_tar(shards, fields=("cls",))
-    with pytest.raises(FileChangedError, match="the index was made anew"):
-        list(pickle.loads(sent))
-
-
-# Archives that cannot be read --------------------------------------------------------------------
-
-
-def test_compressed_archives_say_what_to_do(tmp_path):
-    path = tmp_path / "a.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        archive.addfile(tarfile.TarInfo("0.jpg"))
-    for make in (SampleDataset.from_tar, SampleDataset):
-        with pytest.raises(
-            DataError, match=r"a\.tar\.gz: is compressed by gzip; .* decompress it, or"
-        ):
-            make(path)
-
-
-def test_a_key_that_comes_again_and_archives_without_samples_are_errors(tmp_path):
-    path = write_tar(tmp_path / "a.tar", {"0.a": b"", "1.a": b"", "0.b": b"", "1.b": b""})
-    with pytest.raises(DataError, match="the members of sample '0' do not follow one another"):
-        SampleDataset.from_tar(path)
-    path = write_tar(tmp_path / "a.tar", {"readme": b""})
-    with pytest.raises(DataError, match=r"there are no samples in 1 archive: .* such as 7\.jpg"):
-        SampleDataset.from_tar(path)
-    many = {f"{number}.x{number}": b"" for number in range(70)}
-    path = write_tar(tmp_path / "a.tar", many)
-    with pytest.raises(ConfigError, match="70 different extensions: name those that are wanted"):
-        SampleDataset.from_tar(path)
-
-
-def test_the_registry_reads_archives_with_all_their_fields(shards):
-    with pytest.raises(DataError, match=r"no field 'json'.*options of SampleDataset\.from_tar"):
-        SampleDataset(shards)
-    shards = [write_tar(path, {"0.jpg": b"j", "0.cls": b"c"}) for path in shards]
-    [batch] = SampleDataset(shards[0].parent / "*.tar", batch_size=30)
-    assert list(batch) == ["cls", "jpg"]
-    with pytest.raises(ConfigError, match="no checksums"):
-        SampleDataset(shards, verify=True)
-
-
-def test_hard_links_are_read_and_symbolic_ones_refused(tmp_path):
-    path = tmp_path / "a.tar"
-    with tarfile.open(path, "w") as archive:
-        info = tarfile.TarInfo("0.jpg")
-        info.size = 3
-        archive.addfile(info, io.BytesIO(b"abc"))
-        link = tarfile.TarInfo("1.jpg")
-        link.type, link.linkname = tarfile.LNKTYPE, "0.jpg"
-        archive.addfile(link)
-    found = read(SampleDataset.from_tar(path, fields=("jpg",), return_key=True))
-    assert found == [("0", {"jpg": b"abc"}), ("1", {"jpg": b"abc"})]
-    with tarfile.open(path, "a") as archive:
-        link = tarfile.TarInfo("2.jpg")
-        link.type, link.linkname = tarfile.SYMTYPE, "0.jpg"
-        archive.addfile(link)
-    with pytest.raises(DataError, match=r"'2\.jpg' at byte .* is a symbolic link"):
-        SampleDataset.from_tar(path)
-
-
-SMALL = {"0.jpg": b"abc", "1.jpg": b"defg"}
-
-
-def test_an_archive_that_is_cut_off_between_members_is_warned_of(tmp_path):
-    path = write_tar(tmp_path / "x.tar", numbered(3))
-    whole = path.read_bytes()
-    assert len(SampleDataset.from_tar(path, fields=("cls",), index=False)) == 1  # and no warning
-    with tarfile.open(path) as archive:
-        second = archive.getmembers()[3].offset
-    path.write_bytes(whole[:second])
-    with pytest.warns(RuntimeWarning, match=r"1 archive without the zeros.*x\.tar: cut off"):
-        dataset = SampleDataset.from_tar(path, fields=("cls",), index=False)
-    assert dataset.num_records == 1
-
-
-@pytest.mark.filterwarnings("ignore:.*without the zeros that end one:RuntimeWarning")
-def test_a_small_archive_cut_at_every_byte_is_refused_or_has_whole_samples(tmp_path):
-    path = write_tar(tmp_path / "a.tar", SMALL)
-    content, whole = path.read_bytes(), samples_of([path])
-    for cut in [*range(2600), len(content)]:
-        path.write_bytes(content[:cut])
-        try:
-            dataset = SampleDataset.from_tar(path, fields=("jpg",), index=False,
-                                             return_key=True, pool=None, direct="off")  # fmt: skip
-            found = read(dataset)
-        except DataError:
-            continue
-        assert found in (whole[:1], whole)
-
-
-@pytest.mark.filterwarnings("ignore:.*no sample of .* has the field:RuntimeWarning")
-def test_a_small_archive_with_every_byte_flipped_is_refused_or_as_tarfile_reads_it(tmp_path):
-    path = write_tar(tmp_path / "a.tar", SMALL)
-    content = path.read_bytes()
-    for at in range(2600):
-        changed = bytearray(content)
-        changed[at] ^= 1 << at % 8
-        path.write_bytes(changed)
-        try:
-            dataset = SampleDataset.from_tar(path, fields=("jpg?",), index=False,
-                                             return_key=True, pool=None, direct="off")  # fmt: skip
-            found = read(dataset)
-        except DataError:
-            continue
-        assert found == [
-            (key, {"jpg": fields.get("jpg", b"")}) for key, fields in samples_of([path])
-        ]
-
-
 # Any archives ------------------------------------------------------------------------------------
 
 NONE_HAS_IT = "ignore:.*no sample of .* has the field:RuntimeWarning"
@@ -537,7 +277,7 @@ def test_any_archives_are_read_as_tarfile_reads_them(tmp_path, archives, format,
     expected = [
         (key, {name: found.get(name, b"") for name in fields}) for key, found in samples_of(paths)
     ]
-    assert read(dataset) == expected
+    assert read_samples(dataset) == expected
 
 
 def test_what_webdataset_writes_is_read_as_webdataset_reads_it(tmp_path):
@@ -553,31 +293,4 @@ def test_what_webdataset_writes_is_read_as_webdataset_reads_it(tmp_path):
         for sample in webdataset.WebDataset(pattern, shardshuffle=False)
     ]
     dataset = SampleDataset.from_tar(pattern, fields=("bin", "cls"), return_key=True, batch_size=9)
-    assert read(dataset) == wanted
-
-
-def test_what_python_keeps_of_a_member_takes_less_than_its_header(tmp_path):
-    """Its 512 bytes; of 200,000 members in one archive, at their peak."""
-    import tracemalloc
-
-    path = tmp_path / "a.tar"
-    block = tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT)
-    count = 200_000
-    with path.open("wb") as file:
-        for number in range(count):
-            name = f"{number // 2:08}.{('jpg', 'cls')[number % 2]}".encode()
-            header = bytearray(name.ljust(100, b"\0") + block[100:])
-            header[148:156] = b" " * 8
-            header[148:156] = b"%06o\0 " % sum(header)
-            file.write(header)
-        file.write(bytes(1024))
-    tracemalloc.start()
-    try:
-        dataset = SampleDataset.from_tar(path, fields=("jpg", "cls"), return_key=True)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < count * 200
-    assert len(dataset.files) == 1
-    assert dataset.num_records == count // 2
-    assert dataset.get_batch([99_999])["key"] == ["00099999"]
+    assert read_samples(dataset) == wanted
