@@ -3,6 +3,7 @@
 #   PYTHON=python3.12            the Python that .venv is made from (default: python3)
 #   ARGS="--epochs 3"            passed on to the example, pytest or the benchmarks
 #   TORCH_S3IO_NO_URING=1        build without io_uring
+#   TORCH_S3IO_NO_S3=1           build without object storage
 #   TORCH_S3IO_WERROR=1          compiler warnings are errors
 
 SHELL := /bin/bash
@@ -14,7 +15,7 @@ PYTHON ?= python3
 ARGS ?=
 JOBS ?= $(shell nproc)
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
-export PYTHON TORCH_S3IO_NO_URING TORCH_S3IO_WERROR
+export PYTHON TORCH_S3IO_NO_URING TORCH_S3IO_NO_S3 TORCH_S3IO_WERROR
 unexport PYTHONDONTWRITEBYTECODE  # or every process compiles PyTorch's Python anew, for seconds
 on = $(filter-out 0,$($(1)))
 

@@ -8,12 +8,15 @@
 ``csrc/bindings``, is compiled once: the extension, with io_uring and without, and ``cpptest``
 share it. ``asan`` and ``fuzz`` share theirs.
 
+``csrc/http`` is in the tests alone, until something of the extension uses it.
+
 The files of a folder are compiled together, as one unit that includes them. Most of the time goes
 into headers, which so are read once per folder. Names that a file keeps to itself therefore must be
 unique in its folder.
 
 Environment:
     TORCH_S3IO_NO_URING=1   leave io_uring out: the thread engine alone, no liburing needed
+    TORCH_S3IO_NO_S3=1      leave csrc/http out, and its tests: no libcurl or OpenSSL needed
     TORCH_S3IO_WERROR=1     compiler warnings are errors (CI)
     MAX_JOBS                compilers that run at once (default: one per CPU)
     CXX, CXXFLAGS, LDFLAGS  as everywhere. By default g++, for asan and fuzz clang++: it takes half
@@ -23,6 +26,7 @@ Environment:
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -41,6 +45,7 @@ def is_on(name: str) -> bool:
 
 
 USE_URING = not is_on("TORCH_S3IO_NO_URING")
+USE_S3 = not is_on("TORCH_S3IO_NO_S3")
 WERROR = is_on("TORCH_S3IO_WERROR")
 
 STANDARD = "-std=c++20"
@@ -57,7 +62,7 @@ SANITIZERS = {
 # Tests of what starts no thread, and is used by one at a time: nothing for ThreadSanitizer.
 THREADLESS = (
     *("epoch_plan", "order", "permutation", "placement", "record_layout", "sample_places"),
-    *("tar_chain", "checksum_text", "crc32c"),
+    *("tar_chain", "checksum_text", "crc32c", "http_url", "http_head", "s3_signing", "s3_xml"),
 )
 SEEN_BY_FUZZER = "-fsanitize=fuzzer-no-link"
 
@@ -92,16 +97,20 @@ class Unit:
         return str(self.target)
 
 
-def core_units(folder: Path, flags: list[str]) -> list[Unit]:
-    """All of ``csrc`` that needs no torch."""
+def core_units(folder: Path, flags: list[str], with_s3: bool = False) -> list[Unit]:
+    """All of ``csrc`` that needs no torch; ``csrc/http`` where it is asked for."""
     command = compiler(*flags)
-    layers = sorted(path for path in Path("csrc").iterdir() if path.name != "bindings")
+    left_out = {"bindings", "http"}
+    layers = sorted(path for path in Path("csrc").iterdir() if path.name not in left_out)
     one_of = {True: "csrc/io/uring_engine.cpp", False: "csrc/io/no_uring.cpp"}
     units = [
         Unit(folder / f"{layer.name}.o", sources, command)
         for layer in layers
         if (sources := [path for path in sources_in(layer) if path not in one_of.values()])
     ]
+    if with_s3:
+        http = sources_in(Path("csrc/http"))
+        units.append(Unit(folder / "http.o", http, [*command, *s3_flags("--cflags")]))
     if USE_URING:
         command = [*command, *liburing_flags("--cflags")]
     name = Path(one_of[USE_URING]).stem
@@ -154,19 +163,33 @@ def compiler(*flags: str) -> list[str]:
 
 
 def liburing_flags(option: str) -> list[str]:
+    return package_flags(
+        option,
+        ["liburing >= 2.3"],
+        "liburing 2.3 or newer is missing. Debian, Ubuntu: apt install liburing-dev. "
+        "Fedora: dnf install liburing-devel. TORCH_S3IO_NO_URING=1 builds without io_uring.",
+    )
+
+
+def s3_flags(option: str) -> list[str]:
+    return package_flags(
+        option,
+        ["libcurl >= 7.68", "libcrypto"],
+        "libcurl 7.68 or newer, or OpenSSL, is missing. Debian, Ubuntu: apt install "
+        "libcurl4-openssl-dev libssl-dev. Fedora: dnf install libcurl-devel openssl-devel. "
+        "TORCH_S3IO_NO_S3=1 builds without object storage.",
+    )
+
+
+def package_flags(option: str, packages: list[str], if_missing: str) -> list[str]:
     if not shutil.which("pkg-config"):
         fail(
             "pkg-config is missing. Debian, Ubuntu: apt install pkg-config. "
             "Fedora: dnf install pkgconf."
         )
-    command = ["pkg-config", option, "liburing >= 2.3"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(["pkg-config", option, *packages], capture_output=True, text=True)
     if result.returncode != 0:
-        fail(
-            "liburing 2.3 or newer is missing. Debian, Ubuntu: apt install liburing-dev. "
-            "Fedora: dnf install liburing-devel. TORCH_S3IO_NO_URING=1 builds without io_uring.\n"
-            f"pkg-config says: {result.stderr.strip()}"
-        )
+        fail(f"{if_missing}\npkg-config says: {result.stderr.strip()}")
     return shlex.split(result.stdout.replace("-I", "-isystem "))
 
 
@@ -216,7 +239,7 @@ def build_tests(name: str) -> None:
     folder, sanitizer = Path("build") / name, SANITIZERS[name]
     flags = HARDLY_OPTIMIZED if name == "tsan" else UNOPTIMIZED
     command, main = compiler(*flags, *sanitizer), "tests/cpp/main.cpp"
-    tests = [path for path in sources_in(Path("tests/cpp")) if path != main]
+    tests = [path for path in sources_to_run(Path("tests/cpp")) if path != main]
     if name == "tsan":
         tests = [path for path in tests if Path(path).stem.removesuffix("_test") not in THREADLESS]
     units = units_of_equal_size(min(4, most_jobs()), folder / "tests", tests, command)
@@ -224,37 +247,52 @@ def build_tests(name: str) -> None:
     if name == "asan":
         units += asan_core()
     elif name == "tsan":
-        units += core_units(folder, [*SANITIZED, *sanitizer])
+        units += core_units(folder, [*SANITIZED, *sanitizer], USE_S3)
     else:
-        units += core_units(release_folder(), RELEASE)
-    link(folder / "run", compile_units(units), compiler(*sanitizer), [])
+        units += core_units(release_folder(), RELEASE, USE_S3)
+    link(folder / "run", compile_units(units), compiler(*sanitizer), s3_libraries())
+
+
+def sources_to_run(folder: Path) -> list[str]:
+    """Without those of ``csrc/http`` where that is left out."""
+    return [
+        path
+        for path in sources_in(folder)
+        if USE_S3 or not re.search('#include "(http|s3)[/_]', Path(path).read_text())
+    ]
+
+
+def s3_libraries() -> list[str]:
+    return s3_flags("--libs") if USE_S3 else []
 
 
 # Fuzz targets -------------------------------------------------------------------------------------
 
 
 def asan_core() -> list[Unit]:
-    return core_units(Path("build/asan"), [*SANITIZED, *SANITIZERS["asan"], SEEN_BY_FUZZER])
+    flags = [*SANITIZED, *SANITIZERS["asan"], SEEN_BY_FUZZER]
+    return core_units(Path("build/asan"), flags, USE_S3)
 
 
 def build_fuzzers() -> None:
     folder, flags = Path("build/fuzz"), [*SANITIZED, *SANITIZERS["asan"]]
     # fuzz/run.py asks which functions of a target are reached: none may vanish into others.
     command = compiler(*flags, SEEN_BY_FUZZER, "-fno-inline", "-Ifuzz")
-    targets = sources_in(Path("fuzz/targets"))
+    targets = sources_to_run(Path("fuzz/targets"))
     core = asan_core()
     units = [*core, *(Unit(folder / f"{Path(one).stem}.o", [one], command) for one in targets)]
     objects = compile_units(units)
     for unit in units[len(core) :]:
         parts = [str(unit.target), *objects[: len(core)]]
-        link(unit.target.with_suffix(""), parts, compiler(*flags, "-fsanitize=fuzzer"), [])
+        command = compiler(*flags, "-fsanitize=fuzzer")
+        link(unit.target.with_suffix(""), parts, command, s3_libraries())
 
 
 # clang-tidy ---------------------------------------------------------------------------------------
 
 
 def tidy() -> None:
-    units = core_units(Path("build/tidy"), [])
+    units = core_units(Path("build/tidy"), [], USE_S3)
     if not all(in_parallel(is_tidy, units)):
         fail("clang-tidy has found what is above")
 

@@ -33,6 +33,13 @@ has_python_header() {
   "$PYTHON" -c 'import os, sysconfig as s; open(os.path.join(s.get_path("include"), "Python.h"))'
 }
 
+# What csrc/http needs, which the C++ tests have.
+check_s3() {
+  [[ -z ${TORCH_S3IO_NO_S3:-} || $TORCH_S3IO_NO_S3 == 0 ]] || return 0
+  need libcurl4-openssl-dev pkg-config --exists libcurl
+  need libssl-dev pkg-config --exists libcrypto
+}
+
 check_packages() {
   need g++ command -v g++
   need make command -v make
@@ -45,8 +52,12 @@ check_packages() {
   need python3-dev has_python_header
   case $1 in
     build) ;;
-    test) need doctest-dev has_header doctest/doctest.h ;;
+    test)
+      need doctest-dev has_header doctest/doctest.h
+      check_s3
+      ;;
     check)
+      check_s3
       need clang-format command -v clang-format
       need clang-tidy command -v clang-tidy
       ;;
@@ -64,7 +75,7 @@ install_packages() {
   check_packages "$1"
   ((${#missing[@]})) || return 0
   command -v apt-get >/dev/null || die "please install what Debian calls: ${missing[*]}
-On Fedora: dnf install gcc-c++ make pkgconf liburing-devel python3-devel doctest-devel clang-tools-extra fio clang llvm compiler-rt"
+On Fedora: dnf install gcc-c++ make pkgconf liburing-devel libcurl-devel openssl-devel python3-devel doctest-devel clang-tools-extra fio clang llvm compiler-rt"
   local sudo=()
   if ((EUID != 0)); then
     sudo -n true 2>/dev/null || die "system packages are missing. Please run

@@ -20,6 +20,7 @@ ALLOWED = {
     "order": {"base"},
     "format": {"base", "order"},
     "store": {"base", "memory", "io"},
+    "http": {"base", "io", "store"},
     "reader": {"base", "memory", "io", "store", "order", "format"},
     "bindings": {"base", "memory", "io", "store", "order", "format", "reader"},
 }
@@ -73,7 +74,7 @@ def test_the_check_sees_an_upward_include():
 
 def test_batches_are_read_through_a_store_of_any_kind():
     for source in SOURCES:
-        if layer_of(source) == "reader":
+        if layer_of(source) in {"reader", "http"}:
             for name in includes_of(source):
                 seam = SEAMS.get(name.partition("/")[0])
                 assert seam is None or name in seam, f"{source} knows {name}"
@@ -148,6 +149,19 @@ def test_nothing_includes_cuda():
 def test_liburing_is_included_in_one_place():
     seeing = [source.name for source in SOURCES if "liburing.h" in includes_of(source)]
     assert seeing == ["uring_engine.h"]
+
+
+def test_libcurl_and_openssl_are_included_by_what_hides_them():
+    for library, names in {
+        "curl/": {"curl_exchange.cpp", "curl_exchange.h", "curl_transport.cpp"},
+        "openssl/": {"sigv4.cpp"},
+    }.items():
+        seeing = {
+            source.name
+            for source in SOURCES
+            if any(name.startswith(library) for name in includes_of(source))
+        }
+        assert seeing <= names
 
 
 def test_no_folder_is_named_torch():

@@ -1,0 +1,57 @@
+// What S3 says in XML: pages of lists, errors, replies to uploads in parts.
+//
+// A strict reader of the little XML that it is: elements, attributes that are skipped, text, the
+// five entities and numbers of characters. Everything else (DOCTYPE, CDATA, comments) is refused.
+// Texts and depth are bounded, so that no reply takes more memory than it has bytes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace s3io {
+
+// Called at the end of each element with the names from the root to it, as "Error/Code", and the
+// text directly in it.
+using XmlVisitor = std::function<void(std::string_view path, std::string_view text)>;
+
+// Throws Error(data) with a text that says where, and not of which object.
+void walk_xml(std::string_view xml, const XmlVisitor& visit);
+
+struct ListedObject {
+  std::string key;
+  int64_t size_bytes = -1;
+  std::string etag;  // without quotes
+};
+
+struct ListPage {
+  std::vector<ListedObject> objects;
+  std::string next_token;  // empty: it was the last page
+};
+
+// A page of ListObjectsV2, without encoding-type. (With it "+" means another thing on each server.)
+// Throws Error(data) where a key does not begin with `prefix`, is empty or too long; where there is
+// no IsTruncated, or no token though there is a next page; where a size is none, and where there
+// are more than 1000 keys. The order of keys is the server's.
+ListPage parse_list_page(std::string_view xml, std::string_view prefix);
+
+struct S3Error {
+  std::string code;     // letters, digits and dots; empty where there is none
+  std::string message;  // bounded
+  std::string request_id;
+  std::string region;
+};
+
+// Of a body that should be an <Error>, of any kind: what is no XML has no code.
+S3Error parse_s3_error(std::string_view xml);
+
+// Of CreateMultipartUpload; throws Error(data) where there is none.
+std::string parse_upload_id(std::string_view xml);
+// The ETag of CompleteMultipartUpload, without quotes. A body that is an <Error>, though the status
+// said 200, is in `error`.
+std::string parse_completed_upload(std::string_view xml, std::optional<S3Error>& error);
+
+}  // namespace s3io
