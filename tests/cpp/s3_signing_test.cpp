@@ -124,9 +124,9 @@ TEST_CASE("AWS's test suite of the signature") {
        "85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead"},
   };
   Signer signer("service");
-  for (const auto& [name, request, signature] : vectors) {
-    CAPTURE(name);
-    CHECK(signature_of(signer, request, credentials, kSuiteTime) == signature);
+  for (const Vector& vector : vectors) {
+    CAPTURE(vector.name);
+    CHECK(signature_of(signer, vector.request, credentials, kSuiteTime) == vector.signature);
   }
   std::string authorization;
   signer.sign(vectors[0].request, credentials, "us-east-1", amz_date(kSuiteTime), authorization);

@@ -1,0 +1,77 @@
+// One handle of libcurl, and the request that it has in hand; and the sockets of all of them.
+// The reactor's thread alone.
+#pragma once
+
+#include <curl/curl.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "http/transport.h"
+
+namespace s3io {
+
+// What libcurl has open. It says of a connection by which local port it goes.
+class CurlSockets {
+ public:
+  static curl_socket_t open(void* self, curlsocktype purpose, curl_sockaddr* address);
+  static int close(void* self, curl_socket_t socket);
+
+  // Whether something came on a connection that was in use before, though nobody asked: a surplus
+  // of the last reply, or its end. Nothing is asked on it then. From now on it was in use.
+  bool is_unclean(int local_port);
+
+ private:
+  struct Socket {
+    curl_socket_t fd;
+    int local_port = 0;  // 0: not looked up yet
+    bool was_in_use = false;
+  };
+  std::vector<Socket> sockets_;
+};
+
+class CurlExchange {
+ public:
+  explicit CurlExchange(CurlSockets& sockets);
+
+  CURL* easy() const { return easy_.get(); }
+  HttpRequest* request() const { return request_; }
+
+  // The handle is then ready to be added to a multi handle.
+  void begin(HttpRequest& request);
+  // Whether it ended before anything was sent, since its connection was unclean: once more then.
+  bool must_begin_again(CURLcode result);
+  // Says in the request how it went. The request is no longer in hand.
+  HttpRequest& end(CURLcode result);
+  // Not a byte is stored any more.
+  void give_back_cancelled();
+
+ private:
+  struct Cleanup {
+    void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+  };
+
+  template <typename Value>
+  void set(CURLoption option, Value value);
+  void set_method();
+  void set_headers();
+  void set_connection();
+  size_t add_line(std::string_view line);
+
+  static size_t on_header(char* data, size_t size, size_t count, void* self) noexcept;
+  static size_t on_body(char* data, size_t size, size_t count, void* self) noexcept;
+  static int on_connection(void* self, char* remote, char* local, int remote_port, int local_port);
+
+  const std::unique_ptr<CURL, Cleanup> easy_;
+  CurlSockets& sockets_;
+  HttpRequest* request_ = nullptr;
+  bool has_head_ = false;
+  bool is_unclean_ = false;
+  std::vector<std::string> lines_;  // memory that is used again
+  std::vector<curl_slist> list_;    // of lines_
+  std::array<char, CURL_ERROR_SIZE> error_{};
+};
+
+}  // namespace s3io

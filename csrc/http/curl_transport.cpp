@@ -1,0 +1,242 @@
+#include "http/curl_transport.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "base/fork_owned.h"
+#include "base/limits.h"
+#include "http/curl_exchange.h"
+
+namespace s3io {
+namespace {
+
+constexpr int kMostConnections = 1024;
+constexpr milliseconds kIdleSlice{60'000};
+constexpr milliseconds kBusySlice{1'000};
+
+// The thread, and all that libcurl has. Other threads lock, and wake it.
+class Reactor {
+ public:
+  explicit Reactor(int connections) : multi_(make_multi(connections)) {
+    for (int number = 0; number < connections; ++number) {
+      leaving_.reserve(static_cast<size_t>(connections));
+      exchanges_.push_back(std::make_unique<CurlExchange>(sockets_));
+      idle_.push_back(exchanges_.back().get());
+    }
+  }
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+  ~Reactor() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_stopping_ = true;
+    }
+    curl_multi_wakeup(multi_.get());
+    if (thread_.joinable()) thread_.join();
+  }
+
+  void submit(HttpRequest& request) {
+    request.clear_reply();
+    {
+      const std::lock_guard lock(mutex_);
+      start_thread();
+      (first_ == nullptr ? first_ : last_->next) = &request;
+      last_ = &request;
+    }
+    curl_multi_wakeup(multi_.get());
+  }
+
+  void cancel(HttpRequest& request) noexcept {
+    {
+      const std::lock_guard lock(mutex_);
+      request.is_cancel_wanted = true;
+    }
+    curl_multi_wakeup(multi_.get());
+  }
+
+ private:
+  struct CloseMulti {
+    void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
+  };
+
+  static CURLM* make_multi(int connections) {
+    CURLM* multi = curl_multi_init();
+    if (multi == nullptr) throw std::bad_alloc();
+    curl_multi_setopt(multi, CURLMOPT_PIPELINING, long{CURLPIPE_NOTHING});
+    // As many as there are exchanges. Else libcurl closes some whenever fewer are at work.
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, long{connections});
+    curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, long{connections});
+    return multi;
+  }
+
+  void start_thread() {
+    if (thread_.joinable()) return;
+    // A thread begins with the signals of who makes it: this one gets none. Writing to a connection
+    // that the server closed would be one (SIGPIPE).
+    sigset_t all, before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      thread_ = std::thread([this] { run(); });
+    } catch (const std::system_error& error) {
+      ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+      throw thread_error("the thread for object storage", error.code().value());
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  void run() {
+    while (begin_and_cancel()) {
+      int running = 0;
+      curl_multi_perform(multi_.get(), &running);
+      if (take_back()) continue;  // others may wait for their place
+      const bool is_idle = idle_.size() == exchanges_.size();
+      const milliseconds slice = is_idle ? kIdleSlice : kBusySlice;
+      curl_multi_poll(multi_.get(), nullptr, 0, static_cast<int>(slice.count()), nullptr);
+    }
+  }
+
+  // False when it is to end: everything is back then.
+  bool begin_and_cancel() {
+    const bool goes_on = begin_and_give_back();
+    // It may have to wait for a name that is being looked up: without the lock.
+    for (CurlExchange* exchange : leaving_) leave(*exchange);
+    leaving_.clear();
+    return goes_on;
+  }
+
+  bool begin_and_give_back() {
+    const std::lock_guard lock(mutex_);
+    for (const auto& exchange : exchanges_) {
+      HttpRequest* const request = exchange->request();
+      if (request == nullptr || !(request->is_cancel_wanted || is_stopping_)) continue;
+      exchange->give_back_cancelled();
+      leaving_.push_back(exchange.get());
+    }
+    while (first_ != nullptr) {
+      HttpRequest& request = *first_;
+      const bool is_cancelled = request.is_cancel_wanted || is_stopping_;
+      if (!is_cancelled && idle_.empty()) break;
+      first_ = request.next;
+      if (is_cancelled) {
+        request.outcome = HttpOutcome::cancelled;
+        request.inbox->put(request);
+      } else {
+        CurlExchange& exchange = *idle_.back();
+        idle_.pop_back();
+        exchange.begin(request);
+        curl_multi_add_handle(multi_.get(), exchange.easy());
+      }
+    }
+    return !is_stopping_;
+  }
+
+  void leave(CurlExchange& exchange) {
+    curl_multi_remove_handle(multi_.get(), exchange.easy());
+    idle_.push_back(&exchange);
+  }
+
+  // Whether any has ended.
+  bool take_back() {
+    bool has_any = false;
+    int left = 0;
+    while (CURLMsg* told = curl_multi_info_read(multi_.get(), &left)) {
+      if (told->msg != CURLMSG_DONE) continue;
+      const CURLcode result = told->data.result;
+      char* own = nullptr;
+      curl_easy_getinfo(told->easy_handle, CURLINFO_PRIVATE, &own);
+      auto& exchange = *reinterpret_cast<CurlExchange*>(own);
+      has_any = true;
+      if (exchange.must_begin_again(result)) {
+        curl_multi_remove_handle(multi_.get(), exchange.easy());
+        curl_multi_add_handle(multi_.get(), exchange.easy());
+        continue;
+      }
+      HttpRequest& request = exchange.end(result);
+      leave(exchange);
+      request.inbox->put(request);
+    }
+    return has_any;
+  }
+
+  CurlSockets sockets_;  // outlives the handles
+  const std::unique_ptr<CURLM, CloseMulti> multi_;
+  std::vector<std::unique_ptr<CurlExchange>> exchanges_;
+  std::vector<CurlExchange*> idle_;     // the thread's
+  std::vector<CurlExchange*> leaving_;  // the same: their requests are back
+  std::mutex mutex_;                    // guards what follows
+  std::thread thread_;
+  bool is_stopping_ = false;
+  HttpRequest* first_ = nullptr;  // those that wait
+  HttpRequest* last_ = nullptr;
+};
+
+class CurlTransport final : public Transport {
+ public:
+  explicit CurlTransport(const CurlOptions& options) {
+    if (options.connections < 1 || options.connections > kMostConnections) {
+      throw Error(ErrorKind::config, message("connections must be between 1 and ", kMostConnections,
+                                             ", not ", options.connections));
+    }
+    static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
+    if (started != CURLE_OK) {
+      throw Error(ErrorKind::engine,
+                  message("libcurl does not start: ", curl_easy_strerror(started)));
+    }
+    reactor_ = std::make_unique<Reactor>(options.connections);
+  }
+
+  void submit(HttpRequest& request) override {
+    if (!reactor_.is_here()) {
+      throw Error(ErrorKind::config,
+                  "these connections belong to the parent process; make a store of its own after "
+                  "fork");
+    }
+    reactor_->submit(request);
+  }
+  void cancel(HttpRequest& request) noexcept override {
+    if (reactor_.is_here()) reactor_->cancel(request);
+  }
+
+ private:
+  ForkOwned<Reactor> reactor_;
+};
+
+// Of one process: a forked child leaves its parent's alone, whoever has the lock.
+struct SharedTransport {
+  const HomeProcess home = {};
+  std::mutex mutex;  // guards what follows
+  std::weak_ptr<Transport> transport;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_curl_transport(const CurlOptions& options) {
+  return std::make_unique<CurlTransport>(options);
+}
+
+std::shared_ptr<Transport> shared_curl_transport(const CurlOptions& options) {
+  static std::atomic<SharedTransport*> shared{nullptr};
+  SharedTransport* mine = shared.load();
+  while (mine == nullptr || !mine->home.is_here()) {
+    auto made = std::make_unique<SharedTransport>();
+    if (shared.compare_exchange_strong(mine, made.get())) mine = made.release();
+  }
+  const std::lock_guard lock(mine->mutex);
+  std::shared_ptr<Transport> transport = mine->transport.lock();
+  if (transport == nullptr) {
+    transport = make_curl_transport(options);
+    mine->transport = transport;
+  }
+  return transport;
+}
+
+}  // namespace s3io

@@ -1,0 +1,25 @@
+// HTTP/1.1 by libcurl: one thread and one set of connections.
+//
+// Connections are used again only where their last reply was whole, its status is 2xx, 404 or 412,
+// and nothing came after it. No signals, no redirects, no decompression; proxies and their
+// exceptions come from the usual variables of the environment.
+#pragma once
+
+#include <memory>
+
+#include "http/transport.h"
+
+namespace s3io {
+
+struct CurlOptions {
+  int connections = 64;  // most at once; further requests wait, in their order
+};
+
+// The thread starts with the first request, and ends with the transport.
+std::unique_ptr<Transport> make_curl_transport(const CurlOptions& options = {});
+
+// One for all of a process, as long as somebody has it: with the options of who came first.
+// A forked child makes its own.
+std::shared_ptr<Transport> shared_curl_transport(const CurlOptions& options = {});
+
+}  // namespace s3io
