@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from torch_s3io import TokenDataset
 
 MEGATRON_TYPES = {"u1": 1, "i1": 2, "<i2": 3, "<i4": 4, "<i8": 5, "<f8": 6, "<f4": 7, "<u2": 8}
 
@@ -102,3 +105,21 @@ def cut(stream: np.ndarray, window: int, stride: int) -> list[list[int]]:
 def flat(batches: Any) -> list[list[int]]:
     """The rows of all batches."""
     return [row for batch in batches for row in batch.tolist()]
+
+
+def documents_in(paths, **options) -> list[list[int]]:
+    dataset = TokenDataset(paths, documents="single", batch_size=3, pool=None, **options)
+    return [document.tolist() for batch in dataset for document in batch]
+
+
+def as_lists(documents: list[np.ndarray]) -> list[list[int]]:
+    return [document.tolist() for document in documents]
+
+
+def refused(error, match: str, paths, **options) -> None:
+    with pytest.raises(error, match=match):
+        TokenDataset(paths, documents="single", **options)
+
+
+def changed(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
