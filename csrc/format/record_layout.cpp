@@ -15,7 +15,7 @@ constexpr size_t kMostDimensions = 64;  // of a tensor that numpy can view, the 
 
 // Calls `visit` with a value of the C++ type of `type`; false for types without arithmetic here.
 template <typename Visitor>
-bool visit_arithmetic(ScalarType type, Visitor visit) {
+bool visit_arithmetic(ScalarType type, const Visitor& visit) {
   switch (type) {
     case ScalarType::boolean:
       visit(bool{});

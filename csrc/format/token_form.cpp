@@ -74,6 +74,8 @@ void TokenForm::locate(int64_t record, Pieces& pieces, std::vector<Extent>& out)
   pieces.clear();
   streams_[part]->locate(number / windows, number % windows * layout_.stride, layout_.window,
                          pieces);
+  for (const DocumentStream::Piece& piece : pieces)
+    parts_[part].documents->prefetch(piece.document);
   for (const DocumentStream::Piece& piece : pieces) append(part, piece, out);
 }
 
@@ -81,15 +83,15 @@ void TokenForm::append(size_t part, const DocumentStream::Piece& piece,
                        std::vector<Extent>& out) const {
   const Documents& documents = *parts_[part].documents;
   std::optional<Extent> found = documents.find(piece.document, piece.offset, piece.count);
-  const Documents::Place place = documents.place_of(piece.document);
-  const int64_t object = first_objects_[part] + static_cast<int64_t>(place.object);
   if (!found) {
+    const Documents::Place place = documents.place_of(piece.document);
     throw Error(ErrorKind::data,
-                message((*objects_)[object], ": document ", place.number,
+                message((*objects_)[first_objects_[part] + static_cast<int64_t>(place.object)],
+                        ": document ", place.number,
                         " does not lie within the file, as the table of its documents says: the "
                         "file or the table is damaged, or of another one; copy both again"));
   }
-  found->object = object;
+  found->object += first_objects_[part];
   out.push_back(*found);
 }
 

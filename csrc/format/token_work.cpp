@@ -66,17 +66,16 @@ void TokenForm::Work::land() {
   make_room(positions_, extents_.size());
   make_room(runs_, extents_.size());
   make_room(order_, extents_.size());
-  by_object_.resize(extents_.size());
-  std::iota(by_object_.begin(), by_object_.end(), 0);
-  std::sort(by_object_.begin(), by_object_.end(), [&](uint32_t a, uint32_t b) {
-    return std::pair(extents_[a].object, extents_[a].offset) <
-           std::pair(extents_[b].object, extents_[b].offset);
-  });
+  by_object_.clear();
+  for (const Extent& extent : extents_) {
+    by_object_.push_back({extent.object, extent.offset, static_cast<uint32_t>(by_object_.size())});
+  }
+  std::sort(by_object_.begin(), by_object_.end());
   positions_.resize(extents_.size());
   runs_.clear();
   order_.clear();
   const int64_t alignment = form_.run_alignment();
-  for (const uint32_t index : by_object_) {
+  for (const auto& [object, offset, index] : by_object_) {
     const Extent& extent = extents_[index];
     const bool is_near = !runs_.empty() && runs_.back().object == extent.object &&
                          extent.offset - runs_.back().offset - runs_.back().length <= kMostGap;

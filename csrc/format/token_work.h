@@ -1,6 +1,7 @@
 // One batch of tokens on its way: where they land, and the tensors that they become.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -28,6 +29,12 @@ class TokenForm::Work final : public BatchWork {
     size_t first;  // of its extents
     int64_t tokens;
   };
+  struct Place {
+    int64_t object;
+    int64_t offset;
+    uint32_t extent;
+    auto operator<=>(const Place&) const = default;
+  };
 
   int64_t count() const { return static_cast<int64_t>(rows_.size()); }
   int64_t tokens_of(const Extent& extent) const;
@@ -45,9 +52,9 @@ class TokenForm::Work final : public BatchWork {
   std::span<const int64_t> records_;
   Pieces pieces_;
   std::vector<Row> rows_;
-  std::vector<Extent> extents_;      // of each row in turn
-  std::vector<int64_t> positions_;   // of each extent in the landing area
-  std::vector<uint32_t> by_object_;  // numbers of extents, in the order of objects and offsets
+  std::vector<Extent> extents_;     // of each row in turn
+  std::vector<int64_t> positions_;  // of each extent in the landing area
+  std::vector<Place> by_object_;    // of extents, sorted
   std::vector<Run> runs_;
   std::vector<uint32_t> order_;
   int64_t tokens_ = 0;   // of all rows

@@ -12,19 +12,6 @@ namespace {
 
 constexpr size_t kKeptEpochs = 4;  // the reader is in two; the parts of a mixture have their own
 
-// The entry that `is_wanted`, or else the one that was not asked for longest. A new one has no
-// number.
-template <typename Entry, typename IsWanted>
-Entry& kept_or_oldest(std::vector<Entry>& entries, IsWanted is_wanted) {
-  Entry* oldest = &entries.front();
-  for (Entry& entry : entries) {
-    if (is_wanted(entry)) return entry;
-    if (entry.used < oldest->used) oldest = &entry;
-  }
-  oldest->number = -1;
-  return *oldest;
-}
-
 // Where the first of ascending ends lies that is beyond `value`.
 size_t first_beyond(const std::vector<int64_t>& ends, int64_t value) {
   return static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), value) - ends.begin());
@@ -74,11 +61,13 @@ void DocumentStream::locate(int64_t epoch, int64_t first, int64_t count,
   size_t turn = first_beyond(turns.ends, first);
   int64_t within = first - begin_of(turns.ends, turn);
   for (; count > 0; ++turn, within = 0) {
-    const Block& block = block_at(turns.number, turns.blocks[turn]);
+    const Block& block = block_at(turns, turn);
+    const int64_t first_document = block.number * blocks_->config().block_documents;
     for (size_t at = first_beyond(block.ends, within); count > 0 && at < block.ends.size(); ++at) {
       const int64_t part = std::min(count, block.ends[at] - within);
       if (part == 0) continue;  // a document without tokens
-      out.push_back({block.documents[at], within - begin_of(block.ends, at), part});
+      out.push_back(
+          {first_document + block.documents[at], within - begin_of(block.ends, at), part});
       within += part;
       count -= part;
     }
@@ -86,21 +75,29 @@ void DocumentStream::locate(int64_t epoch, int64_t first, int64_t count,
 }
 
 const DocumentStream::Epoch& DocumentStream::epoch_at(int64_t number) const {
-  Epoch& epoch = kept_or_oldest(epochs_, [&](const Epoch& one) { return one.number == number; });
-  epoch.used = ++clock_;
-  if (epoch.number != number) fill(epoch, number);
-  return epoch;
+  Epoch* oldest = &epochs_.front();
+  for (Epoch& epoch : epochs_) {
+    if (epoch.used < oldest->used) oldest = &epoch;
+    if (epoch.number != number) continue;
+    epoch.used = ++clock_;
+    return epoch;
+  }
+  oldest->used = ++clock_;
+  fill(*oldest, number);
+  return *oldest;
 }
 
-const DocumentStream::Block& DocumentStream::block_at(int64_t epoch, int64_t number) const {
-  Block& block = kept_or_oldest(
-      kept_, [&](const Block& one) { return one.number == number && one.epoch == epoch; });
-  block.used = ++clock_;
-  if (block.number != number) fill(block, epoch, number);
+// Blocks are asked for about in their turns, of which so many in a row have places of their own.
+const DocumentStream::Block& DocumentStream::block_at(const Epoch& epoch, size_t turn) const {
+  const uint64_t turns = static_cast<uint64_t>(epoch.number) * epoch.blocks.size() + turn;
+  Block& block = kept_[turns % kept_.size()];
+  const int64_t number = epoch.blocks[turn];
+  if (block.number != number || block.epoch != epoch.number) fill(block, epoch.number, number);
   return block;
 }
 
 void DocumentStream::fill(Epoch& epoch, int64_t number) const {
+  epoch.number = -1;
   const auto count = static_cast<size_t>(blocks_->num_blocks());
   epoch.blocks.resize(count);
   std::iota(epoch.blocks.begin(), epoch.blocks.end(), 0);
@@ -118,12 +115,13 @@ void DocumentStream::fill(Epoch& epoch, int64_t number) const {
 }
 
 void DocumentStream::fill(Block& block, int64_t epoch, int64_t number) const {
+  block.number = -1;
   const DocumentBlocks::Config& config = blocks_->config();
   const int64_t first = number * config.block_documents;
   const int64_t left = blocks_->documents().num_documents() - first;
   const auto count = static_cast<size_t>(std::min(config.block_documents, left));
   block.documents.resize(count);
-  std::iota(block.documents.begin(), block.documents.end(), first);
+  std::iota(block.documents.begin(), block.documents.end(), uint16_t{0});
   if (config.is_shuffled) {
     shuffle(std::span(block.documents),
             derive_key(config.seed, {static_cast<uint64_t>(KeyPurpose::documents),
@@ -134,7 +132,7 @@ void DocumentStream::fill(Block& block, int64_t epoch, int64_t number) const {
   block.ends.resize(count);
   int64_t end = 0;
   for (size_t at = 0; at < count; ++at) {
-    end += lengths_[static_cast<size_t>(block.documents[at] - first)];
+    end += lengths_[block.documents[at]];
     block.ends[at] = end;
   }
   // Else a token that the blocks promise would lie in none of them.

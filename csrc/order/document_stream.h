@@ -56,7 +56,7 @@ class DocumentBlocks {
   int64_t num_tokens_ = 0;
 };
 
-// The stream. Keeps the sums of the epochs and blocks that were asked for last. Any thread, but of
+// The stream. Keeps sums of epochs, and of blocks that come after each other. Any thread, but of
 // one process: a child that is forked meanwhile makes its own.
 class DocumentStream {
  public:
@@ -83,20 +83,19 @@ class DocumentStream {
   struct Block {
     int64_t epoch = -1;
     int64_t number = -1;
-    uint64_t used = 0;
-    std::vector<int64_t> documents;  // in their order
-    std::vector<int64_t> ends;       // tokens of all documents up to this one
+    std::vector<uint16_t> documents;  // in their order, from the block's first one on
+    std::vector<int64_t> ends;        // tokens of all documents up to this one
   };
 
   const Epoch& epoch_at(int64_t number) const;
-  const Block& block_at(int64_t epoch, int64_t number) const;
+  const Block& block_at(const Epoch& epoch, size_t turn) const;
   void fill(Epoch& epoch, int64_t number) const;
   void fill(Block& block, int64_t epoch, int64_t number) const;
 
   const std::shared_ptr<const DocumentBlocks> blocks_;
   mutable std::mutex mutex_;  // guards what follows
   mutable std::vector<Epoch> epochs_;
-  mutable std::vector<Block> kept_;
+  mutable std::vector<Block> kept_;  // by the turns of all epochs
   mutable std::vector<int64_t> lengths_;
   mutable uint64_t clock_ = 0;
 };

@@ -49,12 +49,14 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, Range
 }
 
 void PendingBatch::prepare_reads(int buffer_index, void* owner) {
+  runs_ = work_->runs();
+  order_ = work_->order();
   reads_.clear();
   // Batches may differ in how many reads they have: with so much room few of them need more.
-  if (reads_.capacity() < work_->order().size()) reads_.reserve(2 * work_->order().size());
+  if (reads_.capacity() < order_.size()) reads_.reserve(2 * order_.size());
   next_read_ = 0;
   std::byte* landing = work_->land_in(buffer_.bytes());
-  for (size_t index = 0; index < work_->order().size(); ++index) {
+  for (size_t index = 0; index < order_.size(); ++index) {
     const Run& run = run_of(index);
     reads_.push_back({.offset = run.offset,
                       .length = run.length,

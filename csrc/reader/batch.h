@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/error.h"
@@ -61,7 +62,7 @@ class PendingBatch {
 
  private:
   void prepare_reads(int buffer_index, void* owner);
-  const Run& run_of(size_t read) const { return work_->runs()[work_->order()[read]]; }
+  const Run& run_of(size_t read) const { return runs_[order_[read]]; }
   int64_t count_objects() const;
   void push_waves(RangeReader& reader);
   void push_wave(RangeReader& reader);
@@ -73,6 +74,8 @@ class PendingBatch {
   const std::unique_ptr<BatchWork> work_;
   std::vector<int64_t> records_;
   AlignedBuf buffer_;
+  std::span<const Run> runs_;  // of the work
+  std::span<const uint32_t> order_;
   std::vector<RangeRead> reads_;                  // in the order of objects and offsets
   std::vector<ObjectToOpen> wanted_;              // of a wave, each once; reused
   std::vector<std::shared_ptr<Object>> objects_;  // of this wave: keeps them open

@@ -30,7 +30,7 @@ _NAMES = {
 }
 assert set(_NAMES) == set(get_args(Names))
 _KEPT_BYTES = 64 << 20  # of the sums of blocks of documents
-_BYTES_PER_DOCUMENT = 16
+_BYTES_PER_DOCUMENT = 10
 
 
 @dataclass(frozen=True)
