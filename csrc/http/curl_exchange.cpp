@@ -11,7 +11,7 @@
 namespace s3io {
 namespace {
 
-constexpr long kBufferBytes = 256L << 10;
+constexpr long kBufferBytes = 128L << 10;
 constexpr long kLeastBytesPerSecond = 1024;
 
 int local_port_of(int fd) {
@@ -158,7 +158,10 @@ void CurlExchange::set_connection() {
   set(CURLOPT_MAXAGE_CONN, static_cast<long>(settings.max_idle_s));
   set(CURLOPT_TCP_KEEPALIVE, 1L);
   set(CURLOPT_DNS_SHUFFLE_ADDRESSES, 1L);
-  set(CURLOPT_FRESH_CONNECT, request_->is_fresh ? 1L : 0L);
+  if (request_->is_fresh) {  // perhaps at another address, too
+    set(CURLOPT_FRESH_CONNECT, 1L);
+    set(CURLOPT_DNS_CACHE_TIMEOUT, 0L);
+  }
   set(CURLOPT_OPENSOCKETFUNCTION, &CurlSockets::open);
   set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(&sockets_));
   set(CURLOPT_CLOSESOCKETFUNCTION, &CurlSockets::close);

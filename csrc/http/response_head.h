@@ -34,7 +34,6 @@ class ResponseHead {
   bool has_content_encoding() const { return has_content_encoding_; }  // other than "identity"
   bool has_transfer_encoding() const { return has_transfer_encoding_; }
   int64_t date() const { return date_; }                         // seconds since 1970; -1: not said
-  int64_t last_modified() const { return last_modified_; }       // the same
   const std::string& request_id() const { return request_id_; }  // printable, or empty
   const std::string& bucket_region() const { return bucket_region_; }
   // x-amz-checksum-crc32c, in base64 as it came; of the whole object or the part, never of a range.
@@ -55,7 +54,7 @@ class ResponseHead {
   int64_t range_first_ = -1, range_last_ = -1, range_size_ = -1;
   bool has_content_encoding_ = false;
   bool has_transfer_encoding_ = false;
-  int64_t date_ = -1, last_modified_ = -1;
+  int64_t date_ = -1;
   std::string etag_, request_id_, bucket_region_, checksum_crc32c_;
 };
 

@@ -64,13 +64,6 @@ bool is_address(std::string_view host) {
   return host.starts_with('[') || (host.back() >= '0' && host.back() <= '9');
 }
 
-int digit(char one) {
-  if (one >= '0' && one <= '9') return one - '0';
-  if (one >= 'a' && one <= 'f') return one - 'a' + 10;
-  if (one >= 'A' && one <= 'F') return one - 'A' + 10;
-  return -1;
-}
-
 }  // namespace
 
 S3Path parse_s3_path(std::string_view path) {
@@ -171,25 +164,6 @@ void append_percent_encoded(std::string& out, std::string_view text, bool keeps_
       out += kDigits[byte & 15];
     }
   }
-}
-
-std::string percent_decoded(std::string_view text) {
-  std::string decoded;
-  decoded.reserve(text.size());
-  for (size_t at = 0; at < text.size(); ++at) {
-    if (text[at] != '%') {
-      decoded += text[at];
-      continue;
-    }
-    const int high = at + 2 < text.size() ? digit(text[at + 1]) : -1;
-    const int low = at + 2 < text.size() ? digit(text[at + 2]) : -1;
-    if (high < 0 || low < 0) {
-      throw Error(ErrorKind::data, message("a \"%\" without two digits in ", quoted(text)));
-    }
-    decoded += static_cast<char>(high * 16 + low);
-    at += 2;
-  }
-  return decoded;
 }
 
 }  // namespace s3io

@@ -63,7 +63,5 @@ void address(const Endpoint& endpoint, bool is_aws, Addressing addressing, const
 // Appends the text as S3 signs it (RFC 3986): all but letters, digits and "-_.~" as %XX, in upper
 // case; "/" only where it is not kept.
 void append_percent_encoded(std::string& out, std::string_view text, bool keeps_slashes);
-// The text that was encoded; "+" is itself. Throws Error(data) for a "%" without two digits.
-std::string percent_decoded(std::string_view text);
 
 }  // namespace s3io

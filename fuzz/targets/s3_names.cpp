@@ -39,9 +39,6 @@ void check_target(Input& input, const Endpoint& endpoint, const S3Path& path) {
   require(is_one_word(target.url) && target.url.ends_with(target.host + target.path));
   require(target.host.ends_with(endpoint.authority()));
   require(target.path.find_first_of("?#") == std::string::npos);
-  const std::string decoded = percent_decoded(target.path);
-  require(decoded.ends_with("/" + path.key) ||
-          (path.key.empty() && decoded.ends_with(path.bucket)));
 
   const HttpHeader headers[] = {{"host", target.host}, {"x-amz-meta", input.text()}};
   const RequestToSign request{"GET", target.path, "", headers, kUnsignedPayload};

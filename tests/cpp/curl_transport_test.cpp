@@ -12,6 +12,8 @@ namespace s3io::testing::curl_transport_test {
 using Reply = RawServer::Reply;
 using Then = RawServer::Then;
 
+// The loopback is reached without a proxy, whatever the machine has.
+[[maybe_unused]] const int no_proxy = ::setenv("no_proxy", "127.0.0.1", 1);
 constexpr int64_t kObjectBytes = 3'000'000;
 const Bytes kObject = random_bytes(kObjectBytes, 19);
 
@@ -203,13 +205,13 @@ TEST_CASE("only a connection with a clean reply is used again") {
     const char* status;
     bool is_kept;
   };
-  for (const auto& [status, is_kept] :
+  for (const Case& one :
        {Case{"200 OK", true}, Case{"404 Not Found", true}, Case{"412 Precondition Failed", true},
         Case{"403 Forbidden", false}, Case{"500 Internal Server Error", false},
         Case{"503 Slow Down", false}, Case{"307 Temporary Redirect", false}}) {
-    CAPTURE(status);
-    RawServer server([&, status = status](int, int, const std::string&) {
-      return Reply{"HTTP/1.1 " + std::string(status) +
+    CAPTURE(one.status);
+    RawServer server([&](int, int, const std::string&) {
+      return Reply{"HTTP/1.1 " + std::string(one.status) +
                    "\r\nContent-Length: 1\r\nLocation: /x\r\n\r\nx"};
     });
     const auto transport = make_curl_transport();
@@ -219,11 +221,11 @@ TEST_CASE("only a connection with a clean reply is used again") {
       CHECK(fetch.request.outcome == HttpOutcome::replied);
       CHECK(fetch.request.text == "x");
     }
-    CHECK(server.connections() == (is_kept ? 1 : 3));
+    CHECK(server.connections() == (one.is_kept ? 1 : 3));
     Fetch fresh(server.url());
     fresh.request.is_fresh = true;
     fresh.run(*transport);
-    CHECK(server.connections() == (is_kept ? 2 : 4));
+    CHECK(server.connections() == (one.is_kept ? 2 : 4));
   }
 }
 
@@ -338,6 +340,20 @@ TEST_CASE("a server that is not there, or says nothing, is told apart") {
   late.settings.stall_timeout = milliseconds(1000);
   late.run(*transport);
   CHECK(late.request.outcome == HttpOutcome::late);
+}
+
+TEST_CASE("the usual variables of the environment name a proxy") {
+  const LeakCheck leaks;
+  RawServer proxy([](int, int, const std::string& head) {
+    CHECK(head.starts_with("GET http://storage.invalid/key HTTP/1.1\r\n"));
+    return Reply{"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"};
+  });
+  ::setenv("http_proxy", proxy.url("").c_str(), 1);
+  const auto transport = make_curl_transport();
+  Fetch fetch("http://storage.invalid/key");
+  fetch.run(*transport);
+  ::unsetenv("http_proxy");
+  CHECK(fetch.request.outcome == HttpOutcome::replied);
 }
 
 TEST_CASE("a forked child has connections of its own, and leaves its parent's alone") {

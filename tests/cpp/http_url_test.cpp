@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "http/url.h"
-#include "testing.h"
+#include "scripted_transport.h"
 
 namespace s3io::testing::http_url_test {
 
@@ -95,17 +95,13 @@ TEST_CASE("a bucket goes into the path, or before the host where it can") {
   }
 }
 
-TEST_CASE("keys are encoded as S3 signs them, and decoded again") {
+TEST_CASE("keys are encoded as S3 signs them, byte by byte") {
   CHECK(encoded("a/b c+d=e%f~g-h_i.j") == "a/b%20c%2Bd%3De%25f~g-h_i.j");
   CHECK(encoded("a/b", false) == "a%2Fb");
   CHECK(encoded("\xe2\x82\xac\x01\x7f!*'()") == "%E2%82%AC%01%7F%21%2A%27%28%29");
   std::string all;
   for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
   CHECK(percent_decoded(encoded(all)) == all);
-  CHECK(percent_decoded("a+b%2bc") == "a+b+c");
-  for (const char* text : {"%", "%4", "%4g", "a%", "%%41"}) {
-    CHECK(caught([&] { percent_decoded(text); }).kind == ErrorKind::data);
-  }
 }
 
 }  // namespace s3io::testing::http_url_test

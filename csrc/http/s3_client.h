@@ -1,0 +1,125 @@
+// Requests to S3: signed, repeated where that may help, and understood.
+//
+// An S3Call is one operation with all its attempts. Who has one or many in flight drives them:
+//
+//     client.begin(call);                        // signs, and submits the first attempt
+//     ... the request comes back to its inbox ...
+//     switch (client.judge(call)) {
+//       case done:   call.http has the reply, or call.error says what went wrong
+//       case again:  client.submit(call) at call.not_before, or later
+//     }
+//
+// `call` does the same for one, and waits.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "http/s3_xml.h"
+#include "http/sigv4.h"
+#include "http/transport.h"
+#include "http/url.h"
+#include "store/store.h"
+
+namespace s3io {
+
+// Where credentials come from. Any thread; may block.
+class CredentialSource {
+ public:
+  CredentialSource() = default;
+  CredentialSource(const CredentialSource&) = delete;
+  CredentialSource& operator=(const CredentialSource&) = delete;
+  virtual ~CredentialSource() = default;
+
+  virtual std::shared_ptr<const Credentials> current() = 0;
+  // Newer ones than `refused`, which the server says have expired; null where there are none.
+  virtual std::shared_ptr<const Credentials> renew(const Credentials& refused) = 0;
+};
+
+// Always the same. Without an access key requests are not signed.
+std::shared_ptr<CredentialSource> fixed_credentials(Credentials credentials);
+
+struct S3Config {
+  std::string endpoint = {};  // "http://host:9000"; empty: AWS's of the region
+  std::string region = "us-east-1";
+  Addressing addressing = Addressing::automatic;
+  bool requester_pays = false;
+  HttpSettings http = {};
+  int max_attempts = 12;            // of one request, the first one included
+  double retry_timeout_s = 60;      // no attempt begins later than so long after the first
+  milliseconds first_backoff{100};  // the next one waits up to so long, then up to twice, ...
+  milliseconds most_backoff{10'000};
+  double retries_per_s = 50;  // of all requests together, beyond as many at once
+};
+
+// One operation. Its memory is used again for the next one.
+struct S3Call {
+  // In.
+  std::string_view method = "GET";
+  S3Path object;
+  std::string query;                // as RequestToSign says
+  std::vector<HttpHeader> headers;  // beside those of the signature, in lower case
+  bool may_repeat = true;           // else only an attempt that reached nobody is repeated
+  HttpRequest http;                 // in: payload, expected, data, most_text_bytes, inbox, owner
+
+  // Out.
+  std::optional<Error> error;
+  Clock::time_point not_before{};  // of the next attempt
+  int attempts = 0;
+
+  // The client's own.
+  Clock::time_point begun{};
+  bool has_renewed = false, has_set_clock = false, has_moved = false;
+  std::shared_ptr<const Credentials> credentials;
+  S3Target target;
+  std::string region;  // that it was signed for
+};
+
+// Any thread, but a call belongs to one at a time.
+class S3Client {
+ public:
+  // Throws Error(config).
+  S3Client(S3Config config, std::shared_ptr<CredentialSource> credentials,
+           std::shared_ptr<Transport> transport);
+
+  // Throws what the source of credentials throws, and Error(config) in a forked child.
+  void begin(S3Call& call);
+  void submit(S3Call& call);  // one more attempt; the same
+  void cancel(S3Call& call) noexcept { transport_->cancel(call.http); }
+  enum class Next : uint8_t { done, again };
+  Next judge(S3Call& call);
+
+  // Begins it and waits for its end. Throws its error, and what `on_wait` throws.
+  void call(S3Call& call, const WaitCallback& on_wait = {});
+
+ private:
+  struct Problem;
+
+  void address_and_sign(S3Call& call);
+  void set_headers(S3Call& call, const AmzDate& date);
+  std::optional<Problem> problem_of(const S3Call& call) const;
+  Problem problem_of_reply(const S3Call& call) const;
+  bool mend(S3Call& call, const Problem& problem);
+  bool moves_to(S3Call& call, const std::string& region);
+  Clock::time_point next_attempt(int attempts);
+  Next fail(S3Call& call, const Problem& problem, std::string_view more);
+
+  const S3Config config_;
+  const std::shared_ptr<CredentialSource> credentials_;
+  const std::shared_ptr<Transport> transport_;
+  std::atomic<int64_t> clock_offset_s_{0};  // the server's time is so much later
+  std::mutex mutex_;                        // guards what follows
+  Endpoint endpoint_;
+  std::string region_;
+  Signer signer_;
+  std::mt19937_64 random_;
+  Clock::time_point next_retry_{};  // no retry may begin before, of whatever request
+};
+
+}  // namespace s3io
