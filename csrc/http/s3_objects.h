@@ -1,0 +1,52 @@
+// Objects of S3, and of what speaks its protocol, as the objects of a store. Paths are
+// s3://bucket/key.
+//
+// A version is the object's ETag, by its number (`etag_number`), and its size. Every reply is
+// compared with it before a byte is stored; so what a batch holds is of one version, and nothing
+// has to be looked at again when it is delivered.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "http/s3_client.h"
+#include "store/store.h"
+
+namespace s3io {
+
+class S3Objects final : public Store {
+ public:
+  struct Options {
+    S3Config s3;
+    // Longer ranges are read in several parts. Chunks of ReaderOptions are for devices.
+    int64_t part_bytes = int64_t{8} << 20;
+  };
+
+  // Throws Error(config). It belongs to this process, as the transport does.
+  S3Objects(Options options, std::shared_ptr<CredentialSource> credentials,
+            std::shared_ptr<Transport> transport);
+
+  ObjectInfo stat(const std::string& path) override;
+  std::vector<std::string> list(const std::string& prefix) override;
+  // The same with sizes and ETags: a request for each thousand.
+  std::vector<ListedObject> list_objects(const std::string& prefix,
+                                         const WaitCallback& on_wait = {});
+  std::shared_ptr<Object> open(const std::string& path) override;
+  // Asks nobody: another version is the error of the first read of it.
+  std::shared_ptr<Object> open(const std::string& path, const ObjectVersion& version) override;
+  // They are names: no more is open than anybody holds.
+  int64_t max_open_objects() const override { return int64_t{1} << 20; }
+  std::unique_ptr<RangeReader> make_reader(const ReaderOptions& options,
+                                           ReadCounters& counters) override;
+
+ private:
+  // Its version and its ETag, by a HEAD.
+  std::pair<ObjectVersion, std::string> look_up(const std::string& path);
+
+  const int64_t part_bytes_;
+  const std::shared_ptr<S3Client> client_;
+};
+
+}  // namespace s3io

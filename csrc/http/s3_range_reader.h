@@ -1,0 +1,88 @@
+// The RangeReader of S3: ranges in parts, each part a GET, many in flight, straight to where they
+// belong.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "http/s3_client.h"
+#include "io/range_reader.h"
+
+namespace s3io {
+
+// A version of an object of S3. Any thread.
+class S3Object final : public Object {
+ public:
+  // Without an ETag the first reply says it, which must have the version's number.
+  S3Object(std::string path, const ObjectVersion& version, std::string etag);
+
+  const std::string& path() const override { return path_; }
+  int64_t size() const override { return size_bytes_; }
+  int64_t block_bytes() const override { return 1; }
+  // Every reply was compared, before a byte of it was stored.
+  void check_unchanged() const override {}
+  void keep_open() override {}
+
+  const S3Path& name() const { return name_; }
+  int64_t etag_number() const { return etag_number_; }
+  std::string_view etag() const;  // empty: not known yet. It stays where it is.
+  void learn_etag(const std::string& etag);
+
+ private:
+  const std::string path_;
+  const S3Path name_;
+  const int64_t size_bytes_;
+  const int64_t etag_number_;
+  std::mutex mutex_;  // for who writes etag_
+  std::string etag_;  // once it is known
+  std::atomic<bool> has_etag_;
+};
+
+class S3RangeReader final : public RangeReader {
+ public:
+  // Parts of at most `part_bytes`, `depth` of them in flight.
+  S3RangeReader(std::shared_ptr<S3Client> client, int depth, int64_t part_bytes,
+                ReadCounters& counters);
+  ~S3RangeReader() override;
+
+  // The objects of ranges are S3Objects.
+  void push(RangeRead& range) override;
+  void run(std::vector<RangeRead*>& finished, milliseconds timeout) override;
+  bool has_backlog() const override { return first_ != nullptr && idle_.empty(); }
+  bool idle() const override { return first_ == nullptr && idle_.size() == parts_.size(); }
+  int64_t completions() const override { return completions_ + inbox_->bytes; }
+  bool abandon(milliseconds timeout) noexcept override;
+  bool register_buffer(int, std::span<std::byte>) override { return false; }
+  std::string_view name() const override { return "s3"; }
+  int ready_fd() override { return inbox_->fd(); }
+
+ private:
+  struct Part {
+    S3Call call;
+    RangeRead* range = nullptr;
+    bool is_waiting = false;  // for its next attempt
+  };
+
+  void begin_parts(std::vector<RangeRead*>& finished);
+  void begin(Part& part, RangeRead& range);
+  void take_back(std::vector<RangeRead*>& finished);
+  Clock::time_point repeat_what_is_due(std::vector<RangeRead*>& finished);
+  void end(Part& part, std::vector<RangeRead*>& finished);
+
+  const std::shared_ptr<S3Client> client_;
+  const int64_t part_bytes_;
+  ReadCounters& counters_;
+  // Left behind where a request does not come back.
+  std::unique_ptr<HttpInbox> inbox_;
+  std::vector<std::unique_ptr<Part>> parts_;
+  std::vector<Part*> idle_;
+  RangeRead* first_ = nullptr;  // those of which a part was not begun
+  RangeRead* last_ = nullptr;
+  int64_t completions_ = 0;
+};
+
+}  // namespace s3io

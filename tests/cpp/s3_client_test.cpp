@@ -1,0 +1,285 @@
+// What the client makes of replies: which it repeats, which it mends, what its errors say and hide.
+#include <doctest/doctest.h>
+
+#include <map>
+#include <set>
+
+#include "scripted_transport.h"
+
+namespace s3io::testing::s3_client_test {
+
+// A source with a newer set for each that is refused, up to so many.
+class RotatingCredentials final : public CredentialSource {
+ public:
+  explicit RotatingCredentials(int sets) : sets_(sets) {}
+  std::shared_ptr<const Credentials> current() override { return set(number); }
+  std::shared_ptr<const Credentials> renew(const Credentials& refused) override {
+    CHECK(refused == *set(number));
+    ++renewals;
+    return number + 1 < sets_ ? set(++number) : nullptr;
+  }
+  int number = 0, renewals = 0;
+
+ private:
+  static std::shared_ptr<const Credentials> set(int number) {
+    Credentials credentials = kCanary;
+    credentials.session_token += std::to_string(number);
+    return std::make_shared<const Credentials>(credentials);
+  }
+  const int sets_;
+};
+
+struct Scene {
+  explicit Scene(ScriptedS3::Script script, S3Config config = scripted_config(), int sets = 1)
+      : credentials(std::make_shared<RotatingCredentials>(sets)),
+        client(std::move(config), credentials, s3) {
+    s3->put("s3://bucket/a b", Bytes(100, std::byte{7}));
+    s3->script = std::move(script);
+    call.object = {"bucket", "a b"};
+  }
+
+  Caught failure() {
+    return caught([&] { client.call(call); });
+  }
+  // Reads bytes 10 to 19.
+  void expect_range() {
+    call.headers = {{"range", "bytes=10-19"}};
+    call.http.expected = {10, 10, 100, "version-1", etag_number("version-1")};
+    call.http.data = memory.data();
+  }
+
+  const std::shared_ptr<ScriptedS3> s3 = std::make_shared<ScriptedS3>();
+  const std::shared_ptr<RotatingCredentials> credentials;
+  S3Client client;
+  S3Call call;
+  Bytes memory = Bytes(10);
+};
+
+// The same reply to every request.
+ScriptedS3::Script always(const ScriptedReply& reply) {
+  return [reply](int, const HttpRequest&, ScriptedReply& out) { out = reply; };
+}
+
+TEST_CASE("each status and code is an error of its kind, after as many attempts as are of use") {
+  struct Case {
+    const char* status;
+    const char* code;
+    ErrorKind kind;
+    bool may_pass;
+  };
+  const Case cases[] = {
+      {"404 Not Found", "NoSuchKey", ErrorKind::not_found, false},
+      {"403 Forbidden", "AccessDenied", ErrorKind::access, false},
+      {"401 Unauthorized", "", ErrorKind::access, false},
+      {"400 Bad Request", "InvalidArgument", ErrorKind::config, false},
+      {"405 Method Not Allowed", "MethodNotAllowed", ErrorKind::read, false},
+      {"307 Temporary Redirect", "TemporaryRedirect", ErrorKind::config, false},
+      {"412 Precondition Failed", "PreconditionFailed", ErrorKind::file_changed, false},
+      {"400 Bad Request", "RequestTimeout", ErrorKind::read, true},
+      {"408 Request Timeout", "", ErrorKind::read, true},
+      {"429 Too Many Requests", "", ErrorKind::read, true},
+      {"500 Internal Server Error", "InternalError", ErrorKind::read, true},
+      {"502 Bad Gateway", "", ErrorKind::read, true},
+      {"503 Slow Down", "SlowDown", ErrorKind::read, true},
+      {"504 Gateway Timeout", "", ErrorKind::read, true},
+  };
+  for (const Case& one : cases) {
+    CAPTURE(one.status);
+    Scene scene(always(ScriptedReply::error(one.status, one.code, "<Message>as it is</Message>")));
+    const Caught error = scene.failure();
+    CHECK(error.kind == one.kind);
+    CHECK(scene.s3->requests() == (one.may_pass ? 12 : 1));
+    CHECK(error.says("s3://bucket/a b: "));
+    CHECK(error.says(std::string(one.status, 3)));
+    CHECK(error.says(one.code));
+    CHECK(error.says("'as it is'"));
+    CHECK(error.says("request id 'REQUEST1'"));
+  }
+}
+
+TEST_CASE("what passes is not seen, and a range that failed says which") {
+  for (const HttpOutcome outcome :
+       {HttpOutcome::broken, HttpOutcome::unreached, HttpOutcome::late}) {
+    Scene scene([&](int number, const HttpRequest& request, ScriptedReply& reply) {
+      CHECK(request.is_fresh == (number > 0));
+      if (number < 11) reply.outcome = outcome;
+    });
+    scene.expect_range();
+    scene.client.call(scene.call);
+    CHECK(scene.s3->requests() == 12);
+    CHECK(scene.memory == Bytes(10, std::byte{7}));
+    scene.s3->script = [&](int, const HttpRequest&, ScriptedReply& reply) {
+      reply.outcome = outcome;
+    };
+    const Caught error = scene.failure();
+    CHECK(error.says("s3://bucket/a b, bytes 10-19: "));
+    CHECK(error.says("attempt 12"));
+    CHECK(error.kind == (outcome == HttpOutcome::late ? ErrorKind::read_timeout : ErrorKind::read));
+  }
+}
+
+TEST_CASE("what must not be repeated is repeated only where it reached nobody") {
+  for (const HttpOutcome outcome : {HttpOutcome::broken, HttpOutcome::unreached}) {
+    Scene scene(always({.outcome = outcome}));
+    scene.call.may_repeat = false;
+    scene.failure();
+    CHECK(scene.s3->requests() == (outcome == HttpOutcome::unreached ? 12 : 1));
+  }
+  Scene untrusted(always({.outcome = HttpOutcome::untrusted}));
+  CHECK(untrusted.failure().says("ca_file="));
+  CHECK(untrusted.s3->requests() == 1);
+}
+
+TEST_CASE("no attempt begins after the time for all of them") {
+  S3Config config = scripted_config();
+  config.retry_timeout_s = 0;
+  Scene scene(always({.outcome = HttpOutcome::broken}), config);
+  CHECK(scene.failure().says("retry_timeout_s"));
+  CHECK(scene.s3->requests() == 1);
+}
+
+TEST_CASE("credentials that have expired are renewed once, whatever the request") {
+  for (const bool is_silent : {false, true}) {  // HEAD has no text
+    const auto refuse_first = [&](int number, const HttpRequest& request, ScriptedReply& reply) {
+      const std::string token = header_of(request, "x-amz-security-token");
+      CHECK(token == kCanary.session_token + std::to_string(number));
+      if (number > 0) return;
+      reply = ScriptedReply::error("400 Bad Request", "ExpiredToken");
+      if (is_silent) reply.body.clear();
+    };
+    Scene scene(refuse_first, scripted_config(), 2);
+    scene.client.call(scene.call);
+    CHECK(scene.credentials->renewals == 1);
+    CHECK(scene.s3->requests() == 2);
+
+    Scene again(always(ScriptedReply::error("403 Forbidden", "ExpiredToken")), scripted_config(),
+                9);
+    CHECK(again.failure().kind == ErrorKind::access);
+    CHECK(again.credentials->renewals == 1);
+    Scene none(always(ScriptedReply::error("403 Forbidden", "ExpiredToken")));
+    CHECK(none.failure().kind == ErrorKind::access);
+    CHECK(none.s3->requests() == 1);
+  }
+}
+
+TEST_CASE("a clock that is wrong is set once, by the server's") {
+  std::string first_date, second_date;
+  Scene scene([&](int number, const HttpRequest& request, ScriptedReply& reply) {
+    (number == 0 ? first_date : second_date) = header_of(request, "x-amz-date");
+    if (number > 0) return;
+    reply = ScriptedReply::error("403 Forbidden", "RequestTimeTooSkewed");
+    reply.set("Date", "Fri, 01 Jan 2038 00:00:10 GMT");
+  });
+  scene.client.call(scene.call);
+  CHECK(scene.s3->requests() == 2);
+  CHECK(first_date < "2038");
+  CHECK(second_date.starts_with("20380101T0000"));
+  scene.client.call(scene.call);  // the next one is right from the start
+  CHECK(scene.s3->requests() == 3);
+  CHECK(second_date.starts_with("20380101T0000"));
+
+  auto skewed = ScriptedReply::error("403 Forbidden", "RequestTimeTooSkewed");
+  skewed.set("Date", "Fri, 01 Jan 2038 00:00:10 GMT");
+  Scene never(always(skewed));
+  CHECK(never.failure().kind == ErrorKind::access);
+  CHECK(never.s3->requests() == 2);
+}
+
+TEST_CASE("a bucket of another region is found once, at a host of our own making") {
+  std::vector<std::string> urls;
+  const auto elsewhere = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+    urls.push_back(request.url);
+    if (request.url.find("eu-west-9") != std::string::npos) return;
+    reply = ScriptedReply::error("301 Moved Permanently", "PermanentRedirect");
+    reply.set("x-amz-bucket-region", "eu-west-9");
+    reply.set("Location", "http://evil.example.com/");
+  };
+  S3Config config = scripted_config();
+  config.endpoint = "";
+  config.addressing = Addressing::path;
+  Scene scene(elsewhere, config);
+  scene.client.call(scene.call);
+  CHECK(urls == std::vector<std::string>{"https://s3.us-east-1.amazonaws.com/bucket/a%20b",
+                                         "https://s3.eu-west-9.amazonaws.com/bucket/a%20b"});
+  auto nowhere = ScriptedReply::error("301 Moved Permanently", "PermanentRedirect",
+                                      "<Region>evil.example.com/</Region>");
+  Scene refused(always(nowhere), config);
+  CHECK(refused.failure().says("region="));
+  CHECK(refused.s3->requests() == 1);
+}
+
+TEST_CASE("requests are signed as they are sent, and not without credentials") {
+  S3Config config = scripted_config();
+  config.requester_pays = true;
+  std::set<std::string> names;
+  Scene scene(
+      [&](int, const HttpRequest& request, ScriptedReply&) {
+        for (const HttpHeader& header : request.headers) names.insert(header.name);
+        CHECK(header_of(request, "host") == "localhost:9000");
+        CHECK(header_of(request, "authorization")
+                  .find("SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-request-payer;"
+                        "x-amz-security-token,") != std::string::npos);
+      },
+      config);
+  scene.expect_range();
+  scene.client.call(scene.call);
+  CHECK(names == std::set<std::string>{"host", "range", "authorization", "x-amz-content-sha256",
+                                       "x-amz-date", "x-amz-request-payer",
+                                       "x-amz-security-token"});
+  S3Client anonymous(scripted_config(), fixed_credentials({}), scene.s3);
+  scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply&) {
+    CHECK(request.headers.size() == 2);  // host and range
+  };
+  anonymous.call(scene.call);
+}
+
+TEST_CASE("no secret is in the text of any error, whatever the server repeats") {
+  const std::string echo = "<Message>" + kCanary.secret_key + kCanary.session_token + "0 " +
+                           kCanary.access_key + "</Message><RequestId>" + kCanary.access_key +
+                           "</RequestId>";
+  for (const char* status : {"400 Bad", "403 Forbidden", "404 Not Found", "503 Slow Down"}) {
+    auto reply = ScriptedReply::error(status, "SignatureDoesNotMatch", echo);
+    reply.remove("x-amz-request-id");
+    const Caught error = Scene(always(reply)).failure();
+    CHECK(error.says("SignatureDoesNotMatch"));
+    CHECK_FALSE(error.says("canary"));
+    CHECK_FALSE(error.says(kCanary.access_key));
+  }
+  const auto client_of = [](const Credentials& credentials) {
+    S3Client client(scripted_config(), fixed_credentials(credentials),
+                    std::make_shared<ScriptedS3>());
+    S3Call call;
+    client.call(call);
+  };
+  const Caught error = caught([&] { client_of({"key\r\nx: y", "canary", ""}); });
+  CHECK(error.kind == ErrorKind::config);
+  CHECK_FALSE(error.says("canary"));
+  CHECK_FALSE(error.says("key\r"));
+}
+
+TEST_CASE("all requests together are repeated at a rate that a server in distress can bear") {
+  S3Config config = scripted_config();
+  config.retries_per_s = 20;
+  Scene scene(always(ScriptedReply::error("503 Slow Down", "SlowDown")), config);
+  HttpInbox inbox;
+  std::vector<Clock::time_point> times;
+  const Clock::time_point begun = Clock::now();
+  for (int number = 0; number < 200; ++number) {
+    scene.call.http.inbox = &inbox;
+    scene.client.begin(scene.call);
+    REQUIRE(inbox.take() == &scene.call.http);
+    REQUIRE(scene.client.judge(scene.call) == S3Client::Next::again);
+    times.push_back(scene.call.not_before);
+  }
+  // Of 200, 20 at once, and the others in nine seconds.
+  CHECK(times.back() >= begun + milliseconds(8'900));
+  CHECK(std::ranges::is_sorted(times));
+}
+
+TEST_CASE("a caller that gives up gets its memory back") {
+  Scene scene([](int, const HttpRequest&, ScriptedReply& reply) { reply.is_lost = true; });
+  struct Interrupt {};
+  CHECK_THROWS_AS(scene.client.call(scene.call, [] { throw Interrupt(); }), Interrupt);
+}
+
+}  // namespace s3io::testing::s3_client_test
