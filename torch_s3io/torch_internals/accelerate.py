@@ -20,7 +20,7 @@ def is_shared_out(caller: FrameType) -> bool:
     Issue: huggingface/accelerate#3547, huggingface/accelerate#4199.
     """
     codes = codes_of("accelerate.data_loader", "DataLoaderDispatcher") | cutting_codes()
-    return any(frame.f_code in codes for frame in callers(caller))
+    return bool(codes) and any(frame.f_code in codes for frame in callers(caller))
 
 
 def cutting_codes() -> set[CodeType]:

@@ -20,7 +20,7 @@ def find_name(module: str, name: str) -> Any:
 
 def codes_of(module: str, *classes: str) -> set[CodeType]:
     """Of the methods of these classes, as far as they are there."""
-    kinds = [find_name(module, name) or object for name in classes]
+    kinds = [kind for name in classes if (kind := find_name(module, name)) is not None]
     functions = [function for kind in kinds for function in vars(kind).values()]
     return {function.__code__ for function in functions if hasattr(function, "__code__")}
 
