@@ -34,9 +34,11 @@ def test_peers_deliver_every_record_once_and_the_table_names_them(disk):
     ["engine", "pool", "dataset", "samples", "shuffle", "writer", "handoff", "tar", "documents"],
 )
 def test_a_benchmark_runs_and_writes_every_sample(disk, tmp_path, name):
+    """With the least data that each takes."""
     results = tmp_path / "results.json"
+    size = ("--size-gib", 0.25 if name in ("handoff", "writer") else 0.0625)
     result = run_file(
-        BENCHMARKS / f"bench_{name}.py", "--data", disk, "--rounds", 1, "--size-gib", 0.25,
+        BENCHMARKS / f"bench_{name}.py", "--data", disk, "--rounds", 1, *size,
         "--seconds", 0.02, "--json", results, *(["--max-mb", 8] if name == "handoff" else []),
         timeout_s=300,
     )  # fmt: skip
