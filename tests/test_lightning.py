@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,41 +65,39 @@ def saves(steps: int, validations: int) -> dict[str, tuple[str, int]]:
 
 
 @pytest.mark.parametrize("asks_for_steps", [False, True], ids=["", "estimated_stepping_batches"])
-@pytest.mark.parametrize("save", saves(STEPS, 1))
 @pytest.mark.parametrize("run", RUNS)
-def test_a_resumed_run_reads_what_the_uninterrupted_one_would(path, run, save, asks_for_steps):
-    steps, options = RUNS[run]
-    check_resumed(path, steps, options, save, asks_for_steps, 0)
+def test_a_resumed_run_reads_what_the_uninterrupted_one_would(path, run, asks_for_steps):
+    check_resumed(path, run, asks_for_steps, 0, saves(STEPS, 1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asks_for_steps", [False, True], ids=["", "estimated_stepping_batches"])
-@pytest.mark.parametrize("save", ["in an epoch", "last batch of an epoch", "end of an epoch"])
 @pytest.mark.parametrize("run", ["whole epochs", "limit_train_batches"])
-def test_so_does_one_with_workers(path, run, save, asks_for_steps):
-    steps, options = RUNS[run]
-    check_resumed(path, steps, options, save, asks_for_steps, 2)
+def test_so_does_one_with_workers(path, run, asks_for_steps):
+    names = ["in an epoch", "last batch of an epoch", "end of an epoch"]
+    check_resumed(path, run, asks_for_steps, 2, names)
 
 
 def check_resumed(
-    path: Path, steps: int, options: Any, save: str, asks_for_steps: bool, num_workers: int
+    path: Path, run: str, asks_for_steps: bool, num_workers: int, names: Iterable[str]
 ) -> None:
-    validations = 3 if "val_check_interval" in options else 1
-    hook, number = saves(steps, validations)[save]
-    checkpoint = path.with_name("a.ckpt")
-    saver = parts.Save(hook, number, checkpoint)
+    """One run saves at all these moments; from each checkpoint another one goes on."""
+    steps, options = RUNS[run]
+    hooks = saves(steps, 3 if "val_check_interval" in options else 1)
+    savers = {name: parts.Save(*hooks[name], path.with_name(f"{name}.ckpt")) for name in names}
     validation = s3io.DataLoader(SETTING.dataset(path).with_options(shuffle=False))
     whole = parts.Module(asks_for_steps)
     loader = loader_of(path, num_workers)
-    parts.trainer(path.parent, saver, **options).fit(whole, loader, validation)
+    parts.trainer(path.parent, *savers.values(), **options).fit(whole, loader, validation)
     epochs = [order_check.batches_of(path, SETTING, epoch)[:steps] for epoch in range(3)]
     assert whole.read == list(itertools.chain(*epochs))
 
-    rest = parts.Module(asks_for_steps)
-    loader = loader_of(path, num_workers)
-    resuming = parts.trainer(path.parent, **options)
-    resuming.fit(rest, loader, validation, ckpt_path=checkpoint, weights_only=False)
-    assert rest.read == whole.read[saver.read_before :]
+    for name, saver in savers.items():
+        rest = parts.Module(asks_for_steps)
+        loader = loader_of(path, num_workers)
+        resuming = parts.trainer(path.parent, **options)
+        resuming.fit(rest, loader, validation, ckpt_path=saver.path, weights_only=False)
+        assert rest.read == whole.read[saver.read_before :], name
 
 
 def test_a_loader_for_every_epoch_reads_the_epochs_one_after_the_other(path):
