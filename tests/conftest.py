@@ -42,9 +42,13 @@ torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 1.5
 
 IGNORED_FOLDER = Path(__file__).parents[1] / "data"
 MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay"}
+# Whatever they are tested with takes up to ten seconds to import, in each process that does.
+FRAMEWORKS = {f"test_{name}.py" for name in ("accelerate", "frameworks", "hf_trainer", "lightning")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The first tests are one process's, and the longest should begin first.
+    items.sort(key=lambda item: item.path.name not in FRAMEWORKS)
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="NEEDS CUDA, which this machine does not have: not tested")
