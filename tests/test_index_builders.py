@@ -199,8 +199,13 @@ def stopped_in(source: Source, stop: Callable[[], None], where: str) -> int:
 @pytest.mark.parametrize("where", ["building", "writing"])
 def test_a_builder_that_is_killed_leaves_the_work_to_the_next_one(source, where):
     ready, say = os.pipe()
+    ends, end = os.pipe()
 
     def stop() -> None:
+        if where == "building" and os.fork() == 0:  # a child that lives on
+            os.close(end)
+            os.read(ends, 1)
+            os._exit(0)
         os.write(say, b"x")
         signal.pause()
 
@@ -215,6 +220,28 @@ def test_a_builder_that_is_killed_leaves_the_work_to_the_next_one(source, where)
     file = source.index()
     assert file.columns["data"].tobytes() == b"first"
     assert indexes_in(source.path.parent) == [os.path.basename(file.path)]
+    os.close(ends)
+    os.close(end)
+
+
+def test_a_child_that_is_forked_while_an_index_is_made_leaves_its_lock_alone(source):
+    def build(old: ColumnFile | None) -> Any:
+        child = os.fork()
+        if child == 0:
+            raise InterruptedError
+        assert os.waitpid(child, 0)[1] == 0
+        assert [name for name in indexes_in(source.path.parent) if name.endswith(".lock")]
+        return source.build(old)
+
+    builder = os.getpid()
+    try:
+        source.index(build=build)
+    except InterruptedError:
+        os._exit(0)
+    finally:
+        if os.getpid() != builder:
+            os._exit(1)
+    assert source.built == [None]
 
 
 def test_who_waits_for_another_builder_hears_of_it(source, monkeypatch):

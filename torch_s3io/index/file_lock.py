@@ -1,4 +1,5 @@
-"""A lock that one process of a machine has at a time; it ends with the process."""
+"""A lock that one process of a machine has at a time. It ends with the process, whatever children
+that has forked."""
 
 from __future__ import annotations
 
@@ -17,6 +18,16 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _LOOK_EVERY_S = 0.05
 _SAID_AFTER_S = 10.0
 _LONGEST_S = 4 * 3600.0
+
+_held: set[int] = set()  # descriptors; a forked child has them, too, and would keep their locks
+
+
+def _let_go_in_child() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def try_to_lock(fd: int) -> bool:
@@ -47,22 +58,24 @@ def file_lock(path: str, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        os.close(fd)
+        if fd in _held:  # not in a forked child
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            _close(fd)
 
 
 def _locked(path: str, what: str) -> int:
     start, is_said = time.monotonic(), False
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        _held.add(fd)
         try:
             if try_to_lock(fd) and _is_named(fd, path):
                 return fd
         except BaseException:
-            os.close(fd)
+            _close(fd)
             raise
-        os.close(fd)
+        _close(fd)
         waited_s = time.monotonic() - start
         if waited_s > _LONGEST_S:
             raise ReadTimeoutError(
@@ -73,6 +86,11 @@ def _locked(path: str, what: str) -> int:
             is_said = True
             warn(f"another process {what}: waiting until it is done")
         time.sleep(_LOOK_EVERY_S)
+
+
+def _close(fd: int) -> None:
+    _held.remove(fd)
+    os.close(fd)
 
 
 def _is_named(fd: int, path: str) -> bool:
