@@ -8,12 +8,16 @@ sample, are scanned from the first header to the last by
 * tarfile of CPython, which seeks from header to header;
 * webdataset, which reads all bytes (where it is installed).
 
+"Tar: making the index" is all that `python -m torch_s3io index` does, by one thread and by one for
+each processor, of archives as above and of empty members, where headers are all there is.
+
 A cold run begins with a page cache that has nothing of the archives.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import time
 from collections.abc import Callable
@@ -36,7 +40,11 @@ from common import (
 )
 
 from torch_s3io import _C
-from torch_s3io.format.tar.tar_members import group_members, scan_tars
+from torch_s3io.format.files import inspect
+from torch_s3io.format.paths import find_files
+from torch_s3io.format.tar import build_index
+from torch_s3io.format.tar.tar_format import index_of
+from torch_s3io.format.tar.tar_members import scan_tars
 
 SHARDS = 16
 # Mean bytes, of a log-normal distribution with sigma 0.5; share of --size-gib.
@@ -136,34 +144,57 @@ def bench_scan(report: Report, args, name: str, is_cold: bool) -> None:
     report.table(title, note, COLUMNS, rows, samples)
 
 
-def bench_groups(report: Report, args) -> None:
-    title = "Tar: grouping members to samples"
-    if not report.wants(title):
-        return
-    folder = args.data / "tar"
-    folder.mkdir(parents=True, exist_ok=True)
-    count = min(1_000_000, int(args.size_gib * 500_000))
-    path = folder / f"{count}.tar"
-    if not path.exists():
-        block = tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT)
-        with path.open("wb") as file:
-            for number in range(count):
+def write_headers(folder: Path, count: int) -> list[Path]:
+    """As many empty members, two per sample, in 8 archives. Written once."""
+    paths = [folder / f"{count}_empty_{shard}.tar" for shard in range(8)]
+    block = tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT)
+    for shard, path in enumerate(paths):
+        if path.exists():
+            continue
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            for number in range(shard * count // 8, (shard + 1) * count // 8):
                 name = f"folder/{number // 2:08}.{('jpg', 'cls')[number % 2]}".encode()
                 header = bytearray(name.ljust(100, b"\0") + block[100:])
                 header[148:156] = b" " * 8
                 header[148:156] = b"%06o\0 " % sum(header)
                 file.write(header)
-    store = _C.FileObjects(direct="auto", engine="auto", alignment=4096, faults=None)
-    members = scan_tars(store, [str(path)]).members[0]
+            file.write(bytes(1024))
+        part.rename(path)
+    return paths
 
-    def group() -> Sample:
-        start = time.perf_counter()
-        samples = group_members(str(path), members)
-        return {"seconds": time.perf_counter() - start, "samples": len(samples)}
 
-    runs = in_rounds({"group_members": group}, args.rounds, title)["group_members"]
-    row = ["group_members", spread(values(runs, "seconds"), ".2f")]
-    report.table(title, f"{count:,} members, two per sample.", ["what", "s"], [row], runs)
+def make_index(paths: list[Path], threads: int) -> tuple[int, int | None]:
+    files = find_files(list(map(str, paths)), "name", ending=".tar")
+    build_index._MOST_THREADS = threads
+    index, _ = index_of(files, inspect(files), where=False)
+    return int(index.columns["counts"].sum()), None
+
+
+def bench_index(report: Report, args, name: str, is_cold: bool) -> None:
+    title = f"Tar: making the index, {name}, {'cold' if is_cold else 'warm'}"
+    if not report.wants(title):
+        return
+    folder = args.data / "tar"
+    folder.mkdir(parents=True, exist_ok=True)
+    if name in SIZES:
+        mean_bytes, share = SIZES[name]
+        paths = write_shards(folder, mean_bytes, int(args.size_gib * share * GIB))
+    else:
+        paths = write_headers(folder, min(2_000_000, int(args.size_gib * 1_000_000)))
+    processors = len(os.sched_getaffinity(0))
+    work = {
+        "a thread": partial(make_index, paths, 1),
+        f"{processors} threads": partial(make_index, paths, processors),
+    }
+    contestants = {key: partial(measured, one, paths, is_cold) for key, one in work.items()}
+    samples = in_rounds(contestants, args.rounds, title)
+    rows = [
+        [key, spread(values(runs, "members_per_s"), ",.0f"), spread(values(runs, "cpu_us"), ".2f")]
+        for key, runs in samples.items()
+    ]
+    note = f"{len(paths)} archives, {sum(p.stat().st_size for p in paths):,} bytes."
+    report.table(title, note, COLUMNS[:3], rows, samples)
 
 
 def main() -> None:
@@ -173,7 +204,9 @@ def main() -> None:
     for name in SIZES:
         for is_cold in (True, False):
             bench_scan(report, args, name, is_cold)
-    bench_groups(report, args)
+    for name in (*SIZES, "empty members"):
+        for is_cold in (True, False):
+            bench_index(report, args, name, is_cold)
     report.save()
 
 

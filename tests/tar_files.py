@@ -9,6 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from torch_s3io import SampleDataset
 
 Files = dict[str, bytes]
@@ -68,3 +70,22 @@ def write_shards(tmp_path: Path) -> list[Path]:
     folder = tmp_path / "shards"
     folder.mkdir()
     return [write_tar(folder / f"{n:03}.tar", numbered(10, 10 * n)) for n in range(3)]
+
+
+def write_headers(path: Path, count: int) -> Path:
+    """An archive of empty members, two a sample: 00000000.jpg, 00000000.cls, 00000001.jpg, ..."""
+    header = np.frombuffer(tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT), np.uint8)
+    numbers = np.arange(count)
+    blocks = np.tile(header, (count, 1))
+    blocks[:, :8] = digits(numbers // 2, 10, 8)
+    blocks[:, 8:12] = np.frombuffer(b".jpg.cls", np.uint8).reshape(2, 4)[numbers % 2]
+    blocks[:, 148:156] = 32  # as which the checksum counts itself
+    sums = digits(blocks.sum(axis=1, dtype=np.int64), 8, 6)
+    blocks[:, 148:154] = sums
+    blocks[:, 154] = 0
+    path.write_bytes(blocks.tobytes() + bytes(1024))
+    return path
+
+
+def digits(numbers: np.ndarray, base: int, width: int) -> np.ndarray:
+    return 48 + numbers[:, None] // base ** np.arange(width)[::-1] % base

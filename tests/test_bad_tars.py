@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def test_compressed_archives_say_what_to_do(tmp_path):
         archive.addfile(tarfile.TarInfo("0.jpg"))
     for make in (SampleDataset.from_tar, SampleDataset):
         with pytest.raises(
-            DataError, match=r"a\.tar\.gz: is compressed by gzip; .* decompress it, or"
+            DataError, match=r"a\.tar\.gz: is compressed by gzip; .* decompress it once, by gunzip"
         ):
             make(path)
 
@@ -83,6 +84,15 @@ def test_an_archive_that_is_cut_off_between_members_is_warned_of(tmp_path):
     with pytest.warns(RuntimeWarning, match=r"1 archive without the zeros.*x\.tar: cut off"):
         dataset = SampleDataset.from_tar(path, fields=("cls",), index=False)
     assert dataset.num_records == 1
+
+
+def test_archives_one_behind_the_other_are_no_archive(shards):
+    first, second = (path.read_bytes() for path in shards[:2])
+    shards[2].write_bytes(first + second)
+    with pytest.raises(DataError, match=rf"a member follows at byte {len(first)}; .*--concat"):
+        SampleDataset.from_tar(shards[2], index=False)
+    os.truncate(shards[2], len(first))
+    assert SampleDataset.from_tar(shards[2], fields=("jpg",), index=False).num_records == 10
 
 
 @pytest.mark.filterwarnings("ignore:.*without the zeros that end one:RuntimeWarning")

@@ -11,6 +11,7 @@ import signal
 import numpy as np
 import pytest
 from support import DEADLINE_S, holds_soon, program_env, warm_python
+from tar_files import write_headers
 
 SMALL = ["--set", "data.files=4", "--set", "data.record_bytes=100 KB"]
 FOR_EVER = ["--set", "epochs=1000000"]
@@ -29,6 +30,7 @@ COMMANDS = {
         {"x.npy"},
     ),
     "verify": (["verify", *["{disk}/x.npy"] * 3000], "NOT VERIFIED", {"x.npy"}),
+    "index": (["index", "{disk}/tars"], "tars/.*.lock", {"x.npy", "tars"}),
     "doctor": (["doctor", "{disk}", "--quick"], "making a file of", {"x.npy"}),
     "bench": (
         ["bench", "cosmoflow", *SMALL, *FOR_EVER, "--set", "data.folder={disk}/data"],
@@ -69,6 +71,11 @@ RUN_COMMAND = """
 def test_a_command_that_is_stopped_says_so_and_leaves_nothing(name, number, status, disk):
     arguments, at_work, may_stay = COMMANDS[name]
     np.save(disk / "x.npy", np.zeros((400, 1 << 20), "u1") if name == "pack" else np.zeros(9))
+    if name == "index":
+        (disk / "tars").mkdir()
+        first = write_headers(disk / "tars" / "0.tar", 10_000)
+        for count in range(1, 1000):
+            os.link(first, disk / "tars" / f"{count}.tar")
     temporary = disk / "tmp"
     temporary.mkdir()
     output = disk / "output"
@@ -102,7 +109,8 @@ def test_a_command_that_is_stopped_says_so_and_leaves_nothing(name, number, stat
     output.unlink()
     temporary.rmdir()
     assert set(os.listdir(disk)) == may_stay
-    assert not [path for path in disk.rglob("*") if "partial" in path.name or "tmp" in path.name]
+    left = ("partial", "tmp", ".torch_s3io")
+    assert not [path for path in disk.rglob("*") if any(part in path.name for part in left)]
 
 
 def group_lives(leader: int) -> bool:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import pickle
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tar_files import Files, numbered, read_samples, samples_of, write_shards, write_tar
+from support import run_program
+from tar_files import (
+    Files,
+    numbered,
+    read_samples,
+    samples_of,
+    write_headers,
+    write_shards,
+    write_tar,
+)
 
 from torch_s3io import DataError, FileChangedError, SampleDataset
+from torch_s3io.index.column_file import map_columns
+from torch_s3io.index.column_writer import write_columns
 
 
 @pytest.fixture
@@ -43,11 +53,12 @@ def test_the_index_is_made_once_whatever_fields_are_wanted(shards, monkeypatch):
 def test_only_archives_that_changed_are_read_again(shards, monkeypatch):
     from torch_s3io.format.tar import build_index
 
-    folder, scanned = shards[0].parent, []
+    folder = shards[0].parent
+    scanned: list[str] = []
     scan = build_index.scan_tars
 
     def counted(store: Any, paths: Any, *more: Any, **options: Any) -> Any:
-        scanned.append([os.path.basename(path) for path in paths])
+        scanned.extend(os.path.basename(path) for path in paths)
         return scan(store, paths, *more, **options)
 
     monkeypatch.setattr(build_index, "scan_tars", counted)
@@ -64,19 +75,53 @@ def test_only_archives_that_changed_are_read_again(shards, monkeypatch):
         (key, {name: fields.get(name.rstrip("?"), b"") for name in ("jpg", "cls", "json", "new")})
         for key, fields in samples_of(shards)
     ]
-    assert scanned == [["000.tar", "001.tar", "002.tar"], ["001.tar"]]
+    assert sorted(scanned) == ["000.tar", "001.tar", "001.tar", "002.tar"]
     # As if it had been made of nothing.
     index = index_of(folder)
     by_parts = index.read_bytes()
     index.unlink()
     keys_and_fields()
-    from torch_s3io.index.column_file import map_columns
-
     again = map_columns(str(index)).columns
     index.write_bytes(by_parts)
     parts = map_columns(str(index)).columns
-    for name in ("names", "versions", "shard_ends", "begins", "stops", "keys", "key_ends"):
-        assert parts[name].tobytes() == again[name].tobytes(), name
+    assert {name: one.tobytes() for name, one in parts.items()} == {
+        name: one.tobytes() for name, one in again.items()
+    }
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 256])
+def test_whatever_threads_find_is_in_the_order_of_the_archives(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr("torch_s3io.format.tar.build_index._AT_ONCE", at_once)
+    paths = [write_tar(tmp_path / f"{n}.tar", numbered(n, 10 * n)) for n in range(9)]
+    dataset = SampleDataset.from_tar(
+        paths, fields=("jpg", "cls", "json?"), return_key=True, index=False
+    )
+    assert read_samples(dataset) == [
+        (key, {name: fields.get(name, b"") for name in ("jpg", "cls", "json")})
+        for key, fields in samples_of(paths)
+    ]
+    write_tar(paths[7], {"0.jpg": b"", "1.jpg": b"", "0.cls": b""})
+    paths[5].write_bytes(b"no archive" * 100)
+    with pytest.raises(DataError, match=r"5\.tar: is no tar archive|7\.tar: the members of sample"):
+        SampleDataset.from_tar(paths, index=False)
+
+
+def test_names_with_many_dots_are_refused_before_they_are_many_fields(tmp_path, monkeypatch):
+    for module in ("tar_members", "shard_members", "tar_index"):
+        monkeypatch.setattr(f"torch_s3io.format.tar.{module}.MOST_EXTENSIONS", 3)
+    first = write_tar(tmp_path / "0.tar", {f"{n}.{n}5.jpg": b"" for n in range(3)})
+    second = write_tar(tmp_path / "1.tar", {"0.75.jpg": b"", "1.25.jpg": b""})
+    assert SampleDataset.from_tar(first, missing="empty").num_records == 3
+    for paths in (
+        [first, second],
+        [write_tar(tmp_path / "1.tar", numbered(4) | {"x.25.jpg": b""})],
+    ):
+        with pytest.raises(DataError, match="first dot of a file's name; write the arch") as caught:
+            SampleDataset.from_tar(paths, missing="empty")
+        text = str(caught.value)
+        assert text.startswith(f"{second}: ")
+        assert "more than 3 fields, such as '" in text
+        assert "and '25.jpg'" in text or "and '75.jpg'" in text
 
 
 def test_archives_that_change_while_they_are_in_use_are_errors(shards):
@@ -87,9 +132,6 @@ def test_archives_that_change_while_they_are_in_use_are_errors(shards):
 
 
 def test_an_index_that_lies_is_found_by_whoever_reads(shards):
-    from torch_s3io.index.column_file import map_columns
-    from torch_s3io.index.column_writer import write_columns
-
     folder = shards[0].parent
     SampleDataset.from_tar(folder, fields=("cls",))
     file = map_columns(str(index_of(folder)))
@@ -119,28 +161,31 @@ def test_a_pickle_is_small_and_the_index_must_be_the_same_one(shards):
         list(pickle.loads(sent))
 
 
-def test_what_python_keeps_of_a_member_takes_less_than_its_header(tmp_path):
-    """Its 512 bytes; of 200,000 members in one archive, at their peak."""
-    import tracemalloc
+def test_what_members_take_while_they_are_found_and_when_they_are_read(tmp_path):
+    """Resident bytes at the peak of the first program, and private ones of the second."""
+    count = 300_000
+    write_headers(tmp_path / "a.tar", count)
+    source = """
+        import re, sys
+        import torch_s3io
 
-    path = tmp_path / "a.tar"
-    block = tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT)
-    count = 200_000
-    with path.open("wb") as file:
-        for number in range(count):
-            name = f"{number // 2:08}.{('jpg', 'cls')[number % 2]}".encode()
-            header = bytearray(name.ljust(100, b"\0") + block[100:])
-            header[148:156] = b" " * 8
-            header[148:156] = b"%06o\0 " % sum(header)
-            file.write(header)
-        file.write(bytes(1024))
-    tracemalloc.start()
-    try:
-        dataset = SampleDataset.from_tar(path, fields=("jpg", "cls"), return_key=True)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < count * 200
-    assert len(dataset.files) == 1
-    assert dataset.num_records == count // 2
-    assert dataset.get_batch([99_999])["key"] == ["00099999"]
+        def read(field, name):
+            with open(f"/proc/self/{field}") as file:
+                return 1024 * int(re.search(name + r":\\s*(\\d+) kB", file.read())[1])
+
+        def sizes():
+            return read("status", "VmHWM"), read("smaps_rollup", "Private_Dirty")
+
+        torch_s3io.SampleDataset.from_tar  # imported
+        hwm, private = sizes()
+        dataset = torch_s3io.SampleDataset.from_tar(
+            sys.argv[1], fields=("jpg", "cls"), return_key=True
+        )
+        peak, now = sizes()
+        print(peak - hwm, now - private, dataset.num_records, *dataset.get_batch([99_999])["key"])
+    """
+    peak, _, *found = run_program(source, tmp_path / "a.tar").split()
+    assert int(peak) < count * 200
+    _, private, *found_again = run_program(source, tmp_path / "a.tar").split()
+    assert int(private) < count * 20
+    assert found == found_again == [str(count // 2), "00099999"]

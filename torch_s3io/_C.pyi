@@ -438,7 +438,7 @@ class TarMembers:
     """
     def __len__(self) -> int:
         ...
-    def group(self, path: os.PathLike | str | bytes) -> SampleNames:
+    def group(self, *, path: os.PathLike | str | bytes, most_extensions: typing.SupportsInt | typing.SupportsIndex) -> SampleNames:
         """
         Its samples; `path` is for errors.
         """

@@ -78,9 +78,10 @@ std::tuple<std::vector<std::shared_ptr<TarMembers>>, int64_t, int64_t> scan_tars
   return {std::move(members), counts.reads, counts.bytes};
 }
 
-std::unique_ptr<SampleNames> group(const TarMembers& members, const Path& path) {
+std::unique_ptr<SampleNames> group(const TarMembers& members, const Path& path,
+                                   size_t most_extensions) {
   const NoGil no_gil;
-  return std::make_unique<SampleNames>(group_member_names(path.native, members));
+  return std::make_unique<SampleNames>(group_member_names(path.native, members, most_extensions));
 }
 
 }  // namespace
@@ -101,7 +102,8 @@ void register_tars(py::module_& module) {
       .def_property_readonly("name_ends", &column_of<TarMembers, &TarMembers::name_ends>)
       .def_property_readonly("names", &texts_of<TarMembers, &TarMembers::names>)
       .def_property_readonly("has_end", [](const TarMembers& members) { return members.has_end; })
-      .def("group", &group, py::arg("path"), "Its samples; `path` is for errors.");
+      .def("group", &group, py::kw_only(), py::arg("path"), py::arg("most_extensions"),
+           "Its samples; `path` is for errors.");
 
   module.def("scan_tars", &scan_tars, py::kw_only(), py::arg("store"), py::arg("paths"),
              py::arg("versions"), py::arg("depth"), py::arg("read_timeout_s"), py::arg("progress"),

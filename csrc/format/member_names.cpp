@@ -29,6 +29,39 @@ size_t behind_slash(std::string_view name, size_t end) {
   return slash == kNone ? 0 : slash + 1;
 }
 
+using FirstMembers = std::unordered_map<std::string_view, size_t>;
+
+// Of each key that members before this one have.
+FirstMembers keys_before(const TarMembers& members, const SampleNames& found, size_t member) {
+  FirstMembers first_members;
+  int64_t last = -1;
+  for (size_t before = 0; before < member; ++before) {
+    if (found.sample_of[before] <= last) continue;
+    last = found.sample_of[before];
+    first_members.emplace(split_member_name(members.name(before))->key, before);
+  }
+  return first_members;
+}
+
+[[noreturn]] void refuse_key(const std::string& path, const TarMembers& members,
+                             std::string_view key, size_t first, size_t again) {
+  throw Error(ErrorKind::data,
+              message(path, ": the members of sample ", quoted(key), " do not follow one another: ",
+                      quoted(members.name(first)), " lies at byte ", members.offsets[first], ", ",
+                      quoted(members.name(again)), " at byte ", members.offsets[again],
+                      ", with other samples between them; write the archive anew, sorted by name"));
+}
+
+[[noreturn]] void refuse_extensions(const std::string& path, const SampleNames& found,
+                                    std::string_view name) {
+  throw Error(ErrorKind::data,
+              message(path, ": there are more than ", found.extensions.size() - 1,
+                      " fields, such as ", quoted(found.extensions.front()), " and ",
+                      quoted(found.extensions.back()), ", the one of ", quoted(name),
+                      ": a field begins behind the first dot of a file's name; write the archive "
+                      "anew with names that have no dot before that"));
+}
+
 }  // namespace
 
 std::optional<MemberName> split_member_name(std::string_view name) {
@@ -45,34 +78,34 @@ std::optional<MemberName> split_member_name(std::string_view name) {
   return MemberName{name.substr(0, dot), extension};
 }
 
-SampleNames group_member_names(const std::string& path, const TarMembers& members) {
+SampleNames group_member_names(const std::string& path, const TarMembers& members,
+                               size_t most_extensions) {
   SampleNames found;
   found.sample_of.assign(members.count(), -1);
   found.extension_of.assign(members.count(), -1);
-  std::unordered_map<std::string_view, size_t> first_members;  // of each key
   std::unordered_map<std::string_view, int64_t> extensions;
+  std::optional<FirstMembers> first_members;  // where keys do not ascend
   std::string_view key;
   for (size_t member = 0; member < members.count(); ++member) {
     const std::string_view name = members.name(member);
     const std::optional<MemberName> split = split_member_name(name);
     if (!split) continue;
-    if (found.key_ends.empty() || split->key != key) {
+    const bool is_first = found.key_ends.empty();
+    if (is_first || split->key != key) {
+      if (!is_first && !first_members && split->key < key) {
+        first_members = keys_before(members, found, member);
+      }
       key = split->key;
-      const auto [first, is_new] = first_members.emplace(key, member);
-      if (!is_new) {
-        throw Error(
-            ErrorKind::data,
-            message(path, ": the members of sample ", quoted(key),
-                    " do not follow one another: ", quoted(members.name(first->second)),
-                    " lies at byte ", members.offsets[first->second], ", ", quoted(name),
-                    " at byte ", members.offsets[member],
-                    ", with other samples between them; write the archive anew, sorted by name"));
+      if (first_members) {
+        const auto [first, is_new] = first_members->emplace(key, member);
+        if (!is_new) refuse_key(path, members, key, first->second, member);
       }
       found.keys += key;
       found.key_ends.push_back(std::ssize(found.keys));
     }
     const auto [extension, is_new] = extensions.emplace(split->extension, std::ssize(extensions));
     if (is_new) found.extensions.emplace_back(split->extension);
+    if (found.extensions.size() > most_extensions) refuse_extensions(path, found, name);
     found.sample_of[member] = std::ssize(found.key_ends) - 1;
     found.extension_of[member] = extension->second;
   }

@@ -32,7 +32,9 @@ struct SampleNames {
 };
 
 // Throws Error(data), with the path of the archive, where the members of a key do not follow one
-// another.
-SampleNames group_member_names(const std::string& path, const TarMembers& members);
+// another, or where there are more extensions than `most_extensions`. Where keys ascend, as in
+// archives that are sorted, it takes no memory but for what it gives.
+SampleNames group_member_names(const std::string& path, const TarMembers& members,
+                               size_t most_extensions);
 
 }  // namespace s3io

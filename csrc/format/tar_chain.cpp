@@ -83,16 +83,27 @@ void TarChain::take_header(std::span<const std::byte> bytes) {
 void TarChain::take_zeros(std::span<const std::byte> bytes) {
   refuse_unused_extensions(header_offset_);
   members_.has_end = std::ssize(bytes) == kTarBlockBytes;
-  expect_header(header_offset_ + std::ssize(bytes));
-  if (wanted_.length > 0) expects_ = Expects::end;
+  const int64_t begin = header_offset_ + std::ssize(bytes);
+  expects_ = Expects::end;
+  wanted_ = {begin, std::min(kMostBytes, size_bytes_ - begin)};
 }
 
-// One block of zeros is an end. But where a member follows, a part of the archive was lost.
+// Zeros fill the last record of an archive; what lies behind them is none of its business, unless
+// it is a member. Then a part of the archive was lost, or there is another one.
 void TarChain::take_end(std::span<const std::byte> bytes) {
+  const auto used =
+      std::find_if(bytes.begin(), bytes.end(), [](std::byte byte) { return byte != std::byte{}; });
+  const int64_t at = align_down(used - bytes.begin(), kTarBlockBytes);
   std::string wrong;
-  if (std::ssize(bytes) == kTarBlockBytes && !is_zero(bytes) && parse_tar_header(bytes, wrong)) {
+  if (std::ssize(bytes) - at >= kTarBlockBytes &&
+      parse_tar_header(bytes.subspan(static_cast<size_t>(at), kTarBlockBytes), wrong)) {
+    const int64_t member = wanted_.offset + at;
     fail(message("there are only zeros at byte ", header_offset_,
-                 ", where a header should be, since a member follows at byte ", wanted_.offset));
+                 ", which end an archive, but a member follows at byte ", member),
+         message("copy the archive again; or, where it was made of several, join these by tar "
+                 "--concatenate; or, where these bytes are of an older file, cut them off by "
+                 "truncate --size=",
+                 member));
   }
   wanted_ = {};
 }
@@ -174,7 +185,7 @@ void TarChain::take_member(const Member& member) {
     refuse("the rest of a file that begins in another volume", "write it anew as one archive");
   }
   if (member.type == '1') return take_hard_link(member);
-  check_size(member.size, message("member ", quoted(member.name)));
+  if (member.size > room()) check_size(member.size, message("member ", quoted(member.name)));
   const bool is_old_folder = member.type == '\0' && member.name.ends_with('/');
   if (is_file(member.type) && !is_old_folder) add(member.name, data_offset(), member.size);
   expect_header(data_offset() + member.size);
@@ -202,10 +213,9 @@ void TarChain::add(std::string_view name, int64_t offset, int64_t size) {
 }
 
 void TarChain::check_size(int64_t size, std::string_view what) const {
-  const int64_t room = std::max<int64_t>(0, size_bytes_ - data_offset());
-  if (size <= room) return;
+  if (size <= room()) return;
   fail(message(what, " at byte ", header_offset_, " has ", size, " bytes, but the object has only ",
-               room, " more: it was cut off"));
+               room(), " more: it was cut off"));
 }
 
 void TarChain::expect_header(int64_t offset) {

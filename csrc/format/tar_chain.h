@@ -5,6 +5,7 @@
 // lie there is refused by name: symbolic links, sparse files, files of several volumes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@ namespace s3io {
 // An archive is a row of members. A member is a header of 512 bytes and its data, which are padded
 // to a multiple of that. Headers of types L, K and x say more of the member behind them, those of
 // type g of all behind. Two blocks of zeros are the end; one, or the end of the object, will do.
+// A member within 1 MiB behind the end is refused: archives that were put one behind the other.
 //
 //     x "path=a.jpg" | 0 a.jpg, 700 bytes | 1 b.jpg -> a.jpg | zeros | zeros
 //     0       512      1024   1536          2560               3072
@@ -64,6 +66,8 @@ class TarChain final : public HeaderChain {
   void add(std::string_view name, int64_t offset, int64_t size);
 
   int64_t data_offset() const { return header_offset_ + kTarBlockBytes; }
+  // Most bytes that the data behind the last header can have.
+  int64_t room() const { return std::max<int64_t>(0, size_bytes_ - data_offset()); }
   void check_size(int64_t size, std::string_view what) const;
   void expect_header(int64_t offset);
   void refuse_unused_extensions(int64_t end) const;

@@ -118,8 +118,9 @@ std::string foreign_file(std::span<const std::byte> bytes) {
     std::string_view advice;
   };
   constexpr std::string_view kDecompress =
-      "members of a compressed archive cannot be read by themselves: decompress it, or write the "
-      "samples anew with torch-s3io pack";
+      "members of a compressed archive cannot be read by themselves: decompress it once, by "
+      "gunzip, "
+      "unzstd, bunzip2, unxz or unlz4";
   constexpr Kind kKinds[] = {
       {"\x1f\x8b", "is compressed by gzip", kDecompress},
       {"\x28\xb5\x2f\xfd", "is compressed by zstd", kDecompress},

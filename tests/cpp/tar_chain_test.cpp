@@ -106,7 +106,16 @@ TEST_CASE("an archive ends with two blocks of zeros, with one, or with the objec
   const std::string member = tar_member({.name = "a"}, kData);
   const Found found{{"a", 512, 9}};
   CHECK(found_in(member + kTarEnd) == found);
-  CHECK(found_in(member + kTarEnd + member) == found);
+  const std::string record(9216, '\0');
+  for (const std::string& zeros : {kTarEnd, kTarEnd + record, std::string(512, '\0')}) {
+    const Caught joined = refused(member + zeros + member);
+    const std::string place = std::to_string(1024 + zeros.size());
+    CHECK(joined.says("follows at byte " + place));
+    CHECK(joined.says("truncate --size=" + place));
+  }
+  const std::string much(HeaderChain::kMostBytes, '\0');
+  CHECK(found_in(member + kTarEnd + much + member) == found);
+  CHECK(found_in(member + kTarEnd + record + std::string(600, 'z') + member) == found);
   CHECK(found_in(member + std::string(512, '\0')) == found);
   CHECK(found_in(member + std::string(700, '\0')) == found);
   CHECK(found_in(member + std::string(3, '\0')) == found);

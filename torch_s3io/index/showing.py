@@ -19,7 +19,8 @@ def showing(text: str, unit: str) -> Iterator[Show]:
     if make_bar is None:
         yield lambda done, total: None
         return
-    with make_bar(desc=printable(text), unit=unit, total=None) as bar:
+    is_scaled = unit == "B"
+    with make_bar(desc=printable(text), unit=unit, unit_scale=is_scaled, total=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total or None

@@ -29,6 +29,7 @@ from ...wording import printable
 from ..keys import Numbers
 
 RECIPE = {"kind": "tar", "version": 1}
+MOST_EXTENSIONS = 4096  # each program has a text of each
 _OF_SHARDS = ("names", "name_ends", "versions", "shard_ends", "begins", "stops")
 _OF_EXTENSIONS = ("extensions", "extension_ends", "counts", "total_bytes", "largest_bytes")
 _MOST_COMPARED = 16 << 20  # bytes, which takes a few milliseconds
@@ -67,6 +68,8 @@ class TarIndex:
         for name in ("name_ends", "shard_ends", "extension_ends", "sparse_ends"):
             if (columns[name][1:] < columns[name][:-1]).any():
                 self._fail(f"column {name} does not ascend")
+        if len(columns["extension_ends"]) > MOST_EXTENSIONS:
+            self._fail(f"column extensions has more than {MOST_EXTENSIONS}")
         if (columns["dense"] >= len(columns["extension_ends"])).any():
             self._fail("column dense names an extension that there is not")
         return columns
@@ -118,7 +121,7 @@ class TarIndex:
 
     def _texts(self, texts: str, ends: str) -> list[str]:
         every, stops = self.columns[texts].tobytes(), self.columns[ends].tolist()
-        begins = [0, *stops[:-1]]
+        begins = [0, *stops][: len(stops)]
         return [_as_text(every[one:stop]) for one, stop in zip(begins, stops, strict=True)]
 
     def rows(self, shard: int) -> range:

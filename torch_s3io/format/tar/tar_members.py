@@ -12,6 +12,7 @@ from ... import _C
 from ...errors import DataError
 from ...store.store import Identity
 from ...wording import one_line, printable
+from .tar_index import MOST_EXTENSIONS
 
 Column: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -102,9 +103,10 @@ def group_members(path: str, members: _C.TarMembers) -> TarSamples:
         path: Of the archive, for errors.
 
     Raises:
-        DataError: A sample has a field twice, or the members of a key do not follow one another.
+        DataError: A sample has a field twice, the members of a key do not follow one another, or
+            there are too many fields.
     """
-    names = members.group(path)
+    names = members.group(path=path, most_extensions=MOST_EXTENSIONS)
     written = [one.decode("utf-8", "surrogateescape").lower() for one in names.extensions]
     extensions = tuple(sorted(set(written)))
     number_of = {extension: number for number, extension in enumerate(extensions)}

@@ -70,15 +70,16 @@ class TarSampleTables(Keys):
     def count(self, number: int) -> int:
         """Of the samples of an archive of the data set."""
         shard = int(self._shards[number])
-        return len(self._kept[shard]) if self._skips else len(self._index.rows(shard))
+        kept = self._kept[shard] if self._skips else None
+        return len(self._index.rows(shard)) if kept is None else len(kept)
 
     def table(self, number: int) -> SampleTable:
         """Of an archive of the data set: views of the index, where it has a place for the field in
         each sample, and none is left out."""
         shard = int(self._shards[number])
         columns = [self._members(field.extension, shard) for field in self._fields]
-        if self._skips and len(self._kept[shard]) < len(self._index.rows(shard)):
-            kept = self._kept[shard]
+        kept = self._kept[shard] if self._skips else None
+        if kept is not None:
             columns = [(starts[kept], lengths[kept]) for starts, lengths in columns]
         return SampleTable(
             tuple(starts for starts, _ in columns),
@@ -92,29 +93,35 @@ class TarSampleTables(Keys):
         return np.zeros(count, np.uint64), np.zeros(count, width)
 
     @cached_property
-    def _kept(self) -> dict[int, Column]:
-        """Of each shard, those of its samples that are not left out: int64."""
-        kept = {}
+    def _kept(self) -> dict[int, Column | None]:
+        """Of each shard, those of its samples that are not left out: uint32; None: all."""
+        kept: dict[int, Column | None] = {}
         for shard in np.unique(self._shards).tolist():
             starts = [self._index.members(one, shard)[0] for one in self._needed]
-            [kept[shard]] = np.nonzero(np.logical_and.reduce([one > 0 for one in starts]))
+            is_whole = np.logical_and.reduce([one > 0 for one in starts])
+            kept[shard] = None if is_whole.all() else np.flatnonzero(is_whole).astype(np.uint32)
         return kept
 
     @cached_property
-    def _ends(self) -> Column:
-        """Samples up to the end of each archive: int64."""
-        return np.cumsum([self.count(number) for number in range(len(self._shards))])
+    def _firsts(self) -> Column:
+        """The first sample of each archive: int64."""
+        return np.cumsum([0, *(self.count(number) for number in range(len(self._shards)))])[:-1]
+
+    @cached_property
+    def _begins(self) -> Column:
+        """The first sample of each archive, as the index counts them: int64."""
+        return np.array([0, *self._index.shard_ends], np.int64)[self._shards]
 
     def of(self, numbers: Numbers) -> list[str]:
-        archives = np.searchsorted(self._ends, numbers, side="right")
-        firsts = np.concatenate([[0], self._ends[:-1]])
-        rows = numbers - firsts[archives]
-        shards = self._shards[archives]
+        archives = np.searchsorted(self._firsts, numbers, side="right") - 1
+        rows = numbers - self._firsts[archives]
         if self._skips:
-            places = zip(shards.tolist(), rows.tolist(), strict=True)
-            rows = np.array([self._kept[shard][row] for shard, row in places], np.int64)
-        begins = np.array([0, *self._index.shard_ends], np.int64)[shards]
-        return self._index.keys(begins + rows)
+            shards = self._shards[archives]
+            for shard in np.unique(shards).tolist():
+                kept = self._kept[shard]
+                if kept is not None:
+                    rows[shards == shard] = kept[rows[shards == shard]]
+        return self._index.keys(self._begins[archives] + rows)
 
     def refuse_unnamed(self, paths: Sequence[str]) -> None:
         """Raises DataError for the first file whose extension cannot be the name of a field.
@@ -161,4 +168,4 @@ class TarSampleTables(Keys):
         )
 
 
-_MADE = ("_kept", "_ends")
+_MADE = ("_kept", "_firsts", "_begins")
