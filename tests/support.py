@@ -30,12 +30,18 @@ from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, Record
 IMPORT_PATH = str(Path(torch_s3io.__file__).parents[1])  # the package that is being tested
 DEADLINE_S = 60.0  # longest wait for anything that must happen
 QUICK_CONTEXTS = ("fork", "forkserver")  # ways to start a worker
-CONTEXTS = (*QUICK_CONTEXTS, "spawn")  # one that is spawned imports PyTorch, which takes seconds
+CONTEXTS = (*QUICK_CONTEXTS, "spawn")  # see `worker_count`
 MIB = 1 << 20
 ENGINES = ["threads"] if _C.uring_unavailable_reason() else ["uring", "threads"]
 REFUSES_DIRECT = "/sys/kernel/mm/transparent_hugepage/enabled"  # sysfs has no direct reads
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def worker_count(context: str) -> int:
+    """One that is spawned imports PyTorch, which takes seconds. test_handover and test_late_workers
+    have two."""
+    return 1 if context == "spawn" else 2
 
 
 # Files ------------------------------------------------------------------------------------------

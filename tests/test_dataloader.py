@@ -177,7 +177,7 @@ def test_spawned_workers_get_a_pickled_data_set(disk):
     paths, array = write_files(disk)
     dataset = make(paths)
     next(iter(dataset))
-    loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="spawn")
     check_epoch(loader, array, 8, False)
 
 

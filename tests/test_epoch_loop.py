@@ -13,7 +13,7 @@ import order_check
 import pytest
 import torch
 from order_check import Setting, in_worker, numbers, write_numbers
-from support import open_files, threads
+from support import open_files, threads, worker_count
 
 import torch_s3io as s3io
 
@@ -96,7 +96,8 @@ def test_interrupted_loops_over_workers_read_the_same(path, workers, persistent)
 
 @pytest.mark.parametrize("context", ["forkserver", "spawn"])
 def test_a_loop_over_workers_that_are_not_forked(path, context):
-    loader = s3io.DataLoader(SETTING.dataset(path), num_workers=2, multiprocessing_context=context)
+    workers = {"num_workers": worker_count(context), "multiprocessing_context": context}
+    loader = s3io.DataLoader(SETTING.dataset(path), **workers)
     look(loader)
     read = [(epoch, numbers(loader)) for epoch in loader.epochs(2)]
     assert read == [(epoch, epoch_of(path, epoch)) for epoch in range(2)]

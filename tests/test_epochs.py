@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from order_check import Setting, Wrapped, batches_of, numbers, write_numbers
-from support import raise_warnings
+from support import raise_warnings, worker_count
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
@@ -68,7 +68,10 @@ def test_iterators_side_by_side_read_an_epoch_each(path):
 )
 def test_our_loader_counts_for_its_workers(path, context, persistent):
     loader = s3io.DataLoader(
-        make(path), num_workers=2, persistent_workers=persistent, multiprocessing_context=context
+        make(path),
+        num_workers=worker_count(context),
+        persistent_workers=persistent,
+        multiprocessing_context=context,
     )
     for epoch in range(2):
         assert numbers(loader) == epoch_of(path, epoch)
@@ -108,7 +111,7 @@ def test_set_epoch_reaches_the_workers_of_torchs_loader(path, context, persisten
     loader = DataLoader(
         dataset,
         batch_size=None,
-        num_workers=2,
+        num_workers=worker_count(context),
         persistent_workers=persistent,
         multiprocessing_context=context,
         worker_init_fn=raise_warnings,

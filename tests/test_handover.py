@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import QUICK_CONTEXTS
+from support import QUICK_CONTEXTS, worker_count
 from torch.utils.data import DataLoader, IterableDataset
 
 import torch_s3io as s3io
@@ -274,7 +274,10 @@ def test_what_workers_read_is_counted_also_without_shared_memory(disk, pool, con
     alone = in_main_process(path, pool=pool)
     dataset = make(path, pool=pool)
     loader = s3io.DataLoader(
-        dataset, num_workers=2, multiprocessing_context=context, persistent_workers=False
+        dataset,
+        num_workers=worker_count(context),
+        multiprocessing_context=context,
+        persistent_workers=False,
     )
     for epoch in range(1, 3):
         for _ in loader:

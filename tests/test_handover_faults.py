@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import CONTEXTS, end_workers, run_program
+from support import CONTEXTS, end_workers, run_program, worker_count
 from test_handover import BATCH, COLUMNS, Wrapped, check, make, write
 from torch.utils.data import DataLoader
 
@@ -129,7 +129,8 @@ def fail_at_the_start(_: int) -> None:
 def test_a_worker_that_fails_at_its_start_is_its_own_error_and_the_next_loader_works(disk, context):
     path, array = write(disk, 64)
     dataset = make(path)
-    options = {"batch_size": None, "num_workers": 2, "multiprocessing_context": context}
+    workers = {"num_workers": worker_count(context), "multiprocessing_context": context}
+    options = {"batch_size": None, **workers}
     batches = iter(DataLoader(dataset, worker_init_fn=fail_at_the_start, **options))
     with pytest.raises(ValueError, match="does not start"):
         next(batches)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import holds_soon, run_file
+from support import holds_soon, run_file, worker_count
 from test_handover import write
 
 KILLS = """
@@ -20,6 +20,7 @@ from multiprocessing import forkserver, resource_tracker
 import numpy as np, torch
 import torch_s3io as s3io
 from leaks import nothing_leaked
+from support import worker_count
 path, namespace, who, name, context, persistent = sys.argv[1:]
 
 def slow(batch):
@@ -28,8 +29,9 @@ def slow(batch):
 
 def work():
     dataset = s3io.RecordDataset(path, dtype=np.int32, shape=300, batch_size=2, transform=slow)
+    workers = worker_count(context) if who == "main" else 2
     loader = torch.utils.data.DataLoader(
-        dataset, batch_size=None, num_workers=2, multiprocessing_context=context,
+        dataset, batch_size=None, num_workers=workers, multiprocessing_context=context,
         persistent_workers=persistent == "True")
     batches = iter(loader)
     held = [next(batches) for _ in range(5)]
@@ -50,7 +52,8 @@ def work():
         assert int(batch[0, 0]) == number * 600
     del batches, loader
     fresh = torch.utils.data.DataLoader(
-        dataset, batch_size=None, num_workers=2, multiprocessing_context=context)
+        dataset, batch_size=None, num_workers=worker_count(context),
+        multiprocessing_context=context)
     first = [int(batch[0, 0]) // 300 for batch in fresh]
     assert first == list(range(0, 480, 2)), first[:5]
     assert dataset.stats()["held_buffers"] == 5
@@ -134,7 +137,7 @@ def test_whoever_is_killed_nothing_is_left(disk, dev_shm, context, who, name, pe
     before = set(os.listdir(shared))
     result = run_file(script, path, namespace, who, name, context, persistent)
     pids = [int(pid) for pid in result.stdout.split("\n")[0].split()]
-    assert len(pids) == 2, result.stderr
+    assert len(pids) == (worker_count(context) if who == "main" else 2), result.stderr
     if who == "worker":
         assert "all good" in result.stdout, result.stdout + result.stderr
         assert result.returncode == 0

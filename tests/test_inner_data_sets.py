@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import QUICK_CONTEXTS, raise_warnings
+from support import QUICK_CONTEXTS, raise_warnings, worker_count
 from torch.utils.data import (
     ChainDataset,
     DataLoader,
@@ -141,8 +141,9 @@ def test_what_is_called_when_a_worker_starts_reads_a_data_set_whole(folder, cont
 )
 def test_a_transform_reads_a_data_set_whole(folder, kind, transform, context):
     dataset = make(folder, transform=transform(make(folder, "bank", batch_size=7, shuffle=True)))
-    check(kind(dataset, batch_size=None, num_workers=2, multiprocessing_context=context,
-               persistent_workers=True, worker_init_fn=raise_warnings))  # fmt: skip
+    check(kind(dataset, batch_size=None, num_workers=worker_count(context),
+               multiprocessing_context=context, persistent_workers=True,
+               worker_init_fn=raise_warnings))  # fmt: skip
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])

@@ -51,8 +51,7 @@ def epoch_of(rows: Any, index: Any, epoch: int) -> Any:
     return torch.tensor([epoch])
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-@pytest.mark.parametrize("batch_size", [None, 45])
+@pytest.mark.parametrize(("context", "batch_size"), [("fork", None), ("fork", 45), ("spawn", None)])
 def test_an_epoch_that_is_set_reaches_workers_that_are_alive(path, context, batch_size):
     dataset = SETTING.dataset(path).with_options(
         transform=epoch_of, pass_position=True, return_index=False

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import textwrap
 
 import pytest
-from support import QUICK_CONTEXTS, printed_by, run_file, run_program, write_records
+from support import printed_by, run_file, run_program, write_records
 
 PROGRAM = """
     import os, resource, sys, warnings
@@ -15,7 +14,7 @@ PROGRAM = """
     import torch
     import torch.utils.data
     import torch_s3io as s3io
-    from support import QUICK_CONTEXTS, open_files
+    from support import open_files
 
     path = Path(sys.argv[1]) / "x.bin"
     array = np.fromfile(path, np.uint8).reshape(-1, 100)
@@ -43,8 +42,9 @@ def folder(disk):
 @pytest.mark.parametrize(
     ("case", "context"),
     [
-        *itertools.product(("transform", "no pool", "spilled", "stacked"), QUICK_CONTEXTS),
-        ("transform", "spawn"),
+        *((case, "fork") for case in ("transform", "no pool", "spilled", "stacked")),
+        ("transform", "forkserver"),
+        ("stacked", "spawn"),
     ],
 )
 def test_every_batch_may_be_kept_under_a_small_limit_of_descriptors(folder, case, context):

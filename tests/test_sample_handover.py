@@ -8,7 +8,7 @@ import gc
 import numpy as np
 import pytest
 from sample_sets import Lengths
-from support import end_workers, lies_in_a_pool
+from support import end_workers, lies_in_a_pool, worker_count
 from torch.utils.data import DataLoader
 
 import torch_s3io as s3io
@@ -30,7 +30,7 @@ def test_batches_arrive_where_they_were_read_epoch_after_epoch(samples, context)
     loader = DataLoader(
         dataset,
         batch_size=None,
-        num_workers=2,
+        num_workers=worker_count(context),
         multiprocessing_context=context,
         persistent_workers=True,
     )
