@@ -32,6 +32,8 @@ from .tar_members import group_members, scan_tars
 
 _AT_ONCE = 256  # archives of which a thread has all names in memory
 _MOST_THREADS = 16
+_MOST_READS = 128  # in flight, of all threads; each has 1 MiB of memory
+_DEPTH = 32  # of a thread
 _SHOW_EVERY_S = 0.1
 
 
@@ -126,7 +128,8 @@ def _scanned(archives: Sequence[_Archive]) -> list[_Scanned]:
     text = f"finding samples in {count_of(len(archives), 'archive')}"
     with showing(text, "B") as show, ThreadPoolExecutor(threads, "torch_s3io-index") as pool:
         try:
-            work = [pool.submit(_scan, one, partial(note, n)) for n, one in enumerate(parts)]
+            depth = min(_DEPTH, _MOST_READS // threads)
+            work = [pool.submit(_scan, one, depth, partial(note, n)) for n, one in enumerate(parts)]
             running: set[Future[list[_Scanned]]] = set(work)
             while running:
                 done, running = wait(running, _SHOW_EVERY_S, FIRST_EXCEPTION)
@@ -140,12 +143,15 @@ def _scanned(archives: Sequence[_Archive]) -> list[_Scanned]:
     return [scanned for part in work for scanned in part.result()]
 
 
-def _scan(archives: Sequence[_Archive], note: Callable[[int, int], None]) -> list[_Scanned]:
+def _scan(
+    archives: Sequence[_Archive], depth: int, note: Callable[[int, int], None]
+) -> list[_Scanned]:
     paths = [one.file.path for one in archives]
     scan = scan_tars(
         _core_store(archives),
         paths,
         [one.info.identity for one in archives],
+        depth=depth,
         read_timeout_s=60.0,
         progress=note,
     )
