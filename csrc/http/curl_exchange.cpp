@@ -11,7 +11,7 @@
 namespace s3io {
 namespace {
 
-constexpr long kBufferBytes = 128L << 10;
+constexpr long kBufferBytes = 256L << 10;
 constexpr long kLeastBytesPerSecond = 1024;
 
 int local_port_of(int fd) {

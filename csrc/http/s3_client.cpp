@@ -87,7 +87,7 @@ std::string name_of(const S3Call& call) {
 
 // What to do about it, for who cannot read the protocol.
 std::string_view advice(ErrorKind kind, int status) {
-  if (status == 301) return "; region= must be the bucket's";
+  if (status >= 300 && status <= 399) return "; endpoint= and region= must be the bucket's own";
   switch (kind) {
     case ErrorKind::access:
       return "; check the credentials, and that their policy allows s3:GetObject and s3:ListBucket";
@@ -216,8 +216,10 @@ S3Client::Next S3Client::judge(S3Call& call) {
   if (outcome == HttpOutcome::refused && call.attempts >= kMostMalformed) {
     return fail(call, *problem, ": the server, or what is between, does not speak S3's protocol");
   }
-  if (call.attempts >= config_.max_attempts ||
-      Clock::now() >= call.begun + std::chrono::duration<double>(config_.retry_timeout_s)) {
+  if (call.attempts >= config_.max_attempts) {
+    return fail(call, *problem, "; raise max_attempts if that may pass");
+  }
+  if (Clock::now() >= call.begun + std::chrono::duration<double>(config_.retry_timeout_s)) {
     return fail(call, *problem, "; raise retry_timeout_s if that may pass");
   }
   call.not_before = next_attempt(call.attempts);
@@ -298,11 +300,12 @@ bool S3Client::mend(S3Call& call, const Problem& problem) {
   const bool is_elsewhere = status == 301 || is_one_of(kOtherRegionCodes, code) || is_silent;
   if (is_elsewhere && !call.has_moved && moves_to(call, region)) return true;
   using std::chrono::system_clock;
-  const int64_t now = system_clock::to_time_t(system_clock::now()) + clock_offset_s_;
-  const bool is_skewed = code == "RequestTimeTooSkewed" ||
-                         (is_silent && std::abs(head.date() - now) > kMostSkewSeconds);
+  const int64_t now = system_clock::to_time_t(system_clock::now());
+  const bool is_skewed =
+      code == "RequestTimeTooSkewed" ||
+      (is_silent && std::abs(head.date() - now - clock_offset_s_) > kMostSkewSeconds);
   if (is_skewed && head.date() >= 0 && !call.has_set_clock) {
-    clock_offset_s_ += head.date() - now;
+    clock_offset_s_ = head.date() - now;
     return call.has_set_clock = true;
   }
   if ((is_one_of(kExpiredCodes, code) || is_silent) && !call.has_renewed) {

@@ -1,6 +1,7 @@
 #include "http/s3_objects.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/error.h"
@@ -57,6 +58,23 @@ std::pair<ObjectVersion, std::string> S3Objects::look_up(const std::string& path
 
 ObjectInfo S3Objects::stat(const std::string& path) {
   return {.version = look_up(path).first, .block_bytes = 0};
+}
+
+bool S3Objects::honours_if_match(const std::string& path) {
+  const auto [version, etag] = look_up(path);
+  std::array<std::byte, 2> bytes{};
+  S3Call call;
+  call.object = parse_s3_path(path);
+  call.headers = {{"range", "bytes=0-1"}, {"if-match", "\"of-no-version\""}};
+  call.http.expected = {0, std::ssize(bytes), version.size_bytes, etag, version.modified_ns};
+  call.http.data = bytes.data();
+  try {
+    client_->call(call);
+  } catch (const Error&) {
+    if (call.http.head.status() == 412) return true;
+    throw;
+  }
+  return false;
 }
 
 std::vector<ListedObject> S3Objects::list_objects(const std::string& prefix,

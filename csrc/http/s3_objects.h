@@ -33,6 +33,10 @@ class S3Objects final : public Store {
   // The same with sizes and ETags: a request for each thousand.
   std::vector<ListedObject> list_objects(const std::string& prefix,
                                          const WaitCallback& on_wait = {});
+  // Asks the server, at an object of two bytes and more, for a version that there never was. False
+  // where it sends the object all the same: then the ETags of replies are the only guard. Throws
+  // Error(read) where it serves no ranges.
+  bool honours_if_match(const std::string& path);
   std::shared_ptr<Object> open(const std::string& path) override;
   // Asks nobody: another version is the error of the first read of it.
   std::shared_ptr<Object> open(const std::string& path, const ObjectVersion& version) override;

@@ -356,6 +356,7 @@ TEST_CASE("the usual variables of the environment name a proxy") {
   CHECK(fetch.request.outcome == HttpOutcome::replied);
 }
 
+#ifndef __SANITIZE_THREAD__  // which allows no thread in a forked child
 TEST_CASE("a forked child has connections of its own, and leaves its parent's alone") {
   const LeakCheck leaks;
   RawServer server([](int, int number, const std::string&) { return Reply{good(number, 1000)}; });
@@ -383,6 +384,7 @@ TEST_CASE("a forked child has connections of its own, and leaves its parent's al
   CHECK(after.is_right());
   CHECK(server.connections() == 2);
 }
+#endif
 
 TEST_CASE("connections are a number that can be") {
   for (const int connections : {0, -1, 5000}) {

@@ -307,6 +307,27 @@ TEST_CASE("an ETag that was seen is asked for from then on") {
   CHECK(counters.direct_bytes == 2000);
 }
 
+TEST_CASE("a server is asked whether it heeds If-Match, and refused where it serves no ranges") {
+  const Scene scene;
+  CHECK(scene.store->honours_if_match(scene.paths[0]));
+  const auto answer = [&](const std::string& status) {
+    scene.s3->script = [&, status](int, const HttpRequest& request, ScriptedReply& reply) {
+      if (request.method == "HEAD") return;
+      CHECK(header_of(request, "if-match") == "\"of-no-version\"");
+      reply = {.status = status, .body = "ab"};
+      reply.set("ETag", "\"version-1\"");
+      reply.set("Content-Length", "2");
+      reply.set("Content-Range", "bytes 0-1/2030");
+    };
+  };
+  answer("206 Partial Content");
+  CHECK_FALSE(scene.store->honours_if_match(scene.paths[0]));
+  answer("200 OK");
+  const Caught error = caught([&] { scene.store->honours_if_match(scene.paths[0]); });
+  CHECK(error.kind == ErrorKind::read);
+  CHECK(error.says("does not serve ranges"));
+}
+
 TEST_CASE("what cannot be is refused when the store is made") {
   const auto make = [](const S3Config& config, int64_t part_bytes = 1) {
     return caught([&] {
