@@ -84,6 +84,28 @@ def test_options_that_have_no_effect_are_refused(disk, capsys):
     assert "give --format tokens" in capsys.readouterr().err
 
 
+def test_errors_speak_of_options(disk, capsys):
+    write_megatron(disk / "in", numbered(LENGTHS))
+    write_ended(disk / "raw.bin", numbered(LENGTHS), eos=0)
+    for name, options, text in [
+        ("raw.bin", [], "give --dtype uint16, or 'uint32'"),
+        ("raw.bin", ["--dtype", "int8", "--eos", 255], "--eos 255 is no int8"),
+        ("in.bin", ["--eos", 3], "needs no --eos: leave it out"),
+    ]:
+        pack(disk / name, "--documents", "-o", disk / "out", *options, status=1)
+        said = capsys.readouterr().err
+        assert text in said
+        assert "format=" not in said
+    assert main(["info", str(disk / "raw.bin")]) == 1
+    assert "info shows those of Megatron, llm.c and datatrove" in capsys.readouterr().err
+
+
+def test_the_name_of_either_file_stands_for_both(disk):
+    write_megatron(disk / "in", numbered(LENGTHS))
+    pack(disk / "in", "--documents", "-o", disk / "out.bin")
+    assert sorted(path.name for path in disk.glob("out*")) == ["out.bin", "out.idx"]
+
+
 def test_tokens_that_are_too_large_leave_nothing(disk, capsys):
     write_llm_c(disk / "in.bin", np.array([1, (1 << 31) + 5]), 20240801)
     pack(disk / "in.bin", "--documents", "-o", disk / "out", status=1)

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from ..console import say
+from ..errors import ConfigError
 from ..format.manifest import Manifest
 from ..format.samples import SampleManifest, read_any_manifest
 from ..format.tokens.document_table import TokenFile
@@ -56,7 +57,13 @@ def run(args: argparse.Namespace) -> int:
             say(*(line for one in indexes for line in index_as_text(one)))
         return 0
     if _is_file(args.folder):
-        [file] = open_tokens(args.folder, "name", TokenOptions())
+        try:
+            [file] = open_tokens(args.folder, "name", TokenOptions())
+        except ConfigError:
+            raise ConfigError(
+                f"{printable(args.folder)}: a file of which nothing says what its tokens are: info "
+                "shows those of Megatron, llm.c and datatrove"
+            ) from None
         facts = _facts_of(file)
         say(*json.dumps(facts, indent=1).splitlines() if args.json else _tokens_as_text(facts))
         return 0

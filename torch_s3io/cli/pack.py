@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
@@ -12,6 +13,7 @@ from typing import Any, get_args
 from .. import _C
 from ..config import MIB, refuse_address
 from ..console import progress_bar, say, show_progress
+from ..errors import ConfigError
 from ..store.store import FileOrder
 from ..wording import count_of, size_text
 from ..writing.document_packing import find_documents, pack_documents
@@ -176,14 +178,16 @@ def _run_documents(args: argparse.Namespace) -> int:
     for name in _OF_RECORDS:
         if getattr(args, name) != args.parser.get_default(name):
             args.parser.error(f"--{name.replace('_', '-')} is not for --documents: leave it out")
-    dataset = find_documents(args.sources, args.file_order, args.dtype, args.eos)
+    try:
+        dataset = find_documents(args.sources, args.file_order, args.dtype, args.eos)
+    except ConfigError as error:
+        raise _of_options(error) from None
     total_bytes = sum(os.path.getsize(path) for path, _ in dataset.files)
     start = time.monotonic()
     try:
         with _bar(total_bytes) as on_bytes:
-            packed = pack_documents(
-                dataset, os.path.abspath(args.output), overwrite=args.overwrite, on_bytes=on_bytes
-            )
+            prefix = os.path.abspath(args.output).removesuffix(".bin").removesuffix(".idx")
+            packed = pack_documents(dataset, prefix, overwrite=args.overwrite, on_bytes=on_bytes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{args.output} has what it had before") from None
     elapsed_s = time.monotonic() - start
@@ -194,6 +198,17 @@ def _run_documents(args: argparse.Namespace) -> int:
     size = packed.size_bytes
     say(f"{size_text(size)} in {elapsed_s:.2f} s, {size_text(size / max(elapsed_s, 1e-9))}/s")
     return 0
+
+
+def _of_options(error: ConfigError) -> ConfigError:
+    """What it says of Python's arguments, said of options."""
+    text = str(error).split(", or say which of ")[0].replace(" and bos=", "")
+    return ConfigError(re.sub(r"\b(dtype|eos)=(?:'(\w+)'|(\d+))?", _option, text))
+
+
+def _option(match: re.Match[str]) -> str:
+    value = match[2] or match[3]
+    return f"--{match[1]} {value}" if value else f"--{match[1]}"
 
 
 def _run_samples(args: argparse.Namespace) -> int:
