@@ -27,6 +27,7 @@ from token_files import write_megatron
 import torch_s3io as s3io
 
 COUNT = 36
+WINDOW = 5
 assert line_format  # registers itself
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -84,6 +85,48 @@ def check_documents(rows: Any, index: Any) -> None:
     assert [row.tolist() for row in rows] == [[number] * number for number in index.tolist()]
 
 
+def write_windows(folder: Path, count: int) -> Path:
+    """Each document is a window."""
+    folder.mkdir()
+    for part, numbers in enumerate(np.array_split(np.arange(count), 3)):
+        write_megatron(folder / f"{part}", [np.full(WINDOW, number) for number in numbers])
+    return folder / "*.bin"
+
+
+def check_windows(rows: Any, index: Any) -> list[int]:
+    """Which document a window has is up to the epoch: they are known by their documents."""
+    numbers: list[int] = rows[:, 0].tolist()
+    assert rows.tolist() == [[number] * WINDOW for number in numbers]
+    assert len(numbers) == len(index)
+    return numbers
+
+
+def write_arrays(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        np.save(folder / f"{number:02}.npy", np.full((number + 1, 2), number, "<i4"))
+    return folder / "*.npy"
+
+
+def check_arrays(rows: Any, index: Any) -> None:
+    arrays = [array.tolist() for array in rows["data"]]
+    assert arrays == [[[number] * 2] * (number + 1) for number in index.tolist()]
+
+
+def write_archives(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        np.savez(folder / f"{number:02}.npz", x=np.full(number + 1, number, "<f8"), y=number)
+    return folder / "*.npz"
+
+
+def check_archives(rows: Any, index: Any) -> None:
+    numbers = index.tolist()
+    arrays = [array.tolist() for array in rows["x"]]
+    assert arrays == [[number] * (number + 1) for number in numbers]
+    assert rows["y"].tolist() == numbers
+
+
 def write_files(folder: Path, count: int) -> Path:
     for number in range(count):
         path = folder / f"{number % 3}" / f"{number:02}.txt"
@@ -101,8 +144,11 @@ def check_files(rows: Any, index: Any) -> None:
     assert rows["label"].tolist() == [number % 3 for number in numbers]
 
 
-# What writes it, what reads it, what checks a batch.
-KINDS: dict[str, tuple[Callable[..., Path], Callable[..., Any], Callable[..., None]]] = {
+# What writes it, what reads it, what checks a batch, and gives its numbers, where those of the
+# records are others.
+KINDS: dict[
+    str, tuple[Callable[..., Path], Callable[..., Any], Callable[..., list[int] | None]]
+] = {
     "records": (
         lambda folder, count: write_numbers(folder, count),
         lambda path, **options: s3io.RecordDataset(path, dtype=np.int64, shape=2, **options),
@@ -114,6 +160,17 @@ KINDS: dict[str, tuple[Callable[..., Path], Callable[..., Any], Callable[..., No
         write_documents,
         lambda path, **options: s3io.TokenDataset(path, documents="single", **options),
         check_documents,
+    ),
+    "windows": (
+        write_windows,
+        lambda path, **options: s3io.TokenDataset(path, window=WINDOW, stride=WINDOW, **options),
+        check_windows,
+    ),
+    "arrays": (write_arrays, s3io.SampleDataset.from_npy_files, check_arrays),
+    "archives": (
+        write_archives,
+        lambda path, **options: s3io.SampleDataset.from_npz(path, fields=("x", "y"), **options),
+        check_archives,
     ),
     "files": (
         write_files,
@@ -128,6 +185,7 @@ class Kind:
     """A data set of this kind in this store; batches of 4, with their numbers."""
 
     def __init__(self, name: str, store: str, folder: Path, **store_options: Any) -> None:
+        self.name = name
         write, self._make, self._check = KINDS[name]
         self.path = str(write(folder / name, COUNT))
         if store == "memory":
@@ -150,8 +208,7 @@ class Kind:
         """The numbers in every batch, each checked to have what was written."""
         numbers = []
         for batch, index in batches:
-            self._check(batch, index)
-            numbers.append(index.tolist())
+            numbers.append(self._check(batch, index) or index.tolist())
         return numbers
 
 
@@ -211,10 +268,10 @@ def test_spawned_workers_know_the_store_as_well(tmp_path):
 
 
 def test_any_of_them_by_number(kind):
-    dataset = kind.make()
+    dataset = kind.make(shuffle=False)
     assert kind.read([dataset.get_batch([7, 3, 7, COUNT - 1])]) == [[7, 3, 7, COUNT - 1]]
     with pytest.raises(s3io.RangeError):
-        dataset.get_batch([COUNT])
+        dataset.get_batch([1 << 48 if kind.name == "windows" else COUNT])
     records = s3io.RecordMapDataset(dataset)
     assert len(records) == COUNT
     assert kind.read([records[-2:]]) == [[COUNT - 2, COUNT - 1]]
@@ -222,7 +279,9 @@ def test_any_of_them_by_number(kind):
 
 def test_one_by_one(kind):
     samples = list(kind.make(batch_size=None))
-    assert [int(index) for _, index in samples] == flat(kind.read(kind.make()))
+    assert [int(index) for _, index in samples] == flat(
+        [index.tolist() for _, index in kind.make()]
+    )
 
 
 def test_views_mixtures_and_parallel_ones(kind):
@@ -233,6 +292,10 @@ def test_views_mixtures_and_parallel_ones(kind):
     mix = s3io.Mix([dataset.subset(0, 10), dataset.subset(10, COUNT)], num_records=COUNT)
     mixed = kind.read((batch, index % COUNT) for batch, index in mix)  # numbers of all parts
     assert len(flat(mixed)) == COUNT
+    if kind.name == "windows":
+        with pytest.raises(s3io.ConfigError, match="others in every epoch"):
+            s3io.Zip(one=dataset, other=dataset)
+        return
     pairs = s3io.Zip(one=dataset, other=dataset, batch_size=5, return_index=True)
     assert len(pairs) == 8
     for name in ("one", "other"):
