@@ -121,10 +121,13 @@ def test_wrong_raw_files_say_what_is_wrong(disk):
     for lines, match in [
         (b"0,3\n2,7\n", "line 2 says tokens 2 to 7"),
         (b"0,8\n", "tokens 0 to 8"),
-        (b"-1,3\n", "tokens -1"),
+        (b"-1,3\n", "line 1 is"),
+        (b"0,3\n3,%d\n" % 10**20, "line 2 is"),
         (b"0\n", "line 1 is"),
         (b"a,b\n", "line 1 is"),
-        (b"0,0\n" * 20, "line 9"),
+        (b"0,3\n3,7\n" + b"7,7\n" * 1_000_000, "more than .* lines in"),
+        (b"0,3," + bytes(50_000_000), "a line of more than"),
+        (b'0,3,"a\n3,7\n', "ends within quotes"),
     ]:
         (disk / "y.csv.gz").write_bytes(gzip.compress(lines))
         refused(DataError, match, disk / "y.npy", dtype="u2")

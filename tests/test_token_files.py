@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import itertools
+import warnings
 
 import hypothesis.strategies as st
 import numpy as np
@@ -26,6 +29,7 @@ from token_files import (
 )
 
 from torch_s3io import ConfigError, TokenDataset
+from torch_s3io.format.tokens import spans
 
 LENGTHS = [5, 0, 1, 300, 7, 0, 40]
 
@@ -117,6 +121,32 @@ def test_raw_files_with_a_list_of_documents(disk):
     with pytest.warns(RuntimeWarning, match="the others are not read"):
         found = documents_in(disk / "part-0.npy", dtype="u2")
     assert found == as_lists([documents[0], documents[3]])
+
+
+@settings(max_examples=25)
+@given(
+    documents=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 40), st.text('ab0,"\n\r\u20ac', max_size=8)),
+        min_size=1,
+        max_size=30,
+    ),
+    ending=st.sampled_from(["\n", "\r\n"]),
+    is_ended=st.booleans(),
+    at_once=st.sampled_from([1, 7, 1 << 20]),
+)
+def test_lists_are_read_as_python_reads_them(disk, documents, ending, is_ended, at_once):
+    text, end, expected = io.StringIO(newline=""), 0, []
+    for gap, length, about in documents:
+        begin, end = end + gap, end + gap + length
+        csv.writer(text, lineterminator=ending).writerow([begin, end, about, "x"])
+        expected.append(list(range(begin, end)))
+    lines = text.getvalue() if is_ended else text.getvalue().removesuffix(ending)
+    np.arange(end, dtype="<u2").tofile(disk / "part.npy")
+    (disk / "part.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
+        patch.setattr(spans, "_READ_BYTES", at_once)
+        found = documents_in(disk / "part.npy", dtype="u2", index=False)
+    assert found == expected
 
 
 def test_tokens_arrive_as_they_are_asked_for(disk):

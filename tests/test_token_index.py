@@ -1,10 +1,11 @@
-"""The index of documents that end with a token; and files that are named more than once."""
+"""The index of documents that a token ends, or a list names; and files that are named twice."""
 
 from __future__ import annotations
 
 import gzip
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from token_files import (
     write_megatron,
 )
 
-from torch_s3io import ConfigError, TokenDataset
+from torch_s3io import ConfigError, DataError, TokenDataset
 from torch_s3io.cli import main
-from torch_s3io.format.tokens import ends
+from torch_s3io.format.tokens import ends, spans
+from torch_s3io.format.tokens.document_index import Sought
 
 
 def indexes(folder: Path) -> list[Path]:
@@ -32,13 +34,14 @@ def indexes(folder: Path) -> list[Path]:
 def count_reads(monkeypatch) -> list[str]:
     """The files that are looked through from now on."""
     looked: list[str] = []
-    look = ends._look_through
 
-    def counted(one, *others):
-        looked.append(Path(one.file.path).name)
-        return look(one, *others)
+    def counted(look, *arguments):
+        [one] = [each for each in arguments if isinstance(each, Sought)]
+        looked.append(Path(one.source).name)
+        return look(*arguments)
 
-    monkeypatch.setattr(ends, "_look_through", counted)
+    for module, name in ((ends, "_look_through"), (spans, "_read_list")):
+        monkeypatch.setattr(module, name, partial(counted, getattr(module, name)))
     return looked
 
 
@@ -88,15 +91,48 @@ def test_files_of_one_name_in_any_order_share_an_index(disk, monkeypatch):
     assert len(indexes(disk)) == 1
 
 
-def test_a_damaged_index_is_made_anew(disk):
+def test_lists_are_read_once_and_again_where_one_or_its_tokens_change(disk, monkeypatch):
+    looked = count_reads(monkeypatch)
+    files = {f"{name}.npy": numbered([3, 0, 9]) for name in "ab"}
+
+    def read(**options) -> list[str]:
+        """What was looked through."""
+        looked.clear()
+        expected = [one.tolist() for documents in files.values() for one in documents]
+        assert documents_in(disk / "*.npy", dtype="u2", **options) == expected
+        return looked
+
+    for name, documents in files.items():
+        write_listed(disk / name, documents)
+    assert read() == ["a.csv.gz", "b.csv.gz"]
+    assert read() == []
+    assert len(indexes(disk)) == 1
+    files["b.npy"] = numbered([2, 10])  # as many tokens
+    write_listed(disk / "b.npy", files["b.npy"])
+    assert read() == ["b.csv.gz"]
+    files["a.npy"] = numbered([3, 0, 8])
+    write_listed(disk / "a.npy", files["a.npy"])
+    assert read() == ["a.csv.gz"]
+    assert read(index=False) == ["a.csv.gz", "b.csv.gz"]
+    assert read(index=disk / "other.idx") == ["a.csv.gz", "b.csv.gz"]
+    assert read(index=disk / "other.idx") == []
+    with open(disk / "a.npy", "ab") as file:
+        file.truncate(4)  # the list is as it was, and the index of it
+    refused(DataError, "of another file", disk / "*.npy", dtype="u2")
+
+
+@pytest.mark.parametrize("eos", [0, None])
+def test_a_damaged_index_is_made_anew(disk, eos):
     documents = [np.append(one + 1, 0) for one in numbered([3, 0, 9])]
-    write_ended(disk / "a.bin", documents, eos=0)
-    expected = documents_in(disk / "a.bin", dtype="u2", eos=0)
+    (write_listed if eos is None else write_ended)(
+        disk / "a.npy", documents, **({} if eos is None else {"eos": 0})
+    )
+    expected = documents_in(disk / "a.npy", dtype="u2", eos=eos)
     [index] = indexes(disk)
     right = index.read_bytes()
     for at in range(0, len(right), 3):
         index.write_bytes(changed(right, at, bytes([right[at] ^ 1 << at % 8])))
-        assert documents_in(disk / "a.bin", dtype="u2", eos=0) == expected, at
+        assert documents_in(disk / "a.npy", dtype="u2", eos=eos) == expected, at
 
 
 def test_an_end_that_is_no_token_is_refused_and_one_that_is_nowhere_is_said(disk):
@@ -141,11 +177,15 @@ def test_commands_know_the_index(disk, capsys):
     assert "as the data are" in shown
     assert "2, which end with 0" in shown
     assert "45 of '<u2'" in shown
+    write_listed(disk / "b.npy", numbered([3, 4]))
+    documents_in(disk / "b.npy", dtype="u2")
+    assert main(["info", str(disk)]) == 0
+    assert "2, which lists beside the files name" in capsys.readouterr().out
     (disk / "a.bin").write_bytes(bytes(10))
     assert main(["info", str(disk)]) == 0
     assert "STALE" in capsys.readouterr().out
     assert main(["index", str(disk / "a.bin")]) == 1
-    assert "that says which it is" in capsys.readouterr().err
+    assert "that says which tokens they are" in capsys.readouterr().err
 
 
 def test_a_spawned_process_maps_the_index(disk, monkeypatch):

@@ -30,7 +30,7 @@ _KINDS = [
     ("m.bin", "m.idx", TokenOptions("megatron")),
     ("m.bin", "m.idx", TokenOptions("megatron", repair="recompute")),
     ("d.ds", "d.ds.index", TokenOptions("datatrove")),
-    ("r.npy", "r.csv.gz", TokenOptions("raw", dtype="u2")),
+    ("r.npy", "r.csv.gz", TokenOptions("raw", dtype="u2", index=False)),
     ("c.bin", None, TokenOptions("llm.c", eos=7, index=False)),
 ]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ...store.store import Found, Inspected
 from ...store.stores import store_of
+from .document_index import Sought
 from .document_table import TokenFile, fail
-from .ends import EndedFile
 from .raw import Documented, tokens_between
 
 HEADER_BYTES = 1024
@@ -26,7 +26,7 @@ def magic_of(path: str) -> int:
     return int.from_bytes(head, "little") if len(head) == 4 else 0
 
 
-def open_llm_c(file: Found, info: Inspected, documented: Documented) -> TokenFile | EndedFile:
+def open_llm_c(file: Found, info: Inspected, documented: Documented) -> TokenFile | Sought:
     """Raises DataError for a file that is none, or was cut off."""
     path = file.path
     head = np.frombuffer(store_of(path).read(path, 0, HEADER_BYTES), np.uint8)

@@ -20,11 +20,13 @@ from ..files import inspect
 from ..layout import checked_dtype, name_of
 from ..paths import Paths, find_files
 from .datatrove import open_datatrove
+from .document_index import Sought
 from .document_table import TokenFile
-from .ends import EndedFile, find_ended
+from .ends import find_ended
 from .llm_c import MAGICS, magic_of, open_llm_c
 from .megatron import Repair, index_path, open_megatron
 from .raw import Documented, open_raw
+from .spans import find_listed
 
 TokenFormat = Literal["auto", "megatron", "llm.c", "raw", "datatrove"]
 
@@ -42,7 +44,7 @@ class TokenOptions:
         dtype: Of the tokens, where nothing else says it; None: not told.
         eos: The token that ends a document.
         bos: The token that begins one.
-        index: Where the places of documents that end with it are kept.
+        index: Where the places of documents that end with it, or are listed, are kept.
         repair: Whether wrong offsets are made anew.
     """
 
@@ -90,13 +92,19 @@ def open_tokens(paths: Paths, order: FileOrder, options: TokenOptions) -> list[T
                 f"{printable(files[0].path)} has {found[0].dtype}: read them as data sets of their "
                 "own"
             )
-    ended = [one for one in found if isinstance(one, EndedFile)]
-    if options.delimiter is None or not ended:
-        if not isinstance(options.index, bool):
-            raise ConfigError("index= is for documents that eos= or bos= tells: leave it out")
-        return [one for one in found if isinstance(one, TokenFile)]
-    tables = iter(find_ended(ended, options.delimiter, options.eos is None, options.index))
-    return [one if isinstance(one, TokenFile) else next(tables) for one in found]
+    sought = [one for one in found if isinstance(one, Sought)]
+    if not sought and not isinstance(options.index, bool):
+        raise ConfigError(
+            "index= is for documents that eos= or bos= tells, or a .csv.gz lists: leave it out"
+        )
+    tables = iter(_find(sought, options) if sought else [])
+    return [next(tables) if isinstance(one, Sought) else one for one in found]
+
+
+def _find(sought: Sequence[Sought], options: TokenOptions) -> list[TokenFile]:
+    if options.delimiter is None:
+        return find_listed(sought, options.index)
+    return find_ended(sought, options.delimiter, options.eos is None, options.index)
 
 
 def find_token_files(paths: Paths, order: FileOrder) -> list[Found]:
@@ -133,7 +141,7 @@ def _named(item: str | bytes | os.PathLike[Any]) -> str:
     return f"{path}.bin" if not store.has(path) and store.has(f"{path}.idx") else path
 
 
-def _open(file: Found, info: Inspected, options: TokenOptions) -> TokenFile | EndedFile:
+def _open(file: Found, info: Inspected, options: TokenOptions) -> TokenFile | Sought:
     format = _format_of(file.path) if options.format == "auto" else options.format
     _refuse_unused(file.path, format, options)
     documented = Documented(options.delimiter, spans=format == "raw")

@@ -1,4 +1,4 @@
-"""The index of documents that end with a token, for the commands."""
+"""The index of documents of tokens, for the commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...index.kind import IndexKind
 from ...index.place import Where
 from ...store.stores import store_of
 from ...wording import short, size_text
-from .ends import check_columns
+from .document_index import check_columns
 
 _ENDINGS = (".bin", ".npy")
 
@@ -26,15 +26,15 @@ def _takes(paths: Sequence[str]) -> bool:
 def _make(paths: Sequence[str], where: Where) -> NoReturn:
     """Nobody but the program knows which token it is."""
     raise ConfigError(
-        f"{short(paths[0])}: documents that end with a token are looked for by the first program "
-        "that says which it is, as in TokenDataset(paths, window=2049, dtype='uint16', eos=0); "
-        "other tokens need no index"
+        f"{short(paths[0])}: documents that end with a token, or that a .csv.gz lists, are looked "
+        "for by the first program that says which tokens they are, as in "
+        "TokenDataset(paths, window=2049, dtype='uint16', eos=0); other tokens need no index"
     )
 
 
 def _is_current(file: ColumnFile) -> bool:
     check_columns(file)
-    names = [str(name) for name, _ in file.head["names"]]
+    names = [str(name) for name, *_ in file.head["names"]]
     folder = os.path.dirname(file.path)
     if not (names and os.path.lexists(os.path.join(folder, names[0]))):
         folder = str(file.head.get("folder"))
@@ -50,11 +50,13 @@ def _is_current(file: ColumnFile) -> bool:
 
 def _describe(file: ColumnFile) -> list[tuple[str, str]]:
     lengths, recipe = file.columns["lengths"], file.head["recipe"]
-    verb = "begin" if recipe.get("begins") else "end"
+    how = f"{'begin' if recipe.get('begins') else 'end'} with {short(recipe.get('token'))}"
+    if recipe.get("token") is None:
+        how = "lists beside the files name"
     size = int(file.columns["sizes"].sum())
     return [
         ("files", f"{len(file.columns['sizes'])}, {size_text(size)}"),
-        ("documents", f"{len(lengths)}, which {verb} with {short(recipe.get('token'))}"),
+        ("documents", f"{len(lengths)}, which {how}"),
         ("tokens", f"{int(lengths.sum(dtype=np.uint64))} of {short(recipe.get('dtype'))}"),
     ]
 
