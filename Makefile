@@ -2,6 +2,7 @@
 #
 #   PYTHON=python3.12            the Python that .venv is made from (default: python3)
 #   ARGS="--epochs 3"            passed on to the example, pytest or the benchmarks
+#   EXTRAS=dev,trainers          what is installed beside the package (default: dev)
 #   TORCH_S3IO_NO_URING=1        build without io_uring
 #   TORCH_S3IO_NO_S3=1           build without object storage
 #   TORCH_S3IO_WERROR=1          compiler warnings are errors
@@ -13,6 +14,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 ARGS ?=
+EXTRAS ?= dev
 JOBS ?= $(shell nproc)
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 export PYTHON TORCH_S3IO_NO_URING TORCH_S3IO_NO_S3 TORCH_S3IO_WERROR
@@ -183,5 +185,5 @@ build/stamps/extension: .venv/.ready setup.py scripts/compile_cpp.py torch_s3io/
 
 build/stamps/package: .venv/.ready pyproject.toml setup.py torch_s3io/_version.py | build/stamps/extension
 	@echo "== installing torch_s3io (editable) and the tools into .venv"
-	@$(PIP) --no-build-isolation -e '.[dev]'
+	@$(PIP) --no-build-isolation -e '.[$(EXTRAS)]'
 	@touch $@

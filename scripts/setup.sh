@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what the Makefile's targets need. Installs only what is missing.
 #
-#   scripts/setup.sh packages build|test|check|bench|clang   system packages for that kind of work
-#   scripts/setup.sh venv                              .venv with PyTorch and the build tools
+#   scripts/setup.sh packages build|test|check|bench|clang...   system packages for that kind of work
+#   scripts/setup.sh venv                                       .venv with PyTorch, to build with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -50,29 +50,32 @@ check_packages() {
   need python3 command -v "$PYTHON"
   need python3-venv "$PYTHON" -c 'import ensurepip, venv'
   need python3-dev has_python_header
-  case $1 in
-    build) ;;
-    test)
-      need doctest-dev has_header doctest/doctest.h
-      check_s3
-      ;;
-    check)
-      check_s3
-      need clang-format command -v clang-format
-      need clang-tidy command -v clang-tidy
-      ;;
-    bench) need fio command -v fio ;;
-    clang)
-      need clang command -v clang++
-      need libclang-rt-dev has_fuzzer
-      need llvm command -v llvm-symbolizer
-      ;;
-    *) die "unknown kind of work: $1" ;;
-  esac
+  local kind
+  for kind in "$@"; do
+    case $kind in
+      build) ;;
+      test)
+        need doctest-dev has_header doctest/doctest.h
+        check_s3
+        ;;
+      check)
+        check_s3
+        need clang-format command -v clang-format
+        need clang-tidy command -v clang-tidy
+        ;;
+      bench) need fio command -v fio ;;
+      clang)
+        need clang command -v clang++
+        need libclang-rt-dev has_fuzzer
+        need llvm command -v llvm-symbolizer
+        ;;
+      *) die "unknown kind of work: $kind" ;;
+    esac
+  done
 }
 
 install_packages() {
-  check_packages "$1"
+  check_packages "$@"
   ((${#missing[@]})) || return 0
   command -v apt-get >/dev/null || die "please install what Debian calls: ${missing[*]}
 On Fedora: dnf install gcc-c++ make pkgconf liburing-devel libcurl-devel openssl-devel python3-devel doctest-devel clang-tools-extra fio clang llvm compiler-rt"
@@ -88,35 +91,34 @@ and run make again."
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
   missing=()
-  check_packages "$1"
+  check_packages "$@"
   ((${#missing[@]} == 0)) || die "still missing after installing: ${missing[*]}"
 }
 
 make_venv() {
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     die "Python 3.10 or newer is needed, $PYTHON is $("$PYTHON" -V). Choose one: make PYTHON=..."
-  local options=()
+  local options=() packages=('setuptools>=77' numpy)
   if "$PYTHON" -c 'import torch; exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4))' \
     2>/dev/null; then
     say "making .venv over the installed PyTorch of $PYTHON"
     options=(--system-site-packages)
   else
     say "making .venv with PyTorch $TORCH_VERSION"
+    packages+=("torch==$TORCH_VERSION")
   fi
   "$PYTHON" -m venv "${options[@]}" .venv
   local install=(.venv/bin/python -m pip install -q --disable-pip-version-check --no-compile)
   if ((${#options[@]})); then  # where $PYTHON is a venv itself, the option does not reach it
     "$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
       >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
-  else
-    "${install[@]}" "torch==$TORCH_VERSION"
   fi
-  "${install[@]}" 'setuptools>=77' numpy
+  "${install[@]}" "${packages[@]}"
   touch .venv/.ready
 }
 
 case ${1:-} in
-  packages) install_packages "${2:?kind of work}" ;;
+  packages) install_packages "${@:2}" ;;
   venv) make_venv ;;
-  *) die "usage: scripts/setup.sh packages build|test|check|bench|clang, or scripts/setup.sh venv" ;;
+  *) die "usage: scripts/setup.sh packages build|test|check|bench|clang..., or scripts/setup.sh venv" ;;
 esac
