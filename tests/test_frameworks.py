@@ -269,14 +269,19 @@ def test_lightning_goes_on_after_the_last_epoch_that_it_saved(block, ranks):
     write_records("a.bin", 200)
     path = program(block, LIGHTNING)
     steps = 20 // ranks
-    run_alone("lightning", path, steps + 3, ranks, fails=True)
+    run_alone("lightning", path, steps + 3, ranks, fails=True, how=RUN_LIGHTNING)
     first = read_by(ranks, steps)
-    run_alone("lightning", path, -1, ranks)
+    run_alone("lightning", path, -1, ranks, how=RUN_LIGHTNING)
     check_epochs(together(first, read_by(ranks)), 2, 200)
 
 
-def run_alone(imported: str, path: Path, *arguments: object, fails: bool = False) -> None:
-    process = Running(RUN_FILE, path, *arguments, imported=(imported,)).ended(timeout_s=300)
+RUN_LIGHTNING = "import sys, forked_lightning; forked_lightning.main(sys.argv[1:])"
+
+
+def run_alone(
+    imported: str, path: Path, *arguments: object, fails: bool = False, how: str = RUN_FILE
+) -> None:
+    process = Running(how, path, *arguments, imported=(imported,)).ended(timeout_s=300)
     assert (process.returncode != 0) == fails, process.stdout + process.stderr
 
 

@@ -50,6 +50,10 @@ class Program:
             pass
         return returncode
 
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
     def poll(self, timeout_s: float = 0) -> int | None:
         """None while it runs."""
         if self.returncode is None and select.select([self._status], [], [], timeout_s)[0]:
