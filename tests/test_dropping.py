@@ -6,6 +6,7 @@ A loader in a cycle is found late, and then torch waits for its workers, five se
 from __future__ import annotations
 
 import gc
+import itertools
 import time
 import weakref
 from collections import deque
@@ -88,11 +89,16 @@ def gone_at_once(objects: list[Any]) -> list[bool]:
     return [reference() is None for reference in left]
 
 
-@pytest.mark.parametrize("kind", DATA_SETS)
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("wrapped", LOADERS)
-@pytest.mark.parametrize("batches", [None, 3], ids=["two epochs", "broken off"])
+def cases() -> Iterator[tuple[str, str, int, int | None]]:
+    """Each loader in each way, in turn with one of the data sets; each of them with each loader."""
+    ways = list(itertools.product((0, 1), (None, 3)))
+    for (first, wrapped), (second, way) in itertools.product(enumerate(LOADERS), enumerate(ways)):
+        yield list(DATA_SETS)[(first + second) % len(DATA_SETS)], wrapped, *way
+
+
+@pytest.mark.parametrize(("kind", "wrapped", "workers", "batches"), list(cases()))
 def test_a_loader_goes_with_its_last_reference(make, kind, wrapped, workers, batches):
+    """Two epochs, whole or broken off after so many batches."""
     dataset = DATA_SETS[kind](make)
     loader = LOADERS[wrapped](dataset, workers)
     for _ in range(2):

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from support import DEADLINE_S, program_command, program_env
+from support import Running
 
 WAITING_IN_TAKE = """
 import threading, torch_s3io as s3io
@@ -73,14 +73,7 @@ WRITER_OF_A_FUNCTION_THAT_RAISES = """
 def test_a_program_ends_with_a_record_writer_open_and_leaves_nothing(
     disk, program, status, last_line
 ):
-    done = subprocess.run(
-        program_command(OPEN_WRITER + program, disk / "set"),
-        env=program_env(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    done = Running(OPEN_WRITER + program, disk / "set").ended()
     assert done.returncode == status, done.stderr
     assert done.stderr.strip().rpartition("\n")[2] == last_line
     assert os.listdir(disk / "set") == []
