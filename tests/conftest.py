@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import mmap
 import multiprocessing
 import os
@@ -44,6 +46,18 @@ IGNORED_FOLDER = Path(__file__).parents[1] / "data"
 MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay"}
 # Whatever they are tested with takes up to ten seconds to import, in each process that does.
 FRAMEWORKS = {f"test_{name}.py" for name in ("accelerate", "frameworks", "hf_trainer", "lightning")}
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where several processes run the suite, each makes the bytecode of some of its files, before
+    they all collect all of it: what pytest makes of asserts takes five seconds."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    if processes == 1 or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    for path in sorted(Path(__file__).parent.glob("test_*.py"))[number::processes]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # which collecting meets again
+            importlib.import_module(path.stem)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
