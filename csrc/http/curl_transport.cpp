@@ -48,8 +48,7 @@ class Reactor {
     {
       const std::lock_guard lock(mutex_);
       start_thread();
-      (first_ == nullptr ? first_ : last_->next) = &request;
-      last_ = &request;
+      append(request);
     }
     curl_multi_wakeup(multi_.get());
   }
@@ -75,6 +74,12 @@ class Reactor {
     curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, long{connections});
     curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, long{connections});
     return multi;
+  }
+
+  void append(HttpRequest& request) {
+    request.next = nullptr;
+    (first_ == nullptr ? first_ : last_->next) = &request;
+    last_ = &request;
   }
 
   void start_thread() {
@@ -106,10 +111,13 @@ class Reactor {
 
   // False when it is to end: everything is back then.
   bool begin_and_cancel() {
-    const bool goes_on = begin_and_give_back();
-    // It may have to wait for a name that is being looked up: without the lock.
-    for (CurlExchange* exchange : leaving_) leave(*exchange);
-    leaving_.clear();
+    bool goes_on = begin_and_give_back();
+    while (!leaving_.empty()) {  // who leaves makes room for who waits
+      // It may have to wait for a name that is being looked up: without the lock.
+      for (CurlExchange* exchange : leaving_) leave(*exchange);
+      leaving_.clear();
+      goes_on = begin_and_give_back();
+    }
     return goes_on;
   }
 
@@ -121,14 +129,14 @@ class Reactor {
       exchange->give_back_cancelled();
       leaving_.push_back(exchange.get());
     }
-    while (first_ != nullptr) {
-      HttpRequest& request = *first_;
-      const bool is_cancelled = request.is_cancel_wanted || is_stopping_;
-      if (!is_cancelled && idle_.empty()) break;
-      first_ = request.next;
-      if (is_cancelled) {
+    for (HttpRequest* next = std::exchange(first_, nullptr); next != nullptr;) {
+      HttpRequest& request = *next;
+      next = request.next;
+      if (request.is_cancel_wanted || is_stopping_) {
         request.outcome = HttpOutcome::cancelled;
         request.inbox->put(request);
+      } else if (idle_.empty()) {
+        append(request);
       } else {
         CurlExchange& exchange = *idle_.back();
         idle_.pop_back();

@@ -287,20 +287,47 @@ TEST_CASE("a request that is cancelled comes back, and its memory is left alone"
     return Reply{good(0, 2'000'000).substr(0, 1'000'000), Then::stall};
   });
   const auto transport = make_curl_transport({.connections = 1});
-  Fetch fetch(server, 0, 2'000'000), waiting(server, 0, 1000);
-  transport->submit(fetch.request);
-  transport->submit(waiting.request);
+  Fetch fetch(server, 0, 2'000'000), next(server, 0, 1000), waiting(server, 0, 1000);
+  for (Fetch* one : {&fetch, &next, &waiting}) transport->submit(one->request);
   CHECK(holds_soon([&] { return fetch.inbox.bytes > 0; }));
-  transport->cancel(waiting.request);
-  waiting.wait();
-  transport->cancel(fetch.request);
-  fetch.wait();
-  for (const Fetch* one : {&fetch, &waiting}) {
+  for (Fetch* one : {&waiting, &next, &fetch}) {  // also of those that wait, the last one
+    transport->cancel(one->request);
+    one->wait();
     CHECK(one->request.outcome == HttpOutcome::cancelled);
     CHECK(one->rim_is_whole());
   }
   CHECK(waiting.is_untouched());
   CHECK(fetch.inbox.take() == nullptr);
+}
+
+TEST_CASE("whenever a request is cancelled, it comes back once, whole or not at all") {
+  const LeakCheck leaks;
+  RawServer server([](int, int, const std::string&) { return Reply{good(0, 50'000)}; });
+  const auto transport = make_curl_transport({.connections = 2});
+  std::mt19937_64 random(19);
+  int cancelled = 0;
+  for (int round = 0; round < rounds(100); ++round) {
+    std::vector<std::unique_ptr<Fetch>> fetches;
+    for (int number = 0; number < 4; ++number) {
+      fetches.push_back(std::make_unique<Fetch>(server, 0, 50'000));
+      transport->submit(fetches.back()->request);
+    }
+    const auto wanted = static_cast<int64_t>(random() % 100'000);
+    Fetch& first = *fetches.front();
+    CHECK(holds_soon([&] { return first.inbox.bytes >= std::min<int64_t>(wanted, 50'000); }));
+    for (const auto& fetch : fetches) {
+      if (random() % 2 == 0) transport->cancel(fetch->request);
+    }
+    for (const auto& fetch : fetches) {
+      fetch->wait();
+      CHECK(fetch->rim_is_whole());
+      const bool is_cancelled = fetch->request.outcome == HttpOutcome::cancelled;
+      CHECK((is_cancelled || fetch->is_right()));
+      cancelled += is_cancelled ? 1 : 0;
+      CHECK(fetch->inbox.take() == nullptr);
+    }
+  }
+  CHECK(cancelled > 0);
 }
 
 TEST_CASE("a transport that ends gives back what it has in hand") {
