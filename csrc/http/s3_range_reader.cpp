@@ -72,8 +72,8 @@ void S3RangeReader::run(std::vector<RangeRead*>& finished, milliseconds timeout)
   const bool had_backlog = has_backlog();
   while (!idle()) {
     begin_parts(finished);
-    const Clock::time_point next_due = std::min(repeat_what_is_due(finished), deadline);
     take_back(finished);
+    const Clock::time_point next_due = std::min(repeat_what_is_due(finished), deadline);
     const bool has_caught_up = had_backlog && !has_backlog();
     if (finished.size() > finished_before || has_caught_up || Clock::now() >= deadline) return;
     if (first_ != nullptr && !idle_.empty()) continue;
