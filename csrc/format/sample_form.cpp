@@ -186,7 +186,8 @@ void SampleForm::throw_damaged(const Place& place, const std::string& what) cons
   throw Error(ErrorKind::data,
               message((*objects_)[place.object], ": the table is wrong about sample ",
                       number_in_object(place), ": ", what,
-                      "; write the data set anew, or restore the file"));
+                      "; write the data set anew, or restore the file; where an index says where "
+                      "samples are, python -m torch_s3io index PATH makes a damaged one anew"));
 }
 
 void SampleForm::throw_changed(const Place& place, const Extent& extent) const {
