@@ -5,75 +5,9 @@
 #include <doctest/doctest.h>
 
 #include "leak_check.h"
-#include "raw_server.h"
+#include "range_fetch.h"
 
 namespace s3io::testing::curl_transport_test {
-
-using Reply = RawServer::Reply;
-using Then = RawServer::Then;
-
-// The loopback is reached without a proxy, whatever the machine has.
-[[maybe_unused]] const int no_proxy = ::setenv("no_proxy", "127.0.0.1", 1);
-constexpr int64_t kObjectBytes = 3'000'000;
-const Bytes kObject = random_bytes(kObjectBytes, 19);
-
-std::string text_of(int64_t offset, int64_t length) {
-  return {reinterpret_cast<const char*>(kObject.data()) + offset, static_cast<size_t>(length)};
-}
-
-std::string head_of(int64_t offset, int64_t length) {
-  return "HTTP/1.1 206 Partial Content\r\nETag: \"v\"\r\nContent-Length: " +
-         std::to_string(length) + "\r\nContent-Range: bytes " + std::to_string(offset) + "-" +
-         std::to_string(offset + length - 1) + "/" + std::to_string(kObjectBytes) + "\r\n\r\n";
-}
-
-std::string good(int64_t offset, int64_t length) {
-  return head_of(offset, length) + text_of(offset, length);
-}
-
-// A request for a range into memory with a rim that must stay as it is.
-struct Fetch {
-  Fetch(const RawServer& server, int64_t offset, int64_t length) : Fetch(server.url()) {
-    request.expected = {offset, length, kObjectBytes, "v", etag_number("v")};
-    memory.assign(static_cast<size_t>(length) + 2 * kRim, std::byte{0x5a});
-    request.data = memory.data() + kRim;
-  }
-  explicit Fetch(const std::string& url) {
-    request.url = url;
-    request.headers = {{"host", url.substr(7, url.find('/', 7) - 7)}};
-    request.settings = &settings;
-    request.inbox = &inbox;
-  }
-
-  void run(Transport& transport) {
-    transport.submit(request);
-    wait();
-  }
-  void wait() {
-    while (inbox.take() == nullptr) inbox.wait(kWaitSlice);
-  }
-  bool rim_is_whole() const {
-    const auto is_rim = [](std::byte one) { return one == std::byte{0x5a}; };
-    return std::all_of(memory.begin(), memory.begin() + kRim, is_rim) &&
-           std::all_of(memory.end() - kRim, memory.end(), is_rim);
-  }
-  bool is_untouched() const {
-    return std::ranges::all_of(memory, [](std::byte one) { return one == std::byte{0x5a}; });
-  }
-  bool is_right() const {
-    return request.outcome == HttpOutcome::replied && rim_is_whole() &&
-           request.body_bytes == request.expected->length &&
-           equals(memory.data() + kRim,
-                  Bytes(kObject.begin() + request.expected->offset,
-                        kObject.begin() + request.expected->offset + request.expected->length));
-  }
-
-  static constexpr size_t kRim = 64;
-  HttpSettings settings;
-  HttpInbox inbox;
-  HttpRequest request;
-  Bytes memory;
-};
 
 TEST_CASE("ranges land where they belong, one after the other on one connection") {
   const LeakCheck leaks;
@@ -281,70 +215,6 @@ TEST_CASE("payloads are sent from where they lie, by any method") {
   }
 }
 
-TEST_CASE("a request that is cancelled comes back, and its memory is left alone") {
-  const LeakCheck leaks;
-  RawServer server([](int, int, const std::string&) {
-    return Reply{good(0, 2'000'000).substr(0, 1'000'000), Then::stall};
-  });
-  const auto transport = make_curl_transport({.connections = 1});
-  Fetch fetch(server, 0, 2'000'000), next(server, 0, 1000), waiting(server, 0, 1000);
-  for (Fetch* one : {&fetch, &next, &waiting}) transport->submit(one->request);
-  CHECK(holds_soon([&] { return fetch.inbox.bytes > 0; }));
-  for (Fetch* one : {&waiting, &next, &fetch}) {  // also of those that wait, the last one
-    transport->cancel(one->request);
-    one->wait();
-    CHECK(one->request.outcome == HttpOutcome::cancelled);
-    CHECK(one->rim_is_whole());
-  }
-  CHECK(waiting.is_untouched());
-  CHECK(fetch.inbox.take() == nullptr);
-}
-
-TEST_CASE("whenever a request is cancelled, it comes back once, whole or not at all") {
-  const LeakCheck leaks;
-  RawServer server([](int, int, const std::string&) { return Reply{good(0, 50'000)}; });
-  const auto transport = make_curl_transport({.connections = 2});
-  std::mt19937_64 random(19);
-  int cancelled = 0;
-  for (int round = 0; round < rounds(100); ++round) {
-    std::vector<std::unique_ptr<Fetch>> fetches;
-    for (int number = 0; number < 4; ++number) {
-      fetches.push_back(std::make_unique<Fetch>(server, 0, 50'000));
-      transport->submit(fetches.back()->request);
-    }
-    const auto wanted = static_cast<int64_t>(random() % 100'000);
-    Fetch& first = *fetches.front();
-    CHECK(holds_soon([&] { return first.inbox.bytes >= std::min<int64_t>(wanted, 50'000); }));
-    for (const auto& fetch : fetches) {
-      if (random() % 2 == 0) transport->cancel(fetch->request);
-    }
-    for (const auto& fetch : fetches) {
-      fetch->wait();
-      CHECK(fetch->rim_is_whole());
-      const bool is_cancelled = fetch->request.outcome == HttpOutcome::cancelled;
-      CHECK((is_cancelled || fetch->is_right()));
-      cancelled += is_cancelled ? 1 : 0;
-      CHECK(fetch->inbox.take() == nullptr);
-    }
-  }
-  CHECK(cancelled > 0);
-}
-
-TEST_CASE("a transport that ends gives back what it has in hand") {
-  const LeakCheck leaks;
-  RawServer server([](int, int, const std::string&) { return Reply{"", Then::stall}; });
-  auto transport = make_curl_transport({.connections = 1});
-  Fetch begun(server, 0, 1000), waiting(server, 0, 1000);
-  transport->submit(begun.request);
-  transport->submit(waiting.request);
-  CHECK(holds_soon([&] { return server.requests() == 1; }));
-  transport.reset();
-  for (Fetch* one : {&begun, &waiting}) {
-    one->wait();
-    CHECK(one->request.outcome == HttpOutcome::cancelled);
-  }
-}
-
 TEST_CASE("a server that is not there, or says nothing, is told apart") {
   const LeakCheck leaks;
   const auto transport = make_curl_transport();
@@ -382,36 +252,6 @@ TEST_CASE("the usual variables of the environment name a proxy") {
   ::unsetenv("http_proxy");
   CHECK(fetch.request.outcome == HttpOutcome::replied);
 }
-
-#ifndef __SANITIZE_THREAD__  // which allows no thread in a forked child
-TEST_CASE("a forked child has connections of its own, and leaves its parent's alone") {
-  const LeakCheck leaks;
-  RawServer server([](int, int number, const std::string&) { return Reply{good(number, 1000)}; });
-  const std::shared_ptr<Transport> transport = shared_curl_transport();
-  CHECK(shared_curl_transport() == transport);
-  Fetch before(server, 0, 1000);
-  before.run(*transport);
-  CHECK(before.is_right());
-  CHECK(run_in_child([&] {
-          Fetch mine(server, 1, 1000);
-          bool is_refused = false;
-          try {
-            transport->submit(mine.request);
-          } catch (const Error& error) {
-            is_refused = error.kind() == ErrorKind::config;
-          }
-          require_in_child(is_refused, "the parent's transport serves the child");
-          const std::shared_ptr<Transport> own = shared_curl_transport();
-          require_in_child(own != transport, "the child has its parent's transport");
-          mine.run(*own);
-          require_in_child(mine.is_right(), "the child's own transport does not serve it");
-        }) == "");
-  Fetch after(server, 2, 1000);
-  after.run(*transport);
-  CHECK(after.is_right());
-  CHECK(server.connections() == 2);
-}
-#endif
 
 TEST_CASE("connections are a number that can be") {
   for (const int connections : {0, -1, 5000}) {
