@@ -59,9 +59,10 @@ SANITIZERS = {
     "asan": [ASAN, "-fno-sanitize-recover=all"],
     "tsan": ["-fsanitize=thread"],
 }
-# Tests of what starts no thread, and is used by one at a time: nothing for ThreadSanitizer.
+# Tests that have one thread: nothing for ThreadSanitizer.
 THREADLESS = (
     *("epoch_plan", "order", "permutation", "placement", "record_layout", "sample_places"),
+    *("base", "cgroup", "direct_file", "page_cache", "window_readahead"),
     *("tar_chain", "checksum_text", "crc32c", "http_url", "http_head", "s3_signing", "s3_xml"),
 )
 SEEN_BY_FUZZER = "-fsanitize=fuzzer-no-link"
