@@ -259,7 +259,8 @@ def sources_to_run(folder: Path) -> list[str]:
     return [
         path
         for path in sources_in(folder)
-        if USE_S3 or not re.search('#include "(http/|scripted_transport|range_fetch)', Path(path).read_text())
+        if USE_S3
+        or not re.search('#include "(http/|scripted_transport|range_fetch)', Path(path).read_text())
     ]
 
 
