@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from support import run_program
 
-from torch_s3io import ConfigError, DataError, NotFoundError
+from torch_s3io import _C, ConfigError, DataError, NotFoundError
 from torch_s3io.store.file_columns import FileColumns, FilePattern, changed_folder
 
 
@@ -249,3 +249,20 @@ def test_a_folder_that_has_changed_is_found(tmp_path):
     (tmp_path / "3").rmdir()
     number = changed_folder(folders.paths, folders.path_ends, times)
     assert paths[number] in (str(tmp_path), f"{tmp_path}/3", f"{tmp_path}/150")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025])
+def test_a_number_of_threads_that_is_none_is_refused(tmp_path, threads):
+    with pytest.raises(ConfigError, match="1 to 1024 threads"):
+        _C.scan_folder(
+            folder=str(tmp_path), pattern="*", threads=threads, settles=False, progress=None
+        )
+
+
+def test_a_folder_with_more_names_than_may_wait_is_listed_as_a_whole(tmp_path):
+    names = [f"{number:04}" for number in range(7000)]
+    write(tmp_path, *names)
+    files, _ = _C.scan_folder(
+        folder=str(tmp_path), pattern="*", threads=1, settles=False, progress=None
+    )
+    assert paths_of(FileColumns.of(files)) == [f"{tmp_path}/{name}" for name in names]

@@ -29,6 +29,9 @@ namespace {
 
 // Names of one folder that a thread looks at, while others take the next ones.
 constexpr size_t kNamesAtOnce = 1024;
+// For each thread. While as many wait, who lists names looks at them himself.
+constexpr size_t kMostTasks = 4;
+constexpr int kMostThreads = 1024;
 // Ways by links to one folder. Of folders that link to each other there are as many as their number
 // has permutations.
 constexpr int64_t kMostWays = 100;
@@ -131,6 +134,7 @@ class Scanner {
   void wait(const FolderScanProgress& progress);
   void end(std::optional<Error> failure);
   void push(ScanTask task);
+  bool has_many_tasks();
   bool finish_task();  // whether it was the last one
   void list(const FolderToList& folder, size_t thread);
   bool enter(const FolderToList& entered, OpenFolder& folder, size_t thread);
@@ -167,6 +171,11 @@ void Scanner::push(ScanTask task) {
     ++unfinished_;
   }
   task_arrived_.notify_one();
+}
+
+bool Scanner::has_many_tasks() {
+  const std::lock_guard lock(mutex_);
+  return tasks_.size() >= kMostTasks * files_.size();
 }
 
 bool Scanner::finish_task() {
@@ -266,7 +275,13 @@ void Scanner::list_names(const std::shared_ptr<OpenFolder>& folder, PathPattern:
     if (name == "." || name == "..") continue;
     const PathPattern::Match match = pattern_.match(parts, name);
     if (match.is_meant || match.below != 0) take(folder, *entry, match, names);
-    if (names.size() == kNamesAtOnce) push({.folder = folder, .names = std::exchange(names, {})});
+    if (names.size() < kNamesAtOnce) continue;
+    if (has_many_tasks()) {  // as many names as the kernel has would wait
+      look_at(*folder, names, thread);
+      names.clear();
+    } else {
+      push({.folder = folder, .names = std::exchange(names, {})});
+    }
   }
   look_at(*folder, names, thread);
 }
@@ -364,6 +379,10 @@ void FoundFiles::add(std::string_view path, const ObjectVersion& version,
 
 FolderScan scan_folder(const std::string& folder, const PathPattern& pattern,
                        const FolderScanOptions& options, const FolderScanProgress& progress) {
+  if (options.threads < 1 || options.threads > kMostThreads) {
+    throw Error(ErrorKind::config, message("files are listed by 1 to ", kMostThreads,
+                                           " threads, not by ", options.threads));
+  }
   return Scanner(pattern, options).run(folder, progress);
 }
 

@@ -44,7 +44,7 @@ using FolderScanProgress = std::function<void(int64_t files, int64_t folders)>;
 //
 // `folder`: absolute. Throws Error: data for a folder that too many paths lead to, not_found for
 // `folder` and for links that lead nowhere, access for a folder that cannot be listed, config for
-// FIFOs, sockets and devices that the pattern means.
+// FIFOs, sockets and devices that the pattern means, and for a number of threads that is none.
 FolderScan scan_folder(const std::string& folder, const PathPattern& pattern,
                        const FolderScanOptions& options, const FolderScanProgress& progress);
 
