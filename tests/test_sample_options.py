@@ -129,8 +129,8 @@ def fails(text: bytes):
 @pytest.mark.parametrize(
     ("decode", "options", "text"),
     [
-        (stops, {}, r"the one at \[13\] of a batch \(return_index=True.*StopIteration"),
-        (stops, {"return_index": True, "shuffle": True}, "9 bytes.* number 13: StopIteration"),
+        (stops, {}, r"-00000: sample 13: decode=\{'text': ...\}: 9 bytes.*StopIteration"),
+        (stops, {"return_index": True, "shuffle": True}, "-0000.: sample 13: .* StopIteration"),
         (fails, {}, r"decode=\{'text': ...\}.*8 bytes.*RuntimeError: not a picture"),
         (lambda text: json.loads(text + b"}"), {}, "JSONDecodeError"),
     ],

@@ -237,9 +237,12 @@ def test_numbers_become_tensors(tmp_path):
     samples = list(SampleDataset.from_tar(path, decode={"i": int}, batch_size=None))
     assert [int(sample["i"]) for sample in samples] == [-7, 2**63 - 1]
     for wrong in (b"x", b"", b"9223372036854775808", b"1.5"):
-        path = write_tar(tmp_path / "b.tar", {"0.i": wrong})
-        with pytest.raises(DataError, match=r"decode=\{'i': ...\}.* could not be decoded"):
+        path = write_tar(tmp_path / "b.tar", {"a.i": b"1", "b.i": wrong})
+        with pytest.raises(
+            DataError, match=r"b\.tar: sample 1, 'b': decode=\{'i': ...\}"
+        ) as caught:
             next(iter(SampleDataset.from_tar(path, decode={"i": int})))
+        assert ("missing in this sample" in str(caught.value)) == (wrong == b"")
 
 
 # Any archives ------------------------------------------------------------------------------------

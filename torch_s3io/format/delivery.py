@@ -15,6 +15,12 @@ from .sample_layout import SampleField, SampleLayout
 
 RaggedMode = Literal["views", "packed", "padded"]
 Decode = Callable[[bytes], Any]
+NameOf = Callable[[int], str]
+
+_OF_NOTHING = (
+    ". The field is empty, or missing in this sample: give a function that takes b'' as well, such "
+    "as lambda text: int(text or b'-1')"
+)
 
 KEY = "key"  # of a batch: the names of its samples
 
@@ -39,20 +45,25 @@ class Delivery:
     decode: Mapping[str, Decode] = field(default_factory=dict)
     return_key: bool = False
 
-    def of_batch(self, made: dict[str, Any], numbers: Any) -> dict[str, Any]:
+    @property
+    def needs_numbers(self) -> bool:
+        """Whether the numbers of the samples must be known."""
+        return self.return_key or bool(self.decode)
+
+    def of_batch(self, made: dict[str, Any], name_of: NameOf) -> dict[str, Any]:
         """Of what C++ made.
 
         Args:
-            numbers: Of the samples, int64 [B], where they are known.
+            name_of: Of a sample, for errors, by its place in the batch.
         """
-        return {one.name: self._of_field(one, made[one.name], numbers) for one in self.fields}
+        return {one.name: self._of_field(one, made[one.name], name_of) for one in self.fields}
 
-    def _of_field(self, field: SampleField, made: Any, numbers: Any) -> Any:
+    def _of_field(self, field: SampleField, made: Any, name_of: NameOf) -> Any:
         if not field.is_ragged:
             return made
         ragged = unchecked_ragged(*made)
         if field.name in self.decode:
-            return _decoded(field.name, ragged, numbers, self.decode[field.name])
+            return _decoded(field.name, ragged, name_of, self.decode[field.name])
         mode = self.modes.get(field.name, "views")
         if mode == "views":
             return ragged
@@ -72,19 +83,17 @@ def _packed(ragged: Ragged, field: SampleField) -> Ragged:
     return unchecked_ragged(values, packed.starts // size, packed.lengths // size, None, facts)
 
 
-def _decoded(name: str, ragged: Ragged, numbers: Any, decode: Decode) -> Decoded | torch.Tensor:
+def _decoded(name: str, ragged: Ragged, name_of: NameOf, decode: Decode) -> Decoded | torch.Tensor:
     made = Decoded()
     for place, sample in enumerate(ragged.unbind()):
         try:
             text = sample.numpy().tobytes()
             made.append(_integer(text) if decode is int else decode(text))
         except Exception as error:  # a StopIteration must not pass for the end of the epoch
-            which = f"the one at [{place}] of a batch (return_index=True tells its number)"
-            if numbers is not None:
-                which = f"number {int(numbers[place])}"
+            advice = "" if len(sample) else _OF_NOTHING
             raise DataError(
-                f"decode={{{name!r}: ...}}: a sample of {len(sample)} bytes could not be decoded, "
-                f"{which}: {type(error).__name__}: {error}"
+                f"{name_of(place)}: decode={{{name!r}: ...}}: {len(sample)} bytes could not be "
+                f"decoded: {type(error).__name__}: {error}{advice}"
             ) from error
     if decode is int or decode is float:
         return torch.tensor(made, dtype=torch.int64 if decode is int else torch.float64)

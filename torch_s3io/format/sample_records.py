@@ -12,7 +12,7 @@ import torch
 
 from .. import _C
 from ..errors import DataError
-from ..wording import size_text
+from ..wording import printable, size_text
 from .delivery import KEY, Decoded, Delivery
 from .keys import JoinedKeys, Keys
 from .objects import Column, Objects, Shard
@@ -185,7 +185,7 @@ class SampleRecords(VaryingRecords):
             typical_bytes=self.spacing_bytes,
             realigns=self.layout.realigns,
             alignment=alignment,
-            with_record_numbers=with_record_numbers or self._delivery.return_key,
+            with_record_numbers=with_record_numbers or self._delivery.needs_numbers,
         )
 
     def _core_tables(self) -> list[_C.SampleTable]:
@@ -242,10 +242,20 @@ class SampleRecords(VaryingRecords):
 
     def finished(self, batch: Any, with_record_numbers: bool) -> Any:
         made, numbers = batch if isinstance(batch, tuple) else (batch, None)
-        delivered = self._delivery.of_batch(made, numbers)
+        delivered = self._delivery.of_batch(made, lambda place: self._name_of(int(numbers[place])))
         if self._delivery.return_key and self._keys is not None:
             delivered[KEY] = Decoded(self._keys.of(numbers.numpy()))
         return (delivered, numbers) if with_record_numbers else delivered
+
+    def _name_of(self, number: int) -> str:
+        """A sample, for errors."""
+        ends = np.cumsum(self.objects.num_records)
+        of = int(np.searchsorted(ends, number, side="right"))
+        path = printable(self.objects.path(of))
+        if self._keys is None or self.objects.num_records[of] == 1:
+            return f"{path}: sample {number}"
+        [key] = self._keys.of(np.array([number], np.int64))
+        return f"{path}: sample {number}, '{printable(key)}'"
 
 
 def _core_field(field: SampleField) -> _C.Field:
