@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from ..errors import AccessError, ConfigError, DataError, Error, NotFoundError, ReadError
@@ -27,6 +27,7 @@ def indexed(
     is_current: IsCurrent,
     build: Build,
     where: Where = True,
+    passing: Container[str] = (),
 ) -> ColumnFile:
     """The index that is there, if it is current; else a new one, written where that can be.
 
@@ -42,6 +43,8 @@ def indexed(
         build: Makes the head, for JSON, and the columns. It gets an index that is not current, if
             there is one, for what of it still holds.
         where: As for ``index_places``.
+        passing: Columns that tell whether it is current, and nothing of the data: a data set that
+            was pickled reads on with a new index that differs in these alone.
 
     Raises:
         ConfigError: ``where`` is a file that is something else than this index.
@@ -50,7 +53,7 @@ def indexed(
     """
     places = index_places(sources, recipe, where)
     entries = {"recipe": json.loads(json.dumps(recipe)), "name": places.name}
-    search = _Search(entries, is_current, build)
+    search = _Search(entries, is_current, build, passing)
     is_path = not isinstance(where, bool)
     if is_path:
         _refuse_other_file(places.paths[0], places.name)
@@ -75,8 +78,15 @@ def indexed(
 class _Search:
     """For an index with these entries in its head."""
 
-    def __init__(self, entries: Mapping[str, Any], is_current: IsCurrent, build: Build) -> None:
+    def __init__(
+        self,
+        entries: Mapping[str, Any],
+        is_current: IsCurrent,
+        build: Build,
+        passing: Container[str],
+    ) -> None:
         self._entries = entries
+        self._passing = passing
         self._is_current = is_current
         self._build = build
         self._old: ColumnFile | None = None
@@ -114,7 +124,7 @@ class _Search:
                 return found
             made = self.made()
             try:
-                write_columns(path, *made)
+                write_columns(path, *made, self._passing)
                 return map_columns(path)
             except OSError as error:
                 self._note(path, error)

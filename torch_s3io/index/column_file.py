@@ -57,7 +57,7 @@ class ColumnFile:
 
     Attributes:
         path: Absolute; empty: there is no file.
-        uid: Each file that was ever written has another one.
+        uid: Of what is in it, but for columns that its writer left out.
     """
 
     def __init__(self, path: str, uid: str, mapped: Mapped) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import json
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,12 +27,15 @@ def columns_in_memory(head: Mapping[str, Any], columns: Mapping[str, Column]) ->
     return ColumnFile("", secrets.token_hex(8), Mapped(dict(head), views, {}))
 
 
-def write_columns(path: str, head: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
+def write_columns(
+    path: str, head: Mapping[str, Any], columns: Mapping[str, Column], passing: Container[str] = ()
+) -> None:
     """Writes the file, which takes the place of another one when it is whole.
 
     Args:
         head: For JSON.
         columns: Of booleans, integers or floats of up to 8 bytes.
+        passing: Columns that the uid does not depend on.
 
     Raises:
         OSError: It cannot be written.
@@ -46,7 +50,8 @@ def write_columns(path: str, head: Mapping[str, Any], columns: Mapping[str, Colu
         }
         for name, column in stored.items()
     ]
-    text, offsets = _head_text(head, entries)
+    uid = _uid_of(head, [entry for entry in entries if entry["name"] not in passing])
+    text, offsets = _head_text(uid, head, entries)
     with _new_file(path) as file:
         file.write(START.pack(MAGIC, VERSION, _C.crc32c(text), len(text)))
         file.write(text)
@@ -55,10 +60,16 @@ def write_columns(path: str, head: Mapping[str, Any], columns: Mapping[str, Colu
             file.write(bytes_of(column))
 
 
-def _head_text(head: Mapping[str, Any], entries: list[dict[str, Any]]) -> tuple[bytes, list[int]]:
+def _uid_of(head: Mapping[str, Any], entries: list[dict[str, Any]]) -> str:
+    text = json.dumps([dict(head), entries], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _head_text(
+    uid: str, head: Mapping[str, Any], entries: list[dict[str, Any]]
+) -> tuple[bytes, list[int]]:
     """The head and the offsets of the columns. It lies before them and names their offsets, so room
     for it is made until it fits."""
-    uid = secrets.token_hex(8)
     room = 0
     while True:
         end = START.size + room
