@@ -232,6 +232,9 @@ WRONG = {
                    ConfigError, "'data' is no name of a further field"),
     "texts": (lambda train: (f"{train}/**/*.jpg",), {"columns": {"y": ["a"] * 60}}, ConfigError,
               r"columns=\{'y': ...\}"),
+    "bfloat16": (lambda train: (f"{train}/**/*.jpg",),
+                 {"columns": {"y": torch.zeros(60, dtype=torch.bfloat16)}}, ConfigError,
+                 r"of bfloat16, which numpy lacks: give values\.float\(\)"),
     "empty values": (lambda train: (f"{train}/**/*.jpg",), {"columns": {"y": np.ones((60, 0))}},
                      ConfigError, "which is empty"),
 }  # fmt: skip

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 
 from ...errors import ConfigError
 from ...wording import count_of, is_text, short
-from ..layout import make_layout
+from ..layout import is_torch_only, make_layout, name_of
 from ..objects import Column
 from ..sample_layout import SampleField
 from .folder_index import IndexColumn
@@ -104,6 +105,11 @@ def _checked_columns(columns: Any, taken: list[str]) -> Mapping[str, Any]:
 
 def _given_column(name: str, values: Any, count: int) -> tuple[SampleField, Column]:
     what = f"columns={{{name!r}: ...}}"
+    if isinstance(values, torch.Tensor) and is_torch_only(values.dtype):
+        raise ConfigError(
+            f"{what}: is of {name_of(values.dtype)}, which numpy lacks: give values.float() of it, "
+            "or its bytes, values.view(torch.uint8), and view them as they were in the loop"
+        )
     array = _array(what, values, count)
     try:
         layout = make_layout(array.dtype)
