@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'changed_folder', 'common_folder_bytes', 'count_repeated', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'changed_folder', 'common_folder_bytes', 'count_repeated', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -413,6 +413,31 @@ class FoundFiles:
         """
         4 numbers of each: device, inode, size in bytes, time of change in ns.
         """
+class NpyHeads:
+    """
+    Headers of .npy files in columns.
+    """
+    @property
+    def axes(self) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        How many.
+        """
+    @property
+    def header_bytes(self) -> numpy.typing.NDArray[numpy.int64]:
+        ...
+    @property
+    def shapes(self) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        [n, 64]; 1 behind the last axis.
+        """
+    @property
+    def type_names(self) -> list[bytes]:
+        ...
+    @property
+    def types(self) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        Numbers of names of types; -1: it is a header that only format/npy.py reads.
+        """
 class SampleNames:
     """
     See csrc/format/member_names.h.
@@ -551,11 +576,15 @@ def open_shared(*, fd: typing.SupportsInt | typing.SupportsIndex, offset: typing
     """
     A uint8 tensor over memory that another process shares, and whether it is mapped (else it is a copy).
     """
+def parse_npy_heads(*, data: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8], begins: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], ends: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> NpyHeads:
+    """
+    Of heads of files, [n, length]: from each one's beginning to its end there.
+    """
 def pending_releases() -> int:
     ...
-def read_heads(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, first: typing.SupportsInt | typing.SupportsIndex, offsets: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], length: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.uint8], numpy.typing.NDArray[numpy.int64]]:
+def read_heads(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, offsets: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], length: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.uint8], numpy.typing.NDArray[numpy.int64]]:
     """
-    (`length` bytes of each of as many files as there are offsets, how many there were).
+    (`length` bytes of each file from its offset on, [n, length]; how many there were).
     """
 def receive_tensor(sent: bytes) -> typing.Any:
     ...

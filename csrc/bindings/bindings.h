@@ -26,6 +26,7 @@ void register_reader(pybind11::module_& module);
 void register_handover(pybind11::module_& module);
 void register_epochs(pybind11::module_& module);
 void register_folders(pybind11::module_& module);
+void register_arrays(pybind11::module_& module);
 void register_tars(pybind11::module_& module);
 void register_tokens(pybind11::module_& module);
 void register_benchmark(pybind11::module_& module);

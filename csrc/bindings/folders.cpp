@@ -116,29 +116,25 @@ std::shared_ptr<FoundFiles> inspect_paths(const py::bytes& joined, const Path& c
   return found;
 }
 
-// Of as many files as there are offsets, from the one of this number on.
 std::pair<py::array_t<uint8_t>, Numbers64> read_heads_of(const py::buffer& paths,
-                                                         const py::buffer& path_ends, int64_t first,
+                                                         const py::buffer& path_ends,
                                                          const Numbers64& offsets, int64_t length,
                                                          int threads) {
   constexpr int64_t kMostLength = int64_t{1} << 20;
   const NamesOfCall names(paths, path_ends);
-  const int64_t count = offsets.size();
-  if (first < 0 || count > (*names).count() || first > (*names).count() - count || length < 1 ||
-      length > kMostLength) {
-    throw Error(ErrorKind::range, "there are fewer files, or heads are longer, than is asked for");
+  const std::span<const int64_t> wanted = one_each(offsets, *names);
+  if (length < 1 || length > kMostLength) {
+    throw Error(ErrorKind::range, message("heads of ", length, " bytes are too long"));
   }
-  py::array_t<uint8_t> data(count * length);
+  const int64_t count = offsets.size();
+  py::array_t<uint8_t> data({count, length});
   Numbers64 counts(count);
   const std::span out(reinterpret_cast<std::byte*>(data.mutable_data()),
                       static_cast<size_t>(count * length));
   const std::span found(counts.mutable_data(), static_cast<size_t>(count));
-  const std::span wanted(offsets.data(), static_cast<size_t>(count));
   {
     const NoGil no_gil;
-    const std::vector<std::string_view> all = names.each();
-    const auto some = std::span(all).subspan(static_cast<size_t>(first), found.size());
-    read_heads(some, wanted, length, out, found, threads);
+    read_heads(names.each(), wanted, length, out, found, threads);
   }
   return {std::move(data), std::move(counts)};
 }
@@ -222,10 +218,9 @@ void register_folders(py::module_& module) {
              py::arg("threads"), py::arg("progress"),
              "Files whose paths follow each other, a NUL between two of them; relative ones are "
              "below `current`. `progress` gets the number of those that are done.");
-  module.def(
-      "read_heads", &read_heads_of, py::kw_only(), py::arg("paths"), py::arg("path_ends"),
-      py::arg("first"), py::arg("offsets"), py::arg("length"), py::arg("threads"),
-      "(`length` bytes of each of as many files as there are offsets, how many there were).");
+  module.def("read_heads", &read_heads_of, py::kw_only(), py::arg("paths"), py::arg("path_ends"),
+             py::arg("offsets"), py::arg("length"), py::arg("threads"),
+             "(`length` bytes of each file from its offset on, [n, length]; how many there were).");
   module.def("changed_folder", &changed_folder, py::kw_only(), py::arg("paths"),
              py::arg("path_ends"), py::arg("modified_ns"), py::arg("threads"),
              "The first folder that has another time of change, or is gone; -1: none.");

@@ -21,6 +21,7 @@ PYBIND11_MODULE(_C, module) {
   s3io::bindings::register_store(module);   // takes the FaultPlan of register_files
   s3io::bindings::register_handover(module);
   s3io::bindings::register_folders(module);
+  s3io::bindings::register_arrays(module);
   s3io::bindings::register_tars(module);  // takes the Store of register_files
   s3io::bindings::register_benchmark(module);
 }

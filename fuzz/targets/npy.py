@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from engine.checks import naming
 
-from torch_s3io import Error, RecordDataset
+from torch_s3io import _C, Error, RecordDataset
+from torch_s3io.format.npy import npy_header_of
 
 TOKENS = (
     *(b"\x93NUMPY\x01\x00", b"\x93NUMPY\x03\x00", b"'descr'", b"'fortran_order'", b"'shape'"),
@@ -35,6 +36,7 @@ def make(folder: Path) -> Callable[[bytes], None]:
         os.ftruncate(file, 0)
         os.pwrite(file, data, 0)
         with naming(path):
+            _check_native(path, data)
             try:
                 dataset = RecordDataset.from_npy(path, batch_size=1000)
             except Error:
@@ -51,6 +53,19 @@ def make(folder: Path) -> Callable[[bytes], None]:
             _compare(batch, wanted)
 
     return read
+
+
+def _check_native(path: Path, data: bytes) -> None:
+    """What is read natively is what the parser of all headers says."""
+    heads = np.frombuffer(data, np.uint8)[np.newaxis]
+    ends = np.array([len(data)])
+    found = _C.parse_npy_heads(data=heads, begins=np.zeros(1, np.int64), ends=ends)
+    if found.types[0] < 0:
+        return
+    header = npy_header_of(str(path), data, lambda begin, end: data[begin:end])
+    axes = int(found.axes[0])
+    assert header.shape == tuple(found.shapes[0, :axes].tolist())
+    assert header.header_bytes == found.header_bytes[0]
 
 
 def _as_numpy_reads(data: bytes) -> np.ndarray:

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from ..console import say
-from ..errors import AccessError, DataError
+from ..errors import AccessError, ConfigError, DataError
 from ..format.index_kinds import kind_for
 from ..index.place import Where
 from .index_facts import index_as_text
@@ -16,6 +16,7 @@ _EPILOG = """\
 examples:
   %(prog)s shards/                      all .tar files in a folder, and in those below it
   %(prog)s 'shards/{000..999}.tar'      as in SampleDataset.from_tar
+  %(prog)s 'volumes/*.npz' --fields x,y  as in SampleDataset.from_npz(..., fields=("x", "y"))
   %(prog)s shards/*.tar --place /fast   the index lies in /fast; then index="/fast" in the program
 
 exit status:
@@ -42,19 +43,28 @@ def add_parser(subparsers: Any) -> None:
         help="a file or folder for the index; else it lies beside the data, or where these cannot "
         "be written to in the user's cache folder",
     )
+    parser.add_argument(
+        "--fields",
+        metavar="NAME,...",
+        type=lambda text: text.split(","),
+        default=[],
+        help="of .npz archives: the arrays that the program reads",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     kind = kind_for(args.paths)
     where: Where = True if args.place is None else args.place
-    file = kind.make(args.paths, where)
+    if args.fields and not kind.has_fields:
+        raise ConfigError(f"--fields is for .npz archives, and these are {kind.data}: leave it out")
+    file = kind.make(args.paths, where, args.fields)
     if not file.path:
         raise AccessError("the index cannot be written: name another place by --place PATH")
     try:
         file.check()
     except DataError:
         os.unlink(file.path)
-        file = kind.make(args.paths, where)
+        file = kind.make(args.paths, where, args.fields)
     say(*index_as_text(file))
     return 0

@@ -127,7 +127,7 @@ class SampleDataset(StoredDataset):
                 pattern; of a sequence, of the folder that a file lies in. ``classes`` has their
                 names, sorted. Or one integer for each file. None: there is no label.
             columns: Further fields by name: arrays with a value for each file, [n, ...], in the
-                order of ``files``.
+                order of ``files``. They are not copied: leave them as they are.
             return_key: Batches have the names of their files under ``"key"``: a list of str. A name
                 is what follows the fixed part of the pattern; of a sequence, the folder that holds
                 all files.
@@ -160,6 +160,7 @@ class SampleDataset(StoredDataset):
         labels: Labels = None,
         columns: Mapping[str, Any] | None = None,
         return_key: bool = False,
+        index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         **options: Unpack[Options],
     ) -> Self:
@@ -174,6 +175,7 @@ class SampleDataset(StoredDataset):
             dtype: Of the elements, for arrays of bfloat16 and float8, whose headers cannot say it.
             shape: Of the arrays, None for an axis of any length, as in ``(None, None, 3)``. None:
                 found out; axes that differ may have any length, and so may the first one.
+            index: As for ``from_files``. It has what the headers say as well, which are read once.
             ragged: As for SampleDataset.
             **options: As for SampleDataset.
 
@@ -183,7 +185,7 @@ class SampleDataset(StoredDataset):
         """
         checked = DatasetOptions().changed(cls.from_npy_files, options)
         check_bool("return_key", return_key)
-        samples = npy_samples(paths, dtype, shape, labels, columns)
+        samples = npy_samples(paths, dtype, shape, labels, columns, index)
         return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
 
     @classmethod
@@ -196,6 +198,7 @@ class SampleDataset(StoredDataset):
         labels: Labels = None,
         columns: Mapping[str, Any] | None = None,
         return_key: bool = False,
+        index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         **options: Unpack[Options],
     ) -> Self:
@@ -208,6 +211,7 @@ class SampleDataset(StoredDataset):
         Args:
             paths, labels, columns, return_key: As for ``from_files``.
             fields: The names of the arrays, which every archive has.
+            index: As for ``from_npy_files``.
             ragged: As for SampleDataset.
             **options: As for SampleDataset.
 
@@ -217,7 +221,7 @@ class SampleDataset(StoredDataset):
         """
         checked = DatasetOptions().changed(cls.from_npz, options)
         check_bool("return_key", return_key)
-        samples = npz_samples(paths, fields, labels, columns)
+        samples = npz_samples(paths, fields, labels, columns, index)
         return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
 
     @classmethod

@@ -10,11 +10,11 @@ from ..index.column_file import ColumnFile, map_columns
 from ..index.kind import IndexKind
 from ..index.place import cache_folder, is_index_name
 from ..wording import listed, short
-from .folder.folder_kind import FOLDER_KIND
+from .folder.folder_kind import ARRAY_KIND, FOLDER_KIND
 from .tar.tar_kind import TAR_KIND
 from .tokens.token_kind import TOKEN_KIND
 
-_KINDS = {kind.name: kind for kind in (TAR_KIND, FOLDER_KIND, TOKEN_KIND)}
+_KINDS = {kind.name: kind for kind in (TAR_KIND, ARRAY_KIND, FOLDER_KIND, TOKEN_KIND)}
 
 
 def kind_for(paths: Sequence[str]) -> IndexKind:

@@ -23,6 +23,7 @@ from .literals import parse_literal
 
 _MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK\x03\x04"  # of .npz
+NPY_START_BYTES = 12  # in which the length of the header is
 _USUAL_HEADER_BYTES = 4096
 _MAX_HEADER_BYTES = 1 << 20
 _MOST_DIMENSIONS = 64
@@ -61,7 +62,7 @@ def npy_header_of(path: str, begin: bytes, read: Callable[[int, int], bytes]) ->
 
     Args:
         path: For errors.
-        begin: 12 bytes at least, if there are as many.
+        begin: ``NPY_START_BYTES`` at least, if there are as many.
         read: Reads the bytes of the array from one place to another.
     """
     text, header_bytes = _header_text(path, begin, read)

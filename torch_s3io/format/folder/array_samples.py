@@ -9,32 +9,44 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError
+from ...index.column_writer import columns_in_memory
+from ...index.place import Where
 from ...wording import is_text, short
 from ..layout import make_layout
-from ..objects import Column
 from ..paths import Paths
 from ..sample_format import Samples
 from ..sample_layout import SampleField, SampleLayout
 from ..sample_records import SampleSizes, TablePlace
 from ..sample_table import SampleTable, needed_length_bytes
-from .array_files import ArrayColumn, Shape, npy_column, npz_columns
+from .array_index import Shape, StoredArray, arrays_in, npy_contents, npz_contents
+from .folder_index import Contents
 from .listing import Listing, list_files
-from .table_fields import Labels, TableFields, array_of, in_table, table_fields
+from .table_fields import Labels, Stored, TableFields, array_of, in_table, table_fields
 
-_DATA = "data"
+DATA = "data"
 
 
 def npy_samples(
-    paths: Paths, dtype: Any, shape: Any, labels: Labels, columns: Mapping[str, Any] | None
+    paths: Paths,
+    dtype: Any,
+    shape: Any,
+    labels: Labels,
+    columns: Mapping[str, Any] | None,
+    where: Where,
 ) -> Samples:
     """The samples of ``SampleDataset.from_npy_files``."""
-    listing = list_files(paths)
-    given = table_fields(listing, labels, columns, [_DATA])
-    return _samples(listing, [npy_column(_DATA, listing)], given, dtype, _checked_shape(shape))
+    shape, contents = _checked_shape(shape), npy_contents(DATA)
+    listing = list_files(paths, where, contents)
+    given = table_fields(listing, labels, columns, [DATA])
+    return _samples(listing, [_arrays(listing, contents)[DATA]], given, dtype, shape)
 
 
 def npz_samples(
-    paths: Paths, fields: Sequence[str], labels: Labels, columns: Mapping[str, Any] | None
+    paths: Paths,
+    fields: Sequence[str],
+    labels: Labels,
+    columns: Mapping[str, Any] | None,
+    where: Where,
 ) -> Samples:
     """The samples of ``SampleDataset.from_npz``."""
     is_list = isinstance(fields, Iterable)
@@ -46,64 +58,66 @@ def npz_samples(
         )
     if len(set(names)) < len(names):
         raise ConfigError(f"fields={short(fields)}: has a name twice")
-    listing = list_files(paths)
+    contents = npz_contents(names)
+    listing = list_files(paths, where, contents)
     given = table_fields(listing, labels, columns, names)
-    return _samples(listing, npz_columns(names, listing), given, None, None)
+    arrays = _arrays(listing, contents)
+    return _samples(listing, [arrays[name] for name in names], given, None, None)
+
+
+def _arrays(listing: Listing, contents: Contents) -> dict[str, StoredArray]:
+    """Of the index; where there is none, as the files say."""
+    if listing.index is not None:
+        return arrays_in(listing.index)
+    return arrays_in(columns_in_memory(*contents.read(listing.objects)))
 
 
 def table_of_arrays(
-    starts: tuple[Column, ...],
-    lengths: tuple[Column, ...],
-    values: tuple[Column, ...],
-    ends: Column,
+    starts: tuple[Stored, ...],
+    lengths: tuple[Stored, ...],
+    values: tuple[Stored, ...],
+    ends: Stored,
 ) -> SampleTable:
-    return SampleTable(starts, lengths, values=values, ends=ends)
+    starts, lengths, values = (tuple(map(array_of, some)) for some in (starts, lengths, values))
+    return SampleTable(starts, lengths, values=values, ends=array_of(ends))
 
 
 def _samples(
     listing: Listing,
-    columns: Sequence[ArrayColumn],
+    arrays: Sequence[StoredArray],
     given: TableFields,
     dtype: Any,
     shape: Shape | None,
 ) -> Samples:
     fields: list[SampleField] = []
-    values: list[Column] = []
-    ragged: list[ArrayColumn] = []
-    for column in columns:
-        if column.is_of_numbers:
-            numbers = column.as_numbers(listing.objects)
-            stored = make_layout(numbers.dtype).fields[0].stored
-            fields.append(in_table(column.name, stored, ()))
-            values.append(numbers)
-        else:
-            fields.append(column.as_field(listing.objects, dtype, shape, piece=len(ragged)))
-            ragged.append(column)
-    if not ragged:
-        names = ", ".join(short(column.name) for column in columns)
+    values: list[Stored] = []
+    starts: list[Stored] = []
+    lengths: list[Stored] = []
+    realigns = False
+    for array in arrays:
+        if not array.shape:
+            stored = make_layout(array.numbers.array.dtype).fields[0].stored
+            fields.append(in_table(array.name, stored, ()))
+            values.append(array.numbers)
+            continue
+        field = array.as_field(listing.objects, dtype, shape, piece=len(starts))
+        fields.append(field)
+        starts.append(array.starts)
+        lengths.append(array.lengths(field))
+        realigns |= bool((array.starts.array % np.uint64(field.alignment)).any())
+    if not starts:
+        names = ", ".join(short(array.name) for array in arrays)
         raise ConfigError(
             f"fields=: there are only single numbers in the archives ({names}); read one array at "
             "least"
         )
-    of_ragged = [field for field in fields if field.is_ragged]
-    lengths = [one.lengths(field) for one, field in zip(ragged, of_ragged, strict=True)]
-    kind = f"<u{needed_length_bytes(lengths)}"
-    starts = [np.array(one.starts, np.uint64) for one in ragged]
-    layout = SampleLayout(
-        (*fields, *given.fields),
-        0,
-        realigns=any(
-            bool((column % np.uint64(field.alignment)).any())
-            for column, field in zip(starts, of_ragged, strict=True)
-        ),
-    )
-    ends = np.ascontiguousarray(listing.objects.versions["size_bytes"]).view(np.uint64)
+    layout = SampleLayout((*fields, *given.fields), 0, realigns)
     load = partial(
         table_of_arrays,
         tuple(starts),
-        tuple(np.ascontiguousarray(column, kind) for column in lengths),
-        (*values, *map(array_of, given.values)),
-        ends,
+        _of_one_width(lengths),
+        (*values, *given.values),
+        listing.sizes(),
     )
     table = load()
     return Samples(
@@ -114,6 +128,15 @@ def _samples(
         sizes=[SampleSizes.of([table], layout)],
         classes=given.classes,
         keys=listing.keys,
+    )
+
+
+def _of_one_width(lengths: Sequence[Stored]) -> tuple[Stored, ...]:
+    arrays = [array_of(one) for one in lengths]
+    kind = np.dtype(f"<u{needed_length_bytes(arrays)}")
+    return tuple(
+        stored if array.dtype == kind else np.ascontiguousarray(array, kind)
+        for stored, array in zip(lengths, arrays, strict=True)
     )
 
 

@@ -7,8 +7,11 @@ are others in a copy of the files that keeps their times.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,10 +29,11 @@ from ..objects import Objects
 from .labels import label_files
 
 KIND = "folder"
-_RECIPE = {"kind": KIND, "version": 2}
 _LABELS, _CLASSES = "labels", "classes"
 # Fewer are listed anew each time, which takes no longer than looking at an index.
 FEWEST_FILES = 10_000
+
+Check = Callable[[ColumnFile], None]
 
 # What there is of n files in m folders: type, and shape where it is not [n].
 _COLUMNS = {
@@ -42,20 +46,48 @@ _FOLDER_COLUMNS = {"folder_path_ends": "<u8", "folder_times": "<i8"}
 
 
 class IndexColumn(NamedTuple):
-    """A column of an index. A pickle of it is small."""
+    """A column of an index. A pickle of it is small.
+
+    Attributes:
+        dtype: The rows of the column are bytes of one element of it each. Empty: they are not.
+    """
 
     file: ColumnFile
     name: str
+    dtype: str = ""
 
     @property
     def array(self) -> Column:
-        return self.file.columns[self.name]
+        column = self.file.columns[self.name]
+        return column.view(self.dtype)[:, 0] if self.dtype else column
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an index has beside the listing.
+
+    Attributes:
+        recipe: As for ``indexed``.
+        read: Reads it from the files.
+        check: Raises DataError where it does not fit together.
+    """
+
+    recipe: Mapping[str, Any]
+    read: Callable[[Objects], Made]
+    check: Check
+
+
+NOTHING = Contents({"kind": KIND, "version": 2}, lambda _: ({}, {}), lambda _: None)
 
 
 def folder_index(
-    pattern: FilePattern, where: Where, fewest: int = FEWEST_FILES
-) -> ColumnFile | None:
-    """The index that is there, if it is current; else a new one. None: there is to be none.
+    pattern: FilePattern,
+    where: Where,
+    contents: Contents = NOTHING,
+    fewest: int = FEWEST_FILES,
+) -> ColumnFile | FileColumns:
+    """The index that is there, if it is current; else a new one. Or the files alone, where there is
+    to be none.
 
     Args:
         where: True: beside the folder, else in the cache folder; but not of few files. False:
@@ -68,15 +100,26 @@ def folder_index(
     """
     sources = [pattern.folder]
     # The folder as well: several names of it, by links, have an index each.
-    recipe = {**_RECIPE, "pattern": pattern.names, "folder": pattern.folder}
+    recipe = {**contents.recipe, "pattern": pattern.names, "folder": pattern.folder}
     places = index_places(sources, recipe, where).paths
     if not isinstance(where, bool):
         _refuse_within(pattern.folder, places[0])
     is_there = any(map(os.path.exists, places))
-    if where is False or (where is True and not is_there and _has_fewer(pattern, fewest)):
-        return None
+    if where is False:
+        return pattern.scan()[0]
+    if where is True and not is_there:
+        few = _scan_fewer(pattern, fewest)
+        if few is not None:
+            return few
     # It lies beside the folder: in it, it would change the folder's time of change.
-    return indexed(sources, recipe, is_current, lambda _: _made(pattern), where)
+    return indexed(
+        sources,
+        recipe,
+        lambda file: is_current(file, contents.check),
+        lambda _: _made(pattern, contents),
+        where,
+        passing=("folder_paths", *_FOLDER_COLUMNS),
+    )
 
 
 def _refuse_within(folder: str, path: str) -> None:
@@ -93,19 +136,20 @@ class _Many(Exception):
     """There are many files."""
 
 
-def _has_fewer(pattern: FilePattern, many: int) -> bool:
+def _scan_fewer(pattern: FilePattern, many: int) -> FileColumns | None:
+    """The files; None: there are as many."""
+
     def count(files: int, _: int) -> None:
         if files >= many:
             raise _Many
 
     try:
-        pattern.scan(progress=count)
+        return pattern.scan(progress=count)[0]
     except _Many:
-        return False
-    return True
+        return None
 
 
-def _made(pattern: FilePattern) -> Made:
+def _made(pattern: FilePattern, contents: Contents) -> Made:
     with showing(f"listing {pattern.folder}", "file") as show:
         files, folders = pattern.scan(settles=True, progress=lambda found, _: show(found, 0))
     above = len(os.fsencode(os.path.join(pattern.folder, "")))
@@ -121,21 +165,27 @@ def _made(pattern: FilePattern) -> Made:
         "folder_path_ends": folders.path_ends,
         "folder_times": np.ascontiguousarray(folders.versions[:, 3]).view(np.int64),
     }
-    try:
-        labels, classes = label_files(Objects.of_files(files, above), is_parent=False)
-    except DataError:
-        return head, columns  # a file lies in no folder: whoever asks for labels hears of it
-    return {**head, _CLASSES: list(classes)}, {**columns, _LABELS: labels}
+    objects = Objects.of_files(files, above)
+    # Where a file lies in no folder, whoever asks for labels hears of it.
+    with contextlib.suppress(DataError):
+        labels, classes = label_files(objects, is_parent=False)
+        head, columns = {**head, _CLASSES: list(classes)}, {**columns, _LABELS: labels}
+    more, more_columns = contents.read(objects)
+    return {**head, **more}, {**columns, **more_columns}
 
 
-def is_current(file: ColumnFile) -> bool:
+def is_current(file: ColumnFile, check: Check = lambda _: None) -> bool:
     """Whether no folder of an index has changed.
+
+    Args:
+        check: As of ``Contents``.
 
     Raises:
         DataError: It is damaged.
     """
     file.check()
     _check(file)
+    check(file)
     columns = file.columns
     number = changed_folder(
         columns["folder_paths"], columns["folder_path_ends"], columns["folder_times"]

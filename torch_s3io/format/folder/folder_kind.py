@@ -1,4 +1,4 @@
-"""The index of the files that a pattern means, for the commands."""
+"""The indexes of the files that a pattern means, for the commands."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from ...index.kind import IndexKind
 from ...index.place import Where
 from ...store.file_columns import FilePattern
 from ...store.stores import scheme_of
-from ...wording import short, size_text
-from .folder_index import KIND, folder_index, is_current, labels_in
+from ...wording import listed, printable, short, size_text
+from .array_index import KIND as ARRAYS
+from .array_index import arrays_in, check_arrays, npy_contents, npz_contents
+from .array_samples import DATA
+from .folder_index import KIND, NOTHING, Contents, folder_index, is_current, labels_in
+
+_MOST_SHOWN = 12
 
 
 def _pattern_of(path: str) -> FilePattern | None:
@@ -22,14 +27,35 @@ def _takes(paths: Sequence[str]) -> bool:
     return any(_pattern_of(path) is not None for path in paths)
 
 
-def _make(paths: Sequence[str], where: Where) -> ColumnFile:
+def _takes_arrays(paths: Sequence[str]) -> bool:
+    return _takes(paths) and all(path.endswith((".npy", ".npz")) for path in paths)
+
+
+def _make(paths: Sequence[str], where: Where, fields: Sequence[str]) -> ColumnFile:
+    return _made(paths, where, NOTHING)
+
+
+def _make_of_arrays(paths: Sequence[str], where: Where, fields: Sequence[str]) -> ColumnFile:
+    if paths[0].endswith(".npy"):
+        if fields:
+            raise ConfigError("--fields is for .npz archives: .npy files have one array each")
+        return _made(paths, where, npy_contents(DATA))
+    if not fields:
+        raise ConfigError(
+            f"{short(paths[0])}: the index of archives is of some of their arrays: give the names "
+            "that the program gives as fields=, as in --fields image,mask"
+        )
+    return _made(paths, where, npz_contents(fields))
+
+
+def _made(paths: Sequence[str], where: Where, contents: Contents) -> ColumnFile:
     pattern = _pattern_of(paths[0])
     if len(paths) > 1 or pattern is None:
         raise ConfigError(
             f"{short(paths[0])}, ...: each pattern has an index of its own: give one, in quotes"
         )
-    index = folder_index(pattern, where, fewest=1)
-    assert index is not None
+    index = folder_index(pattern, where, contents, fewest=1)
+    assert isinstance(index, ColumnFile)
     return index
 
 
@@ -45,6 +71,23 @@ def _describe(file: ColumnFile) -> list[tuple[str, str]]:
     ]
 
 
+def _describe_arrays(file: ColumnFile) -> list[tuple[str, str]]:
+    arrays = [
+        f"{printable(one.name)}: {one.dtype} {list(one.shape)}".replace("None", "n")
+        for one in arrays_in(file).values()
+    ]
+    return [*_describe(file), ("arrays", listed(arrays, most=_MOST_SHOWN))]
+
+
+ARRAY_KIND = IndexKind(
+    ARRAYS,
+    ".npy files or .npz archives of a pattern",
+    takes=_takes_arrays,
+    make=_make_of_arrays,
+    is_current=lambda file: is_current(file, check_arrays),
+    describe=_describe_arrays,
+    has_fields=True,
+)
 FOLDER_KIND = IndexKind(
     KIND,
     "files of a pattern",

@@ -22,7 +22,7 @@ from ..files import inspect
 from ..keys import Keys, Numbers
 from ..objects import Column, Objects, shard_of
 from ..paths import Paths, find_files
-from .folder_index import IndexColumn, folder_index, labels_in, objects_in
+from .folder_index import NOTHING, Contents, IndexColumn, folder_index, labels_in, objects_in
 from .labels import label_files
 
 _PATH = (str, bytes, os.PathLike)
@@ -75,13 +75,14 @@ class Listing:
         return known or label_files(self.objects, is_parent=not self.is_pattern)
 
 
-def list_files(paths: Paths, where: Where = False) -> Listing:
+def list_files(paths: Paths, where: Where = False, contents: Contents = NOTHING) -> Listing:
     """The files that a pattern means, by the bytes of their names; those of a list in its order.
 
     Args:
         paths: A pattern; or a sequence of paths, patterns among them.
         where: The index of a pattern lies, which is made if it is not there; see
             ``folder_index``.
+        contents: Of that index.
 
     Raises:
         NotFoundError: A file is missing; a pattern matches nothing; there are no paths.
@@ -95,7 +96,7 @@ def list_files(paths: Paths, where: Where = False) -> Listing:
             return _list_elsewhere(path)
         pattern = FilePattern.of(path)
         if pattern is not None:
-            return _list_pattern(pattern, where)
+            return _list_pattern(pattern, where, contents)
         if store_of(path).is_folder(path):
             everything = os.path.join(path, "**", "*.jpg")
             raise ConfigError(
@@ -120,11 +121,10 @@ def list_files(paths: Paths, where: Where = False) -> Listing:
     return _listing_of(inspect_files(encoded))
 
 
-def _list_pattern(pattern: FilePattern, where: Where) -> Listing:
-    index = folder_index(pattern, where)
-    if index is not None:
-        return Listing(objects_in(index), is_pattern=True, index=index)
-    found, _ = pattern.scan()
+def _list_pattern(pattern: FilePattern, where: Where, contents: Contents) -> Listing:
+    found = folder_index(pattern, where, contents)
+    if isinstance(found, ColumnFile):
+        return Listing(objects_in(found), is_pattern=True, index=found)
     above = len(os.fsencode(os.path.join(pattern.folder, "")))
     return Listing(Objects.of_files(found, above), is_pattern=True)
 

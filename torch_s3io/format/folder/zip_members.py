@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
 
 from ...errors import DataError
 from ...wording import listed, printable, short
@@ -34,7 +36,7 @@ class ZipMember(NamedTuple):
     Attributes:
         offset: Of its local header.
         method: 0: stored as it is.
-        size_bytes: Stored.
+        size_bytes: As it is stored.
         is_encrypted: And cannot be read without a password.
     """
 
@@ -72,15 +74,8 @@ def zip_members(path: str, size_bytes: int, read: Read, tail: bytes = b"") -> di
     return members
 
 
-def member_data(path: str, name: str, member: ZipMember, local: bytes) -> int:
-    """Where the data of a stored member begin.
-
-    Args:
-        local: Its local header, or the first 30 bytes of it.
-
-    Raises:
-        DataError: It is compressed or encrypted, or there is no such header.
-    """
+def refuse_unread(path: str, name: str, member: ZipMember) -> None:
+    """Raises DataError for a member that is compressed or encrypted."""
     what = f"its member {short(name)}"
     if member.is_encrypted:
         _fail(path, f"{what} is encrypted; save it without a password")
@@ -91,10 +86,23 @@ def member_data(path: str, name: str, member: ZipMember, local: bytes) -> int:
             "Save the archive by numpy.savez, which stores them, not numpy.savez_compressed: "
             "numpy.savez(path, **numpy.load(path))"
         )
-    if len(local) < LOCAL_BYTES or not local.startswith(_LOCAL):
-        _fail(path, f"{what} does not begin where the directory says")
-    name_bytes, extra_bytes = struct.unpack_from("<HH", local, 26)
-    return member.offset + LOCAL_BYTES + int(name_bytes) + int(extra_bytes)
+
+
+def local_header_bytes(locals_: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> Any:
+    """Of local headers, behind which the data begin: int64 [m]; 0 where there is none.
+
+    Args:
+        locals_: The first bytes of each: uint8 [m, 30 or more].
+        counts: How many of these there are: int64 [m].
+    """
+    is_local = (locals_[:, :4] == np.frombuffer(_LOCAL, np.uint8)).all(axis=1)
+    name_and_extra = np.ascontiguousarray(locals_[:, 26:LOCAL_BYTES]).view("<u2")
+    lengths = LOCAL_BYTES + name_and_extra.astype(np.int64).sum(axis=1)
+    return np.where(is_local & (counts >= LOCAL_BYTES), lengths, 0)
+
+
+def no_local_header(path: str, name: str) -> NoReturn:
+    _fail(path, f"its member {short(name)} does not begin where the directory says")
 
 
 def missing_member(path: str, name: str, members: dict[str, ZipMember]) -> NoReturn:

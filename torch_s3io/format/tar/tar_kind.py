@@ -34,7 +34,7 @@ def _has_tars(path: str) -> bool:
     return any(file.endswith(".tar") for file in store.below(path))
 
 
-def _make(paths: Sequence[str], where: Where) -> ColumnFile:
+def _make(paths: Sequence[str], where: Where, fields: Sequence[str]) -> ColumnFile:
     files = find_files(expanded(paths), "name", ending=".tar")
     return index_of(files, inspect(files), where)[0].file
 

@@ -23,7 +23,7 @@ def _takes(paths: Sequence[str]) -> bool:
     return all(path.endswith(_ENDINGS) for path in paths)
 
 
-def _make(paths: Sequence[str], where: Where) -> NoReturn:
+def _make(paths: Sequence[str], where: Where, fields: Sequence[str]) -> NoReturn:
     """Nobody but the program knows which token it is."""
     raise ConfigError(
         f"{short(paths[0])}: documents that end with a token, or that a .csv.gz lists, are looked "
