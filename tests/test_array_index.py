@@ -122,10 +122,11 @@ LIES = {
     "lengths that overflow": {"lengths_0": np.full((COUNT, 1), 1 << 63, "<u8")},
     "lengths of two axes": {"lengths_0": np.zeros((COUNT, 2), "<u4")},
 }
-ENTRY = {"name": "data", "dtype": ">f4", "shape": [None, 3]}
+ENTRY = {"name": "data", "dtype": ">f4", "shape": [None, 3], "is_packed": False}
 WRONG_HEADS = [
     *(3, [], [3], [{}], [ENTRY, ENTRY], [{**ENTRY, "name": "x"}], [{**ENTRY, "name": 3}]),
     *([{**ENTRY, "dtype": one}] for one in (3, "no", "|O", ">f8,>f4", ">f8")),
+    [{**ENTRY, "is_packed": True}],
     *([{**ENTRY, "shape": one}] for one in (3, [], [None], [None, -3], [None, "3"], [None, 1e3])),
 ]
 

@@ -134,6 +134,28 @@ def test_a_wrong_npy_file_is_named(disk, name):
     assert "1.npy" in str(caught.value)
 
 
+@pytest.mark.parametrize("change", ["cut", "flip"])
+def test_an_npy_file_that_is_cut_or_changed_at_any_byte_is_refused_or_read_as_numpy_reads(
+    disk, change
+):
+    path, data = disk / "a.npy", npy(np.arange(3, dtype="<f4"))
+    for place in range(len(data)):
+        wrong = data[:place] if change == "cut" else bytearray(data)
+        if change == "flip":
+            wrong[place] ^= 0x11
+        write_file(path, bytes(wrong))
+        try:
+            (batch,) = SampleDataset.from_npy_files([path])
+        except Error as error:
+            text = str(error)
+        else:
+            check(batch["data"], [np.load(path)])
+            continue
+        assert "a.npy" in text, place
+        # Bytes of the array may be any.
+        assert change == "cut" or place < len(data) - 12
+
+
 def test_structures_and_single_numbers_are_refused_with_advice(disk):
     np.save(disk / "0.npy", np.zeros(3, [("a", "f4")]))
     with pytest.raises(DataError, match=r"RecordDataset\.from_npy"):

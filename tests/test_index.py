@@ -173,7 +173,11 @@ def test_a_pickle_is_small_and_finds_out_whether_the_file_is_the_same_one(tmp_pa
     sent = pickle.dumps(map_columns(str(path)))
     assert len(sent) < 1000
     assert_same(pickle.loads(sent), {"many": np.zeros(100_000)})
-    write_columns(str(path), {}, {"many": np.zeros(100_000)})
+    passing = {"many": np.zeros(100_000), "times": np.ones(3)}
+    for columns in ({"many": np.zeros(100_000)}, passing):  # made anew, of what it was
+        write_columns(str(path), {}, columns, passing=("times",))
+        assert_same(pickle.loads(sent), columns)
+    write_columns(str(path), {}, {"many": np.ones(100_000)})
     with pytest.raises(FileChangedError, match=r"a\.idx: .* make the data set again"):
         pickle.loads(sent).columns  # noqa: B018
     path.unlink()

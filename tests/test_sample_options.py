@@ -129,8 +129,8 @@ def fails(text: bytes):
 @pytest.mark.parametrize(
     ("decode", "options", "text"),
     [
-        (stops, {}, r"-00000: sample 13: decode=\{'text': ...\}: 9 bytes.*StopIteration"),
-        (stops, {"return_index": True, "shuffle": True}, "-0000.: sample 13: .* StopIteration"),
+        (stops, {}, r"-0000.\.bin: sample 13: decode=\{'text': ...\}: 9 bytes.*StopIteration"),
+        (stops, {"return_index": True, "shuffle": True}, r"00.\.bin: sample 13: .* StopIteration"),
         (fails, {}, r"decode=\{'text': ...\}.*8 bytes.*RuntimeError: not a picture"),
         (lambda text: json.loads(text + b"}"), {}, "JSONDecodeError"),
     ],

@@ -10,7 +10,7 @@ from typing_extensions import Self, Unpack
 from ..config import check_bool
 from ..errors import ConfigError
 from ..format.delivery import Decode, RaggedMode, make_delivery
-from ..format.folder.array_samples import npy_samples, npz_samples
+from ..format.folder.array_samples import Compressed, npy_samples, npz_samples
 from ..format.folder.file_samples import file_samples
 from ..format.folder.table_fields import Labels
 from ..format.paths import Paths
@@ -195,6 +195,7 @@ class SampleDataset(StoredDataset):
         paths: Paths,
         *,
         fields: Sequence[str],
+        compressed: Compressed = "error",
         labels: Labels = None,
         columns: Mapping[str, Any] | None = None,
         return_key: bool = False,
@@ -206,11 +207,15 @@ class SampleDataset(StoredDataset):
 
         A batch is a dict by field: a ``Ragged`` of arrays, as ``from_npy_files`` has them; of
         single numbers a tensor [B]. numpy does not align the elements in archives: they are copied
-        once, but for bytes. Archives of ``numpy.savez_compressed`` are refused.
+        once, but for bytes.
 
         Args:
             paths, labels, columns, return_key: As for ``from_files``.
             fields: The names of the arrays, which every archive has.
+            compressed: What becomes of arrays that ``numpy.savez_compressed`` wrote. ``"error"``:
+                they are refused. ``"read"``: zlib inflates each where it is read, into memory of
+                its own, and its checksum is compared. This is Python, for every sample: workers
+                share it. Arrays are at most 4 GiB.
             index: As for ``from_npy_files``.
             ragged: As for SampleDataset.
             **options: As for SampleDataset.
@@ -221,7 +226,7 @@ class SampleDataset(StoredDataset):
         """
         checked = DatasetOptions().changed(cls.from_npz, options)
         check_bool("return_key", return_key)
-        samples = npz_samples(paths, fields, labels, columns, index)
+        samples = npz_samples(paths, fields, labels, columns, index, compressed)
         return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
 
     @classmethod
@@ -295,7 +300,7 @@ def _records_of(
         samples.objects,
         samples.places,
         samples.sizes,
-        make_delivery(samples.layout, ragged, decode, return_key),
+        make_delivery(samples.layout, ragged, decode, return_key, samples.unpack),
         verify,
         samples.tables,
         samples.classes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 
@@ -16,6 +16,18 @@ from .sample_layout import SampleField, SampleLayout
 RaggedMode = Literal["views", "packed", "padded"]
 Decode = Callable[[bytes], Any]
 NameOf = Callable[[int], str]
+
+
+class Unpack(Protocol):
+    """Makes a field of the bytes that lie in objects. Small in a pickle."""
+
+    @property
+    def field(self) -> SampleField:
+        """What it makes."""
+
+    def __call__(self, packed: Ragged, numbers: torch.Tensor, name_of: NameOf) -> Ragged:
+        """Of a batch, and the numbers of its samples, int64 [B]. Raises DataError."""
+
 
 _OF_NOTHING = (
     ". The field is empty, or missing in this sample: give a function that takes b'' as well, such "
@@ -38,30 +50,37 @@ class Delivery:
         modes: Of the fields whose samples differ in length.
         decode: By field.
         return_key: Batches have the keys of their samples as well.
+        unpack: By field.
     """
 
     fields: tuple[SampleField, ...]
     modes: Mapping[str, RaggedMode] = field(default_factory=dict)
     decode: Mapping[str, Decode] = field(default_factory=dict)
     return_key: bool = False
+    unpack: Mapping[str, Unpack] = field(default_factory=dict)
 
     @property
     def needs_numbers(self) -> bool:
         """Whether the numbers of the samples must be known."""
-        return self.return_key or bool(self.decode)
+        return self.return_key or bool(self.decode) or bool(self.unpack)
 
-    def of_batch(self, made: dict[str, Any], name_of: NameOf) -> dict[str, Any]:
+    def of_batch(self, made: dict[str, Any], numbers: Any, name_of: NameOf) -> dict[str, Any]:
         """Of what C++ made.
 
         Args:
+            numbers: Of the samples, int64 [B], where they are needed.
             name_of: Of a sample, for errors, by its place in the batch.
         """
-        return {one.name: self._of_field(one, made[one.name], name_of) for one in self.fields}
+        return {
+            one.name: self._of_field(one, made[one.name], numbers, name_of) for one in self.fields
+        }
 
-    def _of_field(self, field: SampleField, made: Any, name_of: NameOf) -> Any:
+    def _of_field(self, field: SampleField, made: Any, numbers: Any, name_of: NameOf) -> Any:
         if not field.is_ragged:
             return made
         ragged = unchecked_ragged(*made)
+        if field.name in self.unpack:
+            ragged = self.unpack[field.name](ragged, numbers, name_of)
         if field.name in self.decode:
             return _decoded(field.name, ragged, name_of, self.decode[field.name])
         mode = self.modes.get(field.name, "views")
@@ -108,26 +127,38 @@ def _integer(text: bytes) -> int:
 
 
 def make_delivery(
-    layout: SampleLayout, ragged: Any, decode: Any, return_key: bool = False
+    layout: SampleLayout,
+    ragged: Any,
+    decode: Any,
+    return_key: bool = False,
+    unpack: Mapping[str, Unpack] | None = None,
 ) -> Delivery:
     """The delivery that SampleDataset documents.
+
+    Args:
+        unpack: By field.
 
     Raises:
         ConfigError: Fields that there are not, or other words.
     """
-    if return_key and KEY in [field.name for field in layout.fields]:
+    unpack = unpack or {}
+    fields = tuple(
+        unpack[field.name].field if field.name in unpack else field for field in layout.fields
+    )
+    of_ragged = [field for field in fields if field.is_ragged]
+    if return_key and KEY in [field.name for field in fields]:
         raise ConfigError(
             f"return_key=True: there is a field {KEY!r}, whose place the keys of the samples would "
             "take: leave the field, or return_key=, out"
         )
-    names = [field.name for field in layout.ragged]
+    names = [field.name for field in of_ragged]
     modes = ragged if isinstance(ragged, Mapping) else dict.fromkeys(names, ragged)
     if not isinstance(ragged, Mapping):
         _check_mode(ragged)
     for name, mode in modes.items():
         _check_field("ragged=", name, names)
         _check_mode(mode)
-    by_name = {field.name: field for field in layout.ragged}
+    by_name = {field.name: field for field in of_ragged}
     for name, mode in modes.items():
         if mode == "padded" and by_name[name].open_axes != (0,):
             raise ConfigError(
@@ -155,7 +186,7 @@ def make_delivery(
                 f"field {name!r} is in decode= and in ragged=: leave it out of ragged=, as decoded "
                 "samples are a list"
             )
-    return Delivery(layout.fields, dict(modes), dict(decode), return_key)
+    return Delivery(fields, dict(modes), dict(decode), return_key, unpack)
 
 
 def _check_mode(mode: Any) -> None:

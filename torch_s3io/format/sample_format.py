@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..store.store import FileOrder
+from .delivery import Unpack
 from .keys import Keys
 from .objects import Shard
 from .paths import Paths
@@ -26,6 +27,7 @@ class Samples(NamedTuple):
         sizes: Of all samples; of several data sets, one for each. None: as the tables say.
         classes: The names of the labels, where these are numbers of names.
         keys: The names of the samples, where they have some.
+        unpack: What makes fields of the bytes that lie in objects.
     """
 
     layout: SampleLayout
@@ -35,6 +37,7 @@ class Samples(NamedTuple):
     sizes: Sequence[SampleSizes] | None = None
     classes: tuple[str, ...] = ()
     keys: Keys | None = None
+    unpack: Mapping[str, Unpack] = {}
 
 
 @dataclass(frozen=True)

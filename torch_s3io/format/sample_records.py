@@ -155,7 +155,7 @@ class SampleRecords(VaryingRecords):
     def fields(self) -> Sequence[FieldInfo]:
         return [
             FieldInfo(field.name, getattr(torch, field.stored), field.shape)
-            for field in self.layout.fields
+            for field in self._delivery.fields
         ]
 
     @property
@@ -221,6 +221,8 @@ class SampleRecords(VaryingRecords):
         for number, other in enumerate(others, 1):
             if type(other) is not type(self) or other.layout != self.layout:
                 raise Mismatch(number, "SampleWriter writes other fields anew")
+            if self._delivery.unpack or other._delivery.unpack:
+                raise Mismatch(number, "archives with compressed arrays cannot be parts")
             if other._delivery != self._delivery:
                 raise Mismatch(number, "give all of them the same ragged=, decode= and return_key=")
             if other.classes != self.classes:
@@ -242,7 +244,9 @@ class SampleRecords(VaryingRecords):
 
     def finished(self, batch: Any, with_record_numbers: bool) -> Any:
         made, numbers = batch if isinstance(batch, tuple) else (batch, None)
-        delivered = self._delivery.of_batch(made, lambda place: self._name_of(int(numbers[place])))
+        delivered = self._delivery.of_batch(
+            made, numbers, lambda place: self._name_of(int(numbers[place]))
+        )
         if self._delivery.return_key and self._keys is not None:
             delivered[KEY] = Decoded(self._keys.of(numbers.numpy()))
         return (delivered, numbers) if with_record_numbers else delivered

@@ -12,16 +12,11 @@ from ...wording import printable, short
 from ..objects import Column, Objects
 from .array_heads import ArrayColumn, HeadColumns
 from .heads import read_heads, reader_of
-from .zip_members import (
-    local_header_bytes,
-    missing_member,
-    no_local_header,
-    refuse_unread,
-    zip_members,
-)
+from .inflating import PackedMembers
+from .packed_arrays import local_heads, packed_column, packed_numbers
+from .zip_members import missing_member, refuse_unread, zip_members
 
 _HEAD_BYTES = 256
-_LOCAL_BYTES = 512  # of a member's local header and its array's
 _TAIL_BYTES = 4096  # of an archive, in which its directory is
 
 
@@ -47,38 +42,48 @@ def npy_column(name: str, objects: Objects, show: Show | None = None) -> ArrayCo
 
 
 def npz_columns(
-    names: Sequence[str], objects: Objects, show: Show | None = None
+    names: Sequence[str], objects: Objects, inflates: bool, show: Show | None = None
 ) -> list[ArrayColumn]:
     """The arrays of these names in ``.npz`` archives.
+
+    Args:
+        inflates: Whether they may be compressed.
 
     Raises:
         DataError: As for ``npy_column``; an archive has no such array, or has it compressed.
     """
     sizes = objects.versions["size_bytes"].astype(np.int64)
-    # Of the members: where their local headers are, and how many bytes they have.
-    places = [np.zeros((2, len(objects)), np.int64) for _ in names]
+    members = [np.zeros((5, len(objects)), np.int64) for _ in names]
     for heads in read_heads(objects, (sizes - _TAIL_BYTES).clip(min=0), _TAIL_BYTES, show):
         for row in range(len(heads.data)):
             number = heads.first + row
             path = objects.path(number)
             tail = heads.bytes_of(row)
             found = zip_members(path, int(sizes[number]), reader_of(path), tail)
-            for name, place in zip(names, places, strict=True):
+            for name, column in zip(names, members, strict=True):
                 member = found.get(f"{name}.npy")
                 if member is None:
                     missing_member(path, name, found)
-                refuse_unread(path, f"{name}.npy", member)
-                place[:, number] = member.offset, member.size_bytes
-    return [_npz_column(name, objects, *place) for name, place in zip(names, places, strict=True)]
+                refuse_unread(path, f"{name}.npy", member, inflates)
+                column[:, number] = (
+                    *(member.offset, member.packed_bytes, member.size_bytes, member.crc32),
+                    member.is_deflated,
+                )
+    return [_npz_column(name, objects, *some) for name, some in zip(names, members, strict=True)]
 
 
-def _npz_column(name: str, objects: Objects, offsets: Column, sizes: Column) -> ArrayColumn:
+def _npz_column(
+    name: str, objects: Objects, offsets: Column, packed: Column, sizes: Column, *others: Column
+) -> ArrayColumn:
+    crc32, is_deflated = others
+    if is_deflated.any():
+        starts = np.zeros(len(objects), np.int64)
+        members = PackedMembers(
+            starts, packed, sizes, crc32.astype(np.uint32), is_deflated.astype(bool)
+        )
+        return packed_column(name, objects, offsets, members)
     columns = HeadColumns(name, objects, f"the array {short(name)}")
-    for heads in read_heads(objects, offsets, _LOCAL_BYTES):
-        begins = local_header_bytes(heads.data, heads.counts)
-        if not begins.all():
-            number = heads.first + int((begins == 0).argmax())
-            no_local_header(objects.path(number), f"{name}.npy")
+    for heads, begins in local_heads(name, objects, offsets):
         columns.add(heads, offsets[heads.rows], begins, sizes[heads.rows])
     return columns.column()
 
@@ -89,6 +94,8 @@ def read_numbers(column: ArrayColumn, objects: Objects) -> Column:
     Raises:
         DataError: A file ends before that.
     """
+    if column.packed is not None:
+        return packed_numbers(column, objects, column.packed)
     read = list(read_heads(objects, column.starts.astype(np.int64), column.dtype.itemsize))
     counts = np.concatenate([heads.counts for heads in read])
     short_ones = np.flatnonzero(counts != column.dtype.itemsize)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from ...wording import printable, short
 from ..npy import NPY_START_BYTES, NpyHeader, npy_header_of
 from ..objects import Column, Objects
 from .heads import Heads, Read, reader_of
+from .inflating import PackedMembers
+
+ReadOf = Callable[[int, int], Read]
 
 _MOST_BYTES = 1 << 53  # of an array; doubles hold all integers up to there
 
@@ -22,24 +26,31 @@ class ArrayColumn:
 
     Attributes:
         dtype: As it is stored.
-        starts: Where the elements begin in each file: uint64 [n].
+        starts: Where the elements begin in each file, or member that is compressed: uint64 [n].
         shapes: int64 [n, axes].
+        packed: Where they may be compressed.
     """
 
     name: str
     dtype: np.dtype[np.generic]
     starts: Column
     shapes: Column
+    packed: PackedMembers | None = None
 
 
 class HeadColumns:
     """Reads heads of arrays of one name, those of the first files first."""
 
-    def __init__(self, name: str, objects: Objects, what: str) -> None:
+    def __init__(
+        self, name: str, objects: Objects, what: str, read_of: ReadOf | None = None
+    ) -> None:
         """
         Args:
             what: Of a file, that has one array, for errors.
+            read_of: How the array of an object is read, that begins at a place in it. None: as it
+                lies.
         """
+        self._read_of = read_of or self._read_in_place
         self._name = name
         self._objects = objects
         self._what = what
@@ -107,9 +118,13 @@ class HeadColumns:
 
     def _header_of(self, heads: Heads, row: int, begins: Column, places: Column) -> NpyHeader:
         path = self._objects.path(heads.first + row)
-        read = _shifted(reader_of(path), int(places[row]))
+        read = self._read_of(heads.first + row, int(places[row]))
         data = heads.bytes_of(row, int(begins[row]))
         return npy_header_of(path, data if len(data) >= NPY_START_BYTES else read(0, 256), read)
+
+    def _read_in_place(self, number: int, place: int) -> Read:
+        read = reader_of(self._objects.path(number))
+        return lambda begin, end: read(place + begin, place + end)
 
     def _number_of(self, dtype: np.dtype[np.generic]) -> int:
         if dtype not in self._dtypes:
@@ -134,7 +149,3 @@ class HeadColumns:
 
     def _of(self, dtype: np.dtype[np.generic], axes: int) -> str:
         return f"the array {short(self._name)} is {dtype} with {axes} axes"
-
-
-def _shifted(read: Read, by: int) -> Read:
-    return lambda begin, end: read(by + begin, by + end)

@@ -4,7 +4,13 @@ Of array ``i`` of a sample, of n files:
 
     starts_i      where the elements begin: uint64 [n]
     lengths_i     of the k axes that are open: uint32 [n, k], or of all arrays uint64
-    numbers_i     in their place, of single numbers: their bytes, little-endian, uint8 [n, size]
+    packed_i      of members that may be compressed, whose bytes these starts are of: how many there
+                  are, uint32 or uint64 [n, 1]
+    headers_i     of these: the bytes of the header, uint32 [n]
+    crc32_i       of these: the checksum of what is in them, uint32 [n]
+    is_deflated_i of these: or they are stored as they are, bool [n]
+    numbers_i     in place of all but the last, of single numbers: their bytes, little-endian,
+                  uint8 [n, size]
 """
 
 from __future__ import annotations
@@ -28,6 +34,8 @@ from ..sample_table import needed_length_bytes
 from .array_files import npy_column, npz_columns, read_numbers
 from .array_heads import ArrayColumn
 from .folder_index import Contents, IndexColumn
+from .inflating import too_large
+from .zip_members import refuse_compressed
 
 KIND = "arrays"
 _ARRAYS = "arrays"  # of the head
@@ -45,6 +53,7 @@ class StoredArray:
         dtype: As it is stored.
         shape: None for an axis in which they differ, and for the first one. (): single numbers.
         number: In the index.
+        is_packed: They are members of archives that may be compressed.
     """
 
     file: ColumnFile
@@ -52,6 +61,34 @@ class StoredArray:
     dtype: np.dtype[Any]
     shape: Shape
     number: int
+    is_packed: bool
+
+    @property
+    def packed(self) -> IndexColumn:
+        return IndexColumn(self.file, f"packed_{self.number}")
+
+    @property
+    def is_deflated(self) -> Column:
+        return self.file.columns[f"is_deflated_{self.number}"]
+
+    def packing(self) -> list[Column]:
+        """Bytes of headers, checksums, whether they are deflated: [n] each."""
+        columns = [self.file.columns[f"{name}_{self.number}"] for name in ("headers", "crc32")]
+        return [*columns, self.is_deflated]
+
+    def refuse_compressed(self, objects: Objects) -> None:
+        """Raises DataError for the first one that is compressed."""
+        if self.is_packed and self.is_deflated.any():
+            path = objects.path(int(self.is_deflated.argmax()))
+            refuse_compressed(path, f"{self.name}.npy", "is compressed")
+
+    def shapes_of(self, rows: Column) -> Column:
+        """int64 [B, axes]."""
+        shapes = np.zeros((len(rows), len(self.shape)), np.int64)
+        columns = iter(self._lengths[rows].T)
+        for axis, extent in enumerate(self.shape):
+            shapes[:, axis] = next(columns) if extent is None else extent
+        return shapes
 
     @property
     def starts(self) -> IndexColumn:
@@ -125,11 +162,10 @@ def npy_contents(name: str) -> Contents:
     return _contents(_NPY, [name], lambda objects, show: [npy_column(name, objects, show)])
 
 
-def npz_contents(names: Sequence[str]) -> Contents:
-    """Of these arrays in ``.npz`` archives."""
-    return _contents(
-        _NPZ, sorted(names), lambda objects, show: npz_columns(sorted(names), objects, show)
-    )
+def npz_contents(names: Sequence[str], inflates: bool) -> Contents:
+    """Of these arrays in ``.npz`` archives, which may be compressed."""
+    names = sorted(names)
+    return _contents(_NPZ, names, lambda objects, show: npz_columns(names, objects, inflates, show))
 
 
 def _contents(ending: str, names: list[str], columns_of: Any) -> Contents:
@@ -148,11 +184,25 @@ def _as_made(arrays: Sequence[ArrayColumn], objects: Objects) -> Made:
     lengths: dict[str, Column] = {}
     for number, array in enumerate(arrays):
         shape = _open_shape(array)
-        head.append({"name": array.name, "dtype": array.dtype.str, "shape": list(shape)})
+        head.append(
+            {
+                "name": array.name,
+                "dtype": array.dtype.str,
+                "shape": list(shape),
+                "is_packed": array.packed is not None,
+            }
+        )
+        if array.packed is not None:
+            columns[f"is_deflated_{number}"] = array.packed.is_deflated
         if not shape:
             columns[f"numbers_{number}"] = read_numbers(array, objects)
             continue
         columns[f"starts_{number}"] = array.starts
+        if array.packed is not None:
+            columns[f"starts_{number}"] = array.packed.starts.astype(np.uint64)
+            columns[f"headers_{number}"] = array.starts.astype(np.uint32)
+            columns[f"crc32_{number}"] = array.packed.crc32
+            lengths[f"packed_{number}"] = array.packed.packed_bytes[:, np.newaxis]
         is_open = [extent is None for extent in shape]
         lengths[f"lengths_{number}"] = array.shapes[:, is_open]
     kind = f"<u{needed_length_bytes(list(lengths.values()))}"
@@ -176,7 +226,12 @@ def arrays_in(file: ColumnFile) -> dict[str, StoredArray]:
     """By their names."""
     return {
         entry["name"]: StoredArray(
-            file, entry["name"], np.dtype(entry["dtype"]), tuple(entry["shape"]), number
+            file,
+            entry["name"],
+            np.dtype(entry["dtype"]),
+            tuple(entry["shape"]),
+            number,
+            bool(entry["is_packed"]),
         )
         for number, entry in enumerate(file.head[_ARRAYS])
     }
@@ -205,6 +260,10 @@ def _checked_lengths(array: StoredArray, columns: Any, is_npy: bool) -> str:
     items = array.dtype.itemsize
     if array.dtype.hasobject or array.dtype.names or not all(map(_is_extent, array.shape)):
         raise ValueError(array.shape)
+    if array.is_packed and (
+        array.is_deflated.dtype != np.bool_ or array.is_deflated.shape != sizes.shape
+    ):
+        raise ValueError(array.is_deflated.dtype)
     if not array.shape:
         numbers = columns[f"numbers_{array.number}"]
         if numbers.dtype != np.uint8 or numbers.shape != (len(sizes), items):
@@ -218,11 +277,30 @@ def _checked_lengths(array: StoredArray, columns: Any, is_npy: bool) -> str:
     fixed = float(items)
     for extent in array.shape:
         fixed *= 1 if extent is None else extent
-    ends = starts.astype(np.float64) + lengths.astype(np.float64).prod(axis=1) * fixed
+    array_bytes = lengths.astype(np.float64).prod(axis=1) * fixed
+    ends = starts.astype(np.float64) + array_bytes
+    if array.is_packed:
+        ends = starts.astype(np.float64) + _checked_packing(array, array_bytes)
     is_wrong = ends != sizes if is_npy else ends > sizes
     if is_wrong.any() or float(ends.max()) > _MOST_BYTES:
         raise ValueError("not as long as the file")
     return str(lengths.dtype.str)
+
+
+def _checked_packing(array: StoredArray, array_bytes: Column) -> Column:
+    """The bytes of members as they are stored: float64 [n]."""
+    headers, crc32, _ = array.packing()
+    packed = array.packed.array
+    lengths = array.file.columns[f"lengths_{array.number}"]
+    is_right = headers.dtype == crc32.dtype == np.uint32
+    shapes = {headers.shape, crc32.shape}
+    count = len(array_bytes)
+    if not is_right or shapes != {(count,)} or packed.shape != (count, 1):
+        raise ValueError(shapes)
+    packed_bytes = packed[:, 0].astype(np.float64)
+    if packed.dtype != lengths.dtype or too_large(packed_bytes, headers + array_bytes).any():
+        raise ValueError(packed.dtype)
+    return packed_bytes
 
 
 def _is_extent(extent: Any) -> bool:

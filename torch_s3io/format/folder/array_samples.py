@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -20,10 +20,13 @@ from ..sample_records import SampleSizes, TablePlace
 from ..sample_table import SampleTable, needed_length_bytes
 from .array_index import Shape, StoredArray, arrays_in, npy_contents, npz_contents
 from .folder_index import Contents
+from .inflating import Inflation
 from .listing import Listing, list_files
 from .table_fields import Labels, Stored, TableFields, array_of, in_table, table_fields
 
 DATA = "data"
+
+Compressed = Literal["error", "read"]
 
 
 def npy_samples(
@@ -47,8 +50,11 @@ def npz_samples(
     labels: Labels,
     columns: Mapping[str, Any] | None,
     where: Where,
+    compressed: Compressed,
 ) -> Samples:
     """The samples of ``SampleDataset.from_npz``."""
+    if compressed not in get_args(Compressed):
+        raise ConfigError(f"compressed= is 'error' or 'read', not {short(compressed)}")
     is_list = isinstance(fields, Iterable)
     names = [fields] if isinstance(fields, str) else list(fields) if is_list else []
     if not names or not all(is_text(name) and name for name in names):
@@ -58,10 +64,12 @@ def npz_samples(
         )
     if len(set(names)) < len(names):
         raise ConfigError(f"fields={short(fields)}: has a name twice")
-    contents = npz_contents(names)
+    contents = npz_contents(names, compressed == "read")
     listing = list_files(paths, where, contents)
     given = table_fields(listing, labels, columns, names)
     arrays = _arrays(listing, contents)
+    for array in arrays.values() if compressed == "error" else ():
+        array.refuse_compressed(listing.objects)
     return _samples(listing, [arrays[name] for name in names], given, None, None)
 
 
@@ -93,6 +101,7 @@ def _samples(
     values: list[Stored] = []
     starts: list[Stored] = []
     lengths: list[Stored] = []
+    unpack: dict[str, Inflation] = {}
     realigns = False
     for array in arrays:
         if not array.shape:
@@ -101,8 +110,13 @@ def _samples(
             values.append(array.numbers)
             continue
         field = array.as_field(listing.objects, dtype, shape, piece=len(starts))
-        fields.append(field)
         starts.append(array.starts)
+        if array.is_packed:
+            fields.append(SampleField(array.name, "uint8", False, (None,), -1, field.piece))
+            lengths.append(array.packed)
+            unpack[array.name] = Inflation(array, field)
+            continue
+        fields.append(field)
         lengths.append(array.lengths(field))
         realigns |= bool((array.starts.array % np.uint64(field.alignment)).any())
     if not starts:
@@ -128,6 +142,7 @@ def _samples(
         sizes=[SampleSizes.of([table], layout)],
         classes=given.classes,
         keys=listing.keys,
+        unpack=unpack,
     )
 
 

@@ -45,7 +45,7 @@ def _make_of_arrays(paths: Sequence[str], where: Where, fields: Sequence[str]) -
             f"{short(paths[0])}: the index of archives is of some of their arrays: give the names "
             "that the program gives as fields=, as in --fields image,mask"
         )
-    return _made(paths, where, npz_contents(fields))
+    return _made(paths, where, npz_contents(fields, inflates=True))
 
 
 def _made(paths: Sequence[str], where: Where, contents: Contents) -> ColumnFile:

@@ -36,14 +36,22 @@ class ZipMember(NamedTuple):
     Attributes:
         offset: Of its local header.
         method: 0: stored as it is.
-        size_bytes: As it is stored.
+        packed_bytes: As it is stored.
+        size_bytes: Of what is in it.
+        crc32: Of that.
         is_encrypted: And cannot be read without a password.
     """
 
     offset: int
     method: int
+    packed_bytes: int
     size_bytes: int
+    crc32: int
     is_encrypted: bool
+
+    @property
+    def is_deflated(self) -> bool:
+        return self.method == _DEFLATED
 
 
 def zip_members(path: str, size_bytes: int, read: Read, tail: bytes = b"") -> dict[str, ZipMember]:
@@ -68,24 +76,29 @@ def zip_members(path: str, size_bytes: int, read: Read, tail: bytes = b"") -> di
         name, member, at = _entry(path, directory, at)
         if name in members:
             _fail(path, f"has two members of the name {short(name)}")
-        if member.offset + LOCAL_BYTES + member.size_bytes > begin:
+        if member.offset + LOCAL_BYTES + member.packed_bytes > begin:
             _fail(path, f"its member {short(name)} reaches into the directory")
         members[name] = member
     return members
 
 
-def refuse_unread(path: str, name: str, member: ZipMember) -> None:
-    """Raises DataError for a member that is compressed or encrypted."""
+def refuse_unread(path: str, name: str, member: ZipMember, inflates: bool) -> None:
+    """Raises DataError for a member that is encrypted; or compressed, where it is not inflated."""
     what = f"its member {short(name)}"
     if member.is_encrypted:
         _fail(path, f"{what} is encrypted; save it without a password")
-    if member.method != _STORED:
+    if member.method != _STORED and not (inflates and member.is_deflated):
         how = "is compressed" if member.method == _DEFLATED else f"has the method {member.method}"
-        raise DataError(
-            f"{printable(path)}: {what} {how}: only members that are stored are read in place. "
-            "Save the archive by numpy.savez, which stores them, not numpy.savez_compressed: "
-            "numpy.savez(path, **numpy.load(path))"
-        )
+        refuse_compressed(path, name, how)
+
+
+def refuse_compressed(path: str, name: str, how: str) -> NoReturn:
+    raise DataError(
+        f"{printable(path)}: its member {short(name)} {how}: only members that are stored are read "
+        "in place. Save the archive by numpy.savez, which stores them, not "
+        "numpy.savez_compressed: numpy.savez(path, **numpy.load(path)). Or give "
+        "compressed='read', which inflates each sample in Python"
+    )
 
 
 def local_header_bytes(locals_: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> Any:
@@ -159,8 +172,8 @@ def _entry(path: str, directory: bytes, at: int) -> tuple[str, ZipMember, int]:
     if not directory.startswith(_ENTRY, at) or at + 46 > len(directory):
         _fail(path, "its directory is damaged")
     flags, method = struct.unpack_from("<HH", directory, at + 8)
-    packed, size, name_bytes, extra_bytes, comment_bytes = struct.unpack_from(
-        "<IIHHH", directory, at + 20
+    crc32, packed, size, name_bytes, extra_bytes, comment_bytes = struct.unpack_from(
+        "<IIIHHH", directory, at + 16
     )
     (offset,) = struct.unpack_from("<I", directory, at + 42)
     begin = at + 46
@@ -173,7 +186,8 @@ def _entry(path: str, directory: bytes, at: int) -> tuple[str, ZipMember, int]:
     size, packed, offset = _with_zip64(path, extra, [size, packed, offset])
     if method == _STORED and packed != size:
         _fail(path, f"its member {short(name)} has two sizes")
-    return name, ZipMember(offset, method, packed, bool(flags & _IS_ENCRYPTED)), end
+    is_encrypted = bool(flags & _IS_ENCRYPTED)
+    return name, ZipMember(offset, method, packed, size, crc32, is_encrypted), end
 
 
 def _with_zip64(path: str, extra: bytes, values: list[int]) -> list[int]:
