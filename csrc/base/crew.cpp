@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <system_error>
+#include <utility>
 
 namespace s3io {
 
@@ -14,16 +15,20 @@ Crew::~Crew() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Crew::run(size_t count, const std::function<void(size_t)>& work) {
-  const size_t helpers = std::min(count, static_cast<size_t>(std::max(size_, 1))) - (count > 0);
+void Crew::begin(size_t count, std::function<void(size_t)> work) {
+  finish();
+  const size_t helpers = std::min(count, static_cast<size_t>(std::max(size_ - 1, 0)));
   start_threads(helpers);
-  std::unique_lock lock(mutex_);
-  work_ = &work;
+  const std::lock_guard lock(mutex_);
+  work_ = std::move(work);
   count_ = count;
-  begun_ = finished_ = 0;
   for (size_t waking = 0; waking < std::min(helpers, threads_.size()); ++waking) {
     work_arrived_.notify_one();
   }
+}
+
+void Crew::finish() {
+  std::unique_lock lock(mutex_);
   take_turns(lock);
   work_finished_.wait(lock, [this] { return finished_ == count_; });
   count_ = begun_ = finished_ = 0;
@@ -41,9 +46,8 @@ void Crew::start_threads(size_t wanted) {
 void Crew::take_turns(std::unique_lock<std::mutex>& lock) {
   while (begun_ < count_) {
     const size_t turn = begun_++;
-    const std::function<void(size_t)>& work = *work_;
     lock.unlock();
-    work(turn);
+    work_(turn);  // it stays until all turns are finished
     lock.lock();
     ++finished_;
   }

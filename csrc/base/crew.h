@@ -22,7 +22,14 @@ class Crew {
 
   // Calls work(0) to work(count - 1), each once and by any of the threads; returns when all of them
   // have returned. `work` does not throw.
-  void run(size_t count, const std::function<void(size_t)>& work);
+  void run(size_t count, const std::function<void(size_t)>& work) {
+    begin(count, [&work](size_t turn) { work(turn); });
+    finish();
+  }
+  // The same, but returns at once; `finish`, and the next work, wait for it.
+  void begin(size_t count, std::function<void(size_t)> work);
+  // Shares what work is left, and waits for the rest.
+  void finish();
 
  private:
   void start_threads(size_t wanted);
@@ -33,7 +40,7 @@ class Crew {
   std::mutex mutex_;  // guards what follows
   std::condition_variable work_arrived_;
   std::condition_variable work_finished_;
-  const std::function<void(size_t)>* work_ = nullptr;
+  std::function<void(size_t)> work_;
   size_t count_ = 0;
   size_t begun_ = 0;
   size_t finished_ = 0;

@@ -27,17 +27,29 @@ int64_t Batch::copy_out(bool is_for_others) {
 int64_t PendingBatch::place() {
   error_.reset();
   try {
-    return work_->place(records_);
+    const int64_t bytes = work_->place(records_);
+    runs_ = work_->runs();
+    order_ = work_->order();
+    next_read_ = 0;
+    return bytes;
   } catch (const Error& error) {
     error_ = error;
     return 0;
   }
 }
 
+void PendingBatch::open_soon() {
+  if (error_) return;
+  size_t count = 0;
+  list_wave(next_read_, count);
+  source_.open_soon(std::span(wanted_).first(count));
+}
+
 bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, RangeReader& reader) {
   buffer_ = std::move(buffer);
   reads_left_ = 0;
   num_objects_ = 0;
+  late_objects_ = 0;
   if (error_) return false;
   try {
     prepare_reads(buffer_index, owner);
@@ -49,12 +61,9 @@ bool PendingBatch::start(AlignedBuf buffer, int buffer_index, void* owner, Range
 }
 
 void PendingBatch::prepare_reads(int buffer_index, void* owner) {
-  runs_ = work_->runs();
-  order_ = work_->order();
   reads_.clear();
   // Batches may differ in how many reads they have: with so much room few of them need more.
   if (reads_.capacity() < order_.size()) reads_.reserve(2 * order_.size());
-  next_read_ = 0;
   std::byte* landing = work_->land_in(buffer_.bytes());
   for (size_t index = 0; index < order_.size(); ++index) {
     const Run& run = run_of(index);
@@ -99,15 +108,15 @@ void PendingBatch::push_wave(RangeReader& reader) {
     reader.push(reads_[index]);
     ++reads_left_;
   }
+  if (late_objects_ > 0 && !has_opened_all()) open_soon();
 }
 
-// As many as may be open. Gives the first read of the wave after it.
-size_t PendingBatch::open_wave() {
+// The objects of the reads from `first` on, as many as may be open. Gives the read after them.
+size_t PendingBatch::list_wave(size_t first, size_t& count) {
   const auto most = static_cast<size_t>(source_.max_open_objects());
-  size_t last = next_read_;
-  size_t count = 0;
+  size_t last = first;
   int64_t object = -1;
-  for (; last < reads_.size(); ++last) {
+  for (; last < order_.size(); ++last) {
     const int64_t wanted = run_of(last).object;
     if (wanted == object) continue;
     if (count == most) break;
@@ -115,7 +124,14 @@ size_t PendingBatch::open_wave() {
     source_.describe(wanted, wanted_[count++]);
     object = wanted;
   }
-  source_.open_all(std::span(wanted_).first(count), objects_);
+  return last;
+}
+
+// Gives the first read of the wave after it.
+size_t PendingBatch::open_wave() {
+  size_t count = 0;
+  const size_t last = list_wave(next_read_, count);
+  late_objects_ += source_.open_all(std::span(wanted_).first(count), objects_);
   size_t opened = 0;
   for (size_t index = next_read_; index < last; ++index) {
     const bool is_next = index > next_read_ && run_of(index).object != run_of(index - 1).object;

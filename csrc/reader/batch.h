@@ -41,6 +41,8 @@ class PendingBatch {
   std::vector<int64_t>& records() { return records_; }
   // Returns the bytes of a buffer that the batch needs.
   int64_t place();
+  // Tells the store what this batch will open next. It was placed.
+  void open_soon();
   // Begins reading into `buffer`, which has as many bytes, and was registered with the reader as
   // `buffer_index` (-1: it was not). False when there is nothing to wait for: no records, or an
   // object that cannot be opened. `owner` comes back with each read.
@@ -51,6 +53,9 @@ class PendingBatch {
   bool is_reading() const { return reads_left_ > 0; }
   // Objects that it keeps open at once.
   int64_t num_objects() const { return num_objects_; }
+  // Objects whose opening is worth to be begun before, of those that it opened.
+  size_t late_objects() const { return late_objects_; }
+  bool has_opened_all() const { return next_read_ == order_.size(); }
   // After the reader was abandoned: whether the buffer may still be written to.
   bool has_reads_in_flight() const;
   // After the last read: packs, converts. Errors are kept for `deliver`.
@@ -67,6 +72,7 @@ class PendingBatch {
   void push_waves(RangeReader& reader);
   void push_wave(RangeReader& reader);
   size_t open_wave();
+  size_t list_wave(size_t first, size_t& count);
   void end_wave();
   void check_bounds(const RangeRead& read) const;
 
@@ -82,6 +88,7 @@ class PendingBatch {
   size_t next_read_ = 0;                          // the first one of the next wave
   size_t reads_left_ = 0;                         // of this wave
   int64_t num_objects_ = 0;
+  size_t late_objects_ = 0;
   BatchView view_;
   std::optional<Error> error_;
 };

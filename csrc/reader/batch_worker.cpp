@@ -77,9 +77,11 @@ void BatchReader::Worker::read_all(RangeReader& reader) {
       reader.run(finished, started ? milliseconds(0) : kWaitSlice);
       for (RangeRead* read : finished) {
         auto* owner = static_cast<Entry*>(read->owner);
-        if (owner->batch.take_back(*read, reader)) complete(*owner);
+        const bool is_read = owner->batch.take_back(*read, reader);
+        open_ahead(owner->batch);
+        if (is_read) complete(*owner);
       }
-    } else if (started_ == plan_begin_ + plan_.num_groups()) {
+    } else if (!has_next_batch()) {
       return;
     } else if (!started) {
       wait_for_buffer(releases_seen);
@@ -104,14 +106,10 @@ void BatchReader::Worker::follow_plan() {
 
 // Starts the next batch. False when there is none, or no buffer for it.
 bool BatchReader::Worker::start_batch(RangeReader& reader) {
-  if (started_ == plan_begin_ + plan_.num_groups() || !has_free_entry()) return false;
+  if (!has_next_batch() || !has_free_entry()) return false;
   if (objects_in_flight_ >= source_->max_open_objects()) return false;  // a completion comes first
   Entry& next_entry = entry(started_);
-  PendingBatch& batch = next_entry.batch;
-  if (std::exchange(placed_, started_) != started_) {  // else it waits for a buffer since then
-    plan_.records(started_ - plan_begin_, batch.records());
-    placed_bytes_ = batch.place();
-  }
+  PendingBatch& batch = place_next();
   const bool is_oversize = pool_ != nullptr && placed_bytes_ > pool_->config().buffer_size;
   if (is_oversize && oversize_ > 0) return false;  // one at a time: memory is bounded
   std::optional<AlignedBuf> buffer = try_take(placed_bytes_);
@@ -124,8 +122,27 @@ bool BatchReader::Worker::start_batch(RangeReader& reader) {
   if (++started_ == plan_begin_ + plan_.num_groups()) follow_plan();
   const bool reading = batch.start(std::move(*buffer), registered ? slot : -1, &next_entry, reader);
   objects_in_flight_ += batch.num_objects();
+  open_ahead(batch);
   if (!reading) complete(next_entry);
   return true;
+}
+
+// While a batch is read the objects of the next one are opened, if that takes time.
+void BatchReader::Worker::open_ahead(const PendingBatch& batch) {
+  if (batch.late_objects() == 0 || announced_ == started_ || !batch.has_opened_all()) return;
+  if (!has_next_batch() || !has_free_entry()) return;
+  announced_ = started_;
+  place_next().open_soon();
+}
+
+// Unless it was placed before, and waits for a buffer since then.
+PendingBatch& BatchReader::Worker::place_next() {
+  PendingBatch& batch = entry(started_).batch;
+  if (std::exchange(placed_, started_) != started_) {
+    plan_.records(started_ - plan_begin_, batch.records());
+    placed_bytes_ = batch.place();
+  }
+  return batch;
 }
 
 bool BatchReader::Worker::has_free_entry() {

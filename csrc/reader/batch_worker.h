@@ -55,6 +55,9 @@ class BatchReader::Worker {
   Entry& entry(int64_t number) { return entries_[static_cast<size_t>(number) % entries_.size()]; }
   void read_all(RangeReader& reader);
   bool start_batch(RangeReader& reader);
+  bool has_next_batch() const { return started_ < plan_begin_ + plan_.num_groups(); }
+  PendingBatch& place_next();
+  void open_ahead(const PendingBatch& batch);
   void follow_plan();
   bool has_free_entry();
   std::optional<AlignedBuf> try_take(int64_t bytes);
@@ -82,6 +85,7 @@ class BatchReader::Worker {
   int64_t plan_begin_ = 0;            // the number of its first batch
   int64_t placed_ = -1;               // the batch that was placed last, and the bytes it needs
   int64_t placed_bytes_ = 0;
+  int64_t announced_ = -1;  // the batch whose objects the store was told of
   bool reads_on_;
   int64_t objects_in_flight_ = 0;  // the thread's own: of batches that are being read
 

@@ -70,9 +70,10 @@ class RecordSource {
   // What the store opens of an object.
   void describe(int64_t object, ObjectToOpen& out) const;
   // Throws Error(file_changed) if an object is not as it was.
-  void open_all(std::span<const ObjectToOpen> wanted, std::vector<std::shared_ptr<Object>>& out) {
-    store_->open_all(wanted, out);
+  size_t open_all(std::span<const ObjectToOpen> wanted, std::vector<std::shared_ptr<Object>>& out) {
+    return store_->open_all(wanted, out);
   }
+  void open_soon(std::span<const ObjectToOpen> wanted) { store_->open_soon(wanted); }
   std::shared_ptr<Object> open(int64_t object);
   // With this source's depth and chunks. Counts in `counters()`, and so must not outlive this.
   std::unique_ptr<RangeReader> make_reader(ReaderOptions options);

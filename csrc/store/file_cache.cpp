@@ -40,8 +40,8 @@ std::shared_ptr<DirectFile> FileCache::open_current(const std::string& path) {
   return open_locked(path);
 }
 
-void FileCache::open_all(std::span<const ObjectToOpen> wanted, Crew* crew,
-                         std::vector<std::shared_ptr<Object>>& out) {
+size_t FileCache::open_all(std::span<const ObjectToOpen> wanted, Crew* crew,
+                           std::vector<std::shared_ptr<Object>>& out) {
   const size_t first = out.size();
   std::vector<size_t> missing;  // allocates nothing where all are open
   {
@@ -51,7 +51,7 @@ void FileCache::open_all(std::span<const ObjectToOpen> wanted, Crew* crew,
       if (out.back() == nullptr) missing.push_back(out.size() - 1 - first);
     }
   }
-  if (missing.empty()) return;
+  if (missing.empty()) return 0;
   std::vector<std::shared_ptr<DirectFile>> opened(missing.size());
   std::vector<std::optional<Error>> errors(missing.size());
   const auto open_one = [&](size_t number) {
@@ -74,6 +74,25 @@ void FileCache::open_all(std::span<const ObjectToOpen> wanted, Crew* crew,
     if (errors[number]) throw Error(*errors[number]);
     const size_t index = missing[number];
     out[first + index] = keep_locked(wanted[index].path, std::move(opened[number]));
+  }
+  return missing.size();
+}
+
+void FileCache::find_closed(std::span<const ObjectToOpen> wanted, std::vector<ObjectToOpen>& out) {
+  const std::lock_guard lock(mutex_);
+  for (const ObjectToOpen& one : wanted) {
+    if (out.size() == max_files_) return;
+    if (find_locked(one.path) == nullptr) out.push_back(one);
+  }
+}
+
+void FileCache::try_to_open(const std::string& path) noexcept {
+  try {
+    auto file = std::make_shared<DirectFile>(path, mode_, min_alignment_);
+    const std::lock_guard lock(mutex_);
+    keep_locked(path, std::move(file));
+  } catch (const std::exception&) {
+    // who opens it next is told
   }
 }
 

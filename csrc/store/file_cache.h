@@ -27,9 +27,13 @@ class FileCache {
   // Thread-safe.
   std::shared_ptr<DirectFile> open(const std::string& path);
   // The same of many: those that are not open are opened by several threads, if `crew` is not null.
-  // Appends one for each, a DirectFile.
-  void open_all(std::span<const ObjectToOpen> wanted, Crew* crew,
-                std::vector<std::shared_ptr<Object>>& out);
+  // Appends one for each, a DirectFile. Returns how many were not open.
+  size_t open_all(std::span<const ObjectToOpen> wanted, Crew* crew,
+                  std::vector<std::shared_ptr<Object>>& out);
+  // Appends those that are not open, as many as may be.
+  void find_closed(std::span<const ObjectToOpen> wanted, std::vector<ObjectToOpen>& out);
+  // Opens it unless it is open already. Where that fails, whoever opens it next is told.
+  void try_to_open(const std::string& path) noexcept;
   // Opens `path` anew if what is open is no longer what the path names.
   std::shared_ptr<DirectFile> open_current(const std::string& path);
 

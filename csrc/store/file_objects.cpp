@@ -11,8 +11,6 @@
 namespace s3io {
 namespace {
 
-// Opening a file that the kernel does not know waits for the device, more than once.
-constexpr int kOpeningThreads = 16;
 constexpr size_t kManyToOpen = 4;
 
 }  // namespace
@@ -61,16 +59,40 @@ std::shared_ptr<Object> FileObjects::open(const std::string& path, const ObjectV
   return file;
 }
 
-void FileObjects::open_all(std::span<const ObjectToOpen> wanted,
-                           std::vector<std::shared_ptr<Object>>& out) {
+size_t FileObjects::open_all(std::span<const ObjectToOpen> wanted,
+                             std::vector<std::shared_ptr<Object>>& out) {
   const size_t first = out.size();
-  const std::unique_lock lock(crew_mutex_, std::try_to_lock);
-  const bool has_crew = lock.owns_lock() && crew_.is_here() && wanted.size() >= kManyToOpen;
-  if (has_crew && crew_ == nullptr) crew_ = std::make_unique<Crew>(kOpeningThreads);
-  files_.open_all(wanted, has_crew ? &*crew_ : nullptr, out);
+  const std::unique_lock lock(opening_mutex_, std::try_to_lock);
+  Opening* const opening = wanted.size() < kManyToOpen ? nullptr : this->opening(lock);
+  size_t opened = 0;
+  if (opening != nullptr) {
+    opening->crew.finish();
+    opened = opening->soon.size();
+    opening->soon.clear();
+  }
+  opened += files_.open_all(wanted, opening == nullptr ? nullptr : &opening->crew, out);
   for (size_t index = 0; index < wanted.size(); ++index) {
     check(static_cast<DirectFile&>(*out[first + index]), wanted[index].version);
   }
+  return opened < kManyToOpen ? 0 : opened;
+}
+
+void FileObjects::open_soon(std::span<const ObjectToOpen> wanted) {
+  const std::unique_lock lock(opening_mutex_, std::try_to_lock);
+  Opening* const opening = this->opening(lock);
+  if (opening == nullptr) return;
+  opening->crew.finish();
+  opening->soon.clear();
+  files_.find_closed(wanted, opening->soon);
+  opening->crew.begin(opening->soon.size(), [this, opening](size_t index) {
+    files_.try_to_open(opening->soon[index].path);
+  });
+}
+
+FileObjects::Opening* FileObjects::opening(const std::unique_lock<std::mutex>& lock) {
+  if (!lock.owns_lock() || !opening_.is_here()) return nullptr;
+  if (opening_ == nullptr) opening_ = std::make_unique<Opening>();
+  return &*opening_;
 }
 
 void FileObjects::check(DirectFile& file, const ObjectVersion& version) const {

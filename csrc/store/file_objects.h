@@ -32,8 +32,9 @@ class FileObjects final : public Store {
   std::vector<std::string> list(const std::string& prefix) override;
   std::shared_ptr<Object> open(const std::string& path) override { return open_file(path); }
   std::shared_ptr<Object> open(const std::string& path, const ObjectVersion& version) override;
-  void open_all(std::span<const ObjectToOpen> wanted,
-                std::vector<std::shared_ptr<Object>>& out) override;
+  size_t open_all(std::span<const ObjectToOpen> wanted,
+                  std::vector<std::shared_ptr<Object>>& out) override;
+  void open_soon(std::span<const ObjectToOpen> wanted) override;
   int64_t max_open_objects() const override { return files_.max_files(); }
   std::unique_ptr<RangeReader> make_reader(const ReaderOptions& options,
                                            ReadCounters& counters) override;
@@ -44,14 +45,24 @@ class FileObjects final : public Store {
   std::string fallback_reason();
 
  private:
+  // Opening a file that the kernel does not know waits for the device, more than once.
+  static constexpr int kOpeningThreads = 16;
+
+  struct Opening {
+    std::vector<ObjectToOpen> soon;  // what the crew opens
+    Crew crew{kOpeningThreads};
+  };
+
+  // Null where another thread has it, or another process.
+  Opening* opening(const std::unique_lock<std::mutex>& lock);
   // Throws Error(file_changed | direct_io).
   void check(DirectFile& file, const ObjectVersion& version) const;
 
   const Options options_;
   FileCache files_;
-  std::mutex crew_mutex_;  // one opens with the crew; others, meanwhile, without
-  ForkOwned<Crew> crew_;   // since there was much to open
-  std::mutex mutex_;       // guards what follows
+  std::mutex opening_mutex_;    // one opens with the crew; others, meanwhile, without
+  ForkOwned<Opening> opening_;  // since there was much to open
+  std::mutex mutex_;            // guards what follows
   std::string fallback_reason_;
 };
 

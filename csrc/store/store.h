@@ -53,11 +53,16 @@ class Store {
   virtual std::shared_ptr<Object> open(const std::string& path) = 0;
   // This version of it, or Error(file_changed). What is open already is not looked at again.
   virtual std::shared_ptr<Object> open(const std::string& path, const ObjectVersion& version) = 0;
-  // The same of several, which may be opened at once: appends one for each, in this order.
-  virtual void open_all(std::span<const ObjectToOpen> wanted,
-                        std::vector<std::shared_ptr<Object>>& out) {
+  // The same of several, which may be opened at once: appends one for each, in this order. Returns
+  // how many it would have been worth to name before, to `open_soon`.
+  virtual size_t open_all(std::span<const ObjectToOpen> wanted,
+                          std::vector<std::shared_ptr<Object>>& out) {
     for (const ObjectToOpen& one : wanted) out.push_back(open(one.path, one.version));
+    return 0;
   }
+  // These will be opened next: the store may begin to, meanwhile. What goes wrong with one is told
+  // when it is opened.
+  virtual void open_soon(std::span<const ObjectToOpen> /*wanted*/) {}
   // Objects that may be open at once; whoever needs more at once opens them all the same.
   virtual int64_t max_open_objects() const = 0;
   // Counts in `counters`, which outlives it. Its store does as well.

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -31,6 +32,28 @@ TEST_CASE("as many threads as turns work at the same time") {
     while (waiting < 8) std::this_thread::yield();
   });
   CHECK(waiting == 8);
+}
+
+TEST_CASE("work that was begun goes on by itself, and is done once it was waited for") {
+  std::vector<std::atomic<int>> taken(100);
+  const auto take = [&](size_t turn) { ++taken[turn]; };
+  {
+    Crew crew(4);
+    crew.finish();  // nothing was begun
+    crew.begin(100, take);
+    CHECK(
+        holds_soon([&] { return std::ranges::all_of(taken, [](auto& one) { return one == 1; }); }));
+    crew.begin(100, take);
+    crew.begin(100, take);
+    crew.finish();
+    for (const auto& times : taken) CHECK(times == 3);
+    crew.begin(100, take);
+  }  // what was begun may be left
+  for (const auto& times : taken) CHECK((times == 3 || times == 4));
+  Crew alone(1);
+  alone.begin(100, take);
+  alone.finish();
+  for (const auto& times : taken) CHECK((times == 4 || times == 5));
 }
 
 TEST_CASE("a path becomes absolute as in Python's os.path.abspath") {

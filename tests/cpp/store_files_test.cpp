@@ -2,9 +2,11 @@
 #include <doctest/doctest.h>
 
 #include <set>
+#include <vector>
 
 #include "leak_check.h"
 #include "store/file_cache.h"
+#include "store/file_objects.h"
 #include "testing.h"
 
 namespace s3io::testing::store_files_test {
@@ -48,6 +50,33 @@ TEST_CASE("a file is opened anew only when the path names another version of it"
   CHECK(cache.open(path) == second);
   std::filesystem::remove(path);
   CHECK(caught([&] { cache.open_current(path); }).kind == ErrorKind::not_found);
+}
+
+TEST_CASE("files that are named before are open when they are asked for, or their error is told") {
+  const LeakCheck leaks;
+  const TemporaryFolder folder;
+  std::vector<ObjectToOpen> wanted;
+  for (int number = 0; number < 20; ++number) {
+    const std::string path = folder.path(std::to_string(number));
+    write_file(path, random_bytes(10, 1));
+    wanted.push_back({path, inspect_file(path).version});
+  }
+  FileObjects store({.direct = DirectMode::off});
+  std::vector<std::shared_ptr<Object>> opened;
+  store.open_soon(wanted);
+  CHECK(store.open_all(wanted, opened) == 20);  // that took time: worth it
+  CHECK(store.open_all(wanted, opened) == 0);
+  REQUIRE(opened.size() == 40);
+  for (size_t index = 0; index < 40; ++index)
+    CHECK(opened[index]->path() == wanted[index % 20].path);
+  store.open_soon(wanted);  // nothing is left to open
+  CHECK(store.open_all(wanted, opened) == 0);
+
+  std::filesystem::remove(wanted[7].path);
+  FileObjects other({.direct = DirectMode::off});
+  other.open_soon(wanted);
+  CHECK(caught([&] { other.open_all(wanted, opened); }).kind == ErrorKind::not_found);
+  other.open_soon(wanted);  // and never asked for
 }
 
 }  // namespace s3io::testing::store_files_test

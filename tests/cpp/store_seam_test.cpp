@@ -60,6 +60,77 @@ TEST_CASE("batches come from any store, whatever its blocks and however few obje
   }
 }
 
+// A store that takes its time to open things, and keeps what it is told.
+class SlowToOpen final : public Store {
+ public:
+  explicit SlowToOpen(std::shared_ptr<MemoryStore> store) : store_(std::move(store)) {}
+
+  ObjectInfo stat(const std::string& path) override { return store_->stat(path); }
+  std::vector<std::string> list(const std::string& prefix) override { return store_->list(prefix); }
+  std::shared_ptr<Object> open(const std::string& path) override { return store_->open(path); }
+  std::shared_ptr<Object> open(const std::string& path, const ObjectVersion& version) override {
+    return store_->open(path, version);
+  }
+  size_t open_all(std::span<const ObjectToOpen> wanted,
+                  std::vector<std::shared_ptr<Object>>& out) override {
+    opened_.push_back(paths_of(wanted));
+    return Store::open_all(wanted, out) + (is_slow ? wanted.size() : 0);
+  }
+  void open_soon(std::span<const ObjectToOpen> wanted) override {
+    announced_.push_back(paths_of(wanted));
+  }
+  int64_t max_open_objects() const override { return store_->max_open_objects(); }
+  std::unique_ptr<RangeReader> make_reader(const ReaderOptions& options,
+                                           ReadCounters& counters) override {
+    return store_->make_reader(options, counters);
+  }
+
+  using Paths = std::vector<std::string>;
+  const std::vector<Paths>& opened() const { return opened_; }
+  const std::vector<Paths>& announced() const { return announced_; }
+  bool is_slow = true;
+
+ private:
+  static Paths paths_of(std::span<const ObjectToOpen> objects) {
+    Paths paths;
+    for (const ObjectToOpen& one : objects) paths.push_back(one.path);
+    return paths;
+  }
+
+  const std::shared_ptr<MemoryStore> store_;
+  std::vector<Paths> opened_;  // by the reader's thread
+  std::vector<Paths> announced_;
+};
+
+TEST_CASE("a store that opens slowly is told before of what it will open next") {
+  const DataSet data(bytes_layout(100), 0, std::vector<int64_t>(40, 3), 172);
+  for (const int64_t max_open : {64, 5}) {  // batches in one wave, and in several
+    for (const bool is_slow : {true, false}) {
+      CAPTURE(max_open);
+      const auto store =
+          std::make_shared<SlowToOpen>(store_of(data, 40, {.max_open = max_open, .seed = 1}));
+      store->is_slow = is_slow;
+      const auto source = data.source_in(store, 1, {});
+      const EpochPlan plan(shuffled_order(120, 9), 0, {.batch_size = 12});
+      BatchReader reader(source, plan, make_pool(*source, 12, 3));
+      Batch batch;
+      int64_t batches = 0;
+      while (reader.next(batch)) ++batches;
+      CHECK(batches == 10);
+      batch = Batch();
+      reader.close();
+      // In the order in which they are opened. A batch for which there was no room is not named.
+      size_t named = 0;
+      for (const SlowToOpen::Paths& opened : store->opened()) {
+        named += named < store->announced().size() && store->announced()[named] == opened ? 1 : 0;
+      }
+      CHECK(named == store->announced().size());
+      CHECK((named > 0) == is_slow);
+      CHECK(named < store->opened().size());
+    }
+  }
+}
+
 struct Scene {
   explicit Scene(const MemoryStore::Options& options)
       : store(store_of(data, 2, options)),
