@@ -152,6 +152,7 @@ def bench(report: common.Report, args: argparse.Namespace, warm: bool) -> None:
         return
     contestants, left = {}, []
     for name, one in OURS.items():
+        one.make(Images(args.data, args.samples), 0)  # makes the index, if there is none
         for count in one.counts:
             contestants[f"{name}, {count} workers"] = partial(
                 run, args, name, count, warm, args.samples
