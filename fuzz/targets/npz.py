@@ -36,7 +36,7 @@ def make(folder: Path) -> Callable[[bytes], None]:
         os.ftruncate(file, 0)
         os.pwrite(file, data, 0)
         with naming(path):
-            dataset = SampleDataset.from_npz(path, fields=NAMES, pool=None)
+            dataset = SampleDataset.from_npz(path, fields=NAMES, compressed="read", pool=None)
             (batch,) = dataset
         wanted = _as_numpy_reads(path)
         for name in NAMES if wanted is not None else ():
