@@ -54,28 +54,32 @@ def file_lock(path: str, what: str) -> Iterator[None]:
         ReadTimeoutError: Somebody had it for hours.
         OSError: The file cannot be made.
     """
-    fd = _locked(path, what)
+    taken: list[int] = []  # a signal may raise between any two steps
     try:
+        _take(path, what, taken)
         yield
     finally:
-        if fd in _held:  # not in a forked child
+        if not taken:
+            _remove_free(path)
+        elif taken[0] in _held:  # not in a forked child
             with contextlib.suppress(OSError):
                 os.unlink(path)
-            _close(fd)
+            _close(taken[0])
 
 
-def _locked(path: str, what: str) -> int:
+def _take(path: str, what: str, taken: list[int]) -> None:
+    """Adds the descriptor that has the lock to ``taken``."""
     start, is_said = time.monotonic(), False
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         _held.add(fd)
         try:
             if try_to_lock(fd) and _is_named(fd, path):
-                return fd
-        except BaseException:
-            _close(fd)
-            raise
-        _close(fd)
+                taken.append(fd)
+                return
+        finally:
+            if not taken:
+                _close(fd)
         waited_s = time.monotonic() - start
         if waited_s > _LONGEST_S:
             raise ReadTimeoutError(
@@ -86,6 +90,17 @@ def _locked(path: str, what: str) -> int:
             is_said = True
             warn(f"another process {what}: waiting until it is done")
         time.sleep(_LOOK_EVERY_S)
+
+
+def _remove_free(path: str) -> None:
+    """Removes the file, unless another process has its lock."""
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if try_to_lock(fd) and _is_named(fd, path):
+                os.unlink(path)
+        finally:
+            os.close(fd)
 
 
 def _close(fd: int) -> None:
