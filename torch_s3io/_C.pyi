@@ -276,9 +276,9 @@ class Documents:
     """
     Documents of tokens in objects.
     """
-    def __init__(self, *, objects: collections.abc.Sequence[DocumentColumns], token_bytes: typing.SupportsInt | typing.SupportsIndex, selected: typing_extensions.Buffer | None) -> None:
+    def __init__(self, *, objects: collections.abc.Sequence[DocumentColumns], token_bytes: typing.SupportsInt | typing.SupportsIndex, selected: RecordOrder | None) -> None:
         """
-        selected: a bit for each document, or None for all.
+        selected: the documents of its first epoch, or None for all.
         """
 class DocumentBlocks:
     """

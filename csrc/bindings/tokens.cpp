@@ -28,9 +28,9 @@ struct DocumentColumns {
   int64_t end;
 };
 
-std::shared_ptr<Documents> make_documents(const std::vector<DocumentColumns>& objects,
-                                          int64_t token_bytes,
-                                          const std::optional<py::buffer>& selected) {
+std::shared_ptr<Documents> make_documents(
+    const std::vector<DocumentColumns>& objects, int64_t token_bytes,
+    const std::optional<std::shared_ptr<RecordOrder>>& selected) {
   constexpr int64_t kMost = int64_t{1} << 40;
   const std::shared_ptr<KeptBuffers> held = hold_buffers();
   std::vector<DocumentTable> tables;
@@ -46,12 +46,9 @@ std::shared_ptr<Documents> make_documents(const std::vector<DocumentColumns>& ob
          .has_wide_lengths = one.length_bytes == 8,
          .end = one.end});
   }
-  std::span<const std::byte> bits;
-  if (selected) {
-    const int64_t bytes = selected->request().size;
-    bits = {kept_bytes(*selected, bytes, *held), static_cast<size_t>(bytes)};
-  }
-  return std::make_shared<Documents>(std::move(tables), token_bytes, bits, held);
+  const NoGil no_gil;
+  return std::make_shared<Documents>(std::move(tables), token_bytes,
+                                     selected ? selected->get() : nullptr, held);
 }
 
 // pybind11 wants them without const, but they have no other methods.
@@ -113,7 +110,7 @@ void register_tokens(py::module_& module) {
   py::class_<Documents, std::shared_ptr<Documents>>(module, "Documents",
                                                     "Documents of tokens in objects.")
       .def(py::init(&make_documents), py::kw_only(), py::arg("objects"), py::arg("token_bytes"),
-           py::arg("selected"), "selected: a bit for each document, or None for all.");
+           py::arg("selected"), "selected: the documents of its first epoch, or None for all.");
 
   py::class_<DocumentBlocks, BlocksHandle>(module, "DocumentBlocks",
                                            "See csrc/order/document_stream.h.")

@@ -26,11 +26,8 @@ void copy_lengths(const std::byte* column, int64_t first, uint64_t most, std::sp
 }  // namespace
 
 Documents::Documents(std::vector<DocumentTable> tables, int64_t token_bytes,
-                     std::span<const std::byte> selected, std::shared_ptr<const void> owner)
-    : tables_(std::move(tables)),
-      token_bytes_(token_bytes),
-      selected_(selected),
-      owner_(std::move(owner)) {
+                     const RecordOrder* selected, std::shared_ptr<const void> owner)
+    : tables_(std::move(tables)), token_bytes_(token_bytes), owner_(std::move(owner)) {
   constexpr int64_t kMostDocuments = int64_t{1} << 40;
   if (token_bytes < 1) throw Error(ErrorKind::config, "a token has at least 1 byte");
   first_.push_back(0);
@@ -42,8 +39,24 @@ Documents::Documents(std::vector<DocumentTable> tables, int64_t token_bytes,
     }
     first_.push_back(first_.back() + table.num_documents);
   }
-  if (!selected.empty() && std::ssize(selected) < (first_.back() + 7) / 8) {
-    throw Error(ErrorKind::config, "one bit for each document is needed");
+  if (selected != nullptr) select(*selected);
+}
+
+void Documents::select(const RecordOrder& order) {
+  constexpr int64_t kAtOnce = 4096;
+  if (order.num_records() > num_documents()) {
+    throw Error(ErrorKind::config, message("of ", num_documents(), " documents, ",
+                                           order.num_records(), " cannot be selected"));
+  }
+  selected_.resize(static_cast<size_t>((num_documents() + 7) / 8));
+  const std::unique_ptr<EpochOrder> epoch = order.epoch(0);
+  std::vector<int64_t> numbers;
+  for (int64_t first = 0; first < order.num_positions(); first += kAtOnce) {
+    numbers.resize(static_cast<size_t>(std::min(kAtOnce, order.num_positions() - first)));
+    epoch->records(first, numbers);
+    for (const int64_t number : numbers) {
+      selected_[static_cast<size_t>(number / 8)] |= static_cast<uint8_t>(1U << number % 8);
+    }
   }
 }
 
@@ -55,8 +68,7 @@ Documents::Place Documents::place_of(int64_t document) const {
 
 bool Documents::is_selected(int64_t document) const {
   if (selected_.empty()) return true;
-  const auto byte = static_cast<unsigned>(selected_[static_cast<size_t>(document / 8)]);
-  return (byte >> (document % 8) & 1) != 0;
+  return (selected_[static_cast<size_t>(document / 8)] >> document % 8 & 1) != 0;
 }
 
 int64_t Documents::length(int64_t document) const {

@@ -10,6 +10,7 @@
 
 #include "format/extent.h"
 #include "order/document_stream.h"
+#include "order/record_order.h"
 
 namespace s3io {
 
@@ -25,10 +26,10 @@ struct DocumentTable {
 // Immutable; any thread.
 class Documents final : public DocumentLengths {
  public:
-  // `selected`: a bit for each document, the lowest of a byte first; empty: all are. Those that are
-  // not have no tokens in `lengths`. Throws Error(config).
-  Documents(std::vector<DocumentTable> tables, int64_t token_bytes,
-            std::span<const std::byte> selected, std::shared_ptr<const void> owner);
+  // `selected`: the documents of its first epoch alone have tokens in `lengths`; null: all. Throws
+  // Error(config).
+  Documents(std::vector<DocumentTable> tables, int64_t token_bytes, const RecordOrder* selected,
+            std::shared_ptr<const void> owner);
 
   int64_t num_documents() const override { return first_.back(); }
   int64_t num_objects() const { return static_cast<int64_t>(tables_.size()); }
@@ -51,13 +52,14 @@ class Documents final : public DocumentLengths {
   std::optional<Extent> find(int64_t document, int64_t offset, int64_t count) const;
 
  private:
+  void select(const RecordOrder& order);
   bool is_selected(int64_t document) const;
   void fill_lengths(const DocumentTable& table, int64_t first, std::span<int64_t> out) const;
 
   std::vector<DocumentTable> tables_;
   std::vector<int64_t> first_;  // document of each object; the last is the total
   int64_t token_bytes_;
-  std::span<const std::byte> selected_;
+  std::vector<uint8_t> selected_;  // a bit for each, the lowest of a byte first; empty: all are
   std::shared_ptr<const void> owner_;
 };
 

@@ -42,7 +42,7 @@ class Corpus {
     }
   }
 
-  std::shared_ptr<Documents> documents(std::span<const std::byte> selected = {}) const {
+  std::shared_ptr<Documents> documents(const RecordOrder* selected = nullptr) const {
     std::vector<DocumentTable> tables;
     for (size_t object = 0; object < objects_.size(); ++object) {
       tables.push_back({.num_documents = counts_[object],
@@ -124,11 +124,13 @@ TEST_CASE("a window is what the stream of documents has there") {
   for (int round = 0; round < 30; ++round) {
     CAPTURE(round);
     Corpus corpus({12, 0, 7, 21}, round % 2 == 0 ? 9 : 700, random());
-    Bytes bits(5);
-    for (std::byte& byte : bits) byte = static_cast<std::byte>(random());
+    const RecordOrderPtr part =
+        select_order(sequential_order(25),
+                     {{.offset = 3, .count = 25, .permutation = ViewStage::Shuffle{40, random()}}});
     const bool selects = round % 3 == 0;
-    const auto documents =
-        corpus.documents(selects ? std::span<const std::byte>(bits) : std::span<const std::byte>());
+    const auto documents = corpus.documents(selects ? part.get() : nullptr);
+    std::vector<int64_t> numbers(25);
+    part->epoch(0)->records(0, numbers);
     const auto blocks = std::make_shared<DocumentBlocks>(
         documents, DocumentBlocks::Config{.block_documents = 1 + static_cast<int64_t>(random() % 9),
                                           .is_shuffled = round % 5 != 0,
@@ -137,6 +139,8 @@ TEST_CASE("a window is what the stream of documents has there") {
     for (int64_t number = 0; number < 40; ++number) {
       std::vector<int64_t> length(1);
       documents->lengths(number, length);
+      const bool is_in = !selects || std::ranges::count(numbers, number) == 1;
+      REQUIRE(length[0] == (is_in ? documents->length(number) : 0));
       expected_tokens += length[0];
     }
     REQUIRE(blocks->num_tokens() == expected_tokens);
@@ -207,8 +211,7 @@ TEST_CASE("a table that is wrong about a document is an error of its batch") {
                                      .starts = reinterpret_cast<const std::byte*>(&beyond),
                                      .lengths = reinterpret_cast<const std::byte*>(&three),
                                      .end = 100}};
-  const auto documents =
-      std::make_shared<Documents>(tables, 2, std::span<const std::byte>(), nullptr);
+  const auto documents = std::make_shared<Documents>(tables, 2, nullptr, nullptr);
   const auto source = corpus.source(
       {.token = token(ScalarType::uint16), .records = TokenRecords::documents, .longest = 50},
       {documents, nullptr}, 1);

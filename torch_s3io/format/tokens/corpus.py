@@ -9,13 +9,11 @@ import numpy as np
 
 from ... import _C
 from ...errors import FileChangedError
-from ..objects import Column, Objects
+from ..objects import Objects
 from .document_table import DocumentTable, TokenFile
 
 # A view's records: see torch_s3io/order/record_order.py.
 Stages = Sequence[tuple[int, int, tuple[int, int] | None]]
-
-_NUMBERS_AT_ONCE = 1 << 20
 
 
 class Corpus:
@@ -65,8 +63,11 @@ class Corpus:
             self._tables = tables
         return self._tables
 
-    def to_core(self, selected: Column | None = None) -> _C.Documents:
-        """Those of a selection, as ``select`` makes it."""
+    def to_core(self, view: Stages = ()) -> _C.Documents:
+        """Those that a view has."""
+        selected = None
+        if view:
+            selected = _C.RecordOrder.sequential(view[0][1]).select(stages=list(view))
         ends = self.objects.versions["size_bytes"].tolist()
         return _C.Documents(
             objects=[
@@ -80,18 +81,5 @@ class Corpus:
                 for table, end in zip(self.tables(), ends, strict=True)
             ],
             token_bytes=self.dtype.itemsize,
-            selected=None if selected is None else selected.data,
+            selected=selected,
         )
-
-
-def select(num_documents: int, view: Stages) -> Column | None:
-    """A bit for each document, the lowest of a byte first: whether the view has it; None: it has
-    all of them."""
-    if not view:
-        return None
-    count = view[0][1]
-    order = _C.RecordOrder.sequential(count).select(stages=list(view))
-    has = np.zeros(num_documents, bool)
-    for begin in range(0, count, _NUMBERS_AT_ONCE):
-        has[order.records(0, begin, min(_NUMBERS_AT_ONCE, count - begin))] = True
-    return np.packbits(has, bitorder="little")

@@ -16,7 +16,7 @@ from ..objects import Objects
 from ..ragged import unchecked_ragged
 from ..records import FieldInfo, Mismatch
 from ..varying_records import VaryingRecords
-from .corpus import Corpus, Stages, select
+from .corpus import Corpus, Stages
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -86,8 +86,7 @@ class Part:
 
     def documents(self) -> _C.Documents:
         if self._documents is None:
-            selected = select(self.corpus.num_documents, self._view)
-            self._documents = self.corpus.to_core(selected)
+            self._documents = self.corpus.to_core(self._view)
         return self._documents
 
     def blocks(self) -> _C.DocumentBlocks:
