@@ -64,7 +64,7 @@ THREADLESS = (
     *("epoch_plan", "order", "permutation", "placement", "record_layout", "sample_places"),
     *("base", "cgroup", "direct_file", "page_cache", "window_readahead"),
     *("tar_chain", "checksum_text", "crc32c", "http_url", "http_head", "s3_signing", "s3_xml"),
-    *("s3_allocations", "s3_client"),
+    *("s3_allocations", "s3_client", "s3_list"),
 )
 SEEN_BY_FUZZER = "-fsanitize=fuzzer-no-link"
 
@@ -176,8 +176,8 @@ def liburing_flags(option: str) -> list[str]:
 def s3_flags(option: str) -> list[str]:
     return package_flags(
         option,
-        ["libcurl >= 7.68", "libcrypto"],
-        "libcurl 7.68 or newer, or OpenSSL, is missing. Debian, Ubuntu: apt install "
+        ["libcurl >= 7.80", "libcrypto"],
+        "libcurl 7.80 or newer, or OpenSSL, is missing. Debian, Ubuntu: apt install "
         "libcurl4-openssl-dev libssl-dev. Fedora: dnf install libcurl-devel openssl-devel. "
         "TORCH_S3IO_NO_S3=1 builds without object storage.",
     )

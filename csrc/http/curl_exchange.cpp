@@ -1,5 +1,6 @@
 #include "http/curl_exchange.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -13,19 +14,27 @@ namespace {
 
 constexpr long kBufferBytes = 256L << 10;
 constexpr long kLeastBytesPerSecond = 1024;
+constexpr long kMostAgeSeconds = 300;  // of a connection: S3 has many addresses, which change
+constexpr int64_t kLongText = int64_t{1} << 20;
 
-int local_port_of(int fd) {
+// One end of a connection.
+struct End {
+  std::array<char, INET6_ADDRSTRLEN> host{};
+  int port = 0;
+};
+
+End end_of(int fd, decltype(::getpeername)& name) {
+  End end;
   sockaddr_storage address{};
   socklen_t size = sizeof(address);
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
-  if (address.ss_family == AF_INET) {
-    return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
-  }
-  return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
-}
-
-bool may_be_used_again(int status) {
-  return (status >= 200 && status <= 299) || status == 404 || status == 412;
+  if (name(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return end;
+  const bool is_v4 = address.ss_family == AF_INET;
+  const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+  end.port = ntohs(is_v4 ? v4.sin_port : v6.sin6_port);
+  const void* const bits = is_v4 ? static_cast<const void*>(&v4.sin_addr) : &v6.sin6_addr;
+  ::inet_ntop(address.ss_family, bits, end.host.data(), static_cast<socklen_t>(end.host.size()));
+  return end;
 }
 
 HttpOutcome outcome_of(CURLcode result, CURL* easy) {
@@ -53,7 +62,13 @@ HttpOutcome outcome_of(CURLcode result, CURL* easy) {
 
 curl_socket_t CurlSockets::open(void* self, curlsocktype /*purpose*/, curl_sockaddr* address) {
   const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-  if (fd >= 0) static_cast<CurlSockets*>(self)->sockets_.push_back({.fd = fd});
+  if (fd < 0) return CURL_SOCKET_BAD;
+  try {
+    static_cast<CurlSockets*>(self)->sockets_.push_back({.fd = fd});
+  } catch (const std::bad_alloc&) {
+    ::close(fd);
+    return CURL_SOCKET_BAD;
+  }
   return fd;
 }
 
@@ -63,15 +78,16 @@ int CurlSockets::close(void* self, curl_socket_t socket) {
   return ::close(socket);
 }
 
-bool CurlSockets::is_unclean(int local_port) {
+bool CurlSockets::is_unclean(const char* remote, int remote_port, int local_port) {
   for (Socket& socket : sockets_) {
-    if (socket.local_port == 0) socket.local_port = local_port_of(socket.fd);
-    if (socket.local_port != local_port) continue;
+    if (end_of(socket.fd, ::getsockname).port != local_port) continue;
+    const End other = end_of(socket.fd, ::getpeername);
+    if (other.port != remote_port || std::string_view(other.host.data()) != remote) continue;
     if (!std::exchange(socket.was_in_use, true)) return false;
     char byte = 0;
     return ::recv(socket.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
   }
-  return false;
+  return true;
 }
 
 CurlExchange::CurlExchange(CurlSockets& sockets) : easy_(curl_easy_init()), sockets_(sockets) {
@@ -80,14 +96,16 @@ CurlExchange::CurlExchange(CurlSockets& sockets) : easy_(curl_easy_init()), sock
 
 template <typename Value>
 void CurlExchange::set(CURLoption option, Value value) {
-  // Fails where memory runs out, and for an option that this libcurl was built without.
   const CURLcode result = curl_easy_setopt(easy_.get(), option, value);
+  if (result == CURLE_OK) return;
   if (result == CURLE_OUT_OF_MEMORY) throw std::bad_alloc();
+  throw Error(ErrorKind::engine, message("this libcurl refuses option ", static_cast<int>(option),
+                                         ": ", curl_easy_strerror(result)));
 }
 
 void CurlExchange::begin(HttpRequest& request) {
   request_ = &request;
-  has_head_ = is_unclean_ = false;
+  has_head_ = is_unclean_ = is_fresh_ = false;
   error_[0] = '\0';
   curl_easy_reset(easy_.get());
   set(CURLOPT_PRIVATE, static_cast<void*>(this));
@@ -100,6 +118,7 @@ void CurlExchange::begin(HttpRequest& request) {
   set_method();
   set_headers();
   set_connection();
+  set_deadline();
 }
 
 void CurlExchange::set_method() {
@@ -146,48 +165,81 @@ void CurlExchange::set_connection() {
   set(CURLOPT_HTTP_VERSION, long{CURL_HTTP_VERSION_1_1});
   set(CURLOPT_SSL_ENABLE_ALPN, 0L);
   set(CURLOPT_SSLVERSION, long{CURL_SSLVERSION_TLSv1_2});
-  if (!settings.ca_file.empty()) set(CURLOPT_CAINFO, settings.ca_file.c_str());
+  if (!settings.ca_file.empty()) {  // and no other
+    set(CURLOPT_CAINFO, settings.ca_file.c_str());
+    set(CURLOPT_CAPATH, static_cast<const char*>(nullptr));
+  }
   set(CURLOPT_PATH_AS_IS, 1L);
   set(CURLOPT_NOSIGNAL, 1L);
   set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-  set(CURLOPT_BUFFERSIZE, kBufferBytes);
-  set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(settings.connect_timeout.count()));
-  set(CURLOPT_LOW_SPEED_LIMIT, kLeastBytesPerSecond);
-  set(CURLOPT_LOW_SPEED_TIME,
-      static_cast<long>(std::max<int64_t>(1, settings.stall_timeout.count() / 1000)));
+  // Of one that had a transfer without an end this is refused: it has its buffer already.
+  curl_easy_setopt(easy_.get(), CURLOPT_BUFFERSIZE, kBufferBytes);
   set(CURLOPT_MAXAGE_CONN, static_cast<long>(settings.max_idle_s));
+  set(CURLOPT_MAXLIFETIME_CONN, kMostAgeSeconds);
   set(CURLOPT_TCP_KEEPALIVE, 1L);
   set(CURLOPT_DNS_SHUFFLE_ADDRESSES, 1L);
-  if (request_->is_fresh) {  // perhaps at another address, too
-    set(CURLOPT_FRESH_CONNECT, 1L);
-    set(CURLOPT_DNS_CACHE_TIMEOUT, 0L);
+  is_fresh_ = request_->is_fresh;
+  if (is_fresh_) set(CURLOPT_DNS_CACHE_TIMEOUT, 0L);  // perhaps at another address, too
+  // What TLS has decrypted no socket shows. The head of a range says whether it is the one that was
+  // asked for; a text does not, so it has a connection of its own.
+  if (is_tls() && !request_->expected) {
+    is_fresh_ = true;
+    set(CURLOPT_FORBID_REUSE, 1L);
   }
+  if (is_fresh_) set(CURLOPT_FRESH_CONNECT, 1L);
   set(CURLOPT_OPENSOCKETFUNCTION, &CurlSockets::open);
   set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(&sockets_));
   set(CURLOPT_CLOSESOCKETFUNCTION, &CurlSockets::close);
   set(CURLOPT_CLOSESOCKETDATA, static_cast<void*>(&sockets_));
-#if LIBCURL_VERSION_NUM >= 0x075000
   set(CURLOPT_PREREQFUNCTION, &on_connection);
   set(CURLOPT_PREREQDATA, static_cast<void*>(this));
-#else  // there is no place to look whether it is clean: each connection serves once
-  set(CURLOPT_FORBID_REUSE, 1L);
-#endif
 }
 
-int CurlExchange::on_connection(void* self, char*, char*, int, int local_port) {
+// For standing still, and for a reply as a whole: the longer it may be, the later.
+void CurlExchange::set_deadline() {
+  const HttpRequest& request = *request_;
+  const HttpSettings& settings = *request.settings;
+  const int64_t connect_ms = settings.connect_timeout.count();
+  const int64_t stall_ms = settings.stall_timeout.count();
+  const int64_t reply = request.expected
+                            ? request.expected->length
+                            : std::min(static_cast<int64_t>(request.most_text_bytes), kLongText);
+  const int64_t bytes = reply + std::ssize(request.payload);
+  set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(connect_ms));
+  set(CURLOPT_LOW_SPEED_LIMIT, kLeastBytesPerSecond);
+  set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(std::max<int64_t>(1, stall_ms / 1000)));
+  set(CURLOPT_TIMEOUT_MS,
+      static_cast<long>(connect_ms + stall_ms + bytes * 1000 / HttpSettings::kLeastBytesPerSecond));
+}
+
+int CurlExchange::on_connection(void* self, char* remote, char*, int remote_port, int local_port) {
   auto& exchange = *static_cast<CurlExchange*>(self);
-  exchange.is_unclean_ = exchange.sockets_.is_unclean(local_port);
+  const bool is_unclean = exchange.sockets_.is_unclean(remote, remote_port, local_port);
+  exchange.is_unclean_ = is_unclean && !exchange.is_fresh_;
   return exchange.is_unclean_ ? 1 : 0;  // CURL_PREREQFUNC_ABORT closes it
 }
 
 bool CurlExchange::must_begin_again(CURLcode result) {
   if (result != CURLE_ABORTED_BY_CALLBACK || !std::exchange(is_unclean_, false)) return false;
-  set(CURLOPT_FRESH_CONNECT, 1L);
-  return true;
+  curl_easy_setopt(easy_.get(), CURLOPT_FRESH_CONNECT, 1L);
+  return is_fresh_ = true;
 }
 
+// No exception may pass through libcurl. Where memory runs out, the transfer fails.
 size_t CurlExchange::on_header(char* data, size_t size, size_t count, void* self) noexcept {
-  return static_cast<CurlExchange*>(self)->add_line({data, size * count});
+  try {
+    return static_cast<CurlExchange*>(self)->add_line({data, size * count});
+  } catch (...) {
+    return 0;
+  }
+}
+
+bool CurlExchange::is_tls() const { return request_->url.starts_with("https://"); }
+
+bool CurlExchange::may_be_used_again() const {
+  if (is_tls()) return request_->verdict == RangeVerdict::right;
+  const int status = request_->head.status();
+  return (status >= 200 && status <= 299) || status == 404 || status == 412;
 }
 
 // Anything but the length ends the transfer and closes the connection.
@@ -200,7 +252,7 @@ size_t CurlExchange::add_line(std::string_view line) {
   if (is_well && !(is_end && head.status() >= 200)) return line.size();
   has_head_ = true;
   if (!request_->accept_head()) return 0;
-  if (!may_be_used_again(head.status())) set(CURLOPT_FORBID_REUSE, 1L);
+  if (!may_be_used_again()) set(CURLOPT_FORBID_REUSE, 1L);
   return is_well ? line.size() : 0;
 }
 
@@ -208,23 +260,41 @@ size_t CurlExchange::on_body(char* data, size_t size, size_t count, void* self) 
   auto& exchange = *static_cast<CurlExchange*>(self);
   const size_t bytes = size * count;
   if (exchange.request_ == nullptr || !exchange.has_head_) return 0;
-  const bool is_well = exchange.request_->add_body({reinterpret_cast<std::byte*>(data), bytes});
-  return is_well ? bytes : bytes + 1;
+  try {
+    const bool is_well = exchange.request_->add_body({reinterpret_cast<std::byte*>(data), bytes});
+    return is_well ? bytes : bytes + 1;
+  } catch (...) {
+    return bytes + 1;
+  }
 }
 
-HttpRequest& CurlExchange::end(CURLcode result) {
+HttpRequest& CurlExchange::end(CURLcode result) noexcept {
+  HttpRequest& request = *request_;
+  if (request.outcome == HttpOutcome::refused) return *std::exchange(request_, nullptr);
+  try {
+    if (result == CURLE_OK && has_head_) {
+      request.finish_body();
+    } else if (result == CURLE_OK) {
+      request.outcome = HttpOutcome::broken;
+      request.problem = "the reply ended within its headers";
+    } else {
+      request.outcome = outcome_of(result, easy_.get());
+      request.problem = error_[0] != '\0' ? error_.data() : curl_easy_strerror(result);
+    }
+  } catch (...) {
+    return end_unbegun("out of memory");
+  }
+  return *std::exchange(request_, nullptr);
+}
+
+HttpRequest& CurlExchange::end_unbegun(std::string_view problem) noexcept {
   HttpRequest& request = *std::exchange(request_, nullptr);
-  if (request.outcome == HttpOutcome::refused) return request;
-  if (result == CURLE_OK && has_head_) {
-    request.finish_body();
-    return request;
+  request.outcome = HttpOutcome::broken;
+  try {
+    request.problem = problem;
+  } catch (...) {  // without a text, then
+    request.problem.clear();
   }
-  request.outcome = outcome_of(result, easy_.get());
-  if (result == CURLE_OK) {
-    request.problem = "the reply ended within its headers";
-    return request;
-  }
-  request.problem = error_[0] != '\0' ? error_.data() : curl_easy_strerror(result);
   return request;
 }
 

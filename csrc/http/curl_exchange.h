@@ -13,7 +13,7 @@
 
 namespace s3io {
 
-// What libcurl has open. It says of a connection by which local port it goes.
+// What libcurl has open. It says of a connection between which ports it goes, and to whom.
 class CurlSockets {
  public:
   static curl_socket_t open(void* self, curlsocktype purpose, curl_sockaddr* address);
@@ -21,12 +21,12 @@ class CurlSockets {
 
   // Whether something came on a connection that was in use before, though nobody asked: a surplus
   // of the last reply, or its end. Nothing is asked on it then. From now on it was in use.
-  bool is_unclean(int local_port);
+  // One that is not found is unclean, too.
+  bool is_unclean(const char* remote, int remote_port, int local_port);
 
  private:
   struct Socket {
     curl_socket_t fd;
-    int local_port = 0;  // 0: not looked up yet
     bool was_in_use = false;
   };
   std::vector<Socket> sockets_;
@@ -44,7 +44,9 @@ class CurlExchange {
   // Whether it ended before anything was sent, since its connection was unclean: once more then.
   bool must_begin_again(CURLcode result);
   // Says in the request how it went. The request is no longer in hand.
-  HttpRequest& end(CURLcode result);
+  HttpRequest& end(CURLcode result) noexcept;
+  // The same where it could not even begin.
+  HttpRequest& end_unbegun(std::string_view problem) noexcept;
   // Not a byte is stored any more.
   void give_back_cancelled();
 
@@ -58,6 +60,9 @@ class CurlExchange {
   void set_method();
   void set_headers();
   void set_connection();
+  void set_deadline();
+  bool is_tls() const;
+  bool may_be_used_again() const;
   size_t add_line(std::string_view line);
 
   static size_t on_header(char* data, size_t size, size_t count, void* self) noexcept;
@@ -68,6 +73,7 @@ class CurlExchange {
   CurlSockets& sockets_;
   HttpRequest* request_ = nullptr;
   bool has_head_ = false;
+  bool is_fresh_ = false;  // on a new connection
   bool is_unclean_ = false;
   std::vector<std::string> lines_;  // memory that is used again
   std::vector<curl_slist> list_;    // of lines_

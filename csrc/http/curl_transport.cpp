@@ -19,6 +19,7 @@ namespace s3io {
 namespace {
 
 constexpr int kMostConnections = 1024;
+constexpr unsigned kLeastVersion = 0x075000;  // has a place to look at a connection before its use
 constexpr milliseconds kIdleSlice{60'000};
 constexpr milliseconds kBusySlice{1'000};
 
@@ -140,11 +141,30 @@ class Reactor {
       } else {
         CurlExchange& exchange = *idle_.back();
         idle_.pop_back();
-        exchange.begin(request);
-        curl_multi_add_handle(multi_.get(), exchange.easy());
+        begin(exchange, request);
       }
     }
     return !is_stopping_;
+  }
+
+  void begin(CurlExchange& exchange, HttpRequest& request) noexcept {
+    try {
+      exchange.begin(request);
+      add(exchange);
+    } catch (const std::exception& error) {
+      give_back_unbegun(exchange, error.what());
+    }
+  }
+
+  void add(CurlExchange& exchange) noexcept {
+    const CURLMcode result = curl_multi_add_handle(multi_.get(), exchange.easy());
+    if (result != CURLM_OK) give_back_unbegun(exchange, curl_multi_strerror(result));
+  }
+
+  void give_back_unbegun(CurlExchange& exchange, std::string_view problem) noexcept {
+    HttpRequest& request = exchange.end_unbegun(problem);
+    idle_.push_back(&exchange);  // there is room for all
+    request.inbox->put(request);
   }
 
   void leave(CurlExchange& exchange) {
@@ -165,7 +185,7 @@ class Reactor {
       has_any = true;
       if (exchange.must_begin_again(result)) {
         curl_multi_remove_handle(multi_.get(), exchange.easy());
-        curl_multi_add_handle(multi_.get(), exchange.easy());
+        add(exchange);
         continue;
       }
       HttpRequest& request = exchange.end(result);
@@ -193,6 +213,11 @@ class CurlTransport final : public Transport {
     if (options.connections < 1 || options.connections > kMostConnections) {
       throw Error(ErrorKind::config, message("connections must be between 1 and ", kMostConnections,
                                              ", not ", options.connections));
+    }
+    const curl_version_info_data* const found = curl_version_info(CURLVERSION_NOW);
+    if (found->version_num < kLeastVersion) {
+      throw Error(ErrorKind::engine, message("object storage needs libcurl 7.80 or newer, not ",
+                                             found->version, "; LD_LIBRARY_PATH may name it"));
     }
     static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
     if (started != CURLE_OK) {

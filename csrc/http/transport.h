@@ -31,18 +31,20 @@ enum class HttpOutcome : uint8_t {
   broken,     // it ended before the reply was whole: reset, cut off, garbage
   unreached,  // no connection: DNS, refused, TLS
   untrusted,  // the certificate is none that ca_file, or the system, vouches for
-  late,       // it stood still for `stall_timeout`
+  late,       // it stood still for `stall_timeout`, or took too long for its length
   cancelled,
 };
 
 // What many requests share; outlives them.
 struct HttpSettings {
-  std::string ca_file;  // PEM; empty: the system's
+  std::string ca_file;  // PEM, of those alone that are trusted; empty: the system's
   milliseconds connect_timeout{10'000};
   // A reply, or a body that is sent, which makes less than a KiB a second for so long is late.
   milliseconds stall_timeout{20'000};
+  // So is one that has taken both times and its length at this rate. (Of a text, a MiB at most.)
+  static constexpr int64_t kLeastBytesPerSecond = int64_t{16} << 10;
   // Servers close connections that are idle, S3 after about 5 s: an older one is not used again.
-  int max_idle_s = 4;
+  int max_idle_s = 3;  // at least 1; it may become a second more
 };
 
 // One request and its reply. The caller owns it, and the memory that it points to, until it is in

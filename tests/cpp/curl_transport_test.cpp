@@ -236,7 +236,15 @@ TEST_CASE("a server that is not there, or says nothing, is told apart") {
   Fetch late(silent, 0, 1000);
   late.settings.stall_timeout = milliseconds(1000);
   late.run(*transport);
+  CAPTURE(late.request.problem);
   CHECK(late.request.outcome == HttpOutcome::late);
+  // A reply has a time as a whole, too: here before it stands still for long enough.
+  Fetch slow(silent, 0, 1000);
+  slow.settings.connect_timeout = milliseconds(900);
+  slow.settings.stall_timeout = milliseconds(1);
+  slow.run(*transport);
+  CHECK(slow.request.outcome == HttpOutcome::late);
+  CHECK(slow.request.problem.find("timed out") != std::string::npos);
 }
 
 TEST_CASE("the usual variables of the environment name a proxy") {
