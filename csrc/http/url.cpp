@@ -1,5 +1,7 @@
 #include "http/url.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -23,10 +25,13 @@ bool is_bucket(std::string_view name) {
          });
 }
 
-// Whether it can be a part of a host's name by itself, for which a certificate is valid.
-bool is_label(std::string_view bucket) {
-  return std::ranges::all_of(bucket, [](char one) {
-    return (one >= 'a' && one <= 'z') || (one >= '0' && one <= '9') || one == '-';
+// Whether it can be a part of a host's name: by itself, for which a certificate is valid, or with
+// dots in it.
+bool may_be_in_host(std::string_view bucket, bool may_have_dots) {
+  const bool has_empty_label = bucket.find("..") != std::string_view::npos;
+  return !has_empty_label && std::ranges::all_of(bucket, [&](char one) {
+    return (one >= 'a' && one <= 'z') || (one >= '0' && one <= '9') || one == '-' ||
+           (one == '.' && may_have_dots);
   });
 }
 
@@ -61,7 +66,8 @@ bool is_host(std::string_view host) {
 
 // An IP address, before which no bucket's name can stand.
 bool is_address(std::string_view host) {
-  return host.starts_with('[') || (host.back() >= '0' && host.back() <= '9');
+  in_addr address{};
+  return host.starts_with('[') || ::inet_pton(AF_INET, std::string(host).c_str(), &address) == 1;
 }
 
 }  // namespace
@@ -132,11 +138,17 @@ void address(const Endpoint& endpoint, bool is_aws, Addressing addressing, const
              S3Target& out) {
   const bool is_virtual =
       addressing == Addressing::virtual_host ||
-      (addressing == Addressing::automatic && is_aws && is_label(object.bucket));
+      (addressing == Addressing::automatic && is_aws && may_be_in_host(object.bucket, false));
   if (is_virtual && is_address(endpoint.host)) {
     throw Error(ErrorKind::config,
                 message("addressing=\"virtual\" needs an endpoint with the name of a host, not ",
                         endpoint.host, "; choose addressing=\"path\""));
+  }
+  if (is_virtual && !may_be_in_host(object.bucket, !endpoint.is_tls)) {
+    throw Error(ErrorKind::config,
+                message("addressing=\"virtual\" cannot have the bucket ", quoted(object.bucket),
+                        " in the name of a host", endpoint.is_tls ? " with a certificate" : "",
+                        "; choose addressing=\"path\""));
   }
   out.host = is_virtual ? message(object.bucket, ".", endpoint.authority()) : endpoint.authority();
   out.path = "/";

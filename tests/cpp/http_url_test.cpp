@@ -86,6 +86,12 @@ TEST_CASE("a bucket goes into the path, or before the host where it can") {
   CHECK(target.url == "http://localhost:8333/bucket/k");
   address(local, false, Addressing::virtual_host, {"bucket", ""}, target);
   CHECK(target.url == "http://bucket.localhost:8333/");
+  address(parse_endpoint("http://storage1"), false, Addressing::virtual_host, {"a.b", ""}, target);
+  CHECK(target.url == "http://a.b.storage1/");
+  for (const char* bucket : {"My_Bucket", "a.b", "a_b"}) {
+    const auto call = [&] { address(aws, true, Addressing::virtual_host, {bucket, ""}, target); };
+    CHECK(caught(call).says("addressing=\"path\""));
+  }
   for (const char* address_of_host : {"http://127.0.0.1:1", "http://[::1]:1"}) {
     const Endpoint endpoint = parse_endpoint(address_of_host);
     const auto call = [&] {
