@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kMostMalformed = 3;  // replies that are none, before the server is given up
 constexpr int64_t kMostSkewSeconds = 300;
+constexpr size_t kMostRegions = 64;  // that servers may send requests to
 constexpr std::string_view kEmptyHash =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -28,52 +29,17 @@ bool is_one_of(const auto& values, const auto& value) {
   return std::ranges::find(values, value) != values.end();
 }
 
-class FixedCredentials final : public CredentialSource {
- public:
-  explicit FixedCredentials(Credentials credentials)
-      : credentials_(std::make_shared<const Credentials>(std::move(credentials))) {}
-
-  std::shared_ptr<const Credentials> current() override { return credentials_; }
-  std::shared_ptr<const Credentials> renew(const Credentials&) override { return nullptr; }
-
- private:
-  const std::shared_ptr<const Credentials> credentials_;
-};
-
 void check(const S3Config& config) {
   const HttpSettings& http = config.http;
   const bool is_well = config.max_attempts >= 1 && config.retry_timeout_s >= 0 &&
                        config.first_backoff.count() >= 0 && config.most_backoff.count() >= 0 &&
                        config.retries_per_s > 0 && http.connect_timeout.count() > 0 &&
-                       http.stall_timeout.count() > 0 && http.max_idle_s >= 0;
+                       http.stall_timeout.count() > 0 && http.max_idle_s > 0;
   if (!is_well) {
     throw Error(ErrorKind::config,
                 "max_attempts, retries_per_s and timeouts must be more than 0, and no other time "
                 "of S3Config less than 0");
   }
-}
-
-// A line break in one would be a header of its own. The text does not repeat it.
-void check(const Credentials& credentials) {
-  for (const std::string* text :
-       {&credentials.access_key, &credentials.secret_key, &credentials.session_token}) {
-    if (std::ranges::all_of(*text, [](char one) { return one > 0x20 && one < 0x7f; })) continue;
-    throw Error(ErrorKind::config,
-                "a key or a token of the credentials has a blank, a line break or a letter beyond "
-                "ASCII: it was copied with what stood around it");
-  }
-}
-
-// The text without what nobody may read.
-std::string without_secrets(std::string text, const Credentials& credentials) {
-  for (const std::string* secret :
-       {&credentials.secret_key, &credentials.session_token, &credentials.access_key}) {
-    if (secret->empty()) continue;
-    for (size_t at = text.find(*secret); at != std::string::npos; at = text.find(*secret, at)) {
-      text.replace(at, secret->size(), "...");
-    }
-  }
-  return text;
 }
 
 std::string name_of(const S3Call& call) {
@@ -100,10 +66,6 @@ std::string_view advice(ErrorKind kind, int status) {
 
 }  // namespace
 
-std::shared_ptr<CredentialSource> fixed_credentials(Credentials credentials) {
-  return std::make_shared<FixedCredentials>(std::move(credentials));
-}
-
 struct S3Client::Problem {
   ErrorKind kind = ErrorKind::read;
   bool may_pass = false;  // by itself
@@ -116,26 +78,45 @@ S3Client::S3Client(S3Config config, std::shared_ptr<CredentialSource> credential
     : config_(std::move(config)),
       credentials_(std::move(credentials)),
       transport_(std::move(transport)),
-      endpoint_(config_.endpoint.empty() ? aws_endpoint(config_.region)
-                                         : parse_endpoint(config_.endpoint)),
-      region_(config_.region),
+      place_{config_.region, config_.endpoint.empty() ? aws_endpoint(config_.region)
+                                                      : parse_endpoint(config_.endpoint)},
       random_(std::random_device()()) {
   check(config_);
-  if (!may_be_region(region_)) static_cast<void>(aws_endpoint(region_));  // says so
+  if (!may_be_region(config_.region)) static_cast<void>(aws_endpoint(config_.region));  // says so
+}
+
+// In a forked child others may hold the locks for ever.
+void S3Client::check_process() const {
+  if (home_.is_here()) return;
+  throw Error(ErrorKind::config,
+              "this store belongs to the parent process; make one of its own after fork");
 }
 
 void S3Client::begin(S3Call& call) {
+  check_process();
   call.error.reset();
+  call.failed.reset();
   call.attempts = 0;
   call.begun = Clock::now();
   call.has_renewed = call.has_set_clock = call.has_moved = false;
   call.http.is_fresh = false;
+  call.clock_offset_s = clock_offset_s_;
   call.credentials = credentials_->current();
-  check(*call.credentials);
+  check_credentials(*call.credentials);
+  {
+    const std::lock_guard lock(mutex_);
+    const auto moved = moved_.find(call.object.bucket);
+    call.place = moved == moved_.end() ? &place_ : moved->second;
+  }
   submit(call);
 }
 
+void S3Client::cancel(S3Call& call) noexcept {
+  if (home_.is_here()) transport_->cancel(call.http);
+}
+
 void S3Client::submit(S3Call& call) {
+  check_process();
   call.attempts += 1;
   call.http.method = call.method;
   call.http.settings = &config_.http;
@@ -146,10 +127,9 @@ void S3Client::submit(S3Call& call) {
 void S3Client::address_and_sign(S3Call& call) {
   using std::chrono::system_clock;
   const int64_t now = system_clock::to_time_t(system_clock::now());
-  const AmzDate date = amz_date(now + clock_offset_s_);
-  const std::lock_guard lock(mutex_);
-  call.region = region_;
-  address(endpoint_, config_.endpoint.empty(), config_.addressing, call.object, call.target);
+  const AmzDate date = amz_date(now + call.clock_offset_s);
+  address(call.place->endpoint, config_.endpoint.empty(), config_.addressing, call.object,
+          call.target);
   call.http.url = call.target.url;
   if (!call.query.empty()) {
     call.http.url += '?';
@@ -173,7 +153,7 @@ void S3Client::set_headers(S3Call& call, const AmzDate& date) {
   add("host", call.target.host);
   std::string payload_hash;
   if (is_signed) {
-    const bool is_hashed = !call.http.payload.empty() && !endpoint_.is_tls;
+    const bool is_hashed = !call.http.payload.empty() && !call.place->endpoint.is_tls;
     if (is_hashed) payload_hash = hex(sha256(call.http.payload));
     add("x-amz-content-sha256", is_hashed                   ? std::string_view(payload_hash)
                                 : call.http.payload.empty() ? kEmptyHash
@@ -195,15 +175,20 @@ void S3Client::set_headers(S3Call& call, const AmzDate& date) {
     add("authorization", "");
     const std::span to_sign(headers.data(), num_signed);
     const auto hash = std::ranges::find(to_sign, "x-amz-content-sha256", &HttpHeader::name);
+    const std::lock_guard lock(mutex_);
     signer_.sign({call.method, call.target.path, call.query, to_sign, hash->value}, credentials,
-                 region_, date, headers[count - 1].value);
+                 call.place->region, date, headers[count - 1].value);
   }
   headers.resize(count);
 }
 
 S3Client::Next S3Client::judge(S3Call& call) {
   const std::optional<Problem> problem = problem_of(call);
-  if (!problem) return Next::done;
+  if (!problem) {
+    if (call.has_set_clock) clock_offset_s_ = call.clock_offset_s;
+    return Next::done;
+  }
+  if (!call.failed) call.failed = Clock::now();
   call.http.is_fresh = true;
   if (mend(call, *problem)) {
     call.not_before = Clock::now();
@@ -219,10 +204,9 @@ S3Client::Next S3Client::judge(S3Call& call) {
   if (call.attempts >= config_.max_attempts) {
     return fail(call, *problem, "; raise max_attempts if that may pass");
   }
-  if (Clock::now() >= call.begun + std::chrono::duration<double>(config_.retry_timeout_s)) {
+  if (!plan_next_attempt(call)) {
     return fail(call, *problem, "; raise retry_timeout_s if that may pass");
   }
-  call.not_before = next_attempt(call.attempts);
   return Next::again;
 }
 
@@ -248,9 +232,7 @@ std::optional<S3Client::Problem> S3Client::problem_of(const S3Call& call) const 
                      message("the certificate of ", call.target.host, " is not trusted: ", why,
                              "; ca_file= names the one that vouches for it")};
     case HttpOutcome::late:
-      return Problem{
-          ErrorKind::read_timeout, true,
-          message("the reply stood still for ", config_.http.stall_timeout.count() / 1000, " s")};
+      return Problem{ErrorKind::read_timeout, true, message("the reply was too slow: ", why)};
     case HttpOutcome::cancelled:
       return Problem{ErrorKind::read, false, "the request was given up"};
   }
@@ -303,16 +285,17 @@ bool S3Client::mend(S3Call& call, const Problem& problem) {
   const int64_t now = system_clock::to_time_t(system_clock::now());
   const bool is_skewed =
       code == "RequestTimeTooSkewed" ||
-      (is_silent && std::abs(head.date() - now - clock_offset_s_) > kMostSkewSeconds);
+      (is_silent && std::abs(head.date() - now - call.clock_offset_s) > kMostSkewSeconds);
   if (is_skewed && head.date() >= 0 && !call.has_set_clock) {
-    clock_offset_s_ = head.date() - now;
+    call.clock_offset_s = head.date() - now;
     return call.has_set_clock = true;
   }
-  if ((is_one_of(kExpiredCodes, code) || is_silent) && !call.has_renewed) {
+  const bool is_expired = is_one_of(kExpiredCodes, code);
+  if ((is_expired || is_silent) && may_renew(call, is_expired || status == 400)) {
     call.has_renewed = true;
     auto newer = credentials_->renew(*call.credentials);
     if (newer == nullptr || *newer == *call.credentials) return false;
-    check(*newer);
+    check_credentials(*newer);
     call.credentials = std::move(newer);
     return true;
   }
@@ -320,28 +303,49 @@ bool S3Client::mend(S3Call& call, const Problem& problem) {
 }
 
 bool S3Client::moves_to(S3Call& call, const std::string& region) {
-  if (!may_be_region(region) || region == call.region) return false;
-  call.has_moved = true;
+  if (!may_be_region(region) || region == call.place->region) return false;
   const std::lock_guard lock(mutex_);
-  region_ = region;
-  if (config_.endpoint.empty()) endpoint_ = aws_endpoint(region);
-  return true;
+  auto place = places_.find(region);
+  if (place == places_.end()) {
+    if (places_.size() >= kMostRegions) return false;
+    const Endpoint other = config_.endpoint.empty() ? aws_endpoint(region) : place_.endpoint;
+    place = places_.emplace(region, S3Place{region, other}).first;
+  }
+  call.place = moved_[call.object.bucket] = &place->second;
+  return call.has_moved = true;
+}
+
+// Where the server did not say that they have expired, but forbids: once for the same ones. Else
+// each object that is forbidden would be a renewal.
+bool S3Client::may_renew(const S3Call& call, bool is_sure) {
+  if (is_sure) return !call.has_renewed;
+  const std::lock_guard lock(mutex_);
+  const bool is_new = doubted_ == nullptr || *doubted_ != *call.credentials;
+  doubted_ = call.credentials;
+  return is_new && !call.has_renewed;
 }
 
 // Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter), and no
-// more often than retries_per_s for all: a server in distress gets time.
-Clock::time_point S3Client::next_attempt(int attempts) {
+// more often than retries_per_s for all: a server in distress gets time. False where that is too
+// late. How long the first attempt took does not count.
+bool S3Client::plan_next_attempt(S3Call& call) {
   using Seconds = std::chrono::duration<double>;
   const auto now = Clock::now();
   const double most =
       std::min(Seconds(config_.most_backoff).count(),
-               std::ldexp(Seconds(config_.first_backoff).count(), std::min(attempts - 1, 30)));
+               std::ldexp(Seconds(config_.first_backoff).count(), std::min(call.attempts - 1, 30)));
   const std::lock_guard lock(mutex_);
   const double wait = std::uniform_real_distribution<double>(0, most)(random_);
   // As many as come in a second may come at once.
-  next_retry_ = std::max(next_retry_, now - std::chrono::seconds(1)) +
-                std::chrono::duration_cast<Clock::duration>(Seconds(1 / config_.retries_per_s));
-  return std::max(now + std::chrono::duration_cast<Clock::duration>(Seconds(wait)), next_retry_);
+  const auto in = [](double seconds) {
+    return std::chrono::duration_cast<Clock::duration>(Seconds(seconds));
+  };
+  const auto next_retry =
+      std::max(next_retry_, now - std::chrono::seconds(1)) + in(1 / config_.retries_per_s);
+  call.not_before = std::max(now + in(wait), next_retry);
+  if (call.not_before - *call.failed >= Seconds(config_.retry_timeout_s)) return false;
+  next_retry_ = next_retry;
+  return true;
 }
 
 S3Client::Next S3Client::fail(S3Call& call, const Problem& problem, std::string_view more) {
@@ -355,7 +359,7 @@ S3Client::Next S3Client::fail(S3Call& call, const Problem& problem, std::string_
       call.http.head.request_id().empty() ? problem.error.request_id : call.http.head.request_id();
   if (!id.empty()) append(text, message(", request id ", quoted(id)));
   append(text, more.empty() ? advice(problem.kind, call.http.head.status()) : more);
-  call.error = Error(problem.kind, without_secrets(std::move(text), *call.credentials));
+  call.error = Error(problem.kind, without_secrets(text, *call.credentials));
   return Next::done;
 }
 

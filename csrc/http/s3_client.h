@@ -13,6 +13,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -21,6 +22,8 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/fork_owned.h"
+#include "http/credentials.h"
 #include "http/s3_xml.h"
 #include "http/sigv4.h"
 #include "http/transport.h"
@@ -29,22 +32,6 @@
 
 namespace s3io {
 
-// Where credentials come from. Any thread; may block.
-class CredentialSource {
- public:
-  CredentialSource() = default;
-  CredentialSource(const CredentialSource&) = delete;
-  CredentialSource& operator=(const CredentialSource&) = delete;
-  virtual ~CredentialSource() = default;
-
-  virtual std::shared_ptr<const Credentials> current() = 0;
-  // Newer ones than `refused`, which the server says have expired; null where there are none.
-  virtual std::shared_ptr<const Credentials> renew(const Credentials& refused) = 0;
-};
-
-// Always the same. Without an access key requests are not signed.
-std::shared_ptr<CredentialSource> fixed_credentials(Credentials credentials);
-
 struct S3Config {
   std::string endpoint = {};  // "http://host:9000"; empty: AWS's of the region
   std::string region = "us-east-1";
@@ -52,10 +39,16 @@ struct S3Config {
   bool requester_pays = false;
   HttpSettings http = {};
   int max_attempts = 12;            // of one request, the first one included
-  double retry_timeout_s = 60;      // no attempt begins later than so long after the first
+  double retry_timeout_s = 60;      // no attempt begins later than so long after a failure
   milliseconds first_backoff{100};  // the next one waits up to so long, then up to twice, ...
   milliseconds most_backoff{10'000};
   double retries_per_s = 50;  // of all requests together, beyond as many at once
+};
+
+// Where buckets of one region are asked for.
+struct S3Place {
+  std::string region;
+  Endpoint endpoint;
 };
 
 // One operation. Its memory is used again for the next one.
@@ -75,10 +68,12 @@ struct S3Call {
 
   // The client's own.
   Clock::time_point begun{};
+  std::optional<Clock::time_point> failed;  // for the first time
   bool has_renewed = false, has_set_clock = false, has_moved = false;
+  int64_t clock_offset_s = 0;  // the server's time is so much later
   std::shared_ptr<const Credentials> credentials;
   S3Target target;
-  std::string region;  // that it was signed for
+  const S3Place* place = nullptr;  // the client's
 };
 
 // Any thread, but a call belongs to one at a time.
@@ -91,7 +86,7 @@ class S3Client {
   // Throws what the source of credentials throws, and Error(config) in a forked child.
   void begin(S3Call& call);
   void submit(S3Call& call);  // one more attempt; the same
-  void cancel(S3Call& call) noexcept { transport_->cancel(call.http); }
+  void cancel(S3Call& call) noexcept;
   enum class Next : uint8_t { done, again };
   Next judge(S3Call& call);
 
@@ -101,22 +96,27 @@ class S3Client {
  private:
   struct Problem;
 
+  void check_process() const;
   void address_and_sign(S3Call& call);
   void set_headers(S3Call& call, const AmzDate& date);
   std::optional<Problem> problem_of(const S3Call& call) const;
   Problem problem_of_reply(const S3Call& call) const;
   bool mend(S3Call& call, const Problem& problem);
   bool moves_to(S3Call& call, const std::string& region);
-  Clock::time_point next_attempt(int attempts);
+  bool may_renew(const S3Call& call, bool is_sure);
+  bool plan_next_attempt(S3Call& call);
   Next fail(S3Call& call, const Problem& problem, std::string_view more);
 
   const S3Config config_;
   const std::shared_ptr<CredentialSource> credentials_;
   const std::shared_ptr<Transport> transport_;
-  std::atomic<int64_t> clock_offset_s_{0};  // the server's time is so much later
+  const HomeProcess home_ = {};
+  const S3Place place_;                     // of the configuration
+  std::atomic<int64_t> clock_offset_s_{0};  // of replies that were well
   std::mutex mutex_;                        // guards what follows
-  Endpoint endpoint_;
-  std::string region_;
+  std::map<std::string, S3Place> places_;   // others, by their region; none is ever removed
+  std::map<std::string, const S3Place*, std::less<>> moved_;  // buckets that are in one of them
+  std::shared_ptr<const Credentials> doubted_;  // an error without a text did not tell why
   Signer signer_;
   std::mt19937_64 random_;
   Clock::time_point next_retry_{};  // no retry may begin before, of whatever request

@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 
 #include <map>
+#include <random>
 #include <set>
+#include <stdexcept>
 
 #include "scripted_transport.h"
 
@@ -130,12 +132,32 @@ TEST_CASE("what must not be repeated is repeated only where it reached nobody") 
   CHECK(untrusted.s3->requests() == 1);
 }
 
-TEST_CASE("no attempt begins after the time for all of them") {
+TEST_CASE("no attempt begins later than retry_timeout_s after the first failure") {
   S3Config config = scripted_config();
   config.retry_timeout_s = 0;
+  Scene none(always({.outcome = HttpOutcome::broken}), config);
+  CHECK(none.failure().says("retry_timeout_s"));
+  CHECK(none.s3->requests() == 1);
+  // However long the first attempt took; and with however many others it has to wait.
+  config.retry_timeout_s = 5;
+  config.retries_per_s = 2;
   Scene scene(always({.outcome = HttpOutcome::broken}), config);
-  CHECK(scene.failure().says("retry_timeout_s"));
-  CHECK(scene.s3->requests() == 1);
+  HttpInbox inbox;
+  scene.call.http.inbox = &inbox;
+  const Clock::time_point begun = Clock::now();
+  int repeated = 0;
+  for (int number = 0; number < 100; ++number) {
+    scene.client.begin(scene.call);
+    scene.call.begun -= std::chrono::hours(1);
+    REQUIRE(inbox.take() == &scene.call.http);
+    if (scene.client.judge(scene.call) == S3Client::Next::done) continue;
+    ++repeated;
+    CHECK(scene.call.not_before < *scene.call.failed + std::chrono::seconds(5));
+  }
+  const auto seconds = std::chrono::duration<double>(Clock::now() - begun).count();
+  CHECK(repeated >= 10);
+  CHECK(repeated <= 2 * (5 + 1 + seconds));
+  CHECK(scene.call.error);
 }
 
 TEST_CASE("credentials that have expired are renewed once, whatever the request") {
@@ -208,6 +230,70 @@ TEST_CASE("a bucket of another region is found once, at a host of our own making
   CHECK(refused.s3->requests() == 1);
 }
 
+TEST_CASE("buckets of several regions are each asked for in their own, from then on") {
+  S3Config config = scripted_config();
+  config.endpoint = "";
+  const auto region_of = [](const std::string& bucket) { return "eu-" + bucket; };
+  Scene scene(
+      [&](int, const HttpRequest& request, ScriptedReply& reply) {
+        const std::string bucket = request.url.substr(8, request.url.find('.') - 8);
+        if (request.url.find("." + region_of(bucket) + ".") != std::string::npos) {
+          reply = {.body = "well"};
+          return;
+        }
+        reply = ScriptedReply::error("301 Moved Permanently", "PermanentRedirect");
+        reply.set("x-amz-bucket-region", region_of(bucket));
+      },
+      config);
+  HttpInbox inbox;
+  S3Call calls[2];
+  for (S3Call& call : calls) {
+    call.http.inbox = &inbox;
+    call.object = {&call == calls ? "first" : "second", "key"};
+    scene.client.begin(call);
+  }
+  inbox.take();
+  for (S3Call& call : calls) CHECK(scene.client.judge(call) == S3Client::Next::again);
+  for (S3Call& call : calls) {  // both have moved by now
+    scene.client.submit(call);
+    CHECK(scene.client.judge(call) == S3Client::Next::done);
+    CHECK_FALSE(call.error);
+  }
+  for (int number = 0; number < 10; ++number) {
+    scene.call.object.bucket = number % 2 == 0 ? "first" : "second";
+    scene.client.call(scene.call);
+  }
+  CHECK(scene.s3->requests() == 4 + 10);
+}
+
+TEST_CASE("a server that forbids without a word is not believed about the clock, or for long") {
+  auto forbidden = ScriptedReply::error("403 Forbidden", "");
+  forbidden.body.clear();
+  forbidden.set("Date", "Fri, 01 Jan 2038 00:00:10 GMT");
+  Scene scene(always(forbidden), scripted_config(), 9);
+  for (int number = 0; number < 3; ++number) CHECK(scene.failure().kind == ErrorKind::access);
+  CHECK(scene.credentials->renewals == 1);
+  std::string date;
+  scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply&) {
+    date = header_of(request, "x-amz-date");
+  };
+  scene.client.call(scene.call);
+  CHECK(date < "2038");
+}
+
+TEST_CASE("in a forked child every call is an error, and nobody is asked for credentials") {
+  struct Forbidden final : CredentialSource {
+    std::shared_ptr<const Credentials> current() override { throw std::logic_error("asked"); }
+    std::shared_ptr<const Credentials> renew(const Credentials&) override { return nullptr; }
+  };
+  S3Client client(scripted_config(), std::make_shared<Forbidden>(), std::make_shared<ScriptedS3>());
+  CHECK(run_in_child([&] {
+          S3Call call;
+          const Caught error = caught([&] { client.call(call); });
+          require_in_child(error.kind == ErrorKind::config && error.says("fork"), "no error");
+        }) == "");
+}
+
 TEST_CASE("requests are signed as they are sent, and not without credentials") {
   S3Config config = scripted_config();
   config.requester_pays = true;
@@ -257,6 +343,31 @@ TEST_CASE("no secret is in the text of any error, whatever the server repeats") 
   CHECK_FALSE(error.says("key\r"));
 }
 
+TEST_CASE("of a secret that is cut, no part of 8 bytes is shown") {
+  Credentials credentials = kCanary;
+  credentials.session_token.clear();
+  std::mt19937_64 random(19);
+  while (credentials.session_token.size() < 1000) {
+    credentials.session_token += static_cast<char>('A' + random() % 26);
+  }
+  const std::string& token = credentials.session_token;
+  for (const std::string& echo : {token, token.substr(1), token.substr(500, 40)}) {
+    const auto s3 = std::make_shared<ScriptedS3>();
+    s3->script = always(ScriptedReply::error("403 Forbidden", "Denied",
+                                             "<Message>Not with " + echo + "</Message>"));
+    S3Client client(scripted_config(), fixed_credentials(credentials), s3);
+    S3Call call;
+    call.object = {"bucket", "key"};
+    const Caught error = caught([&] { client.call(call); });
+    CHECK(error.says("Not with ..."));
+    for (size_t at = 0; at + 8 <= token.size(); ++at) {
+      REQUIRE_FALSE(error.says(token.substr(at, 8)));
+    }
+  }
+  // A short access key is hidden as a word, and leaves others as they are.
+  CHECK(without_secrets("test testing 'test'", {"test", ".", ""}) == "... testing '...'");
+}
+
 TEST_CASE("all requests together are repeated at a rate that a server in distress can bear") {
   S3Config config = scripted_config();
   config.retries_per_s = 20;
@@ -280,6 +391,7 @@ TEST_CASE("a caller that gives up gets its memory back") {
   Scene scene([](int, const HttpRequest&, ScriptedReply& reply) { reply.is_lost = true; });
   struct Interrupt {};
   CHECK_THROWS_AS(scene.client.call(scene.call, [] { throw Interrupt(); }), Interrupt);
+  CHECK(scene.call.http.outcome == HttpOutcome::cancelled);
 }
 
 }  // namespace s3io::testing::s3_client_test
