@@ -153,14 +153,16 @@ bool ResponseHead::add_range(std::string_view value) {
 
 bool ResponseHead::add_etag(std::string_view value) {
   if (value.starts_with("W/")) return fail("its ETag is a weak one, which is no identity");
+  if (!unquote_etag(value)) return fail("its ETag is empty, too long or not printable");
+  return keep(etag_, value) || fail("it has two ETags");
+}
+
+bool unquote_etag(std::string_view& value) {
   if (value.size() >= 2 && value.starts_with('"') && value.ends_with('"')) {
     value = value.substr(1, value.size() - 2);
   }
-  const bool has_quote = value.find('"') != std::string_view::npos;
-  if (value.empty() || value.size() > kMostValueBytes || !is_printable(value) || has_quote) {
-    return fail("its ETag is empty, too long or not printable");
-  }
-  return keep(etag_, value) || fail("it has two ETags");
+  return !value.empty() && value.size() <= ResponseHead::kMostValueBytes && is_printable(value) &&
+         value.find('"') == std::string_view::npos;  // one that is weak has it
 }
 
 int64_t parse_http_date(std::string_view text) {

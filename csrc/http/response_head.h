@@ -61,6 +61,10 @@ class ResponseHead {
 // "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, IMF-fixdate) in seconds since 1970; -1: it is none.
 int64_t parse_http_date(std::string_view text);
 
+// Takes the quotes off. False where it is no identity: a weak one, or one that is empty, has more
+// than 1024 bytes, or a byte that is not printable.
+bool unquote_etag(std::string_view& value);
+
 // A number that tells ETags from each other, for who keeps numbers; never negative.
 int64_t etag_number(std::string_view etag);
 

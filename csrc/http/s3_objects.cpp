@@ -12,7 +12,9 @@ namespace {
 
 constexpr int64_t kMostPartBytes = int64_t{1} << 30;
 constexpr size_t kMostListed = 10'000'000;
+constexpr size_t kMostListedBytes = size_t{4} << 30;  // of their keys and ETags
 constexpr size_t kMostPageBytes = size_t{16} << 20;
+constexpr int kMostEmptyPages = 1000;  // one after the other
 
 ObjectVersion version_of(int64_t size_bytes, const std::string& etag) {
   return {.size_bytes = size_bytes, .modified_ns = etag_number(etag)};
@@ -28,6 +30,52 @@ void write_list_query(const std::string& prefix, const std::string& token, std::
   out += "list-type=2&prefix=";
   append_percent_encoded(out, prefix, false);
 }
+
+// All pages of a list. It ends, whatever the server says: new keys are bounded, and so are pages
+// that bring none.
+class Listing {
+ public:
+  // Throws Error(data) where the list is too long, does not end, or names an object twice.
+  void add(ListPage page) {
+    empty_pages_ = page.objects.empty() ? empty_pages_ + 1 : 0;
+    if (empty_pages_ > kMostEmptyPages) refuse("the list does not end: its pages are empty");
+    for (ListedObject& object : page.objects) {
+      bytes_ += object.key.size() + object.etag.size();
+      objects_.push_back(std::move(object));
+    }
+    if (objects_.size() > kMostListed || bytes_ > kMostListedBytes) {
+      refuse(message("there are more than ", kMostListed, " objects, or than ",
+                     kMostListedBytes >> 30, " GiB of names; name a longer prefix"));
+    }
+    // Not at each page, which would cost the square of their number.
+    if (objects_.size() >= 2 * sorted_) sort();
+  }
+
+  // Sorted by their keys.
+  std::vector<ListedObject> take() {
+    sort();
+    return std::move(objects_);
+  }
+
+ private:
+  [[noreturn]] static void refuse(const std::string& problem) {
+    throw Error(ErrorKind::data, problem);
+  }
+
+  // Not every server sends keys in the order of their bytes.
+  void sort() {
+    std::ranges::sort(objects_, {}, &ListedObject::key);
+    if (std::ranges::adjacent_find(objects_, {}, &ListedObject::key) != objects_.end()) {
+      refuse("the list names an object twice");
+    }
+    sorted_ = objects_.size();
+  }
+
+  std::vector<ListedObject> objects_;
+  size_t sorted_ = 0;  // the first ones
+  size_t bytes_ = 0;
+  int empty_pages_ = 0;
+};
 
 }  // namespace
 
@@ -83,31 +131,24 @@ std::vector<ListedObject> S3Objects::list_objects(const std::string& prefix,
   call.object.bucket = parse_s3_path(prefix).bucket;
   call.http.most_text_bytes = kMostPageBytes;
   const std::string key_prefix = parse_s3_path(prefix).key;
-  std::vector<ListedObject> objects;
+  Listing listing;
   std::string token;
-  const auto refuse = [&](std::string_view problem) {
-    return Error(ErrorKind::data, message(prefix, ": ", problem));
-  };
   do {
     write_list_query(key_prefix, token, call.query);
     client_->call(call, on_wait);
-    ListPage page;
     try {
-      page = parse_list_page(call.http.text, key_prefix);
-    } catch (const Error& error) {
-      throw refuse(error.what());
+      ListPage page = parse_list_page(call.http.text, key_prefix);
+      if (!token.empty() && page.next_token == token) {
+        throw Error(ErrorKind::data, "the list does not end");
+      }
+      token = page.next_token;
+      listing.add(std::move(page));
+    } catch (const Error& error) {  // a key may be what the server was sent
+      throw Error(ErrorKind::data,
+                  message(prefix, ": ", without_secrets(error.what(), *call.credentials)));
     }
-    std::ranges::move(page.objects, std::back_inserter(objects));
-    if (objects.size() > kMostListed) {
-      throw refuse(message("there are more than ", kMostListed, " objects; name a longer prefix"));
-    }
-    if (!token.empty() && page.next_token == token) throw refuse("the list does not end");
-    token = page.next_token;
   } while (!token.empty());
-  std::ranges::sort(objects, {}, &ListedObject::key);
-  const auto twice = std::ranges::adjacent_find(objects, {}, &ListedObject::key);
-  if (twice != objects.end()) throw refuse("the list names an object twice");
-  return objects;
+  return listing.take();
 }
 
 std::vector<std::string> S3Objects::list(const std::string& prefix) {

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "http/response_head.h"
 #include "http/url.h"
 
 namespace s3io {
@@ -178,13 +179,6 @@ class Walk {
   bool is_leaf_ = false;
 };
 
-std::string unquoted(std::string_view etag) {
-  if (etag.size() >= 2 && etag.starts_with('"') && etag.ends_with('"')) {
-    etag = etag.substr(1, etag.size() - 2);
-  }
-  return std::string(etag);
-}
-
 [[noreturn]] void refuse(std::string_view problem) {
   throw Error(ErrorKind::data, std::string(problem));
 }
@@ -199,6 +193,11 @@ void check_object(const ListedObject& object, std::string_view prefix) {
   if (object.size_bytes < 0) {
     refuse(message("the list does not say how long the object ", quoted(object.key), " is"));
   }
+  const bool is_folder = object.key.ends_with('/') && object.size_bytes == 0;
+  if (object.etag.empty() && !is_folder) {
+    refuse(message("the list does not say which version (ETag) of the object ", quoted(object.key),
+                   " there is"));
+  }
 }
 
 int64_t parse_size(std::string_view text) {
@@ -207,7 +206,17 @@ int64_t parse_size(std::string_view text) {
   return error == std::errc() && end == text.data() + text.size() ? size : -1;
 }
 
-std::string_view shortened(std::string_view text, size_t most) { return text.substr(0, most); }
+// What stands there once; empty: it was not said.
+void set_once(std::string& value, std::string_view text) {
+  if (!value.empty()) refuse("the list says a thing of an object, or of itself, twice");
+  value = text;
+}
+
+void set_etag(std::string& etag, std::string_view text) {
+  if (text.empty() || text == "\"\"") return;
+  if (!unquote_etag(text)) refuse("the list has an ETag that is weak, too long or not printable");
+  set_once(etag, text);
+}
 
 // Words that may stand in an error as they are.
 std::string plain(std::string_view text) {
@@ -231,19 +240,21 @@ ListPage parse_list_page(std::string_view xml, std::string_view prefix) {
     }
     path.remove_prefix(kRoot.size());
     if (path == "Contents/Key") {
-      object.key = text;
+      set_once(object.key, text);
     } else if (path == "Contents/Size") {
+      if (object.size_bytes >= 0) refuse("the list has an object of two sizes");
       object.size_bytes = parse_size(text);
     } else if (path == "Contents/ETag") {
-      object.etag = unquoted(text);
+      set_etag(object.etag, text);
     } else if (path == "Contents") {
       check_object(object, prefix);
       if (page.objects.size() >= kMostKeys) refuse("a page of the list has more than 1000 keys");
       page.objects.push_back(std::exchange(object, {}));
     } else if (path == "IsTruncated") {
-      is_truncated = text;
+      set_once(is_truncated, text);
     } else if (path == "NextContinuationToken") {
-      page.next_token = shortened(text, kMostTokenBytes);
+      if (text.size() > kMostTokenBytes) refuse("the list's NextContinuationToken is too long");
+      set_once(page.next_token, text);
     } else if (path == "EncodingType") {
       refuse("the list has encoded keys, which nobody asked for");
     }
@@ -263,7 +274,7 @@ S3Error parse_s3_error(std::string_view xml) {
   try {
     walk_xml(xml, [&](std::string_view path, std::string_view text) {
       if (path == "Error/Code") error.code = plain(text);
-      if (path == "Error/Message") error.message = shortened(text, 300);
+      if (path == "Error/Message") error.message = text.substr(0, 300);
       if (path == "Error/RequestId") error.request_id = plain(text);
       if (path == "Error/Region") error.region = plain(text);
     });
@@ -285,7 +296,7 @@ std::string parse_completed_upload(std::string_view xml, std::optional<S3Error>&
   std::string etag;
   bool is_error = false;
   walk_xml(xml, [&](std::string_view path, std::string_view text) {
-    if (path == "CompleteMultipartUploadResult/ETag") etag = unquoted(text);
+    if (path == "CompleteMultipartUploadResult/ETag" && unquote_etag(text)) etag = text;
     is_error = is_error || path == "Error";
   });
   if (is_error) {

@@ -24,7 +24,7 @@ void walk_xml(std::string_view xml, const XmlVisitor& visit);
 struct ListedObject {
   std::string key;
   int64_t size_bytes = -1;
-  std::string etag;  // without quotes
+  std::string etag;  // without quotes; empty of a folder that has none ("name/", without a byte)
 };
 
 struct ListPage {
@@ -34,8 +34,9 @@ struct ListPage {
 
 // A page of ListObjectsV2, without encoding-type. (With it "+" means another thing on each server.)
 // Throws Error(data) where a key does not begin with `prefix`, is empty or too long; where there is
-// no IsTruncated, or no token though there is a next page; where a size is none, and where there
-// are more than 1000 keys. The order of keys is the server's.
+// no IsTruncated, or no token though there is a next page, or a longer one than 4096 bytes; where a
+// size or an ETag is none (unquote_etag), or something is said twice, and where there are more than
+// 1000 keys. The order of keys is the server's.
 ListPage parse_list_page(std::string_view xml, std::string_view prefix);
 
 struct S3Error {

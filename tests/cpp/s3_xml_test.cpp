@@ -45,13 +45,20 @@ TEST_CASE("a page of a list has keys, sizes, ETags, and where it goes on") {
   CHECK(parse_list_page(with("true", "false"), "E").next_token.empty());
   const std::string empty = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
   CHECK(parse_list_page(empty, "x").objects.empty());
+  const std::string folder = with("<ETag>&quot;ab-2&quot;</ETag>", "<ETag>\"\"</ETag>");
+  CHECK(caught([&] { parse_list_page(folder, "E"); }).kind == ErrorKind::data);
+  std::string named = folder;
+  named.replace(named.find("+%2B</Key>"), 4, "+%2B/");
+  CHECK(parse_list_page(named, "E").objects[1].etag.empty());
 }
 
 TEST_CASE("a list that hides something, or has what nobody asked for, is refused") {
   std::string many = "<ListBucketResult><IsTruncated>false</IsTruncated>";
   for (int key = 0; key < 1001; ++key) {
-    many += "<Contents><Key>E" + std::to_string(key) + "</Key><Size>1</Size></Contents>";
+    many +=
+        "<Contents><Key>E" + std::to_string(key) + "</Key><Size>1</Size><ETag>e</ETag></Contents>";
   }
+  const std::string etag = "<ETag>\"599bab3ed2c697f1d26842727561fd94\"</ETag>";
   const std::string key = "<Key>ExampleObject.txt</Key>";
   for (const std::string& text : {
            with("<IsTruncated>true</IsTruncated>", ""),
@@ -61,6 +68,16 @@ TEST_CASE("a list that hides something, or has what nobody asked for, is refused
            with(key, "<Key>other</Key>"),
            with(key, "<Key>E" + std::string(1024, 'x') + "</Key>"),
            with("<Size>857</Size>", ""),
+           with("<Size>857</Size>", "<Size>857</Size><Size>857</Size>"),
+           with(key, key + key),
+           with(etag, ""),
+           with(etag, "<ETag/>"),
+           with(etag, etag + etag),
+           with(etag, "<ETag>W/\"599\"</ETag>"),
+           with(etag, "<ETag>5&#10;9</ETag>"),
+           with(etag, "<ETag>" + std::string(1025, 'e') + "</ETag>"),
+           with("<IsTruncated>", "<IsTruncated>true</IsTruncated><IsTruncated>"),
+           with("1ueGc", std::string(4096, 't')),
            with("857", "-1"),
            with("857", "8 57"),
            with("857", "9223372036854775808"),
