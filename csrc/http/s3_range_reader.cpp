@@ -15,6 +15,17 @@ void append_number(std::string& text, int64_t number) {
   text.append(digits, std::to_chars(digits, digits + sizeof(digits), number).ptr);
 }
 
+// It comes after "range", as soon as it is known.
+void set_if_match(S3Call& call, std::string_view etag) {
+  call.http.expected->etag = etag;
+  call.headers.resize(etag.empty() ? 1 : 2);
+  if (etag.empty()) return;
+  call.headers[1].name = "if-match";
+  call.headers[1].value = '"';
+  call.headers[1].value += etag;
+  call.headers[1].value += '"';
+}
+
 }  // namespace
 
 S3Object::S3Object(std::string path, const ObjectVersion& version, std::string etag)
@@ -52,7 +63,7 @@ S3RangeReader::S3RangeReader(std::shared_ptr<S3Client> client, int depth, int64_
 }
 
 S3RangeReader::~S3RangeReader() {
-  if (abandon(kAbandonTimeout)) return;
+  if (home_.is_here() && abandon(kAbandonTimeout)) return;
   never_destroy(std::move(inbox_));
   for (auto& part : parts_) never_destroy(std::move(part));
 }
@@ -67,6 +78,10 @@ void S3RangeReader::push(RangeRead& range) {
 }
 
 void S3RangeReader::run(std::vector<RangeRead*>& finished, milliseconds timeout) {
+  if (!home_.is_here()) {
+    throw Error(ErrorKind::config,
+                "this reader belongs to the parent process; make a store of its own after fork");
+  }
   const size_t finished_before = finished.size();
   const Clock::time_point deadline = Clock::now() + timeout;
   const bool had_backlog = has_backlog();
@@ -74,6 +89,7 @@ void S3RangeReader::run(std::vector<RangeRead*>& finished, milliseconds timeout)
     begin_parts(finished);
     take_back(finished);
     const Clock::time_point next_due = std::min(repeat_what_is_due(finished), deadline);
+    if (interruption_) std::rethrow_exception(std::exchange(interruption_, nullptr));
     const bool has_caught_up = had_backlog && !has_backlog();
     if (finished.size() > finished_before || has_caught_up || Clock::now() >= deadline) return;
     if (first_ != nullptr && !idle_.empty()) continue;
@@ -82,19 +98,32 @@ void S3RangeReader::run(std::vector<RangeRead*>& finished, milliseconds timeout)
   }
 }
 
+// False where it threw: the part has that error.
+template <typename Act>
+bool S3RangeReader::try_to(Part& part, const Act& act) {
+  try {
+    act();
+    return true;
+  } catch (const Error& error) {
+    part.call.error = error;
+  } catch (...) {
+    part.call.error = Error(ErrorKind::read, "the source of credentials was interrupted");
+    interruption_ = std::current_exception();
+  }
+  return false;
+}
+
 void S3RangeReader::begin_parts(std::vector<RangeRead*>& finished) {
-  while (first_ != nullptr && !idle_.empty()) {
+  while (first_ != nullptr && !idle_.empty() && !interruption_) {
     RangeRead& range = *first_;
     // What it lacks is of no use any more: the part that failed gives it back, or a later one.
     if (!range.error) {
       Part& part = *idle_.back();
       idle_.pop_back();
       begin(part, range);
-      try {
-        client_->begin(part.call);
+      if (try_to(part, [&] { client_->begin(part.call); })) {
         add(counters_.requests, 1);
-      } catch (const Error& error) {
-        part.call.error = error;
+      } else {
         if (range.next_offset == range.offset + range.length) first_ = range.next;
         end(part, finished);
         continue;
@@ -115,21 +144,15 @@ void S3RangeReader::begin(Part& part, RangeRead& range) {
   S3Call& call = part.call;
   call.object.bucket = object.name().bucket;
   call.object.key = object.name().key;
-  const std::string_view etag = object.etag();
-  call.headers.resize(etag.empty() ? 1 : 2);
+  call.headers.resize(std::max<size_t>(call.headers.size(), 1));
   call.headers[0].name = "range";
   std::string& bytes = call.headers[0].value;
   bytes = "bytes=";
   append_number(bytes, offset);
   bytes += '-';
   append_number(bytes, offset + length - 1);
-  if (!etag.empty()) {
-    call.headers[1].name = "if-match";
-    call.headers[1].value = '"';
-    call.headers[1].value += etag;
-    call.headers[1].value += '"';
-  }
-  call.http.expected = {offset, length, object.size(), etag, object.etag_number()};
+  call.http.expected = {offset, length, object.size(), {}, object.etag_number()};
+  set_if_match(call, object.etag());
   call.http.data = range.data + (offset - range.offset);
 }
 
@@ -140,11 +163,7 @@ void S3RangeReader::take_back(std::vector<RangeRead*>& finished) {
     Part& part = *static_cast<Part*>(request->owner);
     if (request->outcome == HttpOutcome::broken) add(counters_.short_reads, 1);
     bool is_done = true;
-    try {
-      is_done = client_->judge(part.call) == S3Client::Next::done;
-    } catch (const Error& error) {  // of the source of credentials
-      part.call.error = error;
-    }
+    try_to(part, [&] { is_done = client_->judge(part.call) == S3Client::Next::done; });
     // Of a range that has failed no part is worth another attempt.
     if (!is_done && !part.range->error) {
       part.is_waiting = true;
@@ -165,12 +184,8 @@ Clock::time_point S3RangeReader::repeat_what_is_due(std::vector<RangeRead*>& fin
     } else {
       part->is_waiting = false;
       add(counters_.retries, 1);
-      try {
-        client_->submit(part->call);
-      } catch (const Error& error) {
-        part->call.error = error;
-        end(*part, finished);
-      }
+      set_if_match(part->call, static_cast<S3Object&>(*part->range->object).etag());
+      if (!try_to(*part, [&] { client_->submit(part->call); })) end(*part, finished);
     }
   }
   return next_due;
@@ -196,6 +211,7 @@ void S3RangeReader::end(Part& part, std::vector<RangeRead*>& finished) {
 }
 
 bool S3RangeReader::abandon(milliseconds timeout) noexcept {
+  if (!home_.is_here()) return false;
   const Clock::time_point deadline = Clock::now() + timeout;
   first_ = nullptr;
   const auto forget = [&](Part& part) {

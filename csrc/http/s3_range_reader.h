@@ -3,12 +3,14 @@
 #pragma once
 
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/fork_owned.h"
 #include "http/s3_client.h"
 #include "io/range_reader.h"
 
@@ -42,6 +44,8 @@ class S3Object final : public Object {
   std::atomic<bool> has_etag_;
 };
 
+// In a forked child it does nothing: the locks and the descriptor of its inbox are its parent's,
+// too.
 class S3RangeReader final : public RangeReader {
  public:
   // Parts of at most `part_bytes`, `depth` of them in flight.
@@ -51,6 +55,8 @@ class S3RangeReader final : public RangeReader {
 
   // The objects of ranges are S3Objects.
   void push(RangeRead& range) override;
+  // Throws what the source of credentials throws, if it is no Error; Error(config) in a forked
+  // child.
   void run(std::vector<RangeRead*>& finished, milliseconds timeout) override;
   bool has_backlog() const override { return first_ != nullptr && idle_.empty(); }
   bool idle() const override { return first_ == nullptr && idle_.size() == parts_.size(); }
@@ -69,10 +75,13 @@ class S3RangeReader final : public RangeReader {
 
   void begin_parts(std::vector<RangeRead*>& finished);
   void begin(Part& part, RangeRead& range);
+  template <typename Act>
+  bool try_to(Part& part, const Act& act);
   void take_back(std::vector<RangeRead*>& finished);
   Clock::time_point repeat_what_is_due(std::vector<RangeRead*>& finished);
   void end(Part& part, std::vector<RangeRead*>& finished);
 
+  const HomeProcess home_ = {};
   const std::shared_ptr<S3Client> client_;
   const int64_t part_bytes_;
   ReadCounters& counters_;
@@ -83,6 +92,7 @@ class S3RangeReader final : public RangeReader {
   RangeRead* first_ = nullptr;  // those of which a part was not begun
   RangeRead* last_ = nullptr;
   int64_t completions_ = 0;
+  std::exception_ptr interruption_;  // what to throw when all parts are in order
 };
 
 }  // namespace s3io

@@ -106,47 +106,6 @@ TEST_CASE("batches, fetches, ranges and checksums come from S3") {
   CHECK(sum.size_bytes == std::ssize(bytes));
 }
 
-TEST_CASE("a list has all pages, of any size, and asks for nothing else") {
-  const Scene scene;
-  for (const size_t page_size : {1, 3, 1000}) {
-    scene.s3->page_size = page_size;
-    const int before = scene.s3->requests();
-    CHECK(scene.store->list("s3://bucket/train/") == scene.paths);
-    CHECK(scene.s3->requests() - before == (page_size == 1 ? 4 : page_size == 3 ? 2 : 1));
-  }
-  CHECK(scene.store->list("s3://bucket/none").empty());
-  CHECK(scene.store->list("s3://bucket").size() == 4);
-  const auto objects = scene.store->list_objects("s3://bucket/train/");
-  for (size_t shard = 0; shard < 4; ++shard) {
-    const ObjectVersion version = scene.store->stat(scene.paths[shard]).version;
-    CHECK(objects[shard].size_bytes == version.size_bytes);
-    CHECK(etag_number(objects[shard].etag) == version.modified_ns);
-  }
-}
-
-TEST_CASE("a list that does not end, or that names an object twice, is refused") {
-  const Scene scene;
-  const std::string one = "<Contents><Key>train/a</Key><Size>1</Size></Contents>";
-  const auto page = [](const std::string& contents, bool goes_on) {
-    return "<ListBucketResult><IsTruncated>" + std::string(goes_on ? "true" : "false") +
-           "</IsTruncated>" + (goes_on ? "<NextContinuationToken>t</NextContinuationToken>" : "") +
-           contents + "</ListBucketResult>";
-  };
-  for (const std::string& body :
-       {page(one, true), page(one + one, false), page("", true), std::string("no")}) {
-    scene.s3->script = [&](int, const HttpRequest&, ScriptedReply& reply) {
-      reply = {.body = body};
-    };
-    const Caught error = caught([&] { scene.store->list("s3://bucket/train/"); });
-    CHECK(error.kind == ErrorKind::data);
-    CHECK(error.says("s3://bucket/train/: "));
-  }
-  scene.s3->script = [&](int, const HttpRequest&, ScriptedReply& reply) {
-    reply = {.body = std::string(17 << 20, ' ')};
-  };
-  CHECK(caught([&] { scene.store->list("s3://bucket/train/"); }).says("longer than"));
-}
-
 TEST_CASE("looking up an object that is not there, or that the server says too little of") {
   const Scene scene;
   CHECK(caught([&] { scene.store->stat("s3://bucket/none"); }).kind == ErrorKind::not_found);
@@ -160,54 +119,69 @@ TEST_CASE("looking up an object that is not there, or that the server says too l
 }
 
 // What servers and what lies between them and us have been seen to do (docs/design.md).
-std::map<std::string, Script> faults() {
+struct Fault {
+  ErrorKind kind;  // where every reply has it
+  bool may_pass;   // where not every reply has it
+  Script script;
+};
+
+std::map<std::string, Fault> faults() {
   const auto set = [](const std::string& name, const std::string& value) -> Script {
     return [=](int, const HttpRequest&, ScriptedReply& reply) { reply.set(name, value); };
   };
   const auto replace = [](const ScriptedReply& other) -> Script {
     return [=](int, const HttpRequest&, ScriptedReply& reply) { reply = other; };
   };
+  const auto error = [&](const std::string& status, const std::string& code) {
+    return replace(ScriptedReply::error(status, code));
+  };
   using Reply = ScriptedReply&;
   using Request = const HttpRequest&;
+  using enum ErrorKind;
   return {
       {"whole object",
-       [](int, Request, Reply r) {
-         r.status = "200 OK";
-         r.remove("Content-Range");
-       }},
-      {"cut", [](int, Request, Reply r) { r.body.pop_back(); }},
+       {read, true,
+        [](int, Request, Reply r) {
+          r.status = "200 OK";
+          r.remove("Content-Range");
+        }}},
+      {"cut", {read, true, [](int, Request, Reply r) { r.body.pop_back(); }}},
       {"cut, no length",
-       [](int, Request, Reply r) {
-         r.body.pop_back();
-         r.remove("Content-Length");
-       }},
+       {read, true,
+        [](int, Request, Reply r) {
+          r.body.pop_back();
+          r.remove("Content-Length");
+        }}},
       {"reset",
-       [](int, Request, Reply r) {
-         r.body.resize(r.body.size() / 2);
-         r.outcome = HttpOutcome::broken;
-       }},
-      {"surplus", [](int, Request, Reply r) { r.body += "x"; }},
-      {"error in 200", replace({.body = "<Error><Code>InternalError</Code></Error>"})},
-      {"error in 206", [](int, Request, Reply r) { r.body = "<Error/>"; }},
-      {"another place", [](int, Request, Reply r) { r.set("Content-Range", "bytes 1-2/30"); }},
-      {"another size", [](int, Request, Reply r) { r.set("Content-Range", "bytes 0-0/1"); }},
-      {"gzip", set("Content-Encoding", "gzip")},
-      {"chunked", set("Transfer-Encoding", "chunked")},
-      {"two lengths", [](int, Request, Reply r) { r.headers.emplace_back("content-length", "1"); }},
-      {"weak ETag", set("ETag", "W/\"version-1\"")},
-      {"another ETag", set("ETag", "\"version-x\"")},
-      {"no ETag", [](int, Request, Reply r) { r.remove("ETag"); }},
-      {"huge head", set("X-Fill", std::string(70'000, 'x'))},
-      {"redirect", replace(ScriptedReply::error("307 Temporary Redirect", "TemporaryRedirect"))},
-      {"gone", replace(ScriptedReply::error("404 Not Found", "NoSuchKey"))},
-      {"shrunk", replace(ScriptedReply::error("416 Range Not Satisfiable", "InvalidRange"))},
-      {"changed", replace(ScriptedReply::error("412 Precondition Failed", "PreconditionFailed"))},
-      {"denied", replace(ScriptedReply::error("403 Forbidden", "AccessDenied"))},
-      {"slow down", replace(ScriptedReply::error("503 Slow Down", "SlowDown"))},
-      {"internal", replace(ScriptedReply::error("500 Internal Server Error", "InternalError"))},
-      {"HTML", replace({.status = "502 Bad Gateway", .body = std::string(10'000, '<')})},
-      {"unreached", replace({.outcome = HttpOutcome::unreached})},
-      {"late", replace({.outcome = HttpOutcome::late})},
+       {read, true,
+        [](int, Request, Reply r) {
+          r.body.resize(r.body.size() / 2);
+          r.outcome = HttpOutcome::broken;
+        }}},
+      {"surplus", {read, true, [](int, Request, Reply r) { r.body += "x"; }}},
+      {"error in 200", {read, true, replace({.body = "<Error><Code>Internal</Code></Error>"})}},
+      {"error in 206", {read, true, [](int, Request, Reply r) { r.body = "<Error/>"; }}},
+      {"another place", {read, true, set("Content-Range", "bytes 1-2/2030")}},
+      {"another size", {file_changed, false, set("Content-Range", "bytes 0-0/1")}},
+      {"gzip", {read, true, set("Content-Encoding", "gzip")}},
+      {"chunked", {read, true, set("Transfer-Encoding", "chunked")}},
+      {"two lengths",
+       {read, true, [](int, Request, Reply r) { r.headers.emplace_back("content-length", "1"); }}},
+      {"weak ETag", {read, true, set("ETag", "W/\"version-1\"")}},
+      {"another ETag", {file_changed, false, set("ETag", "\"version-x\"")}},
+      {"no ETag", {read, true, [](int, Request, Reply r) { r.remove("ETag"); }}},
+      {"huge head", {read, true, set("X-Fill", std::string(70'000, 'x'))}},
+      {"redirect", {config, false, error("307 Temporary Redirect", "TemporaryRedirect")}},
+      {"gone", {file_changed, false, error("404 Not Found", "NoSuchKey")}},
+      {"shrunk", {file_changed, false, error("416 Range Not Satisfiable", "InvalidRange")}},
+      {"changed", {file_changed, false, error("412 Precondition Failed", "PreconditionFailed")}},
+      {"denied", {access, false, error("403 Forbidden", "AccessDenied")}},
+      {"slow down", {read, true, error("503 Slow Down", "SlowDown")}},
+      {"internal", {read, true, error("500 Internal Server Error", "InternalError")}},
+      {"HTML",
+       {read, true, replace({.status = "502 Bad Gateway", .body = std::string(10'000, '<')})}},
+      {"unreached", {read, true, replace({.outcome = HttpOutcome::unreached})}},
+      {"late", {read_timeout, true, replace({.outcome = HttpOutcome::late})}},
   };
 }
 
@@ -221,19 +195,19 @@ TEST_CASE("every fault, at every Nth reply: the right bytes, or an error that na
       CAPTURE(every);
       std::atomic<int> count{0};
       scene.s3->script = [&](int number, const HttpRequest& request, ScriptedReply& reply) {
-        if (++count % every == 0) fault.second(number, request, reply);
+        if (++count % every == 0) fault.second.script(number, request, reply);
       };
       Bytes bytes;
       const std::optional<Error> error = scene.read_object(0, bytes);
+      CHECK(error.has_value() == (every == 1 || !fault.second.may_pass));
       if (!error) {
         CHECK(bytes == scene.data.contents(0));
-        CHECK(every > 1);
       } else {
         const std::string text = error->what();
+        CHECK(error->kind() == fault.second.kind);
         CHECK(text.starts_with(scene.paths[0] + ", bytes "));
         CHECK(text.find("canary") == std::string::npos);
-        const bool is_final = text.find("attempt") == std::string::npos;
-        CHECK((is_final || every < 3));
+        CHECK((text.find("attempt") != std::string::npos) == fault.second.may_pass);
       }
     }
   }
@@ -307,6 +281,66 @@ TEST_CASE("an ETag that was seen is asked for from then on") {
   CHECK(counters.direct_bytes == 2000);
 }
 
+TEST_CASE("a request that is repeated asks for the ETag that was seen meanwhile") {
+  Scene scene;
+  scene.look_at_versions();
+  const auto object = scene.store->open(scene.paths[0], scene.versions[0]);
+  ReadCounters counters;
+  const auto reader = scene.store->make_reader({.depth = 2}, counters);
+  std::vector<std::string> matches;
+  const int before = scene.s3->requests();
+  scene.s3->script = [&](int number, const HttpRequest& request, ScriptedReply& reply) {
+    matches.push_back(header_of(request, "if-match"));
+    if (number == before) reply = ScriptedReply::error("503 Slow Down", "SlowDown");
+  };
+  Bytes memory(1000);
+  RangeRead read{.object = object.get(), .length = 1000, .data = memory.data()};
+  reader->push(read);
+  std::vector<RangeRead*> finished;
+  while (finished.empty()) reader->run(finished, kWaitSlice);
+  CHECK_FALSE(read.error);
+  CHECK(matches == std::vector<std::string>{"", "", "\"version-1\""});
+}
+
+TEST_CASE("what a source of credentials throws leaves no range behind") {
+  struct Interrupt {};
+  struct Interrupted final : CredentialSource {
+    std::shared_ptr<const Credentials> current() override {
+      if (is_early) throw Interrupt();
+      return std::make_shared<const Credentials>(kCanary);
+    }
+    std::shared_ptr<const Credentials> renew(const Credentials&) override { throw Interrupt(); }
+    bool is_early = false;
+  };
+  for (const bool is_early : {true, false}) {
+    Scene scene;
+    scene.look_at_versions();
+    scene.s3->script = [](int, const HttpRequest&, ScriptedReply& reply) {
+      reply = ScriptedReply::error("403 Forbidden", "ExpiredToken");
+    };
+    const auto source = std::make_shared<Interrupted>();
+    source->is_early = is_early;
+    S3Objects store({.s3 = scripted_config(), .part_bytes = 100}, source, scene.s3);
+    ReadCounters counters;
+    const auto reader = store.make_reader({.depth = 3}, counters);
+    const auto object = store.open(scene.paths[0], scene.versions[0]);
+    Bytes memory(1000);
+    RangeRead read{.object = object.get(), .length = 1000, .data = memory.data()};
+    reader->push(read);
+    std::vector<RangeRead*> finished;
+    CHECK_THROWS_AS(reader->run(finished, kWaitSlice), Interrupt);
+    while (!reader->idle()) {
+      try {
+        reader->run(finished, kWaitSlice);
+      } catch (const Interrupt&) {
+      }
+    }
+    CHECK(finished == std::vector<RangeRead*>{&read});
+    CHECK(read.error);
+    CHECK(reader->abandon(milliseconds(0)));
+  }
+}
+
 TEST_CASE("a server is asked whether it heeds If-Match, and refused where it serves no ranges") {
   const Scene scene;
   CHECK(scene.store->honours_if_match(scene.paths[0]));
@@ -341,6 +375,9 @@ TEST_CASE("what cannot be is refused when the store is made") {
   CHECK(make({.region = "no region"}) == ErrorKind::config);
   CHECK(make({.endpoint = "http://host", .region = ""}) == ErrorKind::config);
   CHECK(make({.max_attempts = 0}) == ErrorKind::config);
+  S3Config never_idle = scripted_config();
+  never_idle.http.max_idle_s = 0;
+  CHECK(make(never_idle) == ErrorKind::config);
 }
 
 }  // namespace s3io::testing::s3_objects_test
