@@ -351,7 +351,8 @@ MEMORY_FAULTS = [
 
 @pytest.mark.parametrize(("fault", "error", "text"), MEMORY_FAULTS)
 @pytest.mark.parametrize("name", KINDS)
-def test_reads_that_fail_or_never_come(tmp_path, name, fault, error, text):
+def test_reads_that_fail_or_never_come(tmp_path, monkeypatch, name, fault, error, text):
+    monkeypatch.setattr("torch_s3io.format.tar.build_index._READ_TIMEOUT_S", 0.2)
     kind = Kind(name, "memory", tmp_path, **fault)
     with pytest.raises(error, match=text):
         next(iter(kind.make(read_timeout_s=0.2)))

@@ -26,6 +26,7 @@ from .record_folder import JOURNAL_PREFIX, RecordFolder, refuse_to_replace
 _MOST_LINE_BYTES = 512
 _POLL_S = 0.1
 _END_S = 1.0
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,9 @@ def _pack_shards(
     pool = ProcessPoolExecutor(processes, context, _start_process, (job, counts, os.getpid()))
     futures: dict[Future[ShardEntry], int] = {}
     try:
-        for number in numbers:
-            futures[pool.submit(_pack_in_process, number)] = number
+        with _interrupted_later():  # else a process may be left that nobody knows, and waits for
+            for number in numbers:
+                futures[pool.submit(_pack_in_process, number)] = number
         while futures:
             finished, _ = wait(futures, timeout=_POLL_S, return_when=FIRST_COMPLETED)
             on_bytes(counts.received())
@@ -173,6 +175,16 @@ def _pack_shards(
     finally:
         _end_processes(pool, [p for p in multiprocessing.active_children() if p not in others])
         counts.close()
+
+
+@contextlib.contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come when it ends. What is forked meanwhile has both blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_processes(pool: ProcessPoolExecutor, processes: list[BaseProcess]) -> None:
@@ -219,6 +231,7 @@ def _start_process(job: PackJob, counts: _ByteCounts, parent: int) -> None:
     _job, _counts = job, counts
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the command's handler, which unwinds
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, too, which ends this
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTIONS)
     end_with(parent)
 
 

@@ -30,6 +30,7 @@ from .shard_members import (
 from .tar_index import TarIndex
 from .tar_members import group_members, scan_tars
 
+_READ_TIMEOUT_S = 60.0  # longest wait for a header; no data set is there yet to say another
 _AT_ONCE = 256  # archives of which a thread has all names in memory
 _MOST_THREADS = 16
 _MOST_READS = 128  # in flight, of all threads; each has 1 MiB of memory
@@ -152,7 +153,7 @@ def _scan(
         paths,
         [one.info.identity for one in archives],
         depth=depth,
-        read_timeout_s=60.0,
+        read_timeout_s=_READ_TIMEOUT_S,
         progress=note,
     )
     left, found = scan.members[::-1], []
