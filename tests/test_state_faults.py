@@ -68,7 +68,7 @@ def test_other_versions_and_impossible_places_are_refused(path):
     with pytest.raises(s3io.DataError, match="has 60 per epoch"):
         dataset.load_state_dict(changed(state, records=61))
     with pytest.raises(s3io.ConfigError, match="strict must be"):
-        dataset.load_state_dict(state, strict=1)  # type: ignore[arg-type]
+        dataset.load_state_dict(state, **{"strict": 1})
     assert numbers(dataset) == numbers(SETTING.dataset(path))  # nothing of it was taken over
 
 

@@ -10,9 +10,14 @@ from .buckets import Reply, Request, error
 from .fault_server import Fault
 
 
+def without(reply: Reply, name: str) -> Reply:
+    reply.headers = [pair for pair in reply.headers if pair[0] != name]
+    return reply
+
+
 def whole_object(reply: Reply, _request: Request) -> Reply:
     """As of a server that knows no ranges: 200, and no Content-Range."""
-    reply.headers = [pair for pair in reply.headers if pair[0] != "Content-Range"]
+    without(reply, "Content-Range")
     reply.status, reply.body = 200, reply.body * 2
     return reply
 
@@ -56,8 +61,7 @@ def other_size(reply: Reply, _request: Request) -> Reply:
 
 
 def no_place(reply: Reply, _request: Request) -> Reply:
-    reply.headers = [pair for pair in reply.headers if pair[0] != "Content-Range"]
-    return reply
+    return without(reply, "Content-Range")
 
 
 def other_etag(reply: Reply, _request: Request) -> Reply:
@@ -69,8 +73,7 @@ def weak_etag(reply: Reply, _request: Request) -> Reply:
 
 
 def no_etag(reply: Reply, _request: Request) -> Reply:
-    reply.headers = [pair for pair in reply.headers if pair[0] != "ETag"]
-    return reply
+    return without(reply, "ETag")
 
 
 def compressed(reply: Reply, _request: Request) -> Reply:
