@@ -6,8 +6,6 @@
 #include <cmath>
 #include <utility>
 
-#include "base/printable.h"
-
 namespace s3io {
 namespace {
 
@@ -17,17 +15,10 @@ constexpr size_t kMostRegions = 64;  // that servers may send requests to
 constexpr std::string_view kEmptyHash =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-constexpr std::array<int, 6> kPassingStatuses{408, 429, 500, 502, 503, 504};
-constexpr std::array<std::string_view, 6> kPassingCodes{
-    "RequestTimeout", "InternalError", "SlowDown", "ServiceUnavailable", "Throttling", "Busy"};
 constexpr std::array<std::string_view, 3> kExpiredCodes{"ExpiredToken", "InvalidToken",
                                                         "TokenRefreshRequired"};
 constexpr std::array<std::string_view, 3> kOtherRegionCodes{
     "AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"};
-
-bool is_one_of(const auto& values, const auto& value) {
-  return std::ranges::find(values, value) != values.end();
-}
 
 void check(const S3Config& config) {
   const HttpSettings& http = config.http;
@@ -42,36 +33,7 @@ void check(const S3Config& config) {
   }
 }
 
-std::string name_of(const S3Call& call) {
-  std::string name = message("s3://", call.object.bucket, "/", call.object.key);
-  if (call.http.expected) {
-    const ExpectedRange& range = *call.http.expected;
-    append(name, message(", bytes ", range.offset, "-", range.offset + range.length - 1));
-  }
-  return name;
-}
-
-// What to do about it, for who cannot read the protocol.
-std::string_view advice(ErrorKind kind, int status) {
-  if (status >= 300 && status <= 399) return "; endpoint= and region= must be the bucket's own";
-  switch (kind) {
-    case ErrorKind::access:
-      return "; check the credentials, and that their policy allows s3:GetObject and s3:ListBucket";
-    case ErrorKind::file_changed:
-      return "; make a new data set, or put the object back that it was made of";
-    default:
-      return "";
-  }
-}
-
 }  // namespace
-
-struct S3Client::Problem {
-  ErrorKind kind = ErrorKind::read;
-  bool may_pass = false;  // by itself
-  std::string text;       // a part of a sentence
-  S3Error error = {};     // of a reply
-};
 
 S3Client::S3Client(S3Config config, std::shared_ptr<CredentialSource> credentials,
                    std::shared_ptr<Transport> transport)
@@ -183,7 +145,7 @@ void S3Client::set_headers(S3Call& call, const AmzDate& date) {
 }
 
 S3Client::Next S3Client::judge(S3Call& call) {
-  const std::optional<Problem> problem = problem_of(call);
+  const std::optional<S3Problem> problem = problem_of(call);
   if (!problem) {
     if (call.has_set_clock) clock_offset_s_ = call.clock_offset_s;
     return Next::done;
@@ -195,82 +157,27 @@ S3Client::Next S3Client::judge(S3Call& call) {
     return Next::again;
   }
   const HttpOutcome outcome = call.http.outcome;
+  const auto fail = [&](std::string_view more) {
+    call.error = error_of(call, *problem, more);
+    return Next::done;
+  };
   if (!problem->may_pass || (!call.may_repeat && outcome != HttpOutcome::unreached)) {
-    return fail(call, *problem, "");
+    return fail("");
   }
   if (outcome == HttpOutcome::refused && call.attempts >= kMostMalformed) {
-    return fail(call, *problem, ": the server, or what is between, does not speak S3's protocol");
+    return fail(": the server, or what is between, does not speak S3's protocol");
   }
   if (call.attempts >= config_.max_attempts) {
-    return fail(call, *problem, "; raise max_attempts if that may pass");
+    return fail("; raise max_attempts if that may pass");
   }
   if (!plan_next_attempt(call)) {
-    return fail(call, *problem, "; raise retry_timeout_s if that may pass");
+    return fail("; raise retry_timeout_s if that may pass");
   }
   return Next::again;
 }
 
-// None: it is well.
-std::optional<S3Client::Problem> S3Client::problem_of(const S3Call& call) const {
-  const HttpRequest& http = call.http;
-  const std::string why = without_secrets(http.problem, *call.credentials);
-  if (http.verdict == RangeVerdict::changed) {
-    return Problem{ErrorKind::file_changed, false, message("it has changed: ", why)};
-  }
-  switch (http.outcome) {
-    case HttpOutcome::replied:
-      break;
-    case HttpOutcome::refused:
-      return Problem{ErrorKind::read, true, message("the reply cannot be used: ", why)};
-    case HttpOutcome::broken:
-      return Problem{ErrorKind::read, true, message("the connection broke: ", why)};
-    case HttpOutcome::unreached:
-      return Problem{ErrorKind::read, true,
-                     message("the server ", call.target.host, " was not reached: ", why)};
-    case HttpOutcome::untrusted:
-      return Problem{ErrorKind::config, false,
-                     message("the certificate of ", call.target.host, " is not trusted: ", why,
-                             "; ca_file= names the one that vouches for it")};
-    case HttpOutcome::late:
-      return Problem{ErrorKind::read_timeout, true, message("the reply was too slow: ", why)};
-    case HttpOutcome::cancelled:
-      return Problem{ErrorKind::read, false, "the request was given up"};
-  }
-  const int status = http.head.status();
-  const bool is_success =
-      http.expected ? http.verdict == RangeVerdict::right : status >= 200 && status <= 299;
-  if (is_success) return std::nullopt;
-  return problem_of_reply(call);
-}
-
-S3Client::Problem S3Client::problem_of_reply(const S3Call& call) const {
-  const HttpRequest& http = call.http;
-  const int status = http.head.status();
-  Problem problem;
-  problem.error = parse_s3_error(http.text);
-  const S3Error& error = problem.error;
-  problem.may_pass = is_one_of(kPassingStatuses, status) || is_one_of(kPassingCodes, error.code);
-  problem.text = message("the server answers ", status);
-  if (!error.code.empty()) append(problem.text, message(" ", error.code));
-  if (!error.message.empty()) {
-    append(problem.text, message(", ", quoted(without_secrets(error.message, *call.credentials))));
-  }
-  if (problem.may_pass) return problem;
-  if (status == 404) {
-    const bool was_there = call.http.expected && error.code != "NoSuchBucket";
-    problem.kind = was_there ? ErrorKind::file_changed : ErrorKind::not_found;
-  } else if (status == 401 || status == 403) {
-    problem.kind = ErrorKind::access;
-  } else if (status == 412 || status == 409) {
-    problem.kind = ErrorKind::file_changed;
-  } else if (status == 400 || (status >= 300 && status <= 399)) {
-    problem.kind = ErrorKind::config;
-  }
-  return problem;
-}
-
 // Whether there is a reason why the same request would be well now. Each reason counts once.
-bool S3Client::mend(S3Call& call, const Problem& problem) {
+bool S3Client::mend(S3Call& call, const S3Problem& problem) {
   const ResponseHead& head = call.http.head;
   const int status = head.status();
   if (call.http.outcome != HttpOutcome::replied || status < 300 || problem.may_pass) return false;
@@ -346,21 +253,6 @@ bool S3Client::plan_next_attempt(S3Call& call) {
   if (call.not_before - *call.failed >= Seconds(config_.retry_timeout_s)) return false;
   next_retry_ = next_retry;
   return true;
-}
-
-S3Client::Next S3Client::fail(S3Call& call, const Problem& problem, std::string_view more) {
-  std::string text = message(name_of(call), ": ", problem.text);
-  if (call.attempts > 1) {
-    const double seconds = static_cast<double>(nanoseconds_since(call.begun)) * 1e-9;
-    append(text,
-           message(" (attempt ", call.attempts, ", after ", std::round(seconds * 10) / 10, " s)"));
-  }
-  const std::string& id =
-      call.http.head.request_id().empty() ? problem.error.request_id : call.http.head.request_id();
-  if (!id.empty()) append(text, message(", request id ", quoted(id)));
-  append(text, more.empty() ? advice(problem.kind, call.http.head.status()) : more);
-  call.error = Error(problem.kind, without_secrets(text, *call.credentials));
-  return Next::done;
 }
 
 void S3Client::call(S3Call& call, const WaitCallback& on_wait) {

@@ -16,15 +16,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
 
-#include "base/error.h"
 #include "base/fork_owned.h"
 #include "http/credentials.h"
-#include "http/s3_xml.h"
+#include "http/s3_call.h"
+#include "http/s3_problem.h"
 #include "http/sigv4.h"
 #include "http/transport.h"
 #include "http/url.h"
@@ -45,37 +44,6 @@ struct S3Config {
   double retries_per_s = 50;  // of all requests together, beyond as many at once
 };
 
-// Where buckets of one region are asked for.
-struct S3Place {
-  std::string region;
-  Endpoint endpoint;
-};
-
-// One operation. Its memory is used again for the next one.
-struct S3Call {
-  // In.
-  std::string_view method = "GET";
-  S3Path object;
-  std::string query;                // as RequestToSign says
-  std::vector<HttpHeader> headers;  // beside those of the signature, in lower case
-  bool may_repeat = true;           // else only an attempt that reached nobody is repeated
-  HttpRequest http;                 // in: payload, expected, data, most_text_bytes, inbox, owner
-
-  // Out.
-  std::optional<Error> error;
-  Clock::time_point not_before{};  // of the next attempt
-  int attempts = 0;
-
-  // The client's own.
-  Clock::time_point begun{};
-  std::optional<Clock::time_point> failed;  // for the first time
-  bool has_renewed = false, has_set_clock = false, has_moved = false;
-  int64_t clock_offset_s = 0;  // the server's time is so much later
-  std::shared_ptr<const Credentials> credentials;
-  S3Target target;
-  const S3Place* place = nullptr;  // the client's
-};
-
 // Any thread, but a call belongs to one at a time.
 class S3Client {
  public:
@@ -94,18 +62,13 @@ class S3Client {
   void call(S3Call& call, const WaitCallback& on_wait = {});
 
  private:
-  struct Problem;
-
   void check_process() const;
   void address_and_sign(S3Call& call);
   void set_headers(S3Call& call, const AmzDate& date);
-  std::optional<Problem> problem_of(const S3Call& call) const;
-  Problem problem_of_reply(const S3Call& call) const;
-  bool mend(S3Call& call, const Problem& problem);
+  bool mend(S3Call& call, const S3Problem& problem);
   bool moves_to(S3Call& call, const std::string& region);
   bool may_renew(const S3Call& call, bool is_sure);
   bool plan_next_attempt(S3Call& call);
-  Next fail(S3Call& call, const Problem& problem, std::string_view more);
 
   const S3Config config_;
   const std::shared_ptr<CredentialSource> credentials_;

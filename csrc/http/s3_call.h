@@ -1,0 +1,50 @@
+// One operation of S3 with all its attempts, and what the client keeps of it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "http/sigv4.h"
+#include "http/transport.h"
+#include "http/url.h"
+
+namespace s3io {
+
+// Where buckets of one region are asked for.
+struct S3Place {
+  std::string region;
+  Endpoint endpoint;
+};
+
+// One operation. Its memory is used again for the next one.
+struct S3Call {
+  // In.
+  std::string_view method = "GET";
+  S3Path object;
+  std::string query;                // as RequestToSign says
+  std::vector<HttpHeader> headers;  // beside those of the signature, in lower case
+  bool may_repeat = true;           // else only an attempt that reached nobody is repeated
+  HttpRequest http;                 // in: payload, expected, data, most_text_bytes, inbox, owner
+
+  // Out.
+  std::optional<Error> error;
+  Clock::time_point not_before{};  // of the next attempt
+  int attempts = 0;
+
+  // The client's own.
+  Clock::time_point begun{};
+  std::optional<Clock::time_point> failed;  // for the first time
+  bool has_renewed = false, has_set_clock = false, has_moved = false;
+  int64_t clock_offset_s = 0;  // the server's time is so much later
+  std::shared_ptr<const Credentials> credentials;
+  S3Target target;
+  const S3Place* place = nullptr;  // the client's
+};
+
+}  // namespace s3io

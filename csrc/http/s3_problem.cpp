@@ -1,0 +1,113 @@
+#include "http/s3_problem.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/printable.h"
+#include "http/credentials.h"
+
+namespace s3io {
+namespace {
+
+constexpr std::array<int, 6> kPassingStatuses{408, 429, 500, 502, 503, 504};
+constexpr std::array<std::string_view, 6> kPassingCodes{
+    "RequestTimeout", "InternalError", "SlowDown", "ServiceUnavailable", "Throttling", "Busy"};
+
+std::string name_of(const S3Call& call) {
+  std::string name = message("s3://", call.object.bucket, "/", call.object.key);
+  if (call.http.expected) {
+    const ExpectedRange& range = *call.http.expected;
+    append(name, message(", bytes ", range.offset, "-", range.offset + range.length - 1));
+  }
+  return name;
+}
+
+// What to do about it, for who cannot read the protocol.
+std::string_view advice(ErrorKind kind, int status) {
+  if (status >= 300 && status <= 399) return "; endpoint= and region= must be the bucket's own";
+  switch (kind) {
+    case ErrorKind::access:
+      return "; check the credentials, and that their policy allows s3:GetObject and s3:ListBucket";
+    case ErrorKind::file_changed:
+      return "; make a new data set, or put the object back that it was made of";
+    default:
+      return "";
+  }
+}
+
+S3Problem problem_of_reply(const S3Call& call) {
+  const HttpRequest& http = call.http;
+  const int status = http.head.status();
+  S3Problem problem;
+  problem.error = parse_s3_error(http.text);
+  const S3Error& error = problem.error;
+  problem.may_pass = is_one_of(kPassingStatuses, status) || is_one_of(kPassingCodes, error.code);
+  problem.text = message("the server answers ", status);
+  if (!error.code.empty()) append(problem.text, message(" ", error.code));
+  if (!error.message.empty()) {
+    append(problem.text, message(", ", quoted(without_secrets(error.message, *call.credentials))));
+  }
+  if (problem.may_pass) return problem;
+  if (status == 404) {
+    const bool was_there = call.http.expected && error.code != "NoSuchBucket";
+    problem.kind = was_there ? ErrorKind::file_changed : ErrorKind::not_found;
+  } else if (status == 401 || status == 403) {
+    problem.kind = ErrorKind::access;
+  } else if (status == 412 || status == 409) {
+    problem.kind = ErrorKind::file_changed;
+  } else if (status == 400 || (status >= 300 && status <= 399)) {
+    problem.kind = ErrorKind::config;
+  }
+  return problem;
+}
+
+}  // namespace
+
+std::optional<S3Problem> problem_of(const S3Call& call) {
+  const HttpRequest& http = call.http;
+  const std::string why = without_secrets(http.problem, *call.credentials);
+  if (http.verdict == RangeVerdict::changed) {
+    return S3Problem{ErrorKind::file_changed, false, message("it has changed: ", why)};
+  }
+  switch (http.outcome) {
+    case HttpOutcome::replied:
+      break;
+    case HttpOutcome::refused:
+      return S3Problem{ErrorKind::read, true, message("the reply cannot be used: ", why)};
+    case HttpOutcome::broken:
+      return S3Problem{ErrorKind::read, true, message("the connection broke: ", why)};
+    case HttpOutcome::unreached:
+      return S3Problem{ErrorKind::read, true,
+                       message("the server ", call.target.host, " was not reached: ", why)};
+    case HttpOutcome::untrusted:
+      return S3Problem{ErrorKind::config, false,
+                       message("the certificate of ", call.target.host, " is not trusted: ", why,
+                               "; ca_file= names the one that vouches for it")};
+    case HttpOutcome::late:
+      return S3Problem{ErrorKind::read_timeout, true, message("the reply was too slow: ", why)};
+    case HttpOutcome::cancelled:
+      return S3Problem{ErrorKind::read, false, "the request was given up"};
+  }
+  const int status = http.head.status();
+  const bool is_success =
+      http.expected ? http.verdict == RangeVerdict::right : status >= 200 && status <= 299;
+  if (is_success) return std::nullopt;
+  return problem_of_reply(call);
+}
+
+Error error_of(const S3Call& call, const S3Problem& problem, std::string_view more) {
+  std::string text = message(name_of(call), ": ", problem.text);
+  if (call.attempts > 1) {
+    const double seconds = static_cast<double>(nanoseconds_since(call.begun)) * 1e-9;
+    append(text,
+           message(" (attempt ", call.attempts, ", after ", std::round(seconds * 10) / 10, " s)"));
+  }
+  const std::string& id =
+      call.http.head.request_id().empty() ? problem.error.request_id : call.http.head.request_id();
+  if (!id.empty()) append(text, message(", request id ", quoted(id)));
+  append(text, more.empty() ? advice(problem.kind, call.http.head.status()) : more);
+  return Error(problem.kind, without_secrets(text, *call.credentials));
+}
+
+}  // namespace s3io

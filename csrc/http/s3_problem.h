@@ -1,0 +1,34 @@
+// What is wrong with a reply, in the words of S3; pure functions of a call whose request is back.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "http/s3_call.h"
+#include "http/s3_xml.h"
+
+namespace s3io {
+
+struct S3Problem {
+  ErrorKind kind = ErrorKind::read;
+  bool may_pass = false;  // by itself
+  std::string text;       // a part of a sentence, without secrets
+  S3Error error = {};     // of a reply
+};
+
+// Whether a code or a status is among these.
+bool is_one_of(const auto& values, const auto& value) {
+  return std::ranges::find(values, value) != values.end();
+}
+
+// None: it is well.
+std::optional<S3Problem> problem_of(const S3Call& call);
+
+// What the caller is told: which object and bytes, what is wrong, how often it was tried, the
+// request's id, and what to do. `more` stands instead of the usual advice.
+Error error_of(const S3Call& call, const S3Problem& problem, std::string_view more);
+
+}  // namespace s3io
