@@ -166,7 +166,8 @@ build/stamps/packages-%: scripts/setup.sh
 	@mkdir -p $(@D) && touch $@
 
 # These two files change only when what they hold does: the settings of the compiler, the sources.
-SETTINGS = $(CXX) $(CXXFLAGS) $(LDFLAGS) $(NO_URING) $(call on,TORCH_S3IO_WERROR)
+SETTINGS = $(CXX) $(CXXFLAGS) $(LDFLAGS) $(NO_URING) $(call on,TORCH_S3IO_NO_S3) \
+	$(call on,TORCH_S3IO_WERROR)
 SOURCES = $(sort $(CPP_TESTS) $(CSRC))
 build/stamps/settings build/stamps/sources: FORCE
 	@mkdir -p $(@D)

@@ -80,13 +80,18 @@ class BuildExt(build_ext):
     def build_extension(self, ext):
         torch = Torch.find()
         folder = cpp.release_folder(f"{sys.implementation.cache_tag}-torch{torch.version}")
-        bindings = cpp.sources_in(Path("csrc/bindings"))
-        units = cpp.units_of_equal_size(2, folder / "bindings", bindings, torch.compiler())
+        units = cpp.binding_units(folder, torch.compiler())
         core = cpp.release_folder(*(["abi0"] if torch.old_strings else []))
-        units += cpp.core_units(core, torch.release_flags())
-        library = folder / ("_C.so" if cpp.USE_URING else "_C_no_uring.so")
+        units += cpp.core_units(core, torch.release_flags(), cpp.USE_S3)
+        left_out = "_no_uring" * (not cpp.USE_URING) + "_no_s3" * (not cpp.USE_S3)
+        library = folder / f"_C{left_out}.so"
         objects = cpp.compile_units(units)
-        cpp.link(library, objects, [*torch.compiler(), "-shared"], torch.libraries())
+        cpp.link(
+            library,
+            objects,
+            [*torch.compiler(), "-shared"],
+            [*torch.libraries(), *cpp.s3_libraries()],
+        )
         output = Path(self.get_ext_fullpath(ext.name))
         output.parent.mkdir(parents=True, exist_ok=True)
         output.unlink(missing_ok=True)  # a running process may have the old one mapped

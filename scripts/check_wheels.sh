@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds wheels as pip does, with io_uring and without, warnings being errors; installs each into an
-# empty folder, and reads a file with it from there.
+# Builds wheels as pip does, with io_uring and object storage and without both, warnings being
+# errors; installs each into an empty folder, and reads a file with it from there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,14 +8,14 @@ python=$PWD/.venv/bin/python
 pip=("$python" -m pip --disable-pip-version-check -q)
 export TORCH_S3IO_WERROR=1
 
-for no_uring in 0 1; do
-  folder=$PWD/build/wheel-no-uring-$no_uring
+for without in 0 1; do
+  folder=$PWD/build/wheel-without-$without
   rm -rf "$folder"
-  TORCH_S3IO_NO_URING=$no_uring "${pip[@]}" wheel --no-build-isolation --no-deps -w "$folder" .
+  TORCH_S3IO_NO_URING=$without TORCH_S3IO_NO_S3=$without "${pip[@]}" wheel --no-build-isolation --no-deps -w "$folder" .
   "${pip[@]}" install --no-deps --target "$folder/installed" "$folder"/*.whl
   cd "$folder"
   head -c 65536 /dev/urandom >records.bin
-  PYTHONPATH=installed "$python" - "$no_uring" <<'END'
+  PYTHONPATH=installed "$python" - "$without" <<'END'
 import contextlib
 import io
 import json
@@ -32,8 +32,9 @@ warnings.simplefilter("ignore")  # without io_uring there is one
 data = b"".join(batch.numpy().tobytes() for batch in s3io.DataLoader(dataset, num_workers=1))
 assert data == pathlib.Path("records.bin").read_bytes()
 reason = s3io._C.uring_unavailable_reason()
-no_uring = sys.argv[1] == "1"
+no_uring = no_s3 = sys.argv[1] == "1"
 assert no_uring == ("without" in reason), reason
+assert no_s3 != s3io._C.built_with_s3
 
 sys.argv[1:] = ["doctor", "--json"]
 try:

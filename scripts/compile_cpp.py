@@ -5,10 +5,8 @@
     python scripts/compile_cpp.py tidy               what clang-tidy says of the part without torch
 
 ``setup.py`` takes the extension's objects from here. The part without torch, which is all but
-``csrc/bindings``, is compiled once: the extension, with io_uring and without, and ``cpptest``
-share it. ``asan`` and ``fuzz`` share theirs.
-
-``csrc/http`` is in the tests alone, until something of the extension uses it.
+``csrc/bindings``, is compiled once: the extension, with io_uring and S3 or without, and
+``cpptest`` share it. ``asan`` and ``fuzz`` share theirs.
 
 The files of a folder are compiled together, as one unit that includes them. Most of the time goes
 into headers, which so are read once per folder. Names that a file keeps to itself therefore must be
@@ -117,6 +115,17 @@ def core_units(folder: Path, flags: list[str], with_s3: bool = False) -> list[Un
         command = [*command, *liburing_flags("--cflags")]
     name = Path(one_of[USE_URING]).stem
     return [*units, Unit(folder / f"{name}.o", [one_of[USE_URING]], command)]
+
+
+def binding_units(folder: Path, command: list[str]) -> list[Unit]:
+    """``csrc/bindings``. Those of S3 are by themselves: the others are the same without them."""
+    parts: dict[str, list[str]] = {"s3": [], "no_s3": [], "": []}
+    for path in sources_in(Path("csrc/bindings")):
+        stem = Path(path).stem
+        parts["s3" if stem.startswith("s3") else stem if stem in parts else ""].append(path)
+    name = "s3" if USE_S3 else "no_s3"
+    units = units_of_equal_size(2, folder / "bindings", parts[""], command)
+    return [*units, Unit(folder / f"bindings_{name}.o", parts[name], command)]
 
 
 def units_of_equal_size(

@@ -33,7 +33,7 @@ has_python_header() {
   "$PYTHON" -c 'import os, sysconfig as s; open(os.path.join(s.get_path("include"), "Python.h"))'
 }
 
-# What csrc/http needs, which the C++ tests have.
+# What csrc/http needs.
 check_s3() {
   [[ -z ${TORCH_S3IO_NO_S3:-} || $TORCH_S3IO_NO_S3 == 0 ]] || return 0
   need libcurl4-openssl-dev pkg-config --exists libcurl
@@ -47,6 +47,7 @@ check_packages() {
   if [[ -z ${TORCH_S3IO_NO_URING:-} || $TORCH_S3IO_NO_URING == 0 ]]; then
     need liburing-dev pkg-config --exists liburing
   fi
+  check_s3
   need python3 command -v "$PYTHON"
   need python3-venv "$PYTHON" -c 'import ensurepip, venv'
   need python3-dev has_python_header
@@ -56,10 +57,8 @@ check_packages() {
       build) ;;
       test)
         need doctest-dev has_header doctest/doctest.h
-        check_s3
         ;;
       check)
-        check_s3
         need clang-format command -v clang-format
         need clang-tidy command -v clang-tidy
         ;;

@@ -23,7 +23,7 @@ README = Page(
         "make train": "CI's own set-up; what it trains: test_examples.py",
         "make test": "this suite",
         "make peers ARGS='--only shuffled --size-gib 0.5 --rounds 3'": "hours of other loaders",
-        "apt install g++ pkg-config liburing-dev": "a download",
+        "apt install g++ pkg-config liburing-dev libcurl4-openssl-dev libssl-dev": "a download",
         "pip install torch==2.13.0 'setuptools>=77'": "a download; the version: "
         "test_configuration_docs.py",
         "pip install --no-build-isolation .": "a build: scripts/check_wheels.sh",

@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_uring', 'changed_folder', 'common_folder_bytes', 'count_repeated', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'common_folder_bytes', 'count_repeated', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -217,6 +217,40 @@ class CompositeStore(Store):
         """
         By the schemes of paths; "": those without one.
         """
+class CredentialSource:
+    """
+    Where the credentials of an S3Objects come from.
+    """
+class S3Objects(Store):
+    def __init__(self, *, endpoint: str, region: str, addressing: str, requester_pays: bool, ca_file: str, connect_timeout_s: typing.SupportsFloat | typing.SupportsIndex, stall_timeout_s: typing.SupportsFloat | typing.SupportsIndex, max_idle_s: typing.SupportsInt | typing.SupportsIndex, max_attempts: typing.SupportsInt | typing.SupportsIndex, retry_timeout_s: typing.SupportsFloat | typing.SupportsIndex, retries_per_s: typing.SupportsFloat | typing.SupportsIndex, part_bytes: typing.SupportsInt | typing.SupportsIndex, connections: typing.SupportsInt | typing.SupportsIndex, credentials: CredentialSource) -> None:
+        """
+        Of this process. An empty endpoint is AWS's of the region.
+        """
+    def honours_if_match(self, path: os.PathLike | str | bytes) -> bool:
+        """
+        Whether the server refuses to send another version than is asked for.
+        """
+    def list_objects(self, prefix: os.PathLike | str | bytes, most: typing.SupportsInt | typing.SupportsIndex = 0) -> list[tuple[str, int, int]]:
+        """
+        (path, size in bytes, number of the ETag) of each object, by path; the first ones, at most 1000, where `most` is more than 0.
+        """
+    def stat(self, path: os.PathLike | str | bytes) -> tuple[int, int, str]:
+        """
+        (size in bytes, number of the ETag, ETag), by a HEAD.
+        """
+class S3Reads:
+    def __init__(self, *, objects: S3Objects, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, depth: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        buffer_pool: (capacity, buffer_size, alignment).
+        """
+    def checksum(self, path: os.PathLike | str | bytes) -> int:
+        ...
+    def read(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex | None, *, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, clips: bool = False) -> typing.Any:
+        """
+        A uint8 tensor. version: (size in bytes, number of the ETag), else the one that is there now.
+        """
+    def stats(self) -> dict[str, typing.Any]:
+        ...
 class Objects:
     def __init__(self, *, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, versions: typing_extensions.Buffer) -> None:
         """
@@ -536,6 +570,10 @@ def file_system_config(name: str) -> dict[str, typing.Any]:
     """
     Fields of a ready-made FileSystemConfig: 'default', 'direct_io', 'high_performance'.
     """
+def fixed_credentials(*, access_key: str, secret_key: str, session_token: str) -> CredentialSource:
+    """
+    Always the same; without an access key requests are not signed.
+    """
 def folder_labels(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, name_bytes: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], is_parent: bool) -> tuple[numpy.typing.NDArray[numpy.int64], list[bytes]]:
     """
     (label of each file, names of the classes): by the first folder of its name, or by the folder that it lies in.
@@ -621,4 +659,5 @@ NUMBERS_OF_TOKEN_PART: int = 281474976710656
 PURPOSE_AUGMENTATION: int = 5
 PURPOSE_SPLIT: int = 4
 __version__: str = '0.1.0'
+built_with_s3: bool = True
 built_with_uring: bool = True

@@ -41,6 +41,10 @@ class FileChangedError(ReadError):
     """A file was truncated, rewritten or replaced while it was in use."""
 
 
+class ObjectChangedError(FileChangedError):
+    """An object of a bucket was overwritten, or removed, while it was in use."""
+
+
 class DirectIOError(Error, OSError):
     """``direct="require"`` on a file system that has no direct reads."""
 

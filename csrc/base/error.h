@@ -11,21 +11,22 @@
 namespace s3io {
 
 enum class ErrorKind : uint8_t {
-  config,         // a setting, or a combination of settings, that cannot work
-  data,           // bytes on disk that are not what the layout says
-  not_found,      // no such file, or nothing matched
-  access,         // permission denied
-  read,           // the device or the kernel failed a read
-  write,          // the device or the kernel failed a write
-  no_space,       // the disk, a quota or a limit of file sizes is exhausted
-  file_changed,   // truncated, replaced or rewritten while in use
-  direct_io,      // O_DIRECT was required and is not to be had
-  engine,         // the I/O engine asked for is not to be had
-  pool_timeout,   // no buffer became free in time
-  read_timeout,   // a read did not come back in time
-  write_timeout,  // a write did not come back in time
-  range,          // a byte range or record number outside of what exists
-  out_of_memory,  // memory, file descriptors or another bounded resource ran out
+  config,          // a setting, or a combination of settings, that cannot work
+  data,            // bytes on disk that are not what the layout says
+  not_found,       // no such file, or nothing matched
+  access,          // permission denied
+  read,            // the device or the kernel failed a read
+  write,           // the device or the kernel failed a write
+  no_space,        // the disk, a quota or a limit of file sizes is exhausted
+  file_changed,    // truncated, replaced or rewritten while in use
+  object_changed,  // the same of an object of S3
+  direct_io,       // O_DIRECT was required and is not to be had
+  engine,          // the I/O engine asked for is not to be had
+  pool_timeout,    // no buffer became free in time
+  read_timeout,    // a read did not come back in time
+  write_timeout,   // a write did not come back in time
+  range,           // a byte range or record number outside of what exists
+  out_of_memory,   // memory, file descriptors or another bounded resource ran out
 };
 
 class Error : public std::runtime_error {

@@ -19,6 +19,8 @@ void register_errors(pybind11::module_& module);
 void register_memory(pybind11::module_& module);
 void register_store(pybind11::module_& module);
 void register_files(pybind11::module_& module);
+// Object storage, or only the note that it was left out.
+void register_s3(pybind11::module_& module);
 void register_objects(pybind11::module_& module);
 void register_forms(pybind11::module_& module);
 void register_order(pybind11::module_& module);

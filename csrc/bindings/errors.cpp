@@ -30,6 +30,8 @@ const char* class_name(ErrorKind kind) {
       return "NoSpaceError";
     case ErrorKind::file_changed:
       return "FileChangedError";
+    case ErrorKind::object_changed:
+      return "ObjectChangedError";
     case ErrorKind::direct_io:
       return "DirectIOError";
     case ErrorKind::engine:

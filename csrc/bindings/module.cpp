@@ -14,6 +14,7 @@ PYBIND11_MODULE(_C, module) {
   s3io::bindings::register_order(module);
   s3io::bindings::register_epochs(module);
   s3io::bindings::register_files(module);
+  s3io::bindings::register_s3(module);  // takes the Store of register_files
   s3io::bindings::register_objects(module);
   s3io::bindings::register_forms(module);
   s3io::bindings::register_tokens(module);  // takes the classes of register_forms

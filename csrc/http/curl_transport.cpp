@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -35,7 +36,10 @@ class Reactor {
   }
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
-  ~Reactor() {
+  ~Reactor() { stop(); }
+
+  // Ends the thread; what is in flight, and what comes later, is given back as cancelled.
+  void stop() {
     {
       const std::lock_guard lock(mutex_);
       is_stopping_ = true;
@@ -48,6 +52,11 @@ class Reactor {
     request.clear_reply();
     {
       const std::lock_guard lock(mutex_);
+      if (is_stopping_) {
+        request.outcome = HttpOutcome::cancelled;
+        request.inbox->put(request);
+        return;
+      }
       start_thread();
       append(request);
     }
@@ -238,6 +247,9 @@ class CurlTransport final : public Transport {
   void cancel(HttpRequest& request) noexcept override {
     if (reactor_.is_here()) reactor_->cancel(request);
   }
+  void stop() {
+    if (reactor_.is_here()) reactor_->stop();
+  }
 
  private:
   ForkOwned<Reactor> reactor_;
@@ -246,9 +258,11 @@ class CurlTransport final : public Transport {
 // Of one process: a forked child leaves its parent's alone, whoever has the lock.
 struct SharedTransport {
   const HomeProcess home = {};
-  std::mutex mutex;  // guards what follows
-  std::weak_ptr<Transport> transport;
+  std::mutex mutex;                                        // guards what follows
+  std::map<int, std::weak_ptr<CurlTransport>> transports;  // by their connections
 };
+
+std::atomic<SharedTransport*> the_shared{nullptr};
 
 }  // namespace
 
@@ -257,19 +271,32 @@ std::unique_ptr<Transport> make_curl_transport(const CurlOptions& options) {
 }
 
 std::shared_ptr<Transport> shared_curl_transport(const CurlOptions& options) {
-  static std::atomic<SharedTransport*> shared{nullptr};
-  SharedTransport* mine = shared.load();
+  SharedTransport* mine = the_shared.load();
   while (mine == nullptr || !mine->home.is_here()) {
     auto made = std::make_unique<SharedTransport>();
-    if (shared.compare_exchange_strong(mine, made.get())) mine = made.release();
+    if (the_shared.compare_exchange_strong(mine, made.get())) mine = made.release();
   }
   const std::lock_guard lock(mine->mutex);
-  std::shared_ptr<Transport> transport = mine->transport.lock();
+  std::weak_ptr<CurlTransport>& known = mine->transports[options.connections];
+  std::shared_ptr<CurlTransport> transport = known.lock();
   if (transport == nullptr) {
-    transport = make_curl_transport(options);
-    mine->transport = transport;
+    transport = std::make_shared<CurlTransport>(options);
+    known = transport;
   }
   return transport;
+}
+
+void stop_shared_curl_transports() {
+  SharedTransport* const mine = the_shared.load();
+  if (mine == nullptr || !mine->home.is_here()) return;
+  std::vector<std::shared_ptr<CurlTransport>> transports;
+  {
+    const std::lock_guard lock(mine->mutex);
+    for (const auto& [_, known] : mine->transports) transports.push_back(known.lock());
+  }
+  for (const auto& transport : transports) {
+    if (transport != nullptr) transport->stop();
+  }
 }
 
 }  // namespace s3io

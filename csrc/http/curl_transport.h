@@ -18,8 +18,12 @@ struct CurlOptions {
 // The thread starts with the first request, and ends with the transport.
 std::unique_ptr<Transport> make_curl_transport(const CurlOptions& options = {});
 
-// One for all of a process, as long as somebody has it: with the options of who came first.
-// A forked child makes its own.
+// One for all of a process that want as many connections, as long as somebody has it. A forked
+// child makes its own.
 std::shared_ptr<Transport> shared_curl_transport(const CurlOptions& options = {});
+
+// Ends their threads, for good: before a process ends, since OpenSSL is taken down then. Requests
+// come back as cancelled from then on.
+void stop_shared_curl_transports();
 
 }  // namespace s3io

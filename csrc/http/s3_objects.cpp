@@ -20,14 +20,17 @@ ObjectVersion version_of(int64_t size_bytes, const std::string& etag) {
   return {.size_bytes = size_bytes, .modified_ns = etag_number(etag)};
 }
 
-void write_list_query(const std::string& prefix, const std::string& token, std::string& out) {
+void write_list_query(const std::string& prefix, const std::string& token, int64_t most,
+                      std::string& out) {
   out.clear();
   if (!token.empty()) {
     out += "continuation-token=";
     append_percent_encoded(out, token, false);
     out += '&';
   }
-  out += "list-type=2&prefix=";
+  out += "list-type=2";
+  if (most > 0) out += message("&max-keys=", most);
+  out += "&prefix=";
   append_percent_encoded(out, prefix, false);
 }
 
@@ -50,6 +53,8 @@ class Listing {
     // Not at each page, which would cost the square of their number.
     if (objects_.size() >= 2 * sorted_) sort();
   }
+
+  bool empty() const { return objects_.empty(); }
 
   // Sorted by their keys.
   std::vector<ListedObject> take() {
@@ -90,11 +95,12 @@ S3Objects::S3Objects(Options options, std::shared_ptr<CredentialSource> credenti
   }
 }
 
-std::pair<ObjectVersion, std::string> S3Objects::look_up(const std::string& path) {
+std::pair<ObjectVersion, std::string> S3Objects::look_up(const std::string& path,
+                                                         const WaitCallback& on_wait) {
   S3Call call;
   call.method = "HEAD";
   call.object = parse_s3_path(path);
-  client_->call(call);
+  client_->call(call, on_wait);
   const ResponseHead& head = call.http.head;
   if (head.content_length() < 0 || head.etag().empty()) {
     throw Error(ErrorKind::read, message(path,
@@ -126,7 +132,7 @@ bool S3Objects::honours_if_match(const std::string& path) {
 }
 
 std::vector<ListedObject> S3Objects::list_objects(const std::string& prefix,
-                                                  const WaitCallback& on_wait) {
+                                                  const WaitCallback& on_wait, int64_t most) {
   S3Call call;
   call.object.bucket = parse_s3_path(prefix).bucket;
   call.http.most_text_bytes = kMostPageBytes;
@@ -134,7 +140,7 @@ std::vector<ListedObject> S3Objects::list_objects(const std::string& prefix,
   Listing listing;
   std::string token;
   do {
-    write_list_query(key_prefix, token, call.query);
+    write_list_query(key_prefix, token, most, call.query);
     client_->call(call, on_wait);
     try {
       ListPage page = parse_list_page(call.http.text, key_prefix);
@@ -147,7 +153,7 @@ std::vector<ListedObject> S3Objects::list_objects(const std::string& prefix,
       throw Error(ErrorKind::data,
                   message(prefix, ": ", without_secrets(error.what(), *call.credentials)));
     }
-  } while (!token.empty());
+  } while (!token.empty() && (most == 0 || listing.empty()));
   return listing.take();
 }
 
@@ -158,9 +164,13 @@ std::vector<std::string> S3Objects::list(const std::string& prefix) {
   return paths;
 }
 
-std::shared_ptr<Object> S3Objects::open(const std::string& path) {
-  auto [version, etag] = look_up(path);
+std::shared_ptr<S3Object> S3Objects::open(const std::string& path, const WaitCallback& on_wait) {
+  auto [version, etag] = look_up(path, on_wait);
   return std::make_shared<S3Object>(path, version, std::move(etag));
+}
+
+std::shared_ptr<Object> S3Objects::open(const std::string& path) {
+  return open(path, WaitCallback());
 }
 
 std::shared_ptr<Object> S3Objects::open(const std::string& path, const ObjectVersion& version) {

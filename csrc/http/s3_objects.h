@@ -16,6 +16,8 @@
 
 namespace s3io {
 
+class S3Object;
+
 class S3Objects final : public Store {
  public:
   struct Options {
@@ -29,10 +31,13 @@ class S3Objects final : public Store {
             std::shared_ptr<Transport> transport);
 
   ObjectInfo stat(const std::string& path) override;
+  // The object as it is now, by a HEAD.
+  std::shared_ptr<S3Object> open(const std::string& path, const WaitCallback& on_wait);
   std::vector<std::string> list(const std::string& prefix) override;
-  // The same with sizes and ETags: a request for each thousand.
+  // The same with sizes and ETags: a request for each thousand. With `most` above 0 those of the
+  // first page that has any, at most so many, and at most a thousand.
   std::vector<ListedObject> list_objects(const std::string& prefix,
-                                         const WaitCallback& on_wait = {});
+                                         const WaitCallback& on_wait = {}, int64_t most = 0);
   // Asks the server, at an object of two bytes and more, for a version that there never was. False
   // where it sends the object all the same: then the ETags of replies are the only guard. Throws
   // Error(read) where it serves no ranges.
@@ -47,7 +52,8 @@ class S3Objects final : public Store {
 
  private:
   // Its version and its ETag, by a HEAD.
-  std::pair<ObjectVersion, std::string> look_up(const std::string& path);
+  std::pair<ObjectVersion, std::string> look_up(const std::string& path,
+                                                const WaitCallback& on_wait = {});
 
   const int64_t part_bytes_;
   const std::shared_ptr<S3Client> client_;

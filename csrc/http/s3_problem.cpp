@@ -29,7 +29,7 @@ std::string_view advice(ErrorKind kind, int status) {
   switch (kind) {
     case ErrorKind::access:
       return "; check the credentials, and that their policy allows s3:GetObject and s3:ListBucket";
-    case ErrorKind::file_changed:
+    case ErrorKind::object_changed:
       return "; make a new data set, or put the object back that it was made of";
     default:
       return "";
@@ -51,11 +51,11 @@ S3Problem problem_of_reply(const S3Call& call) {
   if (problem.may_pass) return problem;
   if (status == 404) {
     const bool was_there = call.http.expected && error.code != "NoSuchBucket";
-    problem.kind = was_there ? ErrorKind::file_changed : ErrorKind::not_found;
+    problem.kind = was_there ? ErrorKind::object_changed : ErrorKind::not_found;
   } else if (status == 401 || status == 403) {
     problem.kind = ErrorKind::access;
   } else if (status == 412 || status == 409) {
-    problem.kind = ErrorKind::file_changed;
+    problem.kind = ErrorKind::object_changed;
   } else if (status == 400 || (status >= 300 && status <= 399)) {
     problem.kind = ErrorKind::config;
   }
@@ -68,7 +68,7 @@ std::optional<S3Problem> problem_of(const S3Call& call) {
   const HttpRequest& http = call.http;
   const std::string why = without_secrets(http.problem, *call.credentials);
   if (http.verdict == RangeVerdict::changed) {
-    return S3Problem{ErrorKind::file_changed, false, message("it has changed: ", why)};
+    return S3Problem{ErrorKind::object_changed, false, message("it has changed: ", why)};
   }
   switch (http.outcome) {
     case HttpOutcome::replied:

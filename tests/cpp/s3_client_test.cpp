@@ -76,7 +76,7 @@ TEST_CASE("each status and code is an error of its kind, after as many attempts 
       {"400 Bad Request", "InvalidArgument", ErrorKind::config, false},
       {"405 Method Not Allowed", "MethodNotAllowed", ErrorKind::read, false},
       {"307 Temporary Redirect", "TemporaryRedirect", ErrorKind::config, false},
-      {"412 Precondition Failed", "PreconditionFailed", ErrorKind::file_changed, false},
+      {"412 Precondition Failed", "PreconditionFailed", ErrorKind::object_changed, false},
       {"400 Bad Request", "RequestTimeout", ErrorKind::read, true},
       {"408 Request Timeout", "", ErrorKind::read, true},
       {"429 Too Many Requests", "", ErrorKind::read, true},

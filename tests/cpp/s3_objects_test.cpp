@@ -162,19 +162,19 @@ std::map<std::string, Fault> faults() {
       {"error in 200", {read, true, replace({.body = "<Error><Code>Internal</Code></Error>"})}},
       {"error in 206", {read, true, [](int, Request, Reply r) { r.body = "<Error/>"; }}},
       {"another place", {read, true, set("Content-Range", "bytes 1-2/2030")}},
-      {"another size", {file_changed, false, set("Content-Range", "bytes 0-0/1")}},
+      {"another size", {object_changed, false, set("Content-Range", "bytes 0-0/1")}},
       {"gzip", {read, true, set("Content-Encoding", "gzip")}},
       {"chunked", {read, true, set("Transfer-Encoding", "chunked")}},
       {"two lengths",
        {read, true, [](int, Request, Reply r) { r.headers.emplace_back("content-length", "1"); }}},
       {"weak ETag", {read, true, set("ETag", "W/\"version-1\"")}},
-      {"another ETag", {file_changed, false, set("ETag", "\"version-x\"")}},
+      {"another ETag", {object_changed, false, set("ETag", "\"version-x\"")}},
       {"no ETag", {read, true, [](int, Request, Reply r) { r.remove("ETag"); }}},
       {"huge head", {read, true, set("X-Fill", std::string(70'000, 'x'))}},
       {"redirect", {config, false, error("307 Temporary Redirect", "TemporaryRedirect")}},
-      {"gone", {file_changed, false, error("404 Not Found", "NoSuchKey")}},
-      {"shrunk", {file_changed, false, error("416 Range Not Satisfiable", "InvalidRange")}},
-      {"changed", {file_changed, false, error("412 Precondition Failed", "PreconditionFailed")}},
+      {"gone", {object_changed, false, error("404 Not Found", "NoSuchKey")}},
+      {"shrunk", {object_changed, false, error("416 Range Not Satisfiable", "InvalidRange")}},
+      {"changed", {object_changed, false, error("412 Precondition Failed", "PreconditionFailed")}},
       {"denied", {access, false, error("403 Forbidden", "AccessDenied")}},
       {"slow down", {read, true, error("503 Slow Down", "SlowDown")}},
       {"internal", {read, true, error("500 Internal Server Error", "InternalError")}},
@@ -228,7 +228,7 @@ TEST_CASE("an object that is written anew between any two of its parts is never 
     Bytes bytes;
     const std::optional<Error> error = scene.read_object(0, bytes);
     REQUIRE(error);
-    CHECK(error->kind() == ErrorKind::file_changed);
+    CHECK(error->kind() == ErrorKind::object_changed);
   }
 }
 

@@ -1,0 +1,240 @@
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "base/byte_range.h"
+#include "bindings/bindings.h"
+#include "bindings/path.h"
+#include "bindings/tensors.h"
+#include "http/credentials.h"
+#include "http/curl_transport.h"
+#include "http/s3_objects.h"
+#include "http/s3_range_reader.h"
+#include "memory/buffer_pool.h"
+#include "store/file_checksum.h"
+#include "store/range_engine.h"
+
+namespace py = pybind11;
+
+namespace s3io::bindings {
+namespace {
+
+// Each request has its own end: this one is for what nobody has thought of.
+constexpr double kLongestReadS = 3600;
+// (size in bytes, number of the ETag)
+using S3Version = std::tuple<int64_t, int64_t>;
+
+Addressing parse_addressing(const std::string& name) {
+  if (name == "auto") return Addressing::automatic;
+  if (name == "path") return Addressing::path;
+  if (name == "virtual") return Addressing::virtual_host;
+  throw Error(ErrorKind::config, message("there is no addressing '", name, "'"));
+}
+
+milliseconds milliseconds_of(double seconds) {
+  return milliseconds{static_cast<int64_t>(std::clamp(seconds, 0.0, 1e9) * 1e3)};
+}
+
+void stop_transports_at_exit() {
+  static const bool is_registered = [] {
+    py::module_::import("atexit").attr("register")(py::cpp_function([] {
+      const NoGil no_gil;
+      stop_shared_curl_transports();
+    }));
+    return true;
+  }();
+  static_cast<void>(is_registered);
+}
+
+std::shared_ptr<S3Objects> make_s3_objects(const std::string& endpoint, const std::string& region,
+                                           const std::string& addressing, bool requester_pays,
+                                           const std::string& ca_file, double connect_timeout_s,
+                                           double stall_timeout_s, int max_idle_s, int max_attempts,
+                                           double retry_timeout_s, double retries_per_s,
+                                           int64_t part_bytes, int connections,
+                                           std::shared_ptr<CredentialSource> credentials) {
+  stop_transports_at_exit();
+  S3Objects::Options options{.s3 = {.endpoint = endpoint,
+                                    .region = region,
+                                    .addressing = parse_addressing(addressing),
+                                    .requester_pays = requester_pays,
+                                    .http = {.ca_file = ca_file,
+                                             .connect_timeout = milliseconds_of(connect_timeout_s),
+                                             .stall_timeout = milliseconds_of(stall_timeout_s),
+                                             .max_idle_s = max_idle_s},
+                                    .max_attempts = max_attempts,
+                                    .retry_timeout_s = retry_timeout_s,
+                                    .retries_per_s = retries_per_s},
+                             .part_bytes = part_bytes};
+  return std::make_shared<S3Objects>(std::move(options), std::move(credentials),
+                                     shared_curl_transport({.connections = connections}));
+}
+
+py::str text_of(const std::string& bytes) {
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeFSDefaultAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+}
+
+using ListedTuple = py::typing::Tuple<py::str, py::int_, py::int_>;
+
+py::typing::List<ListedTuple> list_s3_objects(S3Objects& objects, const Path& prefix,
+                                              int64_t most) {
+  std::vector<ListedObject> found;
+  {
+    const NoGil no_gil;
+    found = objects.list_objects(prefix.native, check_signals, most);
+  }
+  const std::string bucket = message("s3://", parse_s3_path(prefix.native).bucket, "/");
+  py::typing::List<ListedTuple> listed;
+  for (const ListedObject& one : found) {
+    listed.append(py::make_tuple(text_of(bucket + one.key), one.size_bytes, etag_number(one.etag)));
+  }
+  return listed;
+}
+
+std::tuple<int64_t, int64_t, std::string> stat_s3_object(S3Objects& objects, const Path& path) {
+  const NoGil no_gil;
+  const auto object = objects.open(path.native, check_signals);
+  return {object->size(), object->etag_number(), std::string(object->etag())};
+}
+
+// Reads for a caller that waits, as FileStore's; of one process. Any thread.
+class S3Reads {
+ public:
+  S3Reads(std::shared_ptr<S3Objects> objects,
+          std::optional<std::tuple<int64_t, int64_t, int64_t>> pool, int depth)
+      : objects_(std::move(objects)),
+        ranges_(*objects_, {.config = {.max_concurrent_ranges = depth,
+                                       .min_split_size = 0,
+                                       .range_timeout_s = kLongestReadS},
+                            .alignment = 1}) {
+    if (!pool) return;
+    const auto [capacity, buffer_size, alignment] = *pool;
+    pool_.emplace(BufferPoolConfig{capacity, buffer_size, alignment});
+  }
+
+  // Of this version, or of the one that is there now. What lies beyond the end is left out where
+  // `clips`, else Error(range).
+  ObjectData read(const std::string& path, ByteRange range, std::optional<S3Version> version,
+                  bool clips) {
+    const std::shared_ptr<Object> object = open(path, version);
+    if (clips) {
+      range.offset = std::min(range.offset, object->size());
+      range.length = std::min(range.length, object->size() - range.offset);
+    } else if (range.end() > object->size()) {
+      throw Error(ErrorKind::range, message(path, ": bytes ", range.offset, " to ", range.end(),
+                                            " lie beyond its end at ", object->size()));
+    }
+    ObjectData data;
+    const int64_t needed = std::max<int64_t>(range.length, 1);
+    data.buffer = pool_ ? pool_->take(needed, kPoolTimeoutS, check_signals)
+                        : AlignedBuf::allocate(needed, kCacheLineBytes);
+    data.begin = data.buffer.data();
+    data.length = range.length;
+    if (range.length > 0) ranges_.read(*object, range, data.begin, data.buffer, check_signals);
+    return data;
+  }
+
+  FileChecksum checksum(const std::string& path) {
+    return checksum_of_object(*objects_, path, kLongestReadS, check_signals);
+  }
+
+  StatsDict stats() const {
+    StatsDict dict;
+    const ReadCounters& counters = ranges_.counters();
+    dict["requests"] = counters.requests.load();
+    dict["retries"] = counters.retries.load();
+    return dict;
+  }
+
+ private:
+  static constexpr double kPoolTimeoutS = 30;
+
+  std::shared_ptr<Object> open(const std::string& path, std::optional<S3Version> version) {
+    if (!version) return objects_->open(path, check_signals);
+    const auto [size_bytes, number] = *version;
+    return objects_->open(path, {.size_bytes = size_bytes, .modified_ns = number});
+  }
+
+  const std::shared_ptr<S3Objects> objects_;
+  RangeEngine ranges_;
+  std::optional<BufferPool> pool_;
+};
+
+py::object read_s3(S3Reads& reads, const Path& path, int64_t offset, std::optional<int64_t> length,
+                   std::optional<S3Version> version, bool clips) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  ObjectData data;
+  {
+    const NoGil no_gil;
+    const ByteRange range = ByteRange::checked(
+        offset, length ? *length : kMost - std::max<int64_t>(offset, 0), path.native);
+    data = reads.read(path.native, range, version, clips);
+  }
+  return bytes_tensor(std::move(data));
+}
+
+}  // namespace
+
+void register_s3(py::module_& module) {
+  module.attr("built_with_s3") = true;
+  py::class_<CredentialSource, std::shared_ptr<CredentialSource>>(
+      module, "CredentialSource", "Where the credentials of an S3Objects come from.");
+  module.def(
+      "fixed_credentials",
+      [](std::string access_key, std::string secret_key, std::string session_token) {
+        Credentials credentials{std::move(access_key), std::move(secret_key),
+                                std::move(session_token)};
+        check_credentials(credentials);
+        return fixed_credentials(std::move(credentials));
+      },
+      py::kw_only(), py::arg("access_key"), py::arg("secret_key"), py::arg("session_token"),
+      "Always the same; without an access key requests are not signed.");
+
+  py::class_<S3Objects, Store, std::shared_ptr<S3Objects>>(module, "S3Objects")
+      .def(py::init(&make_s3_objects), py::kw_only(), py::arg("endpoint"), py::arg("region"),
+           py::arg("addressing"), py::arg("requester_pays"), py::arg("ca_file"),
+           py::arg("connect_timeout_s"), py::arg("stall_timeout_s"), py::arg("max_idle_s"),
+           py::arg("max_attempts"), py::arg("retry_timeout_s"), py::arg("retries_per_s"),
+           py::arg("part_bytes"), py::arg("connections"), py::arg("credentials"),
+           "Of this process. An empty endpoint is AWS's of the region.")
+      .def("list_objects", &list_s3_objects, py::arg("prefix"), py::arg("most") = 0,
+           "(path, size in bytes, number of the ETag) of each object, by path; the first ones, at "
+           "most 1000, where `most` is more than 0.")
+      .def("stat", &stat_s3_object, py::arg("path"),
+           "(size in bytes, number of the ETag, ETag), by a HEAD.")
+      .def(
+          "honours_if_match",
+          [](S3Objects& objects, const Path& path) {
+            const NoGil no_gil;
+            return objects.honours_if_match(path.native);
+          },
+          py::arg("path"), "Whether the server refuses to send another version than is asked for.");
+
+  py::class_<S3Reads>(module, "S3Reads")
+      .def(py::init<std::shared_ptr<S3Objects>,
+                    std::optional<std::tuple<int64_t, int64_t, int64_t>>, int>(),
+           py::kw_only(), py::arg("objects"), py::arg("buffer_pool"), py::arg("depth"),
+           "buffer_pool: (capacity, buffer_size, alignment).")
+      .def("read", &read_s3, py::arg("path"), py::arg("offset"), py::arg("length"), py::kw_only(),
+           py::arg("version") = py::none(), py::arg("clips") = false,
+           "A uint8 tensor. version: (size in bytes, number of the ETag), else the one that is "
+           "there now.")
+      .def(
+          "checksum",
+          [](S3Reads& reads, const Path& path) {
+            const NoGil no_gil;
+            return reads.checksum(path.native).crc32c;
+          },
+          py::arg("path"))
+      .def("stats", &S3Reads::stats);
+}
+
+}  // namespace s3io::bindings
