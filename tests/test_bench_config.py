@@ -181,6 +181,7 @@ def test_names_and_paths_of_the_command_line_are_taken_as_they_are():
         ("storage.dept=3", "did you mean storage.depth"),
         ("epochs=[", "no YAML"),
         ("epochs=2001-99-99", "no YAML"),
+        ("epochs=" + "{[" * 30_000, "50 brackets are open"),
         ("data={files: 2, files: 3}", "files is there twice"),
     ],
 )

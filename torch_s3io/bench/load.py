@@ -15,6 +15,7 @@ from .parse import from_mapping, keys_with_values, takes_text, to_mapping, with_
 
 _SUFFIX = ".yaml"
 _MOST_CHARACTERS = 1 << 16
+_MOST_NESTED = 50  # { and [ within one another: PyYAML looks at all of them with each character
 
 
 def shipped_names() -> list[str]:
@@ -92,6 +93,11 @@ def _parse_yaml(text: str, where: str) -> Any:
 
     # mypy knows no class of an optional package.
     class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+        def fetch_flow_collection_start(self, token: Any) -> None:
+            if self.flow_level >= _MOST_NESTED:
+                raise ConfigError(f"{where}: {_MOST_NESTED} brackets are open: is no configuration")
+            super().fetch_flow_collection_start(token)
+
         def compose_node(self, parent: Any, index: Any) -> Any:
             # Values that hold one another would take any amount of time and memory.
             if self.check_event(yaml.AliasEvent):
