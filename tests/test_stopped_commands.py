@@ -3,6 +3,7 @@ traceback of any process, and nothing left behind."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import shutil
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from support import DEADLINE_S, holds_soon, program_env, warm_python
 from tar_files import write_headers
+
+from torch_s3io import cli
 
 SMALL = ["--set", "data.files=4", "--set", "data.record_bytes=100 KB"]
 FOR_EVER = ["--set", "epochs=1000000"]
@@ -122,8 +125,6 @@ def group_lives(leader: int) -> bool:
 
 
 def test_a_pack_that_is_stopped_says_how_it_goes_on(monkeypatch, tmp_path, capsys):
-    from torch_s3io import cli
-
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -133,3 +134,19 @@ def test_a_pack_that_is_stopped_says_how_it_goes_on(monkeypatch, tmp_path, capsy
     assert capsys.readouterr().err == (
         "python -m torch_s3io: interrupted; the same command goes on with what is finished\n"
     )
+
+
+def test_ctrl_c_while_pack_waits_for_its_processes_leaves_no_lock_of_theirs(monkeypatch, tmp_path):
+    """`wait` takes a lock of every future. Interrupted there, it would keep some."""
+    waited = []
+
+    def wait_and_interrupt(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        waited.append(concurrent.futures.wait(*arguments, **options))
+        return waited[-1]
+
+    np.save(tmp_path / "x.npy", np.zeros((4, 1 << 20), "u1"))
+    monkeypatch.setattr("torch_s3io.writing.pack_run.wait", wait_and_interrupt)
+    command = ["pack", str(tmp_path / "x.npy"), "-o", str(tmp_path / "out")]
+    assert cli.main([*command, "--shard-mib", "1", "--processes", "2"]) == 130
+    assert len(waited) == 1

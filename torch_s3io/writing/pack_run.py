@@ -158,11 +158,12 @@ def _pack_shards(
     pool = ProcessPoolExecutor(processes, context, _start_process, (job, counts, os.getpid()))
     futures: dict[Future[ShardEntry], int] = {}
     try:
-        with _interrupted_later():  # else a process may be left that nobody knows, and waits for
+        with _interrupted_later():  # else a process may be left that nobody knows
             for number in numbers:
                 futures[pool.submit(_pack_in_process, number)] = number
         while futures:
-            finished, _ = wait(futures, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            with _interrupted_later():  # else locks of futures stay taken: the pool never ends
+                finished, _ = wait(futures, timeout=_POLL_S, return_when=FIRST_COMPLETED)
             on_bytes(counts.received())
             for future in finished:
                 yield futures.pop(future), future.result()
