@@ -13,6 +13,7 @@ from typing import Any
 import line_format
 import numpy as np
 import pytest
+from buckets import needs_s3, path_of, put_files, serving
 from memory_files import MEMORY
 from order_check import (
     check_goes_on_elsewhere,
@@ -188,6 +189,9 @@ class Kind:
         self.name = name
         write, self._make, self._check = KINDS[name]
         self.path = str(write(folder / name, COUNT))
+        if store == "s3":
+            put_files(store_options["server"], folder / name)
+            self.path = path_of(Path(self.path))
         if store == "memory":
             MEMORY.clear(**store_options)
             top = folder / name
@@ -233,6 +237,33 @@ def test_every_one_comes_once(kind, shuffle):
     assert sorted(order) == list(range(COUNT))
     assert (order == sorted(order)) is (not shuffle)
     assert flat(kind.read(dataset.with_options(pool=None, batch_size=50))) == order
+
+
+@needs_s3
+@pytest.mark.parametrize("name", KINDS)
+def test_each_is_read_from_a_bucket(tmp_path, name):
+    with serving() as server:
+        kind = Kind(name, "s3", tmp_path, server=server)
+        assert sorted(flat(kind.read(kind.make()))) == list(range(COUNT))
+        if name in ("records", "tars"):
+            check_read_and_resumed(kind.make, kind.read, steps=9)
+
+
+@needs_s3
+@pytest.mark.parametrize("name", ["records", "tars"])
+def test_a_mixture_of_files_and_of_a_bucket(tmp_path, name):
+    (tmp_path / "other").mkdir()
+    with serving() as server:
+        parts = [
+            Kind(name, "s3", tmp_path, server=server),
+            Kind(name, "files", tmp_path / "other"),
+        ]
+        mix = s3io.Mix([part.make() for part in parts], seed=5)
+        origins = set()
+        for batch, index in mix:
+            parts[0].read([(batch, index % COUNT)])
+            origins |= set((index // COUNT).tolist())
+        assert origins == {0, 1}
 
 
 def test_epochs_and_states(kind):

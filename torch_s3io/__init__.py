@@ -35,6 +35,7 @@ from .errors import (
     FileChangedError,
     NoSpaceError,
     NotFoundError,
+    ObjectChangedError,
     OutOfMemoryError,
     PoolTimeoutError,
     RangeError,
@@ -50,6 +51,7 @@ from .memory import AlignedBuf, BufferPool
 from .order.augment import record_generator
 from .store.file_store import FileStore, ObjectInfo
 from .store.object_writer import ObjectWriter, WrittenObject
+from .store.s3_config import S3Config
 from .writing.record_writer import RecordWriter
 from .writing.sample_writer import SampleWriter
 
@@ -71,6 +73,7 @@ __all__ = [
     "Mix",
     "NoSpaceError",
     "NotFoundError",
+    "ObjectChangedError",
     "ObjectInfo",
     "ObjectWriter",
     "OutOfMemoryError",
@@ -83,6 +86,7 @@ __all__ = [
     "RecordDataset",
     "RecordMapDataset",
     "RecordWriter",
+    "S3Config",
     "SampleDataset",
     "SampleWriter",
     "TokenDataset",

@@ -162,7 +162,8 @@ class Buckets:
                 f"</LastModified><ETag>&quot;{stored.etag}&quot;</ETag><Size>{len(stored.data)}"
                 "</Size><StorageClass>STANDARD</StorageClass></Contents>"
             )
-        token = f"<NextContinuationToken>{escape(names[-1])}</NextContinuationToken>"
+        last = escape(names[-1]) if names else ""
+        token = f"<NextContinuationToken>{last}</NextContinuationToken>"
         return _xml(
             '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
             f"<Name>{escape(bucket)}</Name><Prefix>{encode(prefix)}</Prefix>"

@@ -64,6 +64,8 @@ class FaultServer:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
+            # A body is sent after its head: not only when that is acknowledged, 40 ms later.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._open.add(connection)
                 self.num_connections += 1

@@ -20,7 +20,9 @@ from ..format.sample_records import SampleRecords
 from ..format.tar.tar_format import open_tars
 from ..format.tar.tar_samples import Missing
 from ..index.place import Where
+from ..store.s3_config import S3Config
 from ..store.store import FileOrder
+from ..store.stores import configure_store
 from .options import DatasetOptions, Options, takes_options
 from .stored_dataset import StoredDataset
 
@@ -65,6 +67,7 @@ class SampleDataset(StoredDataset):
             Python, for every sample: for small fields.
         verify: Compare every sample that is read with the checksum it was written with, and raise
             DataError where it is another one.
+        store: As for RecordDataset.
         **options: As for RecordDataset, from ``batch_size`` to ``rank_timeout_s``; no
             ``header_bytes`` and ``as_dtype``.
 
@@ -84,9 +87,11 @@ class SampleDataset(StoredDataset):
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
         verify: bool = False,
+        store: S3Config | None = None,
         **options: Unpack[Options],
     ) -> None:
         checked = DatasetOptions().changed(SampleDataset, options)
+        configure_store(paths, store)
         check_bool("verify", verify)
         found_by = format_of(paths, file_order, format)
         records = _records_of(found_by.open(paths, file_order), ragged, decode, verify)
@@ -109,6 +114,7 @@ class SampleDataset(StoredDataset):
         index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
+        store: S3Config | None = None,
         **options: Unpack[Options],
     ) -> Self:
         """Whole files as they lie, one a sample: images that are encoded, sound, texts.
@@ -136,6 +142,7 @@ class SampleDataset(StoredDataset):
                 the pattern begins with, or in the user's cache folder; a path; False: nowhere. It
                 is made anew where a folder has changed.
             ragged, decode: As for SampleDataset.
+            store: As for RecordDataset.
             **options: As for SampleDataset.
 
         Raises:
@@ -145,6 +152,7 @@ class SampleDataset(StoredDataset):
             ConfigError: Arguments that cannot work; a FIFO or a device is among the files.
         """
         checked = DatasetOptions().changed(cls.from_files, options)
+        configure_store(paths, store)
         check_bool("return_key", return_key)
         samples = file_samples(paths, labels, columns, index)
         return cls._of(_records_of(samples, ragged, decode, return_key=return_key), checked)
@@ -162,6 +170,7 @@ class SampleDataset(StoredDataset):
         return_key: bool = False,
         index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
+        store: S3Config | None = None,
         **options: Unpack[Options],
     ) -> Self:
         """Arrays of different shapes, one in each ``.npy`` file.
@@ -177,6 +186,7 @@ class SampleDataset(StoredDataset):
                 found out; axes that differ may have any length, and so may the first one.
             index: As for ``from_files``. It has what the headers say as well, which are read once.
             ragged: As for SampleDataset.
+            store: As for RecordDataset.
             **options: As for SampleDataset.
 
         Raises:
@@ -184,6 +194,7 @@ class SampleDataset(StoredDataset):
             Others: As for ``from_files``.
         """
         checked = DatasetOptions().changed(cls.from_npy_files, options)
+        configure_store(paths, store)
         check_bool("return_key", return_key)
         samples = npy_samples(paths, dtype, shape, labels, columns, index)
         return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
@@ -201,6 +212,7 @@ class SampleDataset(StoredDataset):
         return_key: bool = False,
         index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
+        store: S3Config | None = None,
         **options: Unpack[Options],
     ) -> Self:
         """Arrays in ``.npz`` archives that ``numpy.savez`` wrote, one archive a sample.
@@ -218,6 +230,7 @@ class SampleDataset(StoredDataset):
                 share it. Arrays are at most 4 GiB.
             index: As for ``from_npy_files``.
             ragged: As for SampleDataset.
+            store: As for RecordDataset.
             **options: As for SampleDataset.
 
         Raises:
@@ -225,6 +238,7 @@ class SampleDataset(StoredDataset):
             Others: As for ``from_files``.
         """
         checked = DatasetOptions().changed(cls.from_npz, options)
+        configure_store(paths, store)
         check_bool("return_key", return_key)
         samples = npz_samples(paths, fields, labels, columns, index, compressed)
         return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
@@ -242,6 +256,7 @@ class SampleDataset(StoredDataset):
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
         index: Where = True,
+        store: S3Config | None = None,
         **options: Unpack[Options],
     ) -> Self:
         """Samples of tar archives, as webdataset writes and groups them, in any order.
@@ -271,6 +286,7 @@ class SampleDataset(StoredDataset):
             index: Where the index of the archives lies, which is made when it is not there: True:
                 in a hidden file beside them, or in the user's cache folder; a path; False: nowhere,
                 the archives are read through each time.
+            store: As for RecordDataset.
             **options: As for SampleDataset.
 
         Raises:
@@ -281,6 +297,7 @@ class SampleDataset(StoredDataset):
             ConfigError: Arguments that cannot work.
         """
         checked = DatasetOptions().changed(cls.from_tar, options)
+        configure_store(paths, store)
         check_bool("return_key", return_key)
         samples = open_tars(paths, file_order, fields, missing, index)
         return cls._of(_records_of(samples, ragged, decode, return_key=return_key), checked)

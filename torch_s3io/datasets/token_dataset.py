@@ -25,7 +25,9 @@ from ..format.tokens.token_records import (
 )
 from ..index.place import Where
 from ..order.record_order import Stage, StreamOrder
+from ..store.s3_config import S3Config
 from ..store.store import FileOrder
+from ..store.stores import configure_store
 from ..wording import count_of
 from .options import DatasetOptions, Options, takes_options
 from .stored_dataset import StoredDataset
@@ -95,6 +97,7 @@ class TokenDataset(StoredDataset):
             path of a file or folder.
         repair: ``"recompute"``: where the offsets in an ``.idx`` wrapped around, take its lengths.
         file_order: As for RecordDataset.
+        store: As for RecordDataset.
         **options: As for RecordDataset, from ``batch_size`` to ``rank_timeout_s``. Of windows,
             ``shuffle="block"`` is the same with ``block_records`` documents in a block, up to
             65536, and the windows of ``window_blocks`` blocks mixed.
@@ -123,9 +126,11 @@ class TokenDataset(StoredDataset):
         index: Where = True,
         repair: Repair | None = None,
         file_order: FileOrder = "name",
+        store: S3Config | None = None,
         **options: Unpack[Options],
     ) -> None:
         checked = DatasetOptions().changed(TokenDataset, options)
+        configure_store(paths, store)
         check_choice("documents", documents, DocumentMode)
         check_bool("return_documents", return_documents)
         check_choice("names", names, Names)

@@ -1,0 +1,58 @@
+"""Data sets in buckets of a server on this machine, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
+
+import torch_s3io as s3io
+from torch_s3io import _C
+
+BUCKET = "tests"
+needs_s3 = pytest.mark.skipif(not _C.built_with_s3, reason="built without object storage")
+
+
+@contextlib.contextmanager
+def named_by_environment(endpoint: str) -> Iterator[None]:
+    """The server is. What this process knows of buckets is forgotten before and afterwards, with
+    the thread and the connections."""
+    from torch_s3io.store.s3_objects import the_s3_objects
+
+    variables = {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1"}
+    variables |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        the_s3_objects().forget()
+        yield
+        the_s3_objects().forget()
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[FaultServer]:
+    """A server of ours."""
+    server = FaultServer()
+    try:
+        with named_by_environment(server.endpoint):
+            yield server
+    finally:
+        server.close()
+
+
+def config_of(endpoint: str, **options: Any) -> s3io.S3Config:
+    return s3io.S3Config(endpoint=endpoint, access_key=ACCESS_KEY, secret_key=SECRET_KEY, **options)
+
+
+def path_of(file: Path) -> str:
+    return f"s3://{BUCKET}{file.absolute()}"
+
+
+def put_files(server: FaultServer, top: Path) -> None:
+    """A file, or all files of a folder, under the paths that they have here."""
+    for file in [top] if top.is_file() else sorted(filter(Path.is_file, top.rglob("*"))):
+        server.buckets.put(BUCKET, str(file.absolute())[1:], file.read_bytes())

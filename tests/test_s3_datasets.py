@@ -1,0 +1,134 @@
+"""Data sets in buckets: what they ask the server for, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from buckets import BUCKET, config_of, needs_s3, serving
+from object_servers.buckets import Reply, Request
+from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
+
+import torch_s3io as s3io
+
+pytestmark = needs_s3
+TRAIN = f"s3://{BUCKET}/train"
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with serving() as server:
+        yield server
+
+
+def put_records(server: FaultServer, count: int, folder: str = "train") -> np.ndarray[Any, Any]:
+    """``count`` objects of 8 records each; all of them."""
+    records = np.arange(count * 8 * 4, dtype="<i4").reshape(-1, 4)
+    for number, part in enumerate(np.split(records, count)):
+        server.buckets.put(BUCKET, f"{folder}/{number:05}.bin", part.tobytes())
+    return records
+
+
+def records_of(path: str = f"{TRAIN}/*.bin", **options: Any) -> s3io.RecordDataset:
+    return s3io.RecordDataset(path, dtype="<i4", shape=4, **options)
+
+
+def asked(server: FaultServer) -> list[str]:
+    """Methods, and the queries of lists, of all requests since the last call."""
+    shown = [f"{one.method} {'list' if 'prefix' in one.query else ''}" for one in server.requests]
+    server.requests.clear()
+    return [one.strip() for one in shown]
+
+
+def test_a_pattern_costs_one_list_and_an_epoch_a_read_per_part(server):
+    records = put_records(server, 2500)
+    dataset = records_of(batch_size=80)
+    assert asked(server) == ["GET list"] * 3
+    read = [batch.tolist() for batch in dataset.subset(0, 240)]
+    assert [row for rows in read for row in rows] == records[:240].tolist()
+    assert asked(server) == ["GET"] * 30
+
+
+def test_names_folders_and_lists_of_names_are_found(server):
+    records = put_records(server, 3)
+    server.buckets.put(BUCKET, "train/", b"")  # a folder, as some programs mark it
+    server.buckets.put(BUCKET, "train/.hidden.bin", b"x")
+    names = [f"{TRAIN}/00001.bin", f"{TRAIN}/00000.bin"]
+    read = np.concatenate([batch.numpy() for batch in records_of(names)])
+    assert read.tolist() == [*records[8:16].tolist(), *records[:8].tolist()]
+    assert len(records_of(f"s3://{BUCKET}/**/*.bin")) == len(records_of())
+    with pytest.raises(s3io.NotFoundError, match=r"s3://tests/train/x\.bin.*404.*a pattern such"):
+        records_of(f"{TRAIN}/x.bin")
+    with pytest.raises(s3io.NotFoundError, match="no object matches this pattern"):
+        records_of(f"{TRAIN}/*.npy")
+    with pytest.raises(s3io.ConfigError, match=r"is a folder that neither RecordWriter nor pack"):
+        records_of(TRAIN)
+
+
+def test_an_object_that_is_overwritten_ends_the_epoch(server):
+    put_records(server, 4)
+    dataset = records_of(batch_size=8, depth=1)
+    put = server.buckets.put
+
+    def overwrite(reply: Reply, request: Request) -> Reply:
+        if request.path.endswith("/00001.bin"):
+            put(BUCKET, "train/00003.bin", bytes(8 * 16))
+        return reply
+
+    server.fault = overwrite
+    batches = []
+    with pytest.raises(s3io.ObjectChangedError, match=r"s3://tests/train/00003\.bin"):
+        batches += (batch.tolist() for batch in dataset)
+    assert len(batches) == 3
+    state = dataset.state_dict()
+    with pytest.warns(RuntimeWarning, match="times of change"):
+        records_of(batch_size=8).load_state_dict(state)
+    put(BUCKET, "train/00003.bin", bytes(16))
+    with pytest.raises(s3io.DataError, match="sizes of files"):
+        records_of(batch_size=8).load_state_dict(state)
+
+
+def test_what_is_for_files_is_refused(server):
+    put_records(server, 1)
+    for options in ({"direct": "require"}, {"engine": "threads"}):
+        with pytest.raises(s3io.ConfigError, match=f"{next(iter(options))}=.* is for files"):
+            records_of(**options)
+
+
+def test_a_bucket_has_one_config(server, tmp_path):
+    put_records(server, 1)
+    config = config_of(server.endpoint, part_bytes=64 << 10)
+    assert len(records_of(store=config)) == len(records_of(store=config)) == len(records_of())
+    with pytest.raises(s3io.ConfigError, match="store= is another S3Config than this process"):
+        records_of(store=config_of(server.endpoint))
+    (tmp_path / "x").write_bytes(bytes(16))
+    with pytest.raises(s3io.ConfigError, match="for paths that begin with s3://"):
+        records_of(str(tmp_path / "x"), store=config)
+    with pytest.raises(s3io.ConfigError, match="must be an S3Config or None"):
+        records_of(store="http://localhost")
+
+
+def test_keys_are_in_no_text_and_no_pickle(server, monkeypatch):
+    put_records(server, 1)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(s3io.ConfigError, match="no credentials for s3://"):
+        records_of()
+    config = config_of(server.endpoint, session_token="token-of-tests")
+    dataset = records_of(store=config)
+    shown = repr(config) + repr(dataset.__dict__) + repr(pickle.dumps([config, dataset]))
+    for secret in (ACCESS_KEY, SECRET_KEY, "token-of-tests"):
+        assert secret not in shown
+
+
+def test_part_of_a_read_is_as_long_as_the_config_says(server):
+    server.buckets.put(BUCKET, "one.bin", bytes(1 << 20))
+    path = f"s3://{BUCKET}/one.bin"
+    config = config_of(server.endpoint, part_bytes=256 << 10)
+    dataset = s3io.RecordDataset(path, dtype="u1", shape=1 << 20, batch_size=1, store=config)
+    asked(server)
+    assert next(iter(dataset)).sum() == 0
+    assert asked(server) == ["GET"] * 4

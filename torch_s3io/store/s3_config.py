@@ -1,0 +1,108 @@
+"""How buckets are reached, as a frozen value that is checked once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..config import MIB, check_bool, check_choice, check_int, check_seconds
+from ..errors import ConfigError
+from ..keywords import checks_keywords
+from ..wording import short
+
+AddressingKind = Literal["auto", "path", "virtual"]
+
+_TEXTS = ("endpoint", "region", "access_key", "secret_key", "session_token", "ca_file")
+_SECRETS = ("access_key", "secret_key", "session_token")
+_ENDPOINT = re.compile("https?://[^/?#@\\s]+/?", re.IGNORECASE)
+_LEAST_PART, _MOST_PART = 64 << 10, 1 << 30
+_MOST_CONNECTIONS = 1024
+
+
+@checks_keywords
+@dataclass(frozen=True, kw_only=True)
+class S3Config:
+    """How a bucket is reached, and how fast. Keys are in no text that it shows, and in no pickle.
+
+    Attributes:
+        endpoint: The server, as in ``"http://localhost:9000"``; None: what AWS_ENDPOINT_URL_S3 or
+            AWS_ENDPOINT_URL says, else AWS's of the region.
+        region: Of the bucket; None: what AWS_REGION or AWS_DEFAULT_REGION says, else
+            ``"us-east-1"``. A bucket of AWS that is in another one is found there, for a request
+            more.
+        addressing: ``"virtual"``: the bucket is a part of the host's name. ``"path"``: of the
+            path. ``"auto"``: the first for AWS, the second where there is an ``endpoint``.
+        anonymous: Requests are not signed: for public buckets.
+        access_key, secret_key, session_token: Of requests; None: what AWS_ACCESS_KEY_ID,
+            AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN say.
+        ca_file: PEM file of the certificates that may vouch for the server's, in place of the
+            system's; None: what AWS_CA_BUNDLE says, else the system's.
+        part_bytes: A longer range is read in parts of this size, several at once.
+        connections: Open at once, of all buckets with as many, in each process.
+        requester_pays: This account pays for what it reads: for buckets that ask for that.
+        connect_timeout_s: Longest wait for a connection.
+        stall_timeout_s: Longest time in which less than a KiB a second comes.
+        max_attempts: Of a request, the first one included.
+        retry_timeout_s: After a failure, requests are repeated for so long.
+        retries_per_s: Repeated requests of a process and bucket, all together.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    addressing: AddressingKind = "auto"
+    anonymous: bool = False
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    part_bytes: int = 8 * MIB
+    connections: int = 64
+    requester_pays: bool = False
+    connect_timeout_s: float = 10.0
+    stall_timeout_s: float = 20.0
+    max_attempts: int = 12
+    retry_timeout_s: float = 60.0
+    retries_per_s: float = 50.0
+
+    def __post_init__(self) -> None:
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                shown = "something else" if name in _SECRETS else short(value)
+                raise ConfigError(f"S3Config.{name} must be a text or None, not {shown}")
+        if self.endpoint is not None and not _ENDPOINT.fullmatch(self.endpoint):
+            raise ConfigError(
+                f"S3Config.endpoint must be a server, as 'http://localhost:9000', not "
+                f"{short(self.endpoint)}"
+            )
+        check_choice("S3Config.addressing", self.addressing, AddressingKind)
+        check_bool("S3Config.anonymous", self.anonymous)
+        check_bool("S3Config.requester_pays", self.requester_pays)
+        self._check_keys()
+        for name, least, most in (
+            ("part_bytes", _LEAST_PART, _MOST_PART),
+            ("connections", 1, _MOST_CONNECTIONS),
+            ("max_attempts", 1, 1000),
+        ):
+            if check_int(f"S3Config.{name}", getattr(self, name), least) > most:
+                raise ConfigError(
+                    f"S3Config.{name} must be at most {most}, not {getattr(self, name)}"
+                )
+        for name in ("connect_timeout_s", "stall_timeout_s", "retry_timeout_s", "retries_per_s"):
+            check_seconds(f"S3Config.{name}", getattr(self, name))
+
+    def _check_keys(self) -> None:
+        given = [name for name in _SECRETS if getattr(self, name) is not None]
+        if given and self.anonymous:
+            raise ConfigError(f"S3Config: anonymous=True signs nothing: leave {given[0]}= out")
+        if given and not {"access_key", "secret_key"} <= set(given):
+            raise ConfigError(
+                "S3Config: access_key= and secret_key= belong together: one of them is missing"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, **dict.fromkeys(_SECRETS)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)

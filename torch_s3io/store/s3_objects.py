@@ -1,0 +1,285 @@
+"""Objects of buckets: how they are named, looked at, and read in small parts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from .. import _C
+from ..errors import ConfigError, NotFoundError, ObjectChangedError
+from ..wording import printable
+from .access import Access, Reading
+from .key_patterns import compiled, fixed_part, is_pattern
+from .local_files import in_order
+from .s3_access import S3Access
+from .s3_config import S3Config
+from .s3_credentials import S3Credentials, place_of
+from .store import FileOrder, Found, Identity, Inspected, Store
+
+_SCHEME = "s3://"
+_SAME_LIST_S = 5.0  # one and the same question asks for it several times
+_MOST_REMEMBERED = 100_000
+_READ_DEPTH = 16  # parts of one read
+
+
+class Bucket(NamedTuple):
+    config: S3Config
+    credentials: S3Credentials
+
+
+class _Listed(NamedTuple):
+    prefix: str
+    ended_s: float
+    paths: list[str]
+
+
+class S3Objects(Store):
+    """Of all buckets that this process reads, each with its S3Config."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """All buckets, as in a new process."""
+        self._buckets: dict[str, Bucket] = {}
+        self._others: Bucket | None = None  # of buckets without a config of their own
+        self._found: dict[str, Identity] = {}  # that nobody has inspected yet
+        self._known: dict[str, Identity] = {}  # for reads, which notice where it is an old one
+        self._listed: _Listed | None = None
+        self._cores: dict[tuple[int, int], _Core] = {}  # of a process, and a config
+
+    def configure(self, buckets: Iterable[str], config: S3Config) -> None:
+        """They are reached like this from now on.
+
+        Raises:
+            ConfigError: One has another config already.
+        """
+        same = (one for one in self._buckets.values() if one.config == config)
+        bucket = next(same, None) or Bucket(config, S3Credentials(config))
+        for name in buckets:
+            known = self._buckets.get(name)
+            if known is None:
+                self._buckets[name] = bucket
+            elif known.config != config:
+                raise ConfigError(
+                    f"s3://{name}: store= is another S3Config than this process reads the bucket "
+                    f"with, {known.config}: a bucket has one in a process"
+                )
+
+    def config_of(self, path: str) -> S3Config:
+        return self._bucket_of(path).config
+
+    def core_store(self, path: str) -> _C.S3Objects:
+        """Of this process, for the bucket of the path."""
+        return self._core_of(path).objects
+
+    def reads(self, path: str) -> _C.S3Reads:
+        return self._core_of(path).reads
+
+    def absolute(self, path: str) -> str:
+        return path
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is an object below it. What was found as an object itself is none."""
+        if is_pattern(path) or path in self._found:
+            return False
+        folder = _folder(path)
+        return bool(self.core_store(path).list_objects(folder, most=1))
+
+    def has(self, path: str) -> bool:
+        try:
+            self._look_at(path)
+        except NotFoundError:
+            return False
+        return True
+
+    def matches(self, path: str, order: FileOrder) -> list[str]:
+        if not is_pattern(path):
+            return [path]
+        takes = compiled(path)
+        found = dict.fromkeys(
+            start
+            for one in self._list(fixed_part(path))
+            for start in _starts(one, path)
+            if takes.fullmatch(start)
+        )
+        return in_order(found, order)
+
+    def find(self, path: str, order: FileOrder) -> list[Found]:
+        if not is_pattern(path):
+            self._found[path] = self._look_at(path)
+            return [Found(path, os.path.basename(path))]
+        takes, fixed = compiled(path), fixed_part(path)
+        paths = [one for one in self._list(fixed) if takes.fullmatch(one)]
+        if not paths:
+            raise NotFoundError(
+                f"{printable(path)}: no object matches this pattern, in which *, ? and [...] stand "
+                "for other characters of a name, and ** for any folders; where they belong to a "
+                "name, glob.escape(name) takes them as they are"
+            )
+        above = fixed[: fixed.rindex("/") + 1]
+        return [Found(one, one.removeprefix(above)) for one in in_order(paths, order)]
+
+    def below(self, folder: str) -> Iterable[str]:
+        top = _folder(folder)
+        return [one for one in self._list(top) if not _is_hidden(one.removeprefix(top))]
+
+    def inspect(self, paths: list[str]) -> list[Inspected]:
+        identities = [self._taken(path) or self._look_at(path) for path in paths]
+        self._remember(dict(zip(paths, identities, strict=True)))
+        return [Inspected(identity, 0) for identity in identities]
+
+    def _taken(self, path: str) -> Identity | None:
+        return self._found.pop(path) if path in self._found else None
+
+    def read(self, path: str, begin: int = 0, end: int | None = None) -> memoryview:
+        known = self._known.get(path)
+        if known is not None:
+            try:
+                return self._read(path, begin, end, known)
+            except ObjectChangedError:
+                pass  # since it was looked at: this is a new look
+        return self._read(path, begin, end, self._look_at(path))
+
+    def _read(self, path: str, begin: int, end: int | None, identity: Identity) -> memoryview:
+        end = identity.size_bytes if end is None else min(end, identity.size_bytes)
+        version = (identity.size_bytes, identity.modified_ns)
+        length = max(0, end - begin)
+        data = self.reads(path).read(path, begin, length, version=version, clips=True)
+        return memoryview(data.numpy().data)
+
+    def access(self, reading: Reading) -> Access:
+        buckets = {bucket_of(reading.path(number)) for number in range(len(reading.alignments))}
+        first, *others = sorted(buckets)
+        for other in others:
+            if self._core_key(f"s3://{other}/") != self._core_key(f"s3://{first}/"):
+                raise ConfigError(
+                    f"s3://{first}, s3://{other}: objects of one data set, or of one Mix, are in "
+                    "buckets with the same S3Config, and these have two: copy one of them, or "
+                    "read them by two loaders"
+                )
+        return S3Access(self, f"s3://{first}/", reading)
+
+    def _list(self, prefix: str) -> list[str]:
+        """The paths that begin with it, but for folders that are objects themselves."""
+        known, self._listed = self._listed, None
+        if known and known.prefix == prefix and time.monotonic() - known.ended_s < _SAME_LIST_S:
+            return known.paths
+        found = self.core_store(prefix).list_objects(prefix)
+        found = [one for one in found if not one[0].endswith("/")]
+        paths = [path for path, _, _ in found]
+        self._found.update((path, Identity(0, 0, size, tag)) for path, size, tag in found)
+        self._listed = _Listed(prefix, time.monotonic(), paths)
+        return paths
+
+    def _look_at(self, path: str) -> Identity:
+        """By a request.
+
+        Raises:
+            NotFoundError: It is not there; the text says how to name objects.
+        """
+        if not path.removeprefix(_SCHEME).partition("/")[2]:
+            raise NotFoundError(
+                f"{printable(path)}: is a bucket; name an object, a pattern such as "
+                "'s3://bucket/train/*.bin', or a folder"
+            )
+        try:
+            size, tag, _ = self.core_store(path).stat(path)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"{error}; name an object, a pattern such as 's3://bucket/train/*.bin', or a folder"
+            ) from None
+        identity = Identity(0, 0, size, tag)
+        self._remember({path: identity})
+        return identity
+
+    def _remember(self, identities: Mapping[str, Identity]) -> None:
+        if len(self._known) + len(identities) > _MOST_REMEMBERED:
+            self._known = {}
+        if len(identities) <= _MOST_REMEMBERED:
+            self._known.update(identities)
+
+    def _bucket_of(self, path: str) -> Bucket:
+        known = self._buckets.get(bucket_of(path)) or self._others
+        if known is None:
+            config = S3Config()
+            known = self._others = Bucket(config, S3Credentials(config))
+        return known
+
+    def _core_key(self, path: str) -> tuple[int, int]:
+        return os.getpid(), id(self._bucket_of(path).credentials)
+
+    def _core_of(self, path: str) -> _Core:
+        key = self._core_key(path)
+        core = self._cores.get(key)
+        if core is None:
+            core = self._cores[key] = _Core(self._bucket_of(path))
+        return core
+
+    def __reduce__(self) -> Any:
+        return _restored, (self._buckets, self._others)
+
+
+class _Core:
+    """What C++ has for one config, in one process."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        config, place = bucket.config, place_of(bucket.config)
+        self.objects = _C.S3Objects(
+            endpoint=place.endpoint,
+            region=place.region,
+            ca_file=place.ca_file,
+            addressing=config.addressing,
+            requester_pays=config.requester_pays,
+            connect_timeout_s=config.connect_timeout_s,
+            stall_timeout_s=config.stall_timeout_s,
+            max_idle_s=3,
+            max_attempts=config.max_attempts,
+            retry_timeout_s=config.retry_timeout_s,
+            retries_per_s=config.retries_per_s,
+            part_bytes=config.part_bytes,
+            connections=config.connections,
+            credentials=bucket.credentials.source(),
+        )
+        self.reads = _C.S3Reads(objects=self.objects, buffer_pool=None, depth=_READ_DEPTH)
+
+
+def _restored(buckets: dict[str, Bucket], others: Bucket | None) -> S3Objects:
+    """What this process has, and what another one had beside."""
+    store = the_s3_objects()
+    for name, bucket in buckets.items():
+        store._buckets.setdefault(name, bucket)
+    store._others = store._others or others
+    return store
+
+
+_THE_STORE = S3Objects()
+
+
+def the_s3_objects() -> S3Objects:
+    """The one of this process."""
+    return _THE_STORE
+
+
+def bucket_of(path: str) -> str:
+    return path.removeprefix(_SCHEME).partition("/")[0]
+
+
+def _folder(path: str) -> str:
+    return path if path.endswith("/") else f"{path}/"
+
+
+def _starts(path: str, pattern: str) -> Iterable[str]:
+    """The path, and the folders above it, of which the pattern may mean one."""
+    if "**" not in pattern:
+        parts = path.split("/")
+        yield "/".join(parts[: pattern.count("/") + 1])
+        return
+    yield from (path[:at] for at, one in enumerate(path) if one == "/" and at > len(_SCHEME))
+    yield path
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
