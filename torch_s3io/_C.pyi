@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'common_folder_bytes', 'count_repeated', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'LengthSum', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'SequenceCheck', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'check_sequences', 'common_folder_bytes', 'count_repeated', 'counts_up', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'sum_lengths', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -301,6 +301,29 @@ class FixedForm(BatchForm):
 class SampleForm(BatchForm):
     def __init__(self, *, objects: Objects, tables: collections.abc.Sequence[SampleTable], fields: collections.abc.Sequence[Field], record_bytes: typing.SupportsInt | typing.SupportsIndex, in_table: collections.abc.Sequence[TableField], ragged: collections.abc.Sequence[RaggedField], largest_sample_bytes: typing.SupportsInt | typing.SupportsIndex, typical_bytes: typing.SupportsInt | typing.SupportsIndex, realigns: bool, alignment: typing.SupportsInt | typing.SupportsIndex, with_record_numbers: bool) -> None:
         ...
+class SequenceCheck:
+    """
+    See csrc/format/index_columns.h.
+    """
+    @property
+    def displaced(self) -> int:
+        ...
+    @property
+    def end_bytes(self) -> int:
+        ...
+    @property
+    def is_endless(self) -> bool:
+        ...
+    @property
+    def too_long(self) -> int:
+        ...
+class LengthSum:
+    @property
+    def longest(self) -> int:
+        ...
+    @property
+    def total(self) -> int:
+        ...
 class DocumentColumns:
     def __init__(self, *, num_documents: typing.SupportsInt | typing.SupportsIndex, starts: typing_extensions.Buffer, lengths: typing_extensions.Buffer, length_bytes: typing.SupportsInt | typing.SupportsIndex, end: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
@@ -540,6 +563,10 @@ def changed_folder(*, paths: typing_extensions.Buffer, path_ends: typing_extensi
     """
     The first folder that has another time of change, or is gone; -1: none.
     """
+def check_sequences(*, lengths: typing_extensions.Buffer, offsets: typing_extensions.Buffer, token_bytes: typing.SupportsInt | typing.SupportsIndex) -> SequenceCheck:
+    """
+    lengths: uint32 [n], tokens; offsets: uint64 [n], bytes.
+    """
 def common_folder_bytes(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer) -> int:
     """
     How much of all paths is the folder that holds all of them.
@@ -547,6 +574,10 @@ def common_folder_bytes(*, paths: typing_extensions.Buffer, path_ends: typing_ex
 def count_repeated(*, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, left_out: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> int:
     """
     How many paths are the same as one before them, without so many of their first bytes.
+    """
+def counts_up(numbers: typing_extensions.Buffer) -> bool:
+    """
+    Whether uint64 [n] are 0, 1, 2, ...
     """
 def crc32c(data: typing_extensions.Buffer, crc: typing.SupportsInt | typing.SupportsIndex = 0) -> int:
     """
@@ -649,6 +680,10 @@ def send_tensor(tensor: typing.Any) -> typing.Any:
 def shared_storage(tensor: typing.Any) -> tuple[int, int, int] | None:
     """
     (fd, offset, bytes) of a tensor's storage, where another process can map it, or None.
+    """
+def sum_lengths(lengths: typing_extensions.Buffer) -> LengthSum:
+    """
+    Of uint32 or uint64 [n].
     """
 def uring_unavailable_reason() -> str:
     """

@@ -12,6 +12,7 @@
 #include "bindings/bindings.h"
 #include "bindings/buffers.h"
 #include "format/documents.h"
+#include "format/index_columns.h"
 #include "format/token_form.h"
 #include "reader/record_source.h"
 
@@ -96,9 +97,53 @@ std::shared_ptr<TokenForm> make_token_form(const Objects& objects,
       BatchForm::Options{.alignment = alignment, .with_record_numbers = with_record_numbers});
 }
 
+SequenceCheck check(const py::buffer& lengths, const py::buffer& offsets, int64_t token_bytes) {
+  const std::shared_ptr<KeptBuffers> held = hold_buffers();
+  const int64_t count = lengths.request().size;
+  const std::byte* each = kept_bytes(lengths, count * 4, *held);
+  const std::byte* places = kept_bytes(offsets, count * 8, *held);
+  const NoGil no_gil;
+  return check_sequences(each, places, count, token_bytes);
+}
+
+bool do_count_up(const py::buffer& numbers) {
+  const std::shared_ptr<KeptBuffers> held = hold_buffers();
+  const int64_t count = numbers.request().size;
+  const std::byte* each = kept_bytes(numbers, count * 8, *held);
+  const NoGil no_gil;
+  return counts_up(each, count);
+}
+
+LengthSum sum(const py::buffer& lengths) {
+  const std::shared_ptr<KeptBuffers> held = hold_buffers();
+  const py::buffer_info info = lengths.request();
+  const std::byte* each = kept_bytes(lengths, info.size * info.itemsize, *held);
+  if (info.itemsize != 4 && info.itemsize != 8) {
+    throw Error(ErrorKind::config, "lengths of documents have 4 or 8 bytes");
+  }
+  const NoGil no_gil;
+  return sum_lengths(each, info.size, info.itemsize == 8);
+}
+
+void register_columns(py::module_& module) {
+  py::class_<SequenceCheck>(module, "SequenceCheck", "See csrc/format/index_columns.h.")
+      .def_readonly("too_long", &SequenceCheck::too_long)
+      .def_readonly("displaced", &SequenceCheck::displaced)
+      .def_readonly("end_bytes", &SequenceCheck::end_bytes)
+      .def_readonly("is_endless", &SequenceCheck::is_endless);
+  module.def("check_sequences", &check, py::kw_only(), py::arg("lengths"), py::arg("offsets"),
+             py::arg("token_bytes"), "lengths: uint32 [n], tokens; offsets: uint64 [n], bytes.");
+  module.def("counts_up", &do_count_up, py::arg("numbers"), "Whether uint64 [n] are 0, 1, 2, ...");
+  py::class_<LengthSum>(module, "LengthSum")
+      .def_readonly("total", &LengthSum::total)
+      .def_readonly("longest", &LengthSum::longest);
+  module.def("sum_lengths", &sum, py::arg("lengths"), "Of uint32 or uint64 [n].");
+}
+
 }  // namespace
 
 void register_tokens(py::module_& module) {
+  register_columns(module);
   py::class_<DocumentColumns>(module, "DocumentColumns")
       .def(py::init<int64_t, py::buffer, py::buffer, int64_t, int64_t>(), py::kw_only(),
            py::arg("num_documents"), py::arg("starts"), py::arg("lengths"), py::arg("length_bytes"),

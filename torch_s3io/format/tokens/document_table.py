@@ -20,7 +20,6 @@ from ..objects import Column, Shard
 
 # Smaller files are read: a mapped file that is cut off ends the process.
 _MAPPED_FROM_BYTES = 1 << 20
-_CHUNK = 1 << 16  # documents that are looked at once: they stay in the processor's cache
 
 
 class DocumentTable(NamedTuple):
@@ -36,12 +35,8 @@ class DocumentTable(NamedTuple):
 
     def facts(self) -> tuple[int, int, int]:
         """Tokens in all, tokens of the longest one, and a checksum of the lengths."""
-        total = longest = 0
-        for begin in range(0, len(self.lengths), _CHUNK):
-            part = self.lengths[begin : begin + _CHUNK].astype(np.uint64)
-            total += int(part.sum())
-            longest = max(longest, int(part.max()))
-        return total, longest, _C.crc32c(self.lengths.view(np.uint8).data)
+        lengths = _C.sum_lengths(self.lengths)
+        return lengths.total, lengths.longest, _C.crc32c(self.lengths.view(np.uint8).data)
 
     def file(self, shard: Shard, dtype: Any, load: Callable[[], DocumentTable]) -> TokenFile:
         """These documents of a file, up to the end of their last token."""

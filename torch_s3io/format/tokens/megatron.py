@@ -21,6 +21,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from ... import _C
 from ...errors import DataError
 from ...store.store import Found, Identity, Inspected
 from ...warning import warn
@@ -34,8 +35,7 @@ MAGIC = b"MMIDIDX\0\0"
 _OLD_MAGIC = b"TNTIDX\0\0"
 HEAD = struct.Struct("<9sQBQQ")
 TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f8", 7: "<f4", 8: "<u2"}
-_CHUNK = 1 << 16  # sequences that are checked at once: they stay in the processor's cache
-_MOST_TOKENS = 1 << 60
+_CHUNK = 1 << 16  # documents that are checked at once: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -124,48 +124,30 @@ def _parse(path: str, data: np.ndarray[Any, np.dtype[np.uint8]]) -> _Index:
 def _check_sequences(index: _Index, bin_bytes: int, repairs: bool) -> int | None:
     """Each sequence begins where the one before it ends, and the last one ends within the .bin.
     Gives that end; None: the offsets are wrong, and to be made from the lengths.
-
-    One pass over both columns, of which nothing stays in memory that is this process's own.
     """
-    item = index.dtype.itemsize
-    end, first_wrong = 0, None
-    for begin in range(0, len(index.lengths), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
-        sizes = index.lengths[part].astype(np.int64)
-        if sizes.max() >= 1 << 31:
-            number = begin + int(np.argmax(sizes >= 1 << 31))
-            fail(
-                index.path, f"sequence {number} has a negative length: it is damaged; copy it again"
-            )
-        sizes *= item
-        offsets = index.offsets[part].astype(np.int64)
-        total = int(sizes.sum())
-        if first_wrong is None and not _follow(offsets, sizes, end, total):
-            ends = np.cumsum(sizes) + end
-            first_wrong = begin + int(np.argmax(offsets != ends - sizes))
-        end += total
-        if end > _MOST_TOKENS:
-            fail(index.path, "its sequences have more tokens than any file: it is damaged")
-    if first_wrong is None and end <= bin_bytes:
+    found = _C.check_sequences(
+        lengths=index.lengths, offsets=index.offsets, token_bytes=index.dtype.itemsize
+    )
+    if found.too_long >= 0:
+        fail(
+            index.path,
+            f"sequence {found.too_long} has a negative length: it is damaged; copy it again",
+        )
+    if found.is_endless:
+        fail(index.path, "its sequences have more tokens than any file: it is damaged")
+    end, wrong = found.end_bytes, found.displaced if found.displaced >= 0 else None
+    if wrong is None and end <= bin_bytes:
         if end < bin_bytes:
             warn(
                 f"{printable(index.path)}: its sequences have {end} bytes, and the .bin has "
                 f"{bin_bytes - end} more, which are not read: one may be of another data set"
             )
         return end
-    if first_wrong is not None and end == bin_bytes:
+    if wrong is not None and end == bin_bytes:
         if repairs:
             return None
-        _refuse_offset(index, first_wrong)
-    _refuse_other_bin(index, end, bin_bytes, first_wrong)
-
-
-def _follow(offsets: Column, sizes: Column, begin: int, total: int) -> bool:
-    return (
-        int(offsets[0]) == begin
-        and int(offsets[-1]) == begin + total - int(sizes[-1])
-        and np.array_equal(offsets[1:] - offsets[:-1], sizes[:-1])
-    )
+        _refuse_offset(index, wrong)
+    _refuse_other_bin(index, end, bin_bytes, wrong)
 
 
 def _refuse_offset(index: _Index, number: int) -> NoReturn:
@@ -189,19 +171,8 @@ def _refuse_other_bin(index: _Index, end: int, bin_bytes: int, wrong: int | None
 def _check_documents(index: _Index) -> bool:
     """Whether every sequence is a document."""
     documents, count = index.documents, len(index.lengths)
-    is_each = len(documents) == count + 1
-    last = 0
-    for begin in range(0, len(documents), _CHUNK):
-        part = documents[begin : begin + _CHUNK].astype(np.uint64)
-        is_each = is_each and np.array_equal(
-            part, np.arange(begin, begin + len(part), dtype=np.uint64)
-        )
-        if is_each:
-            last = int(part[-1])
-            continue
-        if int(part[0]) < last or (part[1:] < part[:-1]).any() or (begin == 0 and part[0]):
-            fail(index.path, "its documents do not follow each other: it is damaged; copy it again")
-        last = int(part[-1])
+    is_each = len(documents) == count + 1 and _C.counts_up(documents)
+    last = count if is_each else _last_document(index)
     if last != count:
         fail(
             index.path,
@@ -209,3 +180,14 @@ def _check_documents(index: _Index) -> bool:
             "again",
         )
     return is_each
+
+
+def _last_document(index: _Index) -> int:
+    """The end of the last one. They follow each other."""
+    last = 0
+    for begin in range(0, len(index.documents), _CHUNK):
+        part = index.documents[begin : begin + _CHUNK].astype(np.uint64)
+        if int(part[0]) < last or (part[1:] < part[:-1]).any() or (begin == 0 and part[0]):
+            fail(index.path, "its documents do not follow each other: it is damaged; copy it again")
+        last = int(part[-1])
+    return last
