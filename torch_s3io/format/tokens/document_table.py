@@ -35,7 +35,7 @@ class DocumentTable(NamedTuple):
 
     def facts(self) -> tuple[int, int, int]:
         """Tokens in all, tokens of the longest one, and a checksum of the lengths."""
-        lengths = _C.sum_lengths(self.lengths)
+        lengths = _C.sum_lengths(self.lengths.data)
         return lengths.total, lengths.longest, _C.crc32c(self.lengths.view(np.uint8).data)
 
     def file(self, shard: Shard, dtype: Any, load: Callable[[], DocumentTable]) -> TokenFile:

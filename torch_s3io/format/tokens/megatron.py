@@ -126,7 +126,7 @@ def _check_sequences(index: _Index, bin_bytes: int, repairs: bool) -> int | None
     Gives that end; None: the offsets are wrong, and to be made from the lengths.
     """
     found = _C.check_sequences(
-        lengths=index.lengths, offsets=index.offsets, token_bytes=index.dtype.itemsize
+        lengths=index.lengths.data, offsets=index.offsets.data, token_bytes=index.dtype.itemsize
     )
     if found.too_long >= 0:
         fail(
@@ -171,7 +171,7 @@ def _refuse_other_bin(index: _Index, end: int, bin_bytes: int, wrong: int | None
 def _check_documents(index: _Index) -> bool:
     """Whether every sequence is a document."""
     documents, count = index.documents, len(index.lengths)
-    is_each = len(documents) == count + 1 and _C.counts_up(documents)
+    is_each = len(documents) == count + 1 and _C.counts_up(documents.data)
     last = count if is_each else _last_document(index)
     if last != count:
         fail(
