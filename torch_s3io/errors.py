@@ -37,6 +37,10 @@ class NoSpaceError(WriteError):
     """The disk is full, or a quota or the limit of file sizes is reached."""
 
 
+class ExistsError(WriteError, FileExistsError):
+    """There is an object of this name, and ``if_absent=True`` leaves it as it is."""
+
+
 class FileChangedError(ReadError):
     """A file was truncated, rewritten or replaced while it was in use."""
 

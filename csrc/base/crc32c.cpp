@@ -160,6 +160,17 @@ uint32_t update_by_instruction(uint32_t state, const std::byte* data, size_t siz
 
 #endif
 
+// The product of two polynomials over two elements, modulo that of the checksum. The highest bit is
+// the coefficient of 1, the lowest one that of x^31.
+uint32_t product(uint32_t one, uint32_t other) {
+  uint32_t sum = 0;
+  for (uint32_t bit = uint32_t{1} << 31; bit != 0; bit >>= 1) {
+    if ((one & bit) != 0) sum ^= other;
+    other = (other >> 1) ^ ((other & 1) != 0 ? kPolynomial : 0);
+  }
+  return sum;
+}
+
 bool uses_instruction() {
   static const bool uses = has_instruction();
   return uses;
@@ -174,6 +185,16 @@ uint32_t crc32c(uint32_t crc, std::span<const std::byte> data) {
 
 uint32_t crc32c_by_tables(uint32_t crc, std::span<const std::byte> data) {
   return ~update_by_tables(~crc, data.data(), data.size());
+}
+
+// Each byte behind the first part multiplies its checksum by x^8.
+uint32_t crc32c_of_both(uint32_t first, uint32_t second, int64_t second_bytes) {
+  uint32_t power = uint32_t{1} << 23;  // x^8, then its square, ...
+  for (auto left = static_cast<uint64_t>(second_bytes); left != 0; left >>= 1) {
+    if ((left & 1) != 0) first = product(power, first);
+    power = product(power, power);
+  }
+  return first ^ second;
 }
 
 const char* crc32c_method() { return uses_instruction() ? kInstruction : "tables"; }

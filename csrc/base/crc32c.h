@@ -14,6 +14,10 @@ uint32_t crc32c(uint32_t crc, std::span<const std::byte> data);
 // The same by tables alone, whatever the processor.
 uint32_t crc32c_by_tables(uint32_t crc, std::span<const std::byte> data);
 
+// The checksum of two parts, one behind the other, of which these are the checksums. Takes as long
+// as `second_bytes` has bits.
+uint32_t crc32c_of_both(uint32_t first, uint32_t second, int64_t second_bytes);
+
 // "sse4.2", "armv8" or "tables": what crc32c uses here.
 const char* crc32c_method();
 

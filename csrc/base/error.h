@@ -18,6 +18,7 @@ enum class ErrorKind : uint8_t {
   read,            // the device or the kernel failed a read
   write,           // the device or the kernel failed a write
   no_space,        // the disk, a quota or a limit of file sizes is exhausted
+  exists,          // there is one of this name, and none was to be
   file_changed,    // truncated, replaced or rewritten while in use
   object_changed,  // the same of an object of S3
   direct_io,       // O_DIRECT was required and is not to be had

@@ -28,6 +28,8 @@ const char* class_name(ErrorKind kind) {
       return "WriteError";
     case ErrorKind::no_space:
       return "NoSpaceError";
+    case ErrorKind::exists:
+      return "ExistsError";
     case ErrorKind::file_changed:
       return "FileChangedError";
     case ErrorKind::object_changed:

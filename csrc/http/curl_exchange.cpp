@@ -200,7 +200,7 @@ void CurlExchange::set_deadline() {
   const HttpRequest& request = *request_;
   const HttpSettings& settings = *request.settings;
   const int64_t connect_ms = settings.connect_timeout.count();
-  const int64_t stall_ms = settings.stall_timeout.count();
+  const int64_t stall_ms = std::max(settings.stall_timeout, request.patience).count();
   const int64_t reply = request.expected
                             ? request.expected->length
                             : std::min(static_cast<int64_t>(request.most_text_bytes), kLongText);

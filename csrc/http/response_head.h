@@ -38,6 +38,8 @@ class ResponseHead {
   const std::string& bucket_region() const { return bucket_region_; }
   // x-amz-checksum-crc32c, in base64 as it came; of the whole object or the part, never of a range.
   const std::string& checksum_crc32c() const { return checksum_crc32c_; }
+  // x-amz-meta-s3io-write-id: which of our writes the object is of (S3NewObject).
+  const std::string& write_id() const { return write_id_; }
 
  private:
   bool fail(std::string_view problem);
@@ -55,7 +57,7 @@ class ResponseHead {
   bool has_content_encoding_ = false;
   bool has_transfer_encoding_ = false;
   int64_t date_ = -1;
-  std::string etag_, request_id_, bucket_region_, checksum_crc32c_;
+  std::string etag_, request_id_, bucket_region_, checksum_crc32c_, write_id_;
 };
 
 // "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, IMF-fixdate) in seconds since 1970; -1: it is none.

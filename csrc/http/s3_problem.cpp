@@ -11,8 +11,9 @@ namespace s3io {
 namespace {
 
 constexpr std::array<int, 6> kPassingStatuses{408, 429, 500, 502, 503, 504};
-constexpr std::array<std::string_view, 6> kPassingCodes{
-    "RequestTimeout", "InternalError", "SlowDown", "ServiceUnavailable", "Throttling", "Busy"};
+constexpr std::array<std::string_view, 8> kPassingCodes{
+    "RequestTimeout", "InternalError", "SlowDown",  "ServiceUnavailable",
+    "Throttling",     "Busy",          "BadDigest", "IncompleteBody"};
 
 std::string name_of(const S3Call& call) {
   std::string name = message("s3://", call.object.bucket, "/", call.object.key);
@@ -24,12 +25,19 @@ std::string name_of(const S3Call& call) {
 }
 
 // What to do about it, for who cannot read the protocol.
-std::string_view advice(ErrorKind kind, int status) {
+std::string_view advice(const S3Call& call, ErrorKind kind) {
+  const int status = call.http.head.status();
   if (status >= 300 && status <= 399) return "; endpoint= and region= must be the bucket's own";
+  const bool is_read = call.method == "GET" || call.method == "HEAD";
   switch (kind) {
     case ErrorKind::access:
+      if (!is_read) {
+        return "; check the credentials, and that their policy allows s3:PutObject, "
+               "s3:AbortMultipartUpload and s3:DeleteObject";
+      }
       return "; check the credentials, and that their policy allows s3:GetObject and s3:ListBucket";
     case ErrorKind::object_changed:
+      if (!is_read) return "";
       return "; make a new data set, or put the object back that it was made of";
     default:
       return "";
@@ -106,7 +114,7 @@ Error error_of(const S3Call& call, const S3Problem& problem, std::string_view mo
   const std::string& id =
       call.http.head.request_id().empty() ? problem.error.request_id : call.http.head.request_id();
   if (!id.empty()) append(text, message(", request id ", quoted(id)));
-  append(text, more.empty() ? advice(problem.kind, call.http.head.status()) : more);
+  append(text, more.empty() ? advice(call, problem.kind) : more);
   return Error(problem.kind, without_secrets(text, *call.credentials));
 }
 

@@ -55,7 +55,8 @@ struct HttpRequest {
   std::vector<HttpHeader> headers;
   std::span<const std::byte> payload;
   const HttpSettings* settings = nullptr;
-  bool is_fresh = false;  // on a new connection
+  bool is_fresh = false;     // on a new connection
+  milliseconds patience{0};  // it may stand still for so long, if that is more than stall_timeout
   HttpInbox* inbox = nullptr;
   void* owner = nullptr;  // for the caller
 

@@ -12,14 +12,14 @@ namespace {
 constexpr size_t kHotBytes = 16 << 10;  // stays in the first-level cache between two looks at it
 constexpr std::array<std::byte, 4096> kZeros{};
 
-void check(bool fits, const ObjectWriter& writer, int64_t begin, int64_t last_end) {
+void check(bool fits, const ByteWriter& writer, int64_t begin, int64_t last_end) {
   if (fits) return;
   throw Error(ErrorKind::config,
               message(writer.path(), ": what is to begin at byte ", begin,
                       " has no place there: what is before it ends at ", last_end));
 }
 
-void check_all(const ObjectWriter& writer, std::span<const FilePart> parts,
+void check_all(const ByteWriter& writer, std::span<const FilePart> parts,
                std::span<const FilePiece> pieces) {
   int64_t last_end = writer.size();
   for (const FilePart& part : parts) {
@@ -41,7 +41,7 @@ void check_all(const ObjectWriter& writer, std::span<const FilePart> parts,
 // Appends to the file, and to the sum of a part of it.
 class SummingWriter {
  public:
-  SummingWriter(ObjectWriter& writer, const WaitCallback& on_wait)
+  SummingWriter(ByteWriter& writer, const WaitCallback& on_wait)
       : writer_(writer), on_wait_(on_wait) {}
 
   void write(std::span<const std::byte> data) {
@@ -63,14 +63,14 @@ class SummingWriter {
   uint32_t sum() const { return sum_; }
 
  private:
-  ObjectWriter& writer_;
+  ByteWriter& writer_;
   const WaitCallback& on_wait_;
   uint32_t sum_ = 0;
 };
 
 }  // namespace
 
-std::vector<uint32_t> write_parts(ObjectWriter& writer, std::span<const FilePart> parts,
+std::vector<uint32_t> write_parts(ByteWriter& writer, std::span<const FilePart> parts,
                                   std::span<const FilePiece> pieces, const WaitCallback& on_wait) {
   check_all(writer, parts, pieces);
   std::vector<uint32_t> sums;

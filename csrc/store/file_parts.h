@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "store/object_writer.h"
+#include "store/byte_writer.h"
 
 namespace s3io {
 
@@ -26,8 +26,8 @@ struct FilePart {
 // Appends the parts, with zeros up to the first one and between them; `pieces` are those of all
 // parts. Gives the CRC-32C of each part. Every byte is copied once, and summed while it is in the
 // cache. Throws Error(config), before anything is written, where one begins before the end of what
-// is there, or a part does not have room for its pieces; else as `ObjectWriter::write`.
-std::vector<uint32_t> write_parts(ObjectWriter& writer, std::span<const FilePart> parts,
+// is there, or a part does not have room for its pieces; else as `ByteWriter::write`.
+std::vector<uint32_t> write_parts(ByteWriter& writer, std::span<const FilePart> parts,
                                   std::span<const FilePiece> pieces, const WaitCallback& on_wait);
 
 }  // namespace s3io

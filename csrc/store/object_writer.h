@@ -29,55 +29,41 @@
 
 #include "base/fork_owned.h"
 #include "memory/aligned_buf.h"
-#include "store/store.h"
+#include "store/byte_writer.h"
 #include "store/temporary_file.h"
 #include "store/write_engine.h"
 
 namespace s3io {
 
-struct WrittenObject {
-  int64_t size_bytes = 0;
-  std::optional<uint32_t> crc32c;  // of the content; none where checksums are off
-  bool checksum_kept = false;      // in the file's attribute
-};
-
 // What becomes of a symbolic link that has the name of the file.
 enum class Links : uint8_t { follow, replace };
 
-class ObjectWriter {
+class ObjectWriter final : public ByteWriter {
  public:
   // Creates the temporary file. `size_bytes`, where known, reserves the space at once. Throws
   // Error(no_space | not_found | access | direct_io | ...) naming `path`, or what `on_wait` throws.
   ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
                std::shared_ptr<WriteEngine> engine, const WaitCallback& on_wait = {},
                Links links = Links::follow);
-  ObjectWriter(const ObjectWriter&) = delete;
-  ObjectWriter& operator=(const ObjectWriter&) = delete;
-  ~ObjectWriter();  // cancels
+  ~ObjectWriter() override;
 
-  const std::string& path() const { return path_; }
-  int64_t size() const { return size_; }  // bytes so far
-  bool is_open() const { return state_ == State::open; }
+  const std::string& path() const override { return path_; }
+  int64_t size() const override { return size_; }
+  bool is_open() const override { return state_ == State::open; }
 
-  // Appends bytes; they may change when the call returns. After an error the writer is cancelled.
-  void write(std::span<const std::byte> data, const WaitCallback& on_wait);
-  // Appends bytes that stay as they are for as long as `owner` lives: those that are aligned, and
-  // not few, are not copied, and no write is waited for unless all that may be in flight are. A
-  // later call lets go of `owner`: see take_returned.
+  void write(std::span<const std::byte> data, const WaitCallback& on_wait) override;
+  // What is aligned, and not little, is not copied, and no write is waited for unless all that may
+  // be in flight are.
   void lend(std::span<const std::byte> data, std::shared_ptr<const void> owner,
-            const WaitCallback& on_wait);
-  // The owners of what was lent and is needed no more: written, copied, or cancelled.
-  std::vector<std::shared_ptr<const void>> take_returned();
-  // Appends rows of `row_bytes` that lie one after the other, each followed by zeros up to
-  // `stride_bytes`. Throws Error(config), and goes on, where the sizes do not fit each other.
+            const WaitCallback& on_wait) override;
+  std::vector<std::shared_ptr<const void>> take_returned() override;
   void write_rows(std::span<const std::byte> rows, int64_t row_bytes, int64_t stride_bytes,
-                  const WaitCallback& on_wait);
-  // Completes the file and gives it its name. An error says so where the new file is in place, or
-  // where that is unknown because the rename did not come back; what `on_wait` throws can say so
-  // only if it is an Error, which does not come at all where the file is complete all the same.
-  WrittenObject finish(const WaitCallback& on_wait);
-  // Removes what was written; the old file, if there is one, stays. Does nothing after `finish`.
-  void cancel() noexcept;
+                  const WaitCallback& on_wait) override;
+  // Gives the file its name, too. An error says so where the new file is in place, or where that is
+  // unknown because the rename did not come back; what `on_wait` throws can say so only if it is an
+  // Error, which does not come at all where the file is complete all the same.
+  WrittenObject finish(const WaitCallback& on_wait) override;
+  void cancel() noexcept override;
 
  private:
   enum class State : uint8_t { open, finished, cancelled };

@@ -49,6 +49,9 @@ TEST_CASE("any length, from any address, in any pieces, gives the checksum of th
     CHECK(crc32c_by_tables(0, unaligned) == expected);
     const auto cut = static_cast<size_t>(random() % static_cast<uint64_t>(size));
     CHECK(crc32c(crc32c(0, unaligned.first(cut)), unaligned.subspan(cut)) == expected);
+    const auto behind = unaligned.subspan(cut);
+    CHECK(crc32c_of_both(crc32c(0, unaligned.first(cut)), crc32c(0, behind), std::ssize(behind)) ==
+          expected);
   }
 }
 

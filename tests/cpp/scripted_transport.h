@@ -13,7 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/crc32c.h"
 #include "http/s3_client.h"
+#include "http/s3_new_object.h"
 #include "http/transport.h"
 #include "http/url.h"
 #include "testing.h"
@@ -66,6 +68,9 @@ class ScriptedS3 final : public Transport {
   using Script = std::function<void(int, const HttpRequest&, ScriptedReply&)>;
 
   Script script;
+  // Requests that the server does not act upon; it answers as if it did nothing.
+  std::function<bool(int, const HttpRequest&)> ignores;
+  bool heeds_conditions = true;  // of writes
   size_t page_size = 1000;
 
   void put(const std::string& path, const Bytes& bytes) {
@@ -77,12 +82,21 @@ class ScriptedS3 final : public Transport {
     const std::lock_guard lock(mutex_);
     objects_.erase(path);
   }
+  // What is there; nothing: no object.
+  std::string bytes_of(const std::string& path) const {
+    const auto found = objects_.find(path);
+    return found == objects_.end() ? "" : found->second.bytes;
+  }
+  size_t uploads() const { return uploads_.size(); }  // that are neither complete nor aborted
+  // Of the last upload that was completed, in their order.
+  const std::vector<size_t>& part_sizes() const { return part_sizes_; }
   int requests() const { return requests_; }
 
   void submit(HttpRequest& request) override {
     request.clear_reply();
     const int number = requests_++;
-    ScriptedReply reply = answer(request);
+    const bool is_ignored = ignores && ignores(number, request);
+    ScriptedReply reply = is_ignored ? ScriptedReply{.status = "500 Internal"} : answer(request);
     if (script) script(number, request, reply);
     if (reply.is_lost) {
       const std::lock_guard lock(mutex_);
@@ -104,6 +118,12 @@ class ScriptedS3 final : public Transport {
   struct Version {
     std::string bytes;
     std::string etag;
+    std::string write_id = {};
+  };
+  struct Upload {
+    std::string path;
+    std::string write_id;
+    std::map<int, std::string> parts = {};
   };
 
   // As a transport does with what comes, in pieces.
@@ -135,10 +155,14 @@ class ScriptedS3 final : public Transport {
     const std::string rest = request.url.substr(request.url.find('/', 8) + 1);
     const size_t question = std::min(rest.find('?'), rest.size());
     const std::string path = "s3://" + percent_decoded(rest.substr(0, question));
-    if (question < rest.size()) return page(path, rest.substr(question + 1));
+    const std::string query = rest.substr(std::min(rest.size(), question + 1));
+    if (request.method == "PUT" || request.method == "POST" || request.method == "DELETE") {
+      return write(request, path, query);
+    }
+    if (question < rest.size()) return page(path, query);
     const auto found = objects_.find(path);
     if (found == objects_.end()) return ScriptedReply::error("404 Not Found", "NoSuchKey");
-    const auto& [bytes, etag] = found->second;
+    const auto& [bytes, etag, write_id] = found->second;
     const std::string match = header_of(request, "if-match");
     if (!match.empty() && match != "\"" + etag + "\"") {
       return ScriptedReply::error("412 Precondition Failed", "PreconditionFailed");
@@ -146,8 +170,84 @@ class ScriptedS3 final : public Transport {
     ScriptedReply reply{.body = request.method == "HEAD" ? "" : bytes};
     reply.set("ETag", "\"" + etag + "\"");
     reply.set("Content-Length", std::to_string(bytes.size()));
+    if (!write_id.empty()) reply.set("x-amz-meta-s3io-write-id", write_id);
     const std::string range = header_of(request, "range");
     if (!range.empty()) cut(range, reply);
+    return reply;
+  }
+
+  static std::string value_of(const std::string& query, const std::string& name) {
+    const size_t at = query.find(name + "=");
+    if (at == std::string::npos) return "";
+    const size_t begin = at + name.size() + 1;
+    return percent_decoded(query.substr(begin, query.find('&', begin) - begin));
+  }
+
+  ScriptedReply write(const HttpRequest& request, const std::string& path,
+                      const std::string& query) {
+    const std::string payload(reinterpret_cast<const char*>(request.payload.data()),
+                              request.payload.size());
+    const std::string id = value_of(query, "uploadId");
+    const std::string sum = header_of(request, "x-amz-checksum-crc32c");
+    if (!sum.empty() && sum != crc32c_in_base64(crc32c(0, request.payload))) {
+      return ScriptedReply::error("400 Bad Request", "BadDigest");
+    }
+    if (query == "uploads=") {
+      const std::string made = "upload/" + std::to_string(++versions_) + "+";
+      uploads_[made] = {path, header_of(request, "x-amz-meta-s3io-write-id")};
+      return {.body = "<InitiateMultipartUploadResult><UploadId>" + made +
+                      "</UploadId></InitiateMultipartUploadResult>"};
+    }
+    if (!id.empty()) return write_to_upload(request, id, query, payload);
+    if (request.method == "DELETE") {
+      objects_.erase(path);
+      return {.status = "204 No Content"};
+    }
+    return make(request, path, payload, header_of(request, "x-amz-meta-s3io-write-id"));
+  }
+
+  ScriptedReply write_to_upload(const HttpRequest& request, const std::string& id,
+                                const std::string& query, const std::string& payload) {
+    const auto found = uploads_.find(id);
+    if (found == uploads_.end()) return ScriptedReply::error("404 Not Found", "NoSuchUpload");
+    if (request.method == "DELETE") {
+      uploads_.erase(found);
+      return {.status = "204 No Content"};
+    }
+    auto& [path, write_id, parts] = found->second;
+    if (request.method == "PUT") {
+      parts[std::stoi(value_of(query, "partNumber"))] = payload;
+      ScriptedReply reply;
+      reply.set("ETag", "\"part-" + std::to_string(payload.size()) + "\"");
+      return reply;
+    }
+    std::string whole;
+    part_sizes_.clear();
+    for (const auto& [number, bytes] : parts) {
+      const std::string listed = "<PartNumber>" + std::to_string(number) +
+                                 "</PartNumber><ETag>&quot;part-" + std::to_string(bytes.size());
+      if (payload.find(listed) == std::string::npos) {
+        return ScriptedReply::error("400 Bad Request", "InvalidPart");
+      }
+      whole += bytes;
+      part_sizes_.push_back(bytes.size());
+    }
+    ScriptedReply reply = make(request, path, whole, write_id);
+    if (!reply.status.starts_with("200")) return reply;
+    reply.body = "<CompleteMultipartUploadResult><ETag>&quot;" + objects_[path].etag +
+                 "&quot;</ETag></CompleteMultipartUploadResult>";
+    uploads_.erase(found);
+    return reply;
+  }
+
+  ScriptedReply make(const HttpRequest& request, const std::string& path, const std::string& bytes,
+                     const std::string& write_id) {
+    if (header_of(request, "if-none-match") == "*" && heeds_conditions && objects_.contains(path)) {
+      return ScriptedReply::error("412 Precondition Failed", "PreconditionFailed");
+    }
+    objects_[path] = {bytes, "version-" + std::to_string(++versions_), write_id};
+    ScriptedReply reply;
+    reply.set("ETag", "\"" + objects_[path].etag + "\"");
     return reply;
   }
 
@@ -174,14 +274,8 @@ class ScriptedS3 final : public Transport {
 
   // Its token is the last key of the page before.
   ScriptedReply page(const std::string& bucket, const std::string& query) {
-    const auto value = [&](const std::string& name) {
-      const size_t at = query.find(name + "=");
-      if (at == std::string::npos) return std::string();
-      const size_t begin = at + name.size() + 1;
-      return percent_decoded(query.substr(begin, query.find('&', begin) - begin));
-    };
-    const std::string prefix = bucket + "/" + value("prefix");
-    const std::string after = value("continuation-token");
+    const std::string prefix = bucket + "/" + value_of(query, "prefix");
+    const std::string after = value_of(query, "continuation-token");
     std::string xml, last;
     size_t count = 0;
     bool is_truncated = false;
@@ -205,6 +299,8 @@ class ScriptedS3 final : public Transport {
   std::atomic<int> requests_{0};
   std::mutex mutex_;  // guards what follows
   std::map<std::string, Version> objects_;
+  std::map<std::string, Upload> uploads_;  // by their ids
+  std::vector<size_t> part_sizes_;
   int versions_ = 0;
   std::vector<HttpRequest*> lost_;
 };

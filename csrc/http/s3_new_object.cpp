@@ -1,0 +1,200 @@
+#include "http/s3_new_object.h"
+
+#include <array>
+#include <random>
+#include <utility>
+
+#include "base/crc32c.h"
+
+namespace s3io {
+namespace {
+
+std::string new_write_id() {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::random_device random;
+  std::string id;
+  for (int word = 0; word < 4; ++word) {
+    for (uint32_t bits = random(), digit = 0; digit < 8; ++digit, bits >>= 4) {
+      id += kDigits[bits & 0xf];
+    }
+  }
+  return id;
+}
+
+S3Path object_of(const std::string& path) {
+  S3Path name = parse_s3_path(path);
+  if (name.key.empty()) {
+    throw Error(ErrorKind::config, message(path, ": names a bucket, and no object in it"));
+  }
+  return name;
+}
+
+ErrorKind kind_of_write(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::read:
+    case ErrorKind::object_changed:
+      return ErrorKind::write;
+    case ErrorKind::read_timeout:
+      return ErrorKind::write_timeout;
+    default:
+      return kind;
+  }
+}
+
+}  // namespace
+
+std::string crc32c_in_base64(uint32_t crc32c) {
+  constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  const uint64_t bits = uint64_t{crc32c} << 4;  // 36 of them
+  for (int shift = 30; shift >= 0; shift -= 6) text += kDigits[bits >> shift & 0x3f];
+  return text + "==";
+}
+
+S3NewObject::S3NewObject(std::shared_ptr<S3Client> client, std::string path, S3WriteOptions options)
+    : client_(std::move(client)),
+      path_(std::move(path)),
+      name_(object_of(path_)),
+      options_(std::move(options)),
+      id_(new_write_id()) {}
+
+S3Call S3NewObject::request(std::string_view method, bool creates) const {
+  S3Call call;
+  call.method = method;
+  call.object = name_;
+  if (creates) {
+    call.headers = options_.headers;
+    call.headers.push_back({"x-amz-meta-s3io-write-id", id_});
+  }
+  return call;
+}
+
+void S3NewObject::add_condition(S3Call& call) const {
+  if (options_.if_absent) call.headers.push_back({"if-none-match", "*"});
+}
+
+std::optional<Error> S3NewObject::send(S3Call& call, const WaitCallback& on_wait) const {
+  try {
+    client_->call(call, on_wait);
+    return std::nullopt;
+  } catch (const Error& error) {
+    if (!call.error) throw;  // not of the request
+    return error;
+  }
+}
+
+bool S3NewObject::may_be_done(const S3Call& call) {
+  const HttpRequest& http = call.http;
+  const int status = http.head.status();
+  const bool is_refusal = http.outcome == HttpOutcome::replied && status >= 300 && status <= 499;
+  const bool came_to_nobody =
+      http.outcome == HttpOutcome::unreached || http.outcome == HttpOutcome::untrusted;
+  return call.attempts > 1 || !(is_refusal || came_to_nobody);
+}
+
+bool S3NewObject::is_in_place(int64_t size_bytes, const WaitCallback& on_wait) const {
+  S3Call call = request("HEAD");
+  const std::optional<Error> error = send(call, on_wait);
+  if (error && error->kind() == ErrorKind::not_found) return false;
+  if (error) throw Error(*error);
+  const ResponseHead& head = call.http.head;
+  if (head.write_id() != id_) return false;
+  if (head.content_length() == size_bytes) return true;
+  throw Error(ErrorKind::write, message("it has ", head.content_length(), " bytes, not ",
+                                        size_bytes, ", and is not what was written"));
+}
+
+bool S3NewObject::resolve(bool is_in_doubt, int64_t size_bytes, Error& error,
+                          const WaitCallback& on_wait) const {
+  std::string known = "; it is not in place, and what was there before stays";
+  if (is_in_doubt) {
+    try {
+      if (is_in_place(size_bytes, on_wait)) return true;
+    } catch (const Error& other) {
+      known = message("; whether it is in place is unknown: ", other.what());
+    }
+  }
+  error = Error(error.kind(), message(error.what(), known));
+  return false;
+}
+
+void S3NewObject::check_reply(const S3Call& call, uint32_t crc32c) const {
+  const ResponseHead& head = call.http.head;
+  if (head.etag().empty()) {
+    throw Error(ErrorKind::write,
+                message(path_, ": the server does not say what it has written (ETag)"));
+  }
+  const std::string checksum = crc32c_in_base64(crc32c);
+  if (!head.checksum_crc32c().empty() && head.checksum_crc32c() != checksum) {
+    throw Error(ErrorKind::write,
+                message(path_, ": the server has other bytes than it was sent: their CRC-32C is ",
+                        head.checksum_crc32c(), ", not ", checksum));
+  }
+}
+
+Error S3NewObject::of_write(const S3Call& call, const Error& error) const {
+  const int status = call.http.head.status();
+  if (call.http.outcome != HttpOutcome::replied) {
+    return Error(kind_of_write(error.kind()), error.what());
+  }
+  if (status == 412 && options_.if_absent) {
+    return Error(ErrorKind::exists, message(path_, ": there is an object of this name already"));
+  }
+  if (status == 409) {
+    return Error(ErrorKind::write,
+                 message(error.what(), "; another write of this object was at work: begin again"));
+  }
+  if (status == 507) return Error(ErrorKind::no_space, error.what());
+  if (options_.checksums && (status == 400 || status == 501)) {
+    return Error(kind_of_write(error.kind()),
+                 message(error.what(),
+                         "; where the server takes no checksums of what it gets "
+                         "(x-amz-checksum-crc32c): upload_checksums=False"));
+  }
+  return Error(kind_of_write(error.kind()), error.what());
+}
+
+void S3NewObject::check_absent(const WaitCallback& on_wait) const {
+  if (!options_.if_absent) return;
+  S3Call call = request("HEAD");
+  const std::optional<Error> error = send(call, on_wait);
+  if (!error) {
+    throw Error(ErrorKind::exists, message(path_, ": there is an object of this name already"));
+  }
+  if (error->kind() != ErrorKind::not_found) throw Error(*error);
+}
+
+WrittenObject S3NewObject::put(std::span<const std::byte> data, const WaitCallback& on_wait) const {
+  const WrittenObject written{.size_bytes = std::ssize(data), .crc32c = crc32c(0, data)};
+  S3Call call = request("PUT", true);
+  if (options_.checksums) {
+    call.headers.push_back({"x-amz-checksum-crc32c", crc32c_in_base64(*written.crc32c)});
+  }
+  add_condition(call);
+  call.http.payload = data;
+  std::optional<Error> error = send(call, on_wait);
+  if (!error) {
+    check_reply(call, *written.crc32c);
+    return written;
+  }
+  error = of_write(call, *error);
+  if (!resolve(may_be_done(call), written.size_bytes, *error, on_wait)) throw Error(*error);
+  return written;
+}
+
+void remove_object(S3Client& client, const std::string& path, const WaitCallback& on_wait) {
+  S3Call call;
+  call.method = "DELETE";
+  call.object = object_of(path);
+  try {
+    client.call(call, on_wait);
+  } catch (const Error& error) {
+    if (call.error && call.http.outcome == HttpOutcome::replied && call.http.head.status() == 404) {
+      if (parse_s3_error(call.http.text).code != "NoSuchBucket") return;
+    }
+    throw Error(call.error ? kind_of_write(error.kind()) : error.kind(), error.what());
+  }
+}
+
+}  // namespace s3io

@@ -1,0 +1,344 @@
+// Objects of S3 that are written, whatever the server does: whole and proven, or the old one stays
+// and no upload is left.
+#include "http/s3_upload.h"
+
+#include <doctest/doctest.h>
+
+#include "base/crc32c.h"
+#include "scripted_transport.h"
+
+namespace s3io::testing::s3_upload_test {
+
+const std::string kPath = "s3://bucket/a key+.bin";
+const WaitCallback kNothing;
+
+std::string text_of(const Bytes& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+struct Scene {
+  explicit Scene(S3Config config = scripted_config())
+      : client(std::make_shared<S3Client>(std::move(config), fixed_credentials(kCanary), s3)) {}
+
+  std::unique_ptr<S3Upload> upload(S3UploadOptions options = {.part_bytes = 1000,
+                                                              .parts_in_flight = 3}) const {
+    return std::make_unique<S3Upload>(client, kPath, std::move(options));
+  }
+
+  std::shared_ptr<ScriptedS3> s3 = std::make_shared<ScriptedS3>();
+  std::shared_ptr<S3Client> client;
+};
+
+// The error of `work`; none: there was none.
+template <typename Work>
+std::optional<Error> error_of(const Work& work) {
+  try {
+    work();
+    return std::nullopt;
+  } catch (const Error& error) {
+    return error;
+  }
+}
+
+bool says(const Error& error, const std::string& text) {
+  return std::string(error.what()).find(text) != std::string::npos;
+}
+
+TEST_CASE("what is written in any pieces, copied or lent, is the object") {
+  std::mt19937_64 random(5);
+  for (const int64_t size : {0, 1, 999, 1000, 1001, 2000, 7777}) {
+    for (const bool is_lent : {false, true}) {
+      Scene scene;
+      const Bytes bytes = random_bytes(size, static_cast<uint64_t>(size));
+      const auto upload = scene.upload();
+      std::weak_ptr<int> lent;
+      for (size_t at = 0; at < bytes.size();) {
+        const auto count = std::min<size_t>(random() % 2500 + 1, bytes.size() - at);
+        const auto piece = std::span(bytes).subspan(at, count);
+        if (is_lent) {
+          const auto owner = std::make_shared<int>(0);
+          lent = owner;
+          upload->lend(piece, owner, kNothing);
+        } else {
+          upload->write(piece, kNothing);
+        }
+        at += count;
+      }
+      CHECK(upload->size() == size);
+      const WrittenObject written = upload->finish(kNothing);
+      CHECK(written.size_bytes == size);
+      CHECK(written.crc32c == crc32c(0, bytes));
+      CHECK(scene.s3->bytes_of(kPath) == text_of(bytes));
+      CHECK(scene.s3->uploads() == 0);
+      upload->take_returned();
+      CHECK(lent.expired());
+      // A short object is one request; of a long one each part, three more, and a look at it.
+      CHECK(scene.s3->requests() == (size <= 1000 ? 1 : (size + 999) / 1000 + 3));
+    }
+  }
+}
+
+TEST_CASE("rows are followed by zeros up to their stride") {
+  Scene scene;
+  const auto upload = scene.upload();
+  const Bytes rows = random_bytes(700, 1);
+  CHECK(error_of([&] { upload->write_rows(rows, 3, 5, kNothing); })->kind() == ErrorKind::config);
+  upload->write_rows(rows, 7, 12, kNothing);
+  upload->finish(kNothing);
+  std::string expected;
+  for (size_t at = 0; at < rows.size(); at += 7) {
+    expected += text_of(rows).substr(at, 7) + std::string(5, '\0');
+  }
+  CHECK(scene.s3->bytes_of(kPath) == expected);
+}
+
+TEST_CASE("there are 10,000 parts at most: of one length where the size is known, else they grow") {
+  const Bytes bytes = random_bytes(25'000, 2);
+  Scene scene;
+  const auto known = scene.upload({.part_bytes = 1, .size_bytes = 25'000});
+  known->write(bytes, kNothing);
+  known->finish(kNothing);
+  CHECK(scene.s3->bytes_of(kPath) == text_of(bytes));
+  CHECK(scene.s3->part_sizes().size() == 8334);
+  CHECK(scene.s3->part_sizes().front() == 3);
+  const auto unknown = scene.upload({.part_bytes = 1});
+  unknown->write(bytes, kNothing);
+  CHECK(unknown->finish(kNothing).crc32c == crc32c(0, bytes));
+  CHECK(scene.s3->bytes_of(kPath) == text_of(bytes));
+  CHECK(scene.s3->part_sizes().size() < 10'000);
+  const auto too_long = scene.upload({.part_bytes = 1});
+  const auto error = error_of([&] {
+    too_long->write(random_bytes(40'000, 3), kNothing);
+    too_long->finish(kNothing);
+  });
+  REQUIRE(error);
+  CHECK(says(*error, "size_bytes="));
+  CHECK(scene.s3->uploads() == 0);
+}
+
+// What may become of a request.
+struct Fault {
+  std::string name;
+  bool is_done;   // by the server, before the reply is lost
+  bool may_pass;  // where it comes once
+  ScriptedS3::Script script;
+};
+
+std::vector<Fault> faults() {
+  const auto becomes = [](ScriptedReply reply) {
+    return
+        [reply = std::move(reply)](int, const HttpRequest&, ScriptedReply& real) { real = reply; };
+  };
+  std::vector<Fault> all;
+  for (const bool is_done : {false, true}) {
+    all.push_back({"500", is_done, true, becomes(ScriptedReply::error("500 X", "InternalError"))});
+    all.push_back({"broken", is_done, true, becomes({.outcome = HttpOutcome::broken})});
+    all.push_back({"late", is_done, true, becomes({.outcome = HttpOutcome::late})});
+    all.push_back({"garbage", is_done, true, becomes({.status = "no status"})});
+  }
+  all.push_back({"unreached", false, true, becomes({.outcome = HttpOutcome::unreached})});
+  all.push_back({"503", false, true, becomes(ScriptedReply::error("503 X", "SlowDown"))});
+  all.push_back({"403", false, false, becomes(ScriptedReply::error("403 X", "AccessDenied"))});
+  all.push_back({"400", false, false, becomes(ScriptedReply::error("400 X", "InvalidRequest"))});
+  all.push_back({"untrusted", false, false, becomes({.outcome = HttpOutcome::untrusted})});
+  all.push_back({"409", false, false, becomes(ScriptedReply::error("409 X", "OperationAborted"))});
+  return all;
+}
+
+// Writes an object of so many bytes where there was another one, with a fault in one request or in
+// all of this kind from that one on. Returns how many requests there were.
+int write_with(const Fault& fault, int64_t size, int at, bool is_once) {
+  S3Config config = scripted_config();
+  config.max_attempts = 3;
+  Scene scene(std::move(config));
+  const Bytes old = random_bytes(50, 1), bytes = random_bytes(size, 2);
+  scene.s3->put(kPath, old);
+  std::string method, kind;
+  const auto is_hit = [&](int number, const HttpRequest& request) {
+    if (number == at) method = request.method, kind = request.url.substr(request.url.find('?') + 1);
+    if (is_once || number < at) return number == at;
+    return request.method == method && (method != "POST" || request.url.ends_with(kind));
+  };
+  scene.s3->ignores = [&](int number, const HttpRequest& request) {
+    return is_hit(number, request) && !fault.is_done;
+  };
+  scene.s3->script = [&](int number, const HttpRequest& request, ScriptedReply& reply) {
+    if (is_hit(number, request)) fault.script(number, request, reply);
+  };
+  const auto error = error_of([&] {
+    const auto upload = scene.upload();
+    upload->write(bytes, kNothing);
+    upload->finish(kNothing);
+  });
+  CAPTURE(fault.name);
+  CAPTURE(fault.is_done);
+  CAPTURE(size);
+  CAPTURE(at);
+  CAPTURE(is_once);
+  const bool is_new = scene.s3->bytes_of(kPath) == text_of(bytes);
+  const bool is_begin = kind == "uploads=";
+  if (!error) CHECK(is_new);
+  if (is_once && fault.may_pass) CHECK(!error);
+  if (error) {
+    CAPTURE(error->what());
+    const bool is_unsure = says(*error, "is unknown") || says(*error, "was completed, but");
+    CHECK((is_new ? is_unsure : scene.s3->bytes_of(kPath) == text_of(old)));
+    CHECK(says(*error, "s3://bucket/a key+.bin"));
+    CHECK(!says(*error, kCanary.secret_key));
+    CHECK(error->kind() != ErrorKind::read);
+  }
+  // One that the server began without saying so has no id, and none who knows of it.
+  if (!(is_begin && fault.is_done)) CHECK(scene.s3->uploads() == 0);
+  return scene.s3->requests();
+}
+
+TEST_CASE("a fault in any request: the new object whole, or the old one and no upload") {
+  for (const Fault& fault : faults()) {
+    for (const int64_t size : {300, 3500}) {
+      for (const bool is_once : {true, false}) {
+        for (int at = 0, count = 1; at < count; ++at) count = write_with(fault, size, at, is_once);
+      }
+    }
+  }
+}
+
+TEST_CASE("a completion of status 200 that says it failed is tried again, or proven") {
+  for (const bool is_done : {false, true}) {
+    for (const std::string body :
+         {"<Error><Code>InternalError</Code></Error>",
+          "<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>", ""}) {
+      Scene scene;
+      const Bytes bytes = random_bytes(3500, 2);
+      int completions = 0;
+      const auto is_completion = [&](const HttpRequest& request) {
+        return request.method == "POST" && request.url.find("uploadId=") != std::string::npos;
+      };
+      scene.s3->ignores = [&](int, const HttpRequest& request) {
+        return is_completion(request) && completions == 0 && !is_done;
+      };
+      scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+        if (is_completion(request) && completions++ == 0) reply = {.body = body};
+      };
+      const auto upload = scene.upload();
+      upload->write(bytes, kNothing);
+      const auto error = error_of([&] { upload->finish(kNothing); });
+      CAPTURE(body);
+      // What cannot be understood is not tried again, but looked after.
+      CHECK(!error == (is_done || body.starts_with("<Error>")));
+      CHECK(scene.s3->bytes_of(kPath) == (error ? "" : text_of(bytes)));
+      CHECK(scene.s3->uploads() == 0);
+    }
+  }
+}
+
+TEST_CASE("an object that is not to be replaced stays, whatever the server makes of conditions") {
+  for (const int64_t size : {300, 3500}) {
+    for (const bool heeds : {true, false}) {
+      Scene scene;
+      scene.s3->heeds_conditions = heeds;
+      const Bytes old = random_bytes(50, 1), bytes = random_bytes(size, 2);
+      const S3UploadOptions options{.object = {.if_absent = true}, .part_bytes = 1000};
+      scene.s3->put(kPath, old);
+      const auto error = error_of([&] { scene.upload(options); });
+      REQUIRE(error);
+      CHECK(error->kind() == ErrorKind::exists);
+      CHECK(error_of([&] { put_object(scene.client, kPath, bytes, options); })->kind() ==
+            ErrorKind::exists);
+      CHECK(scene.s3->bytes_of(kPath) == text_of(old));
+      scene.s3->remove(kPath);
+      put_object(scene.client, kPath, bytes, options);
+      CHECK(scene.s3->bytes_of(kPath) == text_of(bytes));
+    }
+    // Another one comes meanwhile.
+    Scene scene;
+    const auto upload = scene.upload({.object = {.if_absent = true}, .part_bytes = 1000});
+    upload->write(random_bytes(size, 2), kNothing);
+    scene.s3->put(kPath, random_bytes(50, 1));
+    const auto error = error_of([&] { upload->finish(kNothing); });
+    REQUIRE(error);
+    CHECK(error->kind() == ErrorKind::exists);
+    CHECK(scene.s3->bytes_of(kPath).size() == 50);
+    CHECK(scene.s3->uploads() == 0);
+    // Our own is in place, though the reply was lost: the next attempt finds it.
+    Scene lost;
+    int times = 0;
+    lost.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+      const bool is_part = request.url.find("partNumber=") != std::string::npos;
+      const bool makes = request.method == "POST"
+                             ? request.url.find("uploadId=") != std::string::npos
+                             : request.method == "PUT" && !is_part;
+      if (makes && times++ == 0) reply = {.outcome = HttpOutcome::broken};
+    };
+    const Bytes bytes = random_bytes(size, 3);
+    put_object(lost.client, kPath, bytes, {.object = {.if_absent = true}, .part_bytes = 1000});
+    CHECK(lost.s3->bytes_of(kPath) == text_of(bytes));
+  }
+}
+
+TEST_CASE("whoever gives up gets what was lent back, and no upload is left") {
+  Scene scene;
+  scene.s3->script = [](int number, const HttpRequest&, ScriptedReply& reply) {
+    reply.is_lost = number >= 2 && number <= 3;
+  };
+  const auto upload = scene.upload();
+  const Bytes bytes = random_bytes(3000, 4);
+  std::weak_ptr<int> lent;
+  {
+    const auto owner = std::make_shared<int>(0);
+    lent = owner;
+    upload->lend(bytes, owner, kNothing);
+  }
+  CHECK(!lent.expired());
+  struct Stop {};
+  CHECK_THROWS_AS(upload->finish([] { throw Stop(); }), Stop);
+  upload->take_returned();
+  CHECK(lent.expired());
+  CHECK(scene.s3->uploads() == 0);
+  CHECK(upload->left_behind().empty());
+  CHECK(error_of([&] { upload->write(bytes, kNothing); })->kind() == ErrorKind::config);
+}
+
+TEST_CASE("an upload that cannot be aborted is named, and so is the way to do it") {
+  Scene scene;
+  scene.s3->script = [](int, const HttpRequest& request, ScriptedReply& reply) {
+    const bool is_part = request.url.find("partNumber=3") != std::string::npos;
+    if (is_part || request.method == "DELETE")
+      reply = ScriptedReply::error("403 X", "AccessDenied");
+  };
+  const auto upload = scene.upload();
+  const auto error = error_of([&] {
+    upload->write(random_bytes(3500, 4), kNothing);
+    upload->finish(kNothing);
+  });
+  REQUIRE(error);
+  CHECK(error->kind() == ErrorKind::access);
+  CHECK(says(*error, "part 3 of s3://bucket/a key+.bin"));
+  CHECK(says(*error, "--key 'a key+.bin' --upload-id upload/"));
+}
+
+TEST_CASE("removing what is not there is well") {
+  Scene scene;
+  scene.s3->put(kPath, random_bytes(50, 1));
+  remove_object(*scene.client, kPath, kNothing);
+  CHECK(scene.s3->bytes_of(kPath).empty());
+  remove_object(*scene.client, kPath, kNothing);
+  CHECK(error_of([&] { remove_object(*scene.client, "s3://bucket", kNothing); })->kind() ==
+        ErrorKind::config);
+}
+
+TEST_CASE("a checksum in the reply that is of other bytes is an error") {
+  Scene scene;
+  scene.s3->script = [](int, const HttpRequest&, ScriptedReply& reply) {
+    reply.set("x-amz-checksum-crc32c", "AAAAAA==");
+  };
+  for (const int64_t size : {300, 3500}) {
+    const auto error = error_of(
+        [&] { put_object(scene.client, kPath, random_bytes(size, 1), {.part_bytes = 1000}); });
+    REQUIRE(error);
+    CHECK(says(*error, "the server has other bytes"));
+    CHECK(scene.s3->uploads() == 0);
+  }
+  CHECK(crc32c_in_base64(0xe3069283) == "4waSgw==");  // of "123456789"
+}
+
+}  // namespace s3io::testing::s3_upload_test
