@@ -33,6 +33,7 @@ WRITING = Page("docs/writing.md")
 FILES = Page("docs/files.md")
 PAGES = [READING, ORDER, WORKERS, MACHINES, WRITING, FILES]
 OTHERS = {  # pages whose snippets other tests run, or that show none to be run
+    "docs/checkpoints.md": "test_checkpoints_page.py",
     "docs/configuration.md": "test_configuration_docs.py",
     "docs/data.md": "test_data_page.py",
     "docs/design.md": "no snippets",

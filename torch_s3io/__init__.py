@@ -17,7 +17,9 @@ if _util.find_spec("torch_s3io._C") is None:
         "folder"
     )
 
+from . import checkpoint
 from ._version import __version__
+from .checkpoint.safetensors import load_safetensors, save_safetensors
 from .config import BufferPoolConfig, FileSystemConfig, RangeEngineConfig
 from .datasets.mapstyle import RecordMapDataset
 from .datasets.mix import Mix
@@ -32,6 +34,7 @@ from .errors import (
     DirectIOError,
     EngineError,
     Error,
+    ExistsError,
     FileChangedError,
     NoSpaceError,
     NotFoundError,
@@ -67,6 +70,7 @@ __all__ = [
     "DirectIOError",
     "EngineError",
     "Error",
+    "ExistsError",
     "FileChangedError",
     "FileStore",
     "FileSystemConfig",
@@ -95,5 +99,8 @@ __all__ = [
     "WrittenObject",
     "Zip",
     "__version__",
+    "checkpoint",
+    "load_safetensors",
     "record_generator",
+    "save_safetensors",
 ]

@@ -18,7 +18,7 @@ from ..config import (
     check_int,
     refuse_address,
 )
-from ..errors import ConfigError, RangeError
+from ..errors import AccessError, ConfigError, RangeError, WriteError
 from ..keywords import checks_keywords
 from ..warning import warn
 from ..wording import short
@@ -177,6 +177,23 @@ class FileStore:
         text = as_path(path)
         writer = self._store.writer(text, size_bytes, follow_links)
         return ObjectWriter(writer, text, self._after_write)
+
+    def remove(self, path: str | os.PathLike[str]) -> None:
+        """Removes a file, or a symbolic link itself; nothing happens where there is none.
+
+        Raises:
+            AccessError: The folder may not be written to. WriteError: it failed otherwise, as of a
+                folder, which is not removed.
+        """
+        text = as_path(path)
+        try:
+            os.unlink(text)
+        except FileNotFoundError:
+            pass
+        except PermissionError as error:
+            raise AccessError(f"{text}: cannot remove it: {error.strerror}") from None
+        except OSError as error:
+            raise WriteError(f"{text}: cannot remove it: {error.strerror}") from None
 
     def _after_write(self, path: str) -> None:
         """Says once where ``direct_io="auto"`` could not write directly."""

@@ -1,0 +1,91 @@
+"""The store of a checkpoint, and bytes of objects into tensors, several ranges at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeAlias
+
+import torch
+
+from ..config import MIB, BufferPoolConfig, FileSystemConfig
+from ..store.file_store import FileStore, as_path
+
+Config: TypeAlias = FileSystemConfig | None
+
+_THREADS = 4
+_PIECE_BYTES = 16 * MIB
+# A range of a piece, and the blocks that it begins and ends within.
+_CONFIG = FileSystemConfig(
+    buffer_pool=BufferPoolConfig(capacity=2 * _THREADS + 2, buffer_size=_PIECE_BYTES + MIB)
+)
+
+
+class Folder:
+    """A folder of files, in which a checkpoint lies.
+
+    Args:
+        path: Of the folder.
+        config: How to read and write; None: the defaults.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], config: Config = None) -> None:
+        self.path = as_path(path).rstrip("/") or "/"
+        self.store = store_for(self.path, config)
+
+    def file(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    def make(self) -> None:
+        os.makedirs(self.path, exist_ok=True)
+
+    def names(self) -> list[str]:
+        """Of all that lies in it, but not in folders below."""
+        prefix = f"{self.path}/"
+        names = (path[len(prefix) :] for path in self.store.list(prefix))
+        return [name for name in names if "/" not in name]
+
+
+def store_for(path: str, config: Config) -> FileStore:
+    as_path(path)
+    return FileStore(_CONFIG if config is None else config)
+
+
+class Range(NamedTuple):
+    """Bytes of an object, and the uint8 tensor [n] on the CPU that they go to."""
+
+    path: str
+    offset: int
+    into: torch.Tensor
+
+    def pieces(self) -> Iterator[Range]:
+        for begin in range(0, self.into.numel(), _PIECE_BYTES):
+            yield Range(self.path, self.offset + begin, self.into[begin : begin + _PIECE_BYTES])
+
+
+def read_all(store: FileStore, ranges: Iterable[Range]) -> None:
+    """Reads them, several at a time.
+
+    Raises:
+        NotFoundError, RangeError: An object is missing, or too short. Others: of ``get_range``.
+    """
+    pieces = [piece for one in ranges for piece in one.pieces()]
+
+    def read(piece: Range) -> None:
+        piece.into.copy_(store.get_range(piece.path, piece.offset, piece.into.numel()))
+
+    with ThreadPoolExecutor(_THREADS, "torch_s3io-checkpoint") as threads:
+        reads = [threads.submit(read, piece) for piece in pieces]
+        try:
+            for one in reads:
+                one.result()
+        except BaseException:
+            for one in reads:
+                one.cancel()
+            raise
+
+
+def bytes_of(tensor: torch.Tensor) -> torch.Tensor:
+    """The memory of a contiguous tensor as uint8 [n]."""
+    return tensor.detach().reshape(-1).view(torch.uint8)
