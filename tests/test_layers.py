@@ -192,7 +192,7 @@ ALLOWED_IMPORTS = {
     "writing": {"memory", "format", "store", "processes", "datasets"},
     "checkpoint": {"format", "store"},
     "bench": {"console", "store", "processes", "datasets", "loading"},
-    "doctor": {"format", "index"},
+    "doctor": {"format", "index", "store"},
     "cli": {"console", "format", "index", "store", "processes", "writing", "bench", "doctor"},
 }
 

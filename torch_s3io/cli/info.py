@@ -13,6 +13,7 @@ from ..format.manifest import Manifest
 from ..format.samples import SampleManifest, read_any_manifest
 from ..format.tokens.document_table import TokenFile
 from ..format.tokens.token_format import TokenOptions, open_tokens
+from ..store.stores import scheme_of, store_of
 from ..wording import printable, size_text
 from .index_facts import index_as_json, index_as_text, indexes_at
 
@@ -79,6 +80,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _is_file(path: str) -> bool:
     """Whether it is a file, or the prefix of Megatron's two."""
+    if scheme_of(path):
+        store = store_of(path)
+        return not store.is_folder(path) and (store.has(path) or store.has(f"{path}.idx"))
     return os.path.isfile(path) or (not os.path.exists(path) and os.path.isfile(f"{path}.idx"))
 
 
@@ -109,7 +113,7 @@ def _samples_as_text(folder: str, manifest: SampleManifest) -> list[str]:
     mean = manifest.data_bytes / manifest.num_samples
     index = max(manifest.layout.index_bytes(shard.length_bytes) for shard in manifest.shards)
     lines = [
-        os.path.abspath(folder),
+        store_of(folder).absolute(folder),
         f"  samples      {manifest.num_samples}",
         f"  sample       {size_text(mean)} on average, at most "
         f"{size_text(manifest.largest_sample_bytes)}; begins at a multiple of "
@@ -130,7 +134,7 @@ def _records_as_text(folder: str, manifest: Manifest) -> list[str]:
     total = sum(shard.size_bytes for shard in manifest.shards)
     padding = manifest.stride_bytes - manifest.record_bytes
     lines = [
-        os.path.abspath(folder),
+        store_of(folder).absolute(folder),
         f"  records      {manifest.num_records}",
         f"  record       {manifest.record_bytes} bytes, and {padding} of padding",
         f"  shards       {len(manifest.shards)}, {size_text(total)}",

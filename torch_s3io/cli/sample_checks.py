@@ -8,6 +8,7 @@ from .. import _C
 from ..errors import Error
 from ..format.sample_table import SampleTable, load_table, samples_in
 from ..format.samples import SampleManifest, SampleShard
+from ..store.stores import store_of
 from ..wording import count_of, listed
 
 
@@ -21,8 +22,6 @@ def table_differences(
             yield _samples_that_differ(path, table, shard, manifest)
     except Error as error:
         yield f"DAMAGED: {error}"
-    except OSError as error:
-        yield f"UNREADABLE: {path}: {error.strerror}"
 
 
 def _samples_that_differ(
@@ -30,11 +29,10 @@ def _samples_that_differ(
 ) -> str:
     assert table.crc32c is not None
     wrong = []
-    with open(path, "rb") as file:
-        for number, (start, end) in enumerate(samples_in(table, manifest.layout)):
-            file.seek(start)
-            if _C.crc32c(file.read(end - start)) != table.crc32c[number]:
-                wrong.append(number)
+    store = store_of(path)
+    for number, (start, end) in enumerate(samples_in(table, manifest.layout)):
+        if _C.crc32c(store.read(path, start, end)) != table.crc32c[number]:
+            wrong.append(number)
     if not wrong:
         return f"{path}: its samples and its table are as they were written; zeros between differ"
     shards = manifest.shards

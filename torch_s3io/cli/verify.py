@@ -14,6 +14,7 @@ from ..errors import DataError, Error
 from ..format.manifest import MANIFEST_NAME
 from ..format.samples import SampleManifest, SampleShard, read_any_manifest
 from ..store.file_store import FileStore
+from ..store.stores import scheme_of, store_of
 from ..wording import count_of, size_text
 from ..writing.folder_writer import WRITE_CONFIG
 from .sample_checks import table_differences
@@ -38,7 +39,9 @@ def add_parser(subparsers: Any) -> None:
         "becomes of the first ones.",
         epilog=_EPILOG,
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="folders of data sets, or files")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="folders of data sets, in a bucket too, or files"
+    )
     parser.set_defaults(run=run)
 
 
@@ -52,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
 def _is_whole(path: str) -> bool:
     """Whether all of it is as it was written; says what is not, or why that cannot be told."""
     try:
-        wanted = _in_folder(path) if os.path.isdir(path) else [_Wanted(path, *_kept(path))]
+        is_folder = store_of(path).is_folder(path)
+        wanted = _in_folder(path) if is_folder else [_Wanted(path, *_kept(path))]
     except Error as error:
         say(f"NOT VERIFIED: {error}")
         return False
@@ -86,6 +90,8 @@ def _in_folder(folder: str) -> list[_Wanted]:
 
 
 def _kept(path: str) -> tuple[int, int]:
+    if scheme_of(path):
+        raise DataError(f"{path}: keeps no checksum: only the manifest of a folder says one")
     store = FileStore(WRITE_CONFIG)
     kept = store.kept_checksum(path)
     if kept is None:
@@ -97,10 +103,9 @@ def _kept(path: str) -> tuple[int, int]:
 
 
 def _verify_files(what: str, wanted: list[_Wanted]) -> int:
-    store = FileStore(WRITE_CONFIG)
     wrong = total = 0
     for file in progress(wanted, len(wanted), f"reading {what}", "file"):
-        texts = list(_differences(store, file))
+        texts = list(_differences(file))
         for text in texts:
             show_progress("")
             say(text)
@@ -111,13 +116,13 @@ def _verify_files(what: str, wanted: list[_Wanted]) -> int:
     return wrong
 
 
-def _differences(store: FileStore, file: _Wanted) -> Iterator[str]:
+def _differences(file: _Wanted) -> Iterator[str]:
     try:
-        size = store.stat(file.path).size_bytes
+        size = store_of(file.path).inspect([file.path])[0].size_bytes
         if size != file.size_bytes:
             yield f"{file.path}: DAMAGED: has {size} bytes, not {file.size_bytes}"
             return
-        found = store.checksum(file.path)
+        found = _checksum_of(file.path)
     except Error as error:
         yield f"UNREADABLE: {error}"
         return
@@ -125,3 +130,11 @@ def _differences(store: FileStore, file: _Wanted) -> Iterator[str]:
         yield f"{file.path}: DAMAGED: its checksum is {found:08x}, not {file.crc32c:08x}"
     if file.more is not None:
         yield from file.more(found != file.crc32c)
+
+
+def _checksum_of(path: str) -> int:
+    if not scheme_of(path):
+        return FileStore(WRITE_CONFIG).checksum(path)
+    from ..store.s3_objects import the_s3_objects
+
+    return the_s3_objects().reads(path).checksum(path)

@@ -16,6 +16,7 @@ import torch
 from .. import _C
 from ..config import refuse_address
 from ..errors import AccessError, ConfigError, NotFoundError
+from ..store.stores import scheme_of, store_of
 from ..wording import printable
 from . import devices, indexes, storage, system
 from .finding import Finding
@@ -29,7 +30,7 @@ _INDENT = " " * 24
 class Examination:
     """What was found, in the order in which it is shown."""
 
-    path: Path | None
+    path: Path | str | None
     findings: list[Finding]
 
     @property
@@ -96,7 +97,8 @@ def examine(
 
     Args:
         path: A file to read, or a folder, in which a file of 1 GiB or more is read or else a
-            temporary one is made.
+            temporary one is made. Or ``s3://bucket/prefix``: the largest of the first objects
+            below it is read.
         quick: Read for some seconds only; the figures are rough.
         report: Is told what is being done.
 
@@ -104,6 +106,8 @@ def examine(
         NotFoundError, AccessError: The path is not there, or may not be read.
         ConfigError: There is nothing to read there, and no room to make it; or it is a device.
     """
+    if isinstance(path, str) and scheme_of(path) == "s3":
+        return _examine_bucket(path, quick, report)
     if path is not None:
         refuse_address(os.fspath(path))
     place = None if path is None else _checked(Path(path))
@@ -128,6 +132,14 @@ def examine(
             findings.append(storage.direct_reads(file))
             findings += storage.read_speed(file, origin, quick, report)
     return Examination(path=place, findings=findings)
+
+
+def _examine_bucket(path: str, quick: bool, report: Callable[[str], None]) -> Examination:
+    store_of(path)  # where it was built without, that says so
+    from .buckets import buckets
+
+    findings = [system.build(), system.open_files(), system.memory()]
+    return Examination(path=path, findings=[*findings, *buckets(path, quick, report)])
 
 
 def _open_files(place: Path) -> Finding:

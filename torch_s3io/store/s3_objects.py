@@ -19,7 +19,7 @@ from .s3_credentials import S3Credentials, place_of
 from .store import FileOrder, Found, Identity, Inspected, Store
 
 _SCHEME = "s3://"
-_SAME_LIST_S = 5.0  # one and the same question asks for it several times
+_SAME_LIST_S = 5.0  # `matches` is followed by `find`, of the same pattern
 _MOST_REMEMBERED = 100_000
 _READ_DEPTH = 16  # parts of one read
 
@@ -101,7 +101,7 @@ class S3Objects(Store):
         takes = compiled(path)
         found = dict.fromkeys(
             start
-            for one in self._list(fixed_part(path))
+            for one in self._list(fixed_part(path), keeps=True)
             for start in _starts(one, path)
             if takes.fullmatch(start)
         )
@@ -162,8 +162,12 @@ class S3Objects(Store):
                 )
         return S3Access(self, f"s3://{first}/", reading)
 
-    def _list(self, prefix: str) -> list[str]:
-        """The paths that begin with it, but for folders that are objects themselves."""
+    def _list(self, prefix: str, keeps: bool = False) -> list[str]:
+        """The paths that begin with it, but for folders that are objects themselves.
+
+        Args:
+            keeps: For the next call.
+        """
         known, self._listed = self._listed, None
         if known and known.prefix == prefix and time.monotonic() - known.ended_s < _SAME_LIST_S:
             return known.paths
@@ -171,7 +175,8 @@ class S3Objects(Store):
         found = [one for one in found if not one[0].endswith("/")]
         paths = [path for path, _, _ in found]
         self._found.update((path, Identity(0, 0, size, tag)) for path, size, tag in found)
-        self._listed = _Listed(prefix, time.monotonic(), paths)
+        if keeps:
+            self._listed = _Listed(prefix, time.monotonic(), paths)
         return paths
 
     def _look_at(self, path: str) -> Identity:

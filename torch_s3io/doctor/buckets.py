@@ -1,0 +1,87 @@
+"""What a server of objects offers: whether it heeds what keeps reads right, and how fast it is."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from .. import _C
+from ..config import MIB
+from ..errors import ConfigError
+from ..store.s3_objects import the_s3_objects
+from .finding import Finding, in_bytes
+
+DEPTHS, QUICK_DEPTHS = (1, 4, 16, 64), (1, 16)
+_SECONDS_A_POINT, _QUICK_SECONDS_A_POINT = 3.0, 0.2
+_LEAST_BYTES = 2  # that tell whether ranges are served
+
+Report = Callable[[str], None]
+
+
+def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
+    """Of the largest object among the first ones below the path.
+
+    Raises:
+        NotFoundError, AccessError, ReadError, ConfigError: It cannot be asked, or has no objects.
+    """
+    store = the_s3_objects()
+    objects = store.core_store(path)
+    report(f"listing {path}")
+    listed = [one for one in objects.list_objects(path, most=1000) if one[1] >= _LEAST_BYTES]
+    if not listed:
+        raise ConfigError(f"{path}: no object begins with this name; name a prefix that has some")
+    largest, size, number = max(listed, key=lambda one: one[1])
+    findings = [_conditions(objects, largest)]
+    part_bytes = store.config_of(path).part_bytes
+    seconds = _QUICK_SECONDS_A_POINT if quick else _SECONDS_A_POINT
+    rates = {}
+    for depth in QUICK_DEPTHS if quick else DEPTHS:
+        report(f"reading {largest}, {depth} parts at a time")
+        reads = _C.S3Reads(objects=objects, buffer_pool=None, depth=depth)
+        length = min(size, depth * part_bytes)
+        rates[depth] = _gb_per_s(reads, largest, size, number, length, seconds)
+    return [*findings, _speed(largest, size, min(part_bytes, size), rates)]
+
+
+def _conditions(objects: _C.S3Objects, path: str) -> Finding:
+    if objects.honours_if_match(path):
+        return Finding(
+            topic="If-Match",
+            found="the server serves ranges, and refuses them once an object has changed.",
+            data={"honours_if_match": True},
+        )
+    return Finding(
+        topic="If-Match",
+        status="note",
+        found="the server serves ranges, but ignores If-Match: it sends another version of an "
+        "object than was asked for. Each reply is compared with the ETag that was seen, so that "
+        "is an error all the same, after the transfer has begun.",
+        data={"honours_if_match": False},
+    )
+
+
+def _gb_per_s(
+    reads: _C.S3Reads, path: str, size: int, number: int, length: int, seconds: float
+) -> float:
+    """Of reads of this length, one after the other, at random places."""
+    generator = random.Random(0)
+    begun, total = time.perf_counter(), 0
+    while total == 0 or time.perf_counter() - begun < seconds:
+        offset = generator.randrange(size - length + 1)
+        reads.read(path, offset, length, version=(size, number))
+        total += length
+    return total / (time.perf_counter() - begun) / 1e9
+
+
+def _speed(path: str, size: int, part_bytes: int, rates: dict[int, float]) -> Finding:
+    best = max(rates, key=lambda depth: rates[depth])
+    shown = ", ".join(f"{rate:.2g} GB/s with {depth}" for depth, rate in rates.items())
+    is_small = size < best * part_bytes
+    small = f" It has {in_bytes(size)}: a larger one would tell more." if is_small else ""
+    return Finding(
+        topic="objects",
+        status="note" if size < 16 * MIB else "ok",
+        found=f"{path} is read at {shown} parts of {in_bytes(part_bytes)} at a time.{small}",
+        data={"path": path, "part_bytes": part_bytes, "gb_per_s": rates},
+    )
