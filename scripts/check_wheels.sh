@@ -35,6 +35,13 @@ reason = s3io._C.uring_unavailable_reason()
 no_uring = no_s3 = sys.argv[1] == "1"
 assert no_uring == ("without" in reason), reason
 assert no_s3 != s3io._C.built_with_s3
+try:  # nobody listens on this port
+    config = s3io.S3Config(endpoint="http://127.0.0.1:1", anonymous=True, max_attempts=1)
+    s3io.RecordDataset("s3://bucket/x.bin", dtype="u1", store=config)
+except s3io.ConfigError as error:
+    assert no_s3 and "TORCH_S3IO_NO_S3" in str(error), error
+except s3io.ReadError as error:
+    assert not no_s3 and "127.0.0.1:1 was not reached" in str(error), error
 
 sys.argv[1:] = ["doctor", "--json"]
 try:

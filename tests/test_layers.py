@@ -181,8 +181,8 @@ TOP = {"__init__", "__main__"}
 ALLOWED_IMPORTS = {
     "memory": set(),
     "console": set(),
-    "store": set(),
     "torch_internals": set(),
+    "store": {"torch_internals"},
     "index": {"store", "console"},
     "format": {"store", "index", "torch_internals"},
     "processes": {"torch_internals"},

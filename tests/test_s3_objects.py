@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from object_servers.buckets import Reply, Request
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
 
 from torch_s3io import _C, errors
@@ -65,6 +69,30 @@ def test_another_version_is_an_object_that_changed(server):
         reads.read("s3://bucket/k", 0, 10, version=version)
     assert issubclass(errors.ObjectChangedError, errors.FileChangedError)
     assert bytes(reads.read("s3://bucket/k", 0, 2).numpy()) == DATA[::-1][:2]
+
+
+def test_ctrl_c_ends_each_wait(server):
+    server.buckets.put("bucket", "k", DATA)
+    objects = objects_of(server)
+    reads = _C.S3Reads(objects=objects, buffer_pool=None, depth=2)
+    version, ends = objects.stat("s3://bucket/k")[:2], threading.Event()
+
+    def interrupt(reply: Reply, _request: Request) -> Reply:
+        os.kill(os.getpid(), signal.SIGINT)
+        ends.wait(60)
+        return reply
+
+    server.fault = interrupt
+    for call in (
+        lambda: objects.stat("s3://bucket/k"),
+        lambda: objects.list_objects("s3://bucket/"),
+        lambda: reads.read("s3://bucket/k", 0, 10, version=version),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    ends.set()
+    server.fault = lambda reply, _request: reply
+    assert bytes(reads.read("s3://bucket/k", 0, 10).numpy()) == DATA[:10]
 
 
 def test_a_process_ends_while_its_connections_are_open(server):

@@ -16,6 +16,7 @@ from .local_files import in_order
 from .s3_access import S3Access
 from .s3_config import S3Config
 from .s3_credentials import S3Credentials, place_of
+from .shared_lists import listed_once
 from .store import FileOrder, Found, Identity, Inspected, Store
 
 _SCHEME = "s3://"
@@ -171,7 +172,8 @@ class S3Objects(Store):
         known, self._listed = self._listed, None
         if known and known.prefix == prefix and time.monotonic() - known.ended_s < _SAME_LIST_S:
             return known.paths
-        found = self.core_store(prefix).list_objects(prefix)
+        core, place = self.core_store(prefix), place_of(self.config_of(prefix))
+        found = listed_once(f"{place.endpoint} {prefix}", lambda: core.list_objects(prefix))
         found = [one for one in found if not one[0].endswith("/")]
         paths = [path for path, _, _ in found]
         self._found.update((path, Identity(0, 0, size, tag)) for path, size, tag in found)
