@@ -18,7 +18,7 @@ def records(folder: Path, count: int = 8) -> s3io.RecordDataset:
     return s3io.RecordDataset(folder / "x.bin", dtype=np.float32, shape=4, batch_size=4)
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/x", "https://host/x.npy", "file:///data/x.bin"])
+@pytest.mark.parametrize("address", ["gs://bucket/x", "https://host/x.npy", "file:///data/x.bin"])
 def test_an_address_is_not_taken_for_a_local_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
@@ -33,14 +33,14 @@ def test_an_address_is_not_taken_for_a_local_path(
         lambda: s3io.FileStore().put(address, b"bytes"),
     ):
         np.zeros(4, np.uint8).tofile("x.bin")
-        with pytest.raises(s3io.ConfigError, match=f"{address}: is an address; only local files"):
+        with pytest.raises(s3io.ConfigError, match=f"{address}: is an address; here only files"):
             use()
     assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["pack", "s3://b/x", "-o", "y"], ["pack", "x.npy", "-o", "s3://b/y"], ["doctor", "s3://b/x"]],
+    [["pack", "gs://b/x", "-o", "y"], ["pack", "x.npy", "-o", "gs://b/y"], ["doctor", "gs://b/x"]],
 )
 def test_the_tools_take_no_address(
     tmp_path: Path,
@@ -51,7 +51,7 @@ def test_the_tools_take_no_address(
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.zeros((4, 4)))
     assert main(arguments) == 1
-    assert "is an address; only local files" in capsys.readouterr().err
+    assert "is an address; here only files" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
 
 

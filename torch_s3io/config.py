@@ -59,11 +59,11 @@ _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def refuse_address(path: str) -> None:
-    """Raises ConfigError for s3://bucket/name and its like, which would pass for a local path."""
+    """Raises ConfigError for https://host/name and its like, which would pass for a local path."""
     if _ADDRESS.match(path):
         raise ConfigError(
-            f"{path}: is an address; only local files are read and written: copy the data to a "
-            "local disk, and name its path there"
+            f"{path}: is an address; here only files are read and written, and s3://bucket/key by "
+            "data sets: copy the data to a local disk, and name its path there"
         )
 
 
