@@ -42,6 +42,7 @@ OTHERS = {  # pages whose snippets other tests run, or that show none to be run
     "docs/frameworks.md": "test_frameworks.py, test_lightning.py, test_accelerate.py, "
     "test_hf_trainer.py",
     "docs/fuzzing.md": "commands that take minutes to hours",
+    "docs/object-storage.md": "test_object_storage_page.py",
     "docs/ragged.md": "test_sample_pages.py",
     "docs/samples.md": "test_sample_pages.py",
     "docs/tokens.md": "test_tokens_page.py",
