@@ -74,6 +74,15 @@ def test_hard_links_are_read_and_symbolic_ones_refused(tmp_path):
 SMALL = {"0.jpg": b"abc", "1.jpg": b"defg"}
 
 
+def places_in(content: bytes) -> list[int]:
+    """Up to the end's first block, all but most of those amid zeros, of which there are many."""
+
+    def tells(at: int) -> bool:
+        return at % 512 in (0, 1, 511) or at % 13 == 0 or any(content[max(at - 1, 0) : at + 2])
+
+    return [at for at in range(2600) if tells(at)]
+
+
 def test_an_archive_that_is_cut_off_between_members_is_warned_of(tmp_path):
     path = write_tar(tmp_path / "x.tar", numbered(3))
     whole = path.read_bytes()
@@ -96,10 +105,10 @@ def test_archives_one_behind_the_other_are_no_archive(shards):
 
 
 @pytest.mark.filterwarnings("ignore:.*without the zeros that end one:RuntimeWarning")
-def test_a_small_archive_cut_at_every_byte_is_refused_or_has_whole_samples(tmp_path):
+def test_a_small_archive_cut_anywhere_is_refused_or_has_whole_samples(tmp_path):
     path = write_tar(tmp_path / "a.tar", SMALL)
     content, whole = path.read_bytes(), samples_of([path])
-    for cut in [*range(2600), len(content)]:
+    for cut in [*places_in(content), len(content)]:
         path.write_bytes(content[:cut])
         try:
             dataset = SampleDataset.from_tar(path, fields=("jpg",), index=False,
@@ -111,10 +120,10 @@ def test_a_small_archive_cut_at_every_byte_is_refused_or_has_whole_samples(tmp_p
 
 
 @pytest.mark.filterwarnings("ignore:.*no sample of .* has the field:RuntimeWarning")
-def test_a_small_archive_with_every_byte_flipped_is_refused_or_as_tarfile_reads_it(tmp_path):
+def test_a_small_archive_with_any_byte_flipped_is_refused_or_as_tarfile_reads_it(tmp_path):
     path = write_tar(tmp_path / "a.tar", SMALL)
     content = path.read_bytes()
-    for at in range(2600):
+    for at in places_in(content):
         changed = bytearray(content)
         changed[at] ^= 1 << at % 8
         path.write_bytes(changed)
