@@ -139,7 +139,7 @@ TEST_CASE("an epoch's order lives on its own") {
 
 TEST_CASE("shuffled and block orders hold every record once, in another order in every epoch") {
   std::mt19937_64 random(71);
-  for (int round = 0; round < 200; ++round) {
+  for (int round = 0; round < rounds(200); ++round) {
     const auto count = static_cast<int64_t>(random() % 6000);
     const auto block = static_cast<int64_t>(1 + random() % (round % 2 == 0 ? 20 : 5000));
     CAPTURE(count);

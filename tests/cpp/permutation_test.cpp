@@ -81,7 +81,7 @@ TEST_CASE("every size up to 300, and sizes around powers of two and squares, are
     }
   }
   std::mt19937_64 random(60);
-  for (int round = 0; round < 30; ++round) {
+  for (int round = 0; round < rounds(30); ++round) {
     const auto size = static_cast<int64_t>(random() % 30'000);
     CAPTURE(size);
     CHECK(is_bijective(Permutation(size, random())));

@@ -37,9 +37,9 @@ namespace s3io::testing {
 
 using Bytes = std::vector<std::byte>;
 
-// How often a test tries something at random. ThreadSanitizer looks for races, and a few rounds
-// show as many as all of them. That all bring the right bytes is what the other builds say.
-#ifdef __SANITIZE_THREAD__
+// How often a test tries something at random. Sanitizers look for races and for wrong accesses, and
+// a few rounds show as many as all of them. That all bring the right bytes is what cpptest says.
+#ifdef S3IO_FEW_ROUNDS
 constexpr int rounds(int count) { return std::max(1, count / 5); }
 #else
 constexpr int rounds(int count) { return count; }
