@@ -152,7 +152,9 @@ class S3Objects(Store):
         return memoryview(data.numpy().data)
 
     def access(self, reading: Reading) -> Access:
-        buckets = {bucket_of(reading.path(number)) for number in range(len(reading.alignments))}
+        # There may be millions of paths, and seldom several configs.
+        looked_at = len(reading.alignments) if self._buckets else 1
+        buckets = {bucket_of(reading.path(number)) for number in range(looked_at)}
         first, *others = sorted(buckets)
         for other in others:
             if self._core_key(f"s3://{other}/") != self._core_key(f"s3://{first}/"):
