@@ -14,7 +14,15 @@ import zlib
 from pathlib import Path
 
 import pytest
-from support import DEADLINE_S, bytes_until, cached_pages, holds_soon, program_env, run_program
+from support import (
+    DEADLINE_S,
+    bytes_until,
+    cached_pages,
+    holds_soon,
+    program_env,
+    run_program,
+    warm_python,
+)
 
 from torch_s3io import ConfigError, cli
 from torch_s3io.bench import child, data, runner
@@ -57,8 +65,33 @@ def run_bench(folder, *arguments: str) -> dict:
     return json.loads((output / "result.json").read_text())
 
 
+RUN_CHILD = """
+    import json, os, runpy, sys
+    with open(sys.argv[1]) as file:
+        request = json.load(file)
+    with open(sys.argv[1], "w") as file:
+        json.dump({**request, "parent": os.getppid()}, file)
+    runpy.run_module("torch_s3io.bench.child", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture
+def forked_child(monkeypatch) -> None:
+    """The measured process is forked from a Python that has imported PyTorch. No allocation is
+    counted there."""
+    run = subprocess.run
+
+    def forked(command, **options):
+        if "torch_s3io.bench.child" not in command:
+            return run(command, **options)
+        program = warm_python().start(RUN_CHILD, command[3:], options["env"], 1, 2)
+        return subprocess.CompletedProcess(command, program.wait(DEADLINE_S))
+
+    monkeypatch.setattr(subprocess, "run", forked)
+
+
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_a_shipped_configuration_runs_in_a_reduced_size(disk, name, capsys):
+def test_a_shipped_configuration_runs_in_a_reduced_size(disk, name, capsys, forked_child):
     small = [*SMALL[name], f"data.folder={disk}/data", "epochs=3"]
     config = load(name, small)
     result = run_bench(disk, name, *settings(*small))
@@ -259,7 +292,9 @@ def test_what_workers_use_is_counted(disk):
     assert result["epochs"][0]["peak_rss_bytes"] > 1.5 * alone["epochs"][0]["peak_rss_bytes"]
 
 
-def test_without_a_compiler_the_result_says_that_nothing_was_counted(disk, monkeypatch):
+def test_without_a_compiler_the_result_says_that_nothing_was_counted(
+    disk, monkeypatch, forked_child
+):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     path = disk / "x.yaml"
     path.write_text(f"data: {{files: 2, record_bytes: 4096, folder: {disk}}}\nepochs: 1\n")
@@ -269,7 +304,7 @@ def test_without_a_compiler_the_result_says_that_nothing_was_counted(disk, monke
     assert "no C compiler" in (disk / "out" / "table.md").read_text()
 
 
-def test_an_error_of_the_measured_process_keeps_its_class_and_text(disk):
+def test_an_error_of_the_measured_process_keeps_its_class_and_text(disk, forked_child):
     config = load(
         "resnet50",
         ["storage.pool.capacity=3", "storage.pool.buffer_size=4096", "data.files=1",
@@ -407,7 +442,7 @@ DRAWN = """
 """
 
 
-def test_a_plot_has_the_configuration_the_throughput_and_the_rarest_waits(disk):
+def test_a_plot_has_the_configuration_the_throughput_and_the_rarest_waits(disk, forked_child):
     parts = ["data.files=2", "data.records_per_file=600", f"data.folder={disk}", "epochs=3",
              "data.record_bytes=4096", "loader.batch_size=6", "name=$a_{\n"]  # fmt: skip
     path = disk / "x.yaml"
