@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,21 @@ def run(
     return read, source.state_dict()
 
 
-def check_every_stop(path: Path, make: Any, stops: Any = range(1, 13)) -> None:
+LOOKS = ((0, 0), (2, 0), (0, 1))  # before the loop, inside it
+
+
+def check_stops(path: Path, make: Any, looks: tuple[int, int], stops: Iterable[int]) -> None:
     whole = [(epoch, batch) for epoch in range(EPOCHS) for batch in epoch_of(path, epoch)]
-    for before, inside in ((0, 0), (2, 0), (0, 1)):
-        assert run(make, before, inside)[0] == whole
-        for stop in stops:
-            head, state = run(make, before, inside, stop)
-            tail, _ = run(make, before, inside, state=state)
-            assert head + tail == whole, (before, inside, stop)
+    assert run(make, *looks)[0] == whole
+    for stop in stops:
+        head, state = run(make, *looks, stop)
+        tail, _ = run(make, *looks, state=state)
+        assert head + tail == whole, (looks, stop)
+
+
+def check_every_stop(path: Path, make: Any) -> None:
+    for looks in LOOKS:
+        check_stops(path, make, looks, range(1, 13))
 
 
 def test_interrupted_anywhere_a_loop_over_a_data_set_reads_the_same(path):
@@ -83,21 +91,28 @@ def test_interrupted_anywhere_a_loop_over_a_prefetcher_reads_the_same(path):
     )
 
 
-@pytest.mark.parametrize(("workers", "persistent"), [(1, True), (2, True), (2, False), (4, False)])
-def test_interrupted_loops_over_workers_read_the_same(path, workers, persistent):
-    check_every_stop(
-        path,
-        lambda: s3io.DataLoader(
-            SETTING.dataset(path), num_workers=workers, persistent_workers=persistent
-        ),
-        stops=(2, 3, 4),
-    )
+# Every pair of workers, looks and the step of the interrupt.
+@pytest.mark.parametrize(
+    ("workers", "persistent", "stops"),
+    [(1, True, (2, 3, 4)), (2, True, (3, 4, 2)), (2, False, (4, 2, 3)), (4, False, (2, 4, 3))],
+)
+def test_interrupted_loops_over_workers_read_the_same(path, workers, persistent, stops):
+    def make() -> s3io.DataLoader:
+        dataset = SETTING.dataset(path)
+        return s3io.DataLoader(dataset, num_workers=workers, persistent_workers=persistent)
+
+    for looks, stop in zip(LOOKS, stops, strict=True):
+        check_stops(path, make, looks, [stop])
 
 
 @pytest.mark.parametrize("context", ["forkserver", "spawn"])
 def test_a_loop_over_workers_that_are_not_forked(path, context):
-    workers = {"num_workers": worker_count(context), "multiprocessing_context": context}
-    loader = s3io.DataLoader(SETTING.dataset(path), **workers)
+    loader = s3io.DataLoader(
+        SETTING.dataset(path),
+        num_workers=worker_count(context),
+        multiprocessing_context=context,
+        persistent_workers=context == "spawn",
+    )
     look(loader)
     read = [(epoch, numbers(loader)) for epoch in loader.epochs(2)]
     assert read == [(epoch, epoch_of(path, epoch)) for epoch in range(2)]

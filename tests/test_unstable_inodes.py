@@ -58,9 +58,8 @@ def test_other_inode_numbers_alone_are_no_change(folders):
         assert np.array_equal(dataset.get_batch([5, 3]).numpy(), array[[5, 3]])
         check(pickle.loads(pickle.dumps(dataset)))
     dataset = make()
-    for context in ("fork", "spawn"):
-        for _ in range(2):
-            check(DataLoader(dataset, num_workers=1, multiprocessing_context=context))
+    for context in ("fork", "fork", "spawn"):
+        check(DataLoader(dataset, num_workers=1, multiprocessing_context=context))
     store = FileStore()
     for _ in range(2):
         assert store.get(shown / "1.bin").numpy().tobytes() == files[1].read_bytes()

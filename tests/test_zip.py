@@ -21,6 +21,7 @@ from order_check import (
     together,
     write_numbers,
 )
+from support import worker_count
 
 import torch_s3io as s3io
 
@@ -93,10 +94,14 @@ def test_parallel_records_go_on_under_other_ranks_with_other_workers(path):
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_parallel_records_come_from_workers_without_a_copy_and_resume(path, context):
     def make(num_workers: int) -> Any:
-        options = {"multiprocessing_context": context} if num_workers else {}
-        return s3io.DataLoader(make_pairs(path), num_workers=num_workers, **options)
+        return s3io.DataLoader(
+            make_pairs(path),
+            num_workers=num_workers,
+            multiprocessing_context=context,
+            persistent_workers=context == "spawn",
+        )
 
-    loader = make(2)
+    loader = make(worker_count(context))
     epochs = [pairs(loader), pairs(loader)]
     assert epochs == [pairs(make_pairs(path)), pairs(sent_to(make_pairs(path), 1))]
     stats = loader.stats()
