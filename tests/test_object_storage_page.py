@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 
 import numpy as np
-from buckets import needs_s3, serving
+from buckets import config_of, needs_s3, serving
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY
 from order_check import write_number_samples
 from pages import Page
@@ -44,3 +44,18 @@ def test_the_commands_look_at_a_bucket(block, tmp_path, capsys):
             server.buckets.put("data", f"packed/{file.name}", file.read_bytes())
         assert PAGE.run_commands(block, {"s3://data/train": "s3://data/train --quick"}) == [0] * 4
         assert "parts of 1 MiB at a time" in " ".join(capsys.readouterr().out.split())
+
+
+@PAGE.runs("Single objects", "python")
+def test_single_objects_are_written_and_read(block):
+    data = random_array("u1", 10_000, (), 2)
+    with serving() as server:
+        names: dict[str, object] = {
+            "config": config_of(server.endpoint),
+            "chunks": [data[:3000], data[3000:]],
+        }
+        PAGE.run(block, names)
+        assert names["head"].numpy().tobytes() == data[:4096].tobytes()
+        assert names["target"].numpy().tobytes() == data[4096:8096].tobytes()
+        assert names["names"] == ["s3://data/large.bin", "s3://data/notes.txt"]
+        assert [key for _, key in server.buckets.objects] == ["large.bin"]

@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'LengthSum', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'SequenceCheck', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'check_sequences', 'common_folder_bytes', 'count_repeated', 'counts_up', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'sum_lengths', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'LengthSum', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'SequenceCheck', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'check_sequences', 'common_folder_bytes', 'count_repeated', 'counts_up', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 's3_put', 's3_remove', 's3_writer', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'sum_lengths', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -217,40 +217,6 @@ class CompositeStore(Store):
         """
         By the schemes of paths; "": those without one.
         """
-class CredentialSource:
-    """
-    Where the credentials of an S3Objects come from.
-    """
-class S3Objects(Store):
-    def __init__(self, *, endpoint: str, region: str, addressing: str, requester_pays: bool, ca_file: str, connect_timeout_s: typing.SupportsFloat | typing.SupportsIndex, stall_timeout_s: typing.SupportsFloat | typing.SupportsIndex, max_idle_s: typing.SupportsInt | typing.SupportsIndex, max_attempts: typing.SupportsInt | typing.SupportsIndex, retry_timeout_s: typing.SupportsFloat | typing.SupportsIndex, retries_per_s: typing.SupportsFloat | typing.SupportsIndex, part_bytes: typing.SupportsInt | typing.SupportsIndex, connections: typing.SupportsInt | typing.SupportsIndex, credentials: CredentialSource) -> None:
-        """
-        Of this process. An empty endpoint is AWS's of the region.
-        """
-    def honours_if_match(self, path: os.PathLike | str | bytes) -> bool:
-        """
-        Whether the server refuses to send another version than is asked for.
-        """
-    def list_objects(self, prefix: os.PathLike | str | bytes, most: typing.SupportsInt | typing.SupportsIndex = 0) -> list[tuple[str, int, int]]:
-        """
-        (path, size in bytes, number of the ETag) of each object, by path; the first ones, at most 1000, where `most` is more than 0.
-        """
-    def stat(self, path: os.PathLike | str | bytes) -> tuple[int, int, str]:
-        """
-        (size in bytes, number of the ETag, ETag), by a HEAD.
-        """
-class S3Reads:
-    def __init__(self, *, objects: S3Objects, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, depth: typing.SupportsInt | typing.SupportsIndex) -> None:
-        """
-        buffer_pool: (capacity, buffer_size, alignment).
-        """
-    def checksum(self, path: os.PathLike | str | bytes) -> int:
-        ...
-    def read(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex | None, *, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, clips: bool = False) -> typing.Any:
-        """
-        A uint8 tensor. version: (size in bytes, number of the ETag), else the one that is there now.
-        """
-    def stats(self) -> dict[str, typing.Any]:
-        ...
 class Objects:
     def __init__(self, *, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, versions: typing_extensions.Buffer) -> None:
         """
@@ -424,6 +390,44 @@ class FileStore:
     def stats(self) -> dict[str, typing.Any]:
         ...
     def writer(self, path: os.PathLike | str | bytes, size_bytes: typing.SupportsInt | typing.SupportsIndex | None, follow_links: bool) -> ObjectWriter:
+        ...
+class CredentialSource:
+    """
+    Where the credentials of an S3Objects come from.
+    """
+class S3Objects(Store):
+    def __init__(self, *, endpoint: str, region: str, addressing: str, requester_pays: bool, ca_file: str, connect_timeout_s: typing.SupportsFloat | typing.SupportsIndex, stall_timeout_s: typing.SupportsFloat | typing.SupportsIndex, max_idle_s: typing.SupportsInt | typing.SupportsIndex, max_attempts: typing.SupportsInt | typing.SupportsIndex, retry_timeout_s: typing.SupportsFloat | typing.SupportsIndex, retries_per_s: typing.SupportsFloat | typing.SupportsIndex, part_bytes: typing.SupportsInt | typing.SupportsIndex, connections: typing.SupportsInt | typing.SupportsIndex, credentials: CredentialSource) -> None:
+        """
+        Of this process. An empty endpoint is AWS's of the region.
+        """
+    def honours_if_match(self, path: os.PathLike | str | bytes) -> bool:
+        """
+        Whether the server refuses to send another version than is asked for.
+        """
+    def list_objects(self, prefix: os.PathLike | str | bytes, most: typing.SupportsInt | typing.SupportsIndex = 0) -> list[tuple[str, int, int]]:
+        """
+        (path, size in bytes, number of the ETag) of each object, by path; the first ones, at most 1000, where `most` is more than 0.
+        """
+    def stat(self, path: os.PathLike | str | bytes) -> tuple[int, int, str]:
+        """
+        (size in bytes, number of the ETag, ETag), by a HEAD.
+        """
+class S3Reads:
+    def __init__(self, *, objects: S3Objects, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, depth: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        buffer_pool: (capacity, buffer_size, alignment).
+        """
+    def checksum(self, path: os.PathLike | str | bytes) -> int:
+        ...
+    def read(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex | None, *, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, clips: bool = False) -> typing.Any:
+        """
+        A uint8 tensor. version: (size in bytes, number of the ETag), else the one that is there now.
+        """
+    def read_into(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, into: typing_extensions.Buffer, *, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None) -> None:
+        """
+        The same, into contiguous memory.
+        """
+    def stats(self) -> dict[str, typing.Any]:
         ...
 class Arena:
     @staticmethod
@@ -664,6 +668,18 @@ def refused_calls() -> list[tuple[str, int]]:
 def remove_abandoned(folder: os.PathLike | str | bytes) -> None:
     """
     Removes the temporary files of dead writers.
+    """
+def s3_put(objects: S3Objects, path: os.PathLike | str | bytes, data: typing_extensions.Buffer, *, if_absent: bool, checksums: bool, headers: collections.abc.Sequence[tuple[str, str]]) -> tuple[int, int | None, bool]:
+    """
+    (size in bytes, CRC-32C, False) of the object that contiguous bytes become.
+    """
+def s3_remove(objects: S3Objects, path: os.PathLike | str | bytes) -> None:
+    """
+    Nothing happens where there is none.
+    """
+def s3_writer(objects: S3Objects, path: os.PathLike | str | bytes, *, size_bytes: typing.SupportsInt | typing.SupportsIndex | None, if_absent: bool, checksums: bool, headers: collections.abc.Sequence[tuple[str, str]]) -> ObjectWriter:
+    """
+    An object of S3 to write in chunks. headers: (name, value) of the object.
     """
 def scan_folder(*, folder: os.PathLike | str | bytes, pattern: os.PathLike | str | bytes, threads: typing.SupportsInt | typing.SupportsIndex, settles: bool, progress: collections.abc.Callable[[int, int], None] | None) -> tuple[FoundFiles, FoundFiles]:
     """

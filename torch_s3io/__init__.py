@@ -54,6 +54,7 @@ from .memory import AlignedBuf, BufferPool
 from .order.augment import record_generator
 from .store.file_store import FileStore, ObjectInfo
 from .store.object_writer import ObjectWriter, WrittenObject
+from .store.open import open_store
 from .store.s3_config import S3Config
 from .writing.record_writer import RecordWriter
 from .writing.sample_writer import SampleWriter
@@ -101,6 +102,7 @@ __all__ = [
     "__version__",
     "checkpoint",
     "load_safetensors",
+    "open_store",
     "record_generator",
     "save_safetensors",
 ]

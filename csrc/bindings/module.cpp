@@ -14,12 +14,12 @@ PYBIND11_MODULE(_C, module) {
   s3io::bindings::register_order(module);
   s3io::bindings::register_epochs(module);
   s3io::bindings::register_files(module);
-  s3io::bindings::register_s3(module);  // takes the Store of register_files
   s3io::bindings::register_objects(module);
   s3io::bindings::register_forms(module);
   s3io::bindings::register_tokens(module);  // takes the classes of register_forms
   s3io::bindings::register_reader(module);  // takes the classes of all before it
   s3io::bindings::register_store(module);   // takes the FaultPlan of register_files
+  s3io::bindings::register_s3(module);      // takes the Store of register_files, and its writer
   s3io::bindings::register_handover(module);
   s3io::bindings::register_folders(module);
   s3io::bindings::register_arrays(module);

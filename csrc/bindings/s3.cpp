@@ -4,6 +4,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -128,9 +129,8 @@ class S3Reads {
     if (clips) {
       range.offset = std::min(range.offset, object->size());
       range.length = std::min(range.length, object->size() - range.offset);
-    } else if (range.end() > object->size()) {
-      throw Error(ErrorKind::range, message(path, ": bytes ", range.offset, " to ", range.end(),
-                                            " lie beyond its end at ", object->size()));
+    } else {
+      check_within(*object, range);
     }
     ObjectData data;
     const int64_t needed = std::max<int64_t>(range.length, 1);
@@ -140,6 +140,22 @@ class S3Reads {
     data.length = range.length;
     if (range.length > 0) ranges_.read(*object, range, data.begin, data.buffer, check_signals);
     return data;
+  }
+
+  // Fills the memory. Where `is_lost` is true afterwards, some of it may yet be written into.
+  void read_into(const std::string& path, int64_t offset, std::span<std::byte> into,
+                 std::optional<S3Version> version, bool& is_lost) {
+    const std::shared_ptr<Object> object = open(path, version);
+    const ByteRange range = ByteRange::checked(offset, std::ssize(into), path);
+    check_within(*object, range);
+    if (into.empty()) return;
+    AlignedBuf token = AlignedBuf::allocate(kCacheLineBytes, kCacheLineBytes);
+    try {
+      ranges_.read(*object, range, into.data(), token, check_signals);
+    } catch (...) {
+      is_lost = !token.valid();
+      throw;
+    }
   }
 
   FileChecksum checksum(const std::string& path) {
@@ -156,6 +172,12 @@ class S3Reads {
 
  private:
   static constexpr double kPoolTimeoutS = 30;
+
+  static void check_within(const Object& object, ByteRange range) {
+    if (range.end() <= object.size()) return;
+    throw Error(ErrorKind::range, message(object.path(), ": bytes ", range.offset, " to ",
+                                          range.end(), " lie beyond its end at ", object.size()));
+  }
 
   std::shared_ptr<Object> open(const std::string& path, std::optional<S3Version> version) {
     if (!version) return objects_->open(path, check_signals);
@@ -179,6 +201,24 @@ py::object read_s3(S3Reads& reads, const Path& path, int64_t offset, std::option
     data = reads.read(path.native, range, version, clips);
   }
   return bytes_tensor(std::move(data));
+}
+
+void read_s3_into(S3Reads& reads, const Path& path, int64_t offset, const py::buffer& into,
+                  std::optional<S3Version> version) {
+  auto info = std::make_unique<py::buffer_info>(into.request(true));
+  if (PyBuffer_IsContiguous(info->view(), 'C') == 0) {
+    throw Error(ErrorKind::config, "only memory that lies together, in C order, is filled");
+  }
+  const std::span bytes(static_cast<std::byte*>(info->ptr),
+                        static_cast<size_t>(info->size * info->itemsize));
+  bool is_lost = false;
+  try {
+    const NoGil no_gil;
+    reads.read_into(path.native, offset, bytes, version, is_lost);
+  } catch (...) {
+    if (is_lost) static_cast<void>(info.release());  // with the memory
+    throw;
+  }
 }
 
 }  // namespace
@@ -227,6 +267,8 @@ void register_s3(py::module_& module) {
            py::arg("version") = py::none(), py::arg("clips") = false,
            "A uint8 tensor. version: (size in bytes, number of the ETag), else the one that is "
            "there now.")
+      .def("read_into", &read_s3_into, py::arg("path"), py::arg("offset"), py::arg("into"),
+           py::kw_only(), py::arg("version") = py::none(), "The same, into contiguous memory.")
       .def(
           "checksum",
           [](S3Reads& reads, const Path& path) {
@@ -235,6 +277,7 @@ void register_s3(py::module_& module) {
           },
           py::arg("path"))
       .def("stats", &S3Reads::stats);
+  register_s3_writer(module);
 }
 
 }  // namespace s3io::bindings

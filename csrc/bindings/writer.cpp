@@ -37,11 +37,21 @@ void Writer::run(Work work) {
   const std::lock_guard lock(mutex_);
   try {
     work();
+  } catch (const Error&) {
+    returned = writer_->take_returned();
+    throw;
   } catch (...) {
     returned = writer_->take_returned();
+    with_gil([this] { warn_of_what_is_left(); });
     throw;
   }
   returned = writer_->take_returned();
+}
+
+// Errors of the core have it in their text; Ctrl-C has none, and cancel() no error.
+void Writer::warn_of_what_is_left() const {
+  const std::string text = writer_->left_behind();
+  if (!text.empty()) warn(message(writer_->path(), ": ", text));
 }
 
 void Writer::check_waiting() const {
@@ -90,6 +100,7 @@ std::tuple<int64_t, std::optional<uint32_t>, bool> Writer::finish() {
 void Writer::cancel() {
   cancelling_ = true;
   run([&] { writer_->cancel(); });
+  warn_of_what_is_left();
 }
 
 int64_t Writer::size() {

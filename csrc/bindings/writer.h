@@ -12,15 +12,15 @@
 #include <vector>
 
 #include "bindings/sample_parts.h"
-#include "store/object_writer.h"
+#include "store/byte_writer.h"
 
 namespace s3io::bindings {
 
-// An ObjectWriter that several Python threads may call, one after the other; `cancel` ends the call
+// A ByteWriter that several Python threads may call, one after the other; `cancel` ends the call
 // that another one is in.
 class Writer {
  public:
-  explicit Writer(std::unique_ptr<ObjectWriter> writer) : writer_(std::move(writer)) {}
+  explicit Writer(std::unique_ptr<ByteWriter> writer) : writer_(std::move(writer)) {}
   ~Writer();
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
@@ -40,11 +40,12 @@ class Writer {
   // Calls it without the GIL, with the writer to itself; then lets go of what is written.
   template <typename Work>
   void run(Work work);
-  void check_waiting() const;  // for calls that wait, as their callback
+  void check_waiting() const;         // for calls that wait, as their callback
+  void warn_of_what_is_left() const;  // with the GIL
 
   std::atomic<bool> cancelling_{false};
   std::mutex mutex_;  // taken without the GIL only
-  std::unique_ptr<ObjectWriter> writer_;
+  std::unique_ptr<ByteWriter> writer_;
 };
 
 void register_writer(pybind11::module_& module);

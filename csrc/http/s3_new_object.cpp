@@ -66,6 +66,7 @@ S3Call S3NewObject::request(std::string_view method, bool creates) const {
   if (creates) {
     call.headers = options_.headers;
     call.headers.push_back({"x-amz-meta-s3io-write-id", id_});
+    call.headers.push_back({"content-type", "application/octet-stream"});
   }
   return call;
 }

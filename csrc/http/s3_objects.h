@@ -50,6 +50,9 @@ class S3Objects final : public Store {
   std::unique_ptr<RangeReader> make_reader(const ReaderOptions& options,
                                            ReadCounters& counters) override;
 
+  const std::shared_ptr<S3Client>& client() const { return client_; }
+  int64_t part_bytes() const { return part_bytes_; }
+
  private:
   // Its version and its ETag, by a HEAD.
   std::pair<ObjectVersion, std::string> look_up(const std::string& path,

@@ -53,9 +53,7 @@ class S3Upload final : public ByteWriter {
   // An error says so where it is unknown whether the object is in place.
   WrittenObject finish(const WaitCallback& on_wait) override;
   void cancel() noexcept override;
-  // Why the server may yet have parts of an upload that was cancelled, and what to do; empty: it
-  // has none. Errors say it.
-  const std::string& left_behind() const { return left_behind_; }
+  std::string left_behind() const override { return left_behind_; }
 
  private:
   enum class State : uint8_t { open, finished, cancelled };

@@ -50,6 +50,8 @@ class ByteWriter {
   virtual WrittenObject finish(const WaitCallback& on_wait) = 0;
   // Removes what was written. Does nothing after `finish`.
   virtual void cancel() noexcept = 0;
+  // What could not be removed, and what to do; empty: nothing. Errors say it, too.
+  virtual std::string left_behind() const { return {}; }
 };
 
 }  // namespace s3io

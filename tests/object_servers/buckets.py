@@ -74,6 +74,19 @@ def etag_of(data: bytes) -> str:
 class Stored:
     data: bytes
     etag: str
+    metadata: tuple[tuple[str, str], ...] = ()  # headers, which come back with it
+
+
+def _metadata(request: Request) -> tuple[tuple[str, str], ...]:
+    return tuple(pair for pair in request.headers.items() if pair[0].startswith("x-amz-meta-"))
+
+
+@dataclass(frozen=True)
+class Upload:
+    bucket: str
+    key: str
+    metadata: tuple[tuple[str, str], ...]
+    parts: dict[int, bytes] = field(default_factory=dict)
 
 
 class Buckets:
@@ -81,7 +94,7 @@ class Buckets:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Stored] = {}
-        self.uploads: dict[str, tuple[str, str, dict[int, bytes]]] = {}
+        self.uploads: dict[str, Upload] = {}
         self._begun = 0
         self._lock = threading.Lock()
 
@@ -119,6 +132,7 @@ class Buckets:
             return error(412, "PreconditionFailed")
         size = len(stored.data)
         reply = Reply(200, [("ETag", f'"{stored.etag}"'), ("Accept-Ranges", "bytes")], stored.data)
+        reply.headers += stored.metadata
         match = _RANGE.fullmatch(request.headers.get("range", ""))
         if match is not None:
             first, last = int(match[1]), min(int(match[2] or size), size - 1)
@@ -131,7 +145,8 @@ class Buckets:
     def _put(self, request: Request, bucket: str, key: str) -> Reply:
         if not self._may_put(request, bucket, key):
             return error(412, "PreconditionFailed")
-        stored = self.objects[bucket, key] = Stored(request.body, etag_of(request.body))
+        stored = Stored(request.body, etag_of(request.body), _metadata(request))
+        self.objects[bucket, key] = stored
         return Reply(200, [("ETag", f'"{stored.etag}"')])
 
     def _may_put(self, request: Request, bucket: str, key: str) -> bool:
@@ -176,7 +191,7 @@ class Buckets:
     def _begin_upload(self, request: Request, bucket: str, key: str) -> Reply:
         self._begun += 1
         number = f"upload-{self._begun}"
-        self.uploads[number] = (bucket, key, {})
+        self.uploads[number] = Upload(bucket, key, _metadata(request))
         return _xml(
             f"<InitiateMultipartUploadResult><Bucket>{escape(bucket)}</Bucket>"
             f"<Key>{escape(key)}</Key><UploadId>{number}</UploadId></InitiateMultipartUploadResult>"
@@ -186,7 +201,7 @@ class Buckets:
         upload = self.uploads.get(request.query["uploadId"])
         if upload is None:
             return error(404, "NoSuchUpload")
-        upload[2][int(request.query["partNumber"])] = request.body
+        upload.parts[int(request.query["partNumber"])] = request.body
         return Reply(200, [("ETag", f'"{etag_of(request.body)}"')])
 
     def _complete(self, request: Request, bucket: str, key: str) -> Reply:
@@ -195,7 +210,7 @@ class Buckets:
             return error(404, "NoSuchUpload")
         if not self._may_put(request, bucket, key):
             return error(412, "PreconditionFailed")
-        parts = upload[2]
+        parts = upload.parts
         listed = []
         for part in ElementTree.fromstring(request.body).iter():
             tag = part.tag.rpartition("}")[2]
@@ -211,7 +226,7 @@ class Buckets:
         data = b"".join(parts[number] for number in numbers)
         digests = b"".join(hashlib.md5(parts[number]).digest() for number in numbers)
         etag = f"{hashlib.md5(digests).hexdigest()}-{len(numbers)}"
-        self.objects[bucket, key] = Stored(data, etag)
+        self.objects[bucket, key] = Stored(data, etag, upload.metadata)
         del self.uploads[request.query["uploadId"]]
         return _xml(
             f"<CompleteMultipartUploadResult><Bucket>{escape(bucket)}</Bucket><Key>{escape(key)}"

@@ -15,6 +15,7 @@ from ..config import MIB, refuse_address
 from ..console import progress_bar, say, show_progress
 from ..errors import ConfigError
 from ..store.store import FileOrder
+from ..store.stores import scheme_of
 from ..wording import count_of, size_text
 from ..writing.document_packing import find_documents, pack_documents
 from ..writing.pack_run import run_pack
@@ -87,7 +88,8 @@ def add_parser(subparsers: Any) -> None:
     )
     add = parser.add_argument
     add("sources", nargs="*", metavar="SOURCE", help="files, patterns, or folders of files")
-    add("-o", "--output", required=True, metavar="FOLDER", help="made if it is not there")
+    add("-o", "--output", required=True, metavar="FOLDER",
+        help="made if it is not there; or s3://bucket/prefix")  # fmt: skip
     add("--from", dest="source", metavar="MODULE:NAME",
         help="an iterable of dicts, or a callable that gives one")  # fmt: skip
     add("--field", action="append", default=[], metavar="NAME=KIND",
@@ -122,7 +124,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    refuse_address(args.output)
+    is_bucket = scheme_of(args.output) == "s3"
+    if args.documents or not is_bucket:
+        refuse_address(args.output)
     if args.source is not None:
         return _run_samples(args)
     if not args.sources:
@@ -144,14 +148,17 @@ def run(args: argparse.Namespace) -> int:
         window=args.window,
         stride=args.stride,
     )
-    folder = os.path.abspath(args.output)
+    folder = args.output if is_bucket else os.path.abspath(args.output)
     job = PackJob.of(sources, folder, max(1, int(args.shard_mib * MIB)), args.align)
     start = time.monotonic()
     try:
         with _bar(job.total_bytes) as on_bytes:
             packed = run_pack(job, args.processes, on_bytes, overwrite=args.overwrite)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command goes on with what is finished") from None
+        after = f"{args.output} has what it had before"
+        if not is_bucket:
+            after = "the same command goes on with what is finished"
+        raise KeyboardInterrupt(after) from None
     elapsed_s = time.monotonic() - start
     manifest = packed.manifest
     padding = job.stride_bytes - manifest.record_bytes
@@ -219,16 +226,17 @@ def _run_samples(args: argparse.Namespace) -> int:
             args.parser.error(
                 f"--{name.replace('_', '-')} is for files, without --from: leave it out"
             )
+    folder = args.output if scheme_of(args.output) == "s3" else os.path.abspath(args.output)
     given = dict(map(parse_field, args.field))
     if not args.overwrite:
-        refuse_to_replace(os.path.abspath(args.output), "--overwrite")
+        refuse_to_replace(folder, "--overwrite")
     source = find_source(args.source)
     start = time.monotonic()
     try:
         with _sample_bar(source.count) as on_sample:
             packed = pack_samples(
                 source,
-                os.path.abspath(args.output),
+                folder,
                 given=given,
                 shard_bytes=max(1, int(args.shard_mib * MIB)),
                 align_samples=args.align,

@@ -12,9 +12,10 @@ from ..keywords import checks_keywords
 from ..wording import short
 
 AddressingKind = Literal["auto", "path", "virtual"]
+EncryptionKind = Literal["AES256", "aws:kms"]
 
-_TEXTS = ("endpoint", "region", "access_key", "secret_key", "session_token", "ca_file")
 _SECRETS = ("access_key", "secret_key", "session_token")
+_TEXTS = ("endpoint", "region", *_SECRETS, "ca_file", "sse_kms_key_id")
 _ENDPOINT = re.compile("https?://[^/?#@\\s]+/?", re.IGNORECASE)
 _LEAST_PART, _MOST_PART = 64 << 10, 1 << 30
 _MOST_CONNECTIONS = 1024
@@ -38,8 +39,14 @@ class S3Config:
             AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN say.
         ca_file: PEM file of the certificates that may vouch for the server's, in place of the
             system's; None: what AWS_CA_BUNDLE says, else the system's.
-        part_bytes: A longer range is read in parts of this size, several at once.
+        part_bytes: A longer range is read in parts of this size, several at once; and a longer
+            object is written so, in parts of 5 MiB at least.
         connections: Open at once, of all buckets with as many, in each process.
+        upload_checksums: A CRC-32C goes with all that is written, for the server to compare. False
+            for servers that refuse that.
+        sse: How what is written is encrypted: ``"AES256"`` or ``"aws:kms"``; None: as the bucket
+            says.
+        sse_kms_key_id: The key of ``"aws:kms"``; None: the account's own.
         requester_pays: This account pays for what it reads: for buckets that ask for that.
         connect_timeout_s: Longest wait for a connection.
         stall_timeout_s: Longest time in which less than a KiB a second comes.
@@ -58,6 +65,9 @@ class S3Config:
     ca_file: str | None = None
     part_bytes: int = 8 * MIB
     connections: int = 64
+    upload_checksums: bool = True
+    sse: EncryptionKind | None = None
+    sse_kms_key_id: str | None = None
     requester_pays: bool = False
     connect_timeout_s: float = 10.0
     stall_timeout_s: float = 20.0
@@ -79,6 +89,11 @@ class S3Config:
         check_choice("S3Config.addressing", self.addressing, AddressingKind)
         check_bool("S3Config.anonymous", self.anonymous)
         check_bool("S3Config.requester_pays", self.requester_pays)
+        check_bool("S3Config.upload_checksums", self.upload_checksums)
+        if self.sse is not None:
+            check_choice("S3Config.sse", self.sse, EncryptionKind)
+        if self.sse_kms_key_id is not None and self.sse != "aws:kms":
+            raise ConfigError("S3Config.sse_kms_key_id is the key of sse='aws:kms'")
         self._check_keys()
         for name, least, most in (
             ("part_bytes", _LEAST_PART, _MOST_PART),
@@ -100,6 +115,12 @@ class S3Config:
             raise ConfigError(
                 "S3Config: access_key= and secret_key= belong together: one of them is missing"
             )
+
+    def object_headers(self) -> list[tuple[str, str]]:
+        """Of requests that make an object."""
+        name = "x-amz-server-side-encryption"
+        values = {name: self.sse, f"{name}-aws-kms-key-id": self.sse_kms_key_id}
+        return [(name, value) for name, value in values.items() if value is not None]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, **dict.fromkeys(_SECRETS)}

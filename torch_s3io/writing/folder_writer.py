@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..config import MIB, BufferPoolConfig, EngineKind, FileSystemConfig, check_bool
@@ -19,7 +20,11 @@ from ..format.manifest import MANIFEST_NAME, Manifest
 from ..format.samples import SampleManifest
 from ..store.file_store import FileStore, as_path, check_store_config
 from ..store.object_writer import ObjectWriter, WrittenObject
+from ..store.open import open_store
+from ..store.s3_config import S3Config
+from ..store.stores import scheme_of
 from .record_folder import RecordFolder, refuse_to_replace
+from .record_prefix import RecordPrefix
 
 _CLEAN_UP_S = 1.0
 
@@ -41,6 +46,47 @@ def _do_within(seconds: float, work: Callable[[], None]) -> None:
         work()
     else:
         thread.join(seconds)
+
+
+class Place(NamedTuple):
+    """Where a data set goes: a folder of files, or a prefix of objects.
+
+    Attributes:
+        shard_options: Of ``store.writer``.
+    """
+
+    store: Any  # FileStore or S3Store
+    make_folder: Callable[[], RecordFolder | RecordPrefix]
+    shard_options: dict[str, Any]
+
+    def manifest_options(self, overwrite: bool) -> dict[str, Any]:
+        """Of ``store.put``: a bucket refuses the second of two that write at once."""
+        return self.shard_options or {"if_absent": not overwrite}
+
+
+def place_of(
+    folder: str | os.PathLike[str],
+    config: FileSystemConfig | None = None,
+    engine: EngineKind = "auto",
+    store: S3Config | None = None,
+) -> Place:
+    """Of a folder, or of ``s3://bucket/prefix``; nothing is asked or made yet.
+
+    Raises:
+        ConfigError: Arguments that are for the other one.
+    """
+    if isinstance(folder, str) and scheme_of(folder) == "s3":
+        if config is not None or engine != "auto":
+            raise ConfigError(
+                f"{folder}: config= and engine= are for files; store= takes an S3Config"
+            )
+        objects = open_store(folder, store)
+        return Place(objects, partial(RecordPrefix, folder, objects), {})
+    if store is not None:
+        raise ConfigError("store= is an S3Config, for paths that begin with s3://: leave it out")
+    config = check_store_config(WRITE_CONFIG if config is None else config)
+    files = FileStore(replace(config, checksum_writes=True), engine=engine)
+    return Place(files, partial(RecordFolder, as_path(folder)), {"follow_links": False})
 
 
 def shard_name(kind: str, generation: str, number: int) -> str:
@@ -70,12 +116,13 @@ class FolderWriter(ABC, Generic[_Made]):
         config: FileSystemConfig | None,
         engine: EngineKind,
         overwrite: bool,
+        store: S3Config | None,
     ) -> None:
         check_bool("overwrite", overwrite)
-        config = check_store_config(WRITE_CONFIG if config is None else config)
-        config = replace(config, checksum_writes=True)
-        self._store = FileStore(config, engine=engine)
+        self._place = place_of(folder, config, engine, store)
+        self._store = self._place.store
         self._manifest_store = self._store
+        self._overwrite = overwrite
         self._generation = secrets.token_hex(4)
         self._shard_names: list[str] = []  # of those that are whole
         self._shard: ObjectWriter | None = None
@@ -90,7 +137,7 @@ class FolderWriter(ABC, Generic[_Made]):
         # Reentrant, as a failed call cancels. Never taken in a forked child, where it may be locked
         # for ever.
         self._lock = threading.RLock()
-        self._folder = RecordFolder(as_path(folder))
+        self._folder = self._place.make_folder()
         try:
             if not overwrite:
                 refuse_to_replace(self._folder.path, "overwrite=True")
@@ -144,7 +191,8 @@ class FolderWriter(ABC, Generic[_Made]):
         """The shard that is being written; begins one where there is none."""
         if self._shard is None:
             name = shard_name(self._kind, self._generation, self._num_begun)
-            self._shard = self._store.writer(self._folder.file(name), follow_links=False)
+            path = self._folder.file(name)
+            self._shard = self._store.writer(path, **self._place.shard_options)
             self._check_open()  # a cancel() in the meantime found no shard to end
         return self._shard
 
@@ -197,7 +245,8 @@ class FolderWriter(ABC, Generic[_Made]):
         manifest = self._manifest()
         self._has_begun_manifest = True
         path = self._folder.file(MANIFEST_NAME)
-        self._manifest_store.put(path, manifest.to_json(), follow_links=False)
+        options = self._place.manifest_options(self._overwrite)
+        self._manifest_store.put(path, manifest.to_json(), **options)
         return manifest
 
     def cancel(self) -> None:

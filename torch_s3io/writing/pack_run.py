@@ -6,12 +6,13 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 
 from ..errors import DataError, Error, NoSpaceError, WriteError
@@ -19,7 +20,8 @@ from ..format.manifest import MANIFEST_NAME, Manifest, ShardEntry, parse_shard_l
 from ..format.samples import SampleManifest
 from ..processes.lifetime import end_with
 from ..store.file_store import FileStore
-from .folder_writer import WRITE_CONFIG
+from ..store.stores import scheme_of
+from .folder_writer import WRITE_CONFIG, place_of
 from .packing import PackJob
 from .record_folder import JOURNAL_PREFIX, RecordFolder, refuse_to_replace
 
@@ -58,6 +60,8 @@ def run_pack(
         ConfigError: The folder holds another data set; another writer is at work in the folder.
         Error: Whatever reading or writing raises; finished shards stay, to be resumed.
     """
+    if scheme_of(job.folder) == "s3":
+        return _pack_into_bucket(job, processes, on_bytes, overwrite)
     folder = RecordFolder(job.folder)
     try:
         journal = _Journal(folder, job)
@@ -75,8 +79,7 @@ def run_pack(
                 journal.add(entry)
                 done[number] = entry
         shards = tuple(done[number] for number in range(job.num_shards))
-        layout = job.sources.layout
-        manifest = Manifest(layout.fields, layout.record_bytes, job.stride_bytes, shards)
+        manifest = job.manifest(shards)
         path = folder.file(MANIFEST_NAME)
         FileStore(WRITE_CONFIG).put(path, manifest.to_json(), follow_links=False)
         folder.remove(journal.name)
@@ -84,6 +87,36 @@ def run_pack(
         return Packed(manifest, resumed, replaced)
     finally:
         folder.close()
+
+
+def _pack_into_bucket(
+    job: PackJob, processes: int, on_bytes: Callable[[int], None], overwrite: bool
+) -> Packed:
+    """There is no journal, since nobody else could tell whose it is: a run that was killed begins
+    anew, under other names."""
+    place = place_of(job.folder)
+    folder = place.make_folder()
+    if not overwrite:
+        refuse_to_replace(folder.path, "--overwrite")
+    folder.start()
+    replaced = folder.current()
+    job = replace(job, folder=folder.path, generation=secrets.token_hex(4))
+    done: dict[int, ShardEntry] = {}
+    manifest = None
+    try:
+        numbers = list(range(job.num_shards))
+        for number, entry in _pack_shards(job, numbers, processes, on_bytes):
+            done[number] = entry
+        manifest = job.manifest(tuple(done[number] for number in numbers))
+        options = place.manifest_options(overwrite)
+        place.store.put(folder.file(MANIFEST_NAME), manifest.to_json(), **options)
+    except BaseException:
+        if manifest is None or folder.current() != manifest:  # else it is in place all the same
+            for entry in done.values():
+                folder.remove(entry.name)
+        raise
+    folder.tidy_after_manifest()
+    return Packed(manifest, 0, replaced)
 
 
 def _whole_shards(

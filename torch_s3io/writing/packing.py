@@ -15,10 +15,9 @@ from ..config import MIB
 from ..datasets.options import DatasetOptions
 from ..datasets.record_dataset import RecordDataset
 from ..format.layout import make_layout
-from ..format.manifest import ShardEntry
+from ..format.manifest import Manifest, ShardEntry
 from ..format.records import FixedRecords
-from ..store.file_store import FileStore
-from .folder_writer import WRITE_CONFIG, shard_name
+from .folder_writer import place_of, shard_name
 from .record_writer import AlignRecords, stride_for
 from .sources import Sources
 
@@ -30,7 +29,7 @@ class PackJob:
     """Everything that decides the bytes of the shards; the same in every process.
 
     Attributes:
-        folder: Where they go.
+        folder: Where they go; or ``s3://bucket/prefix``.
         generation: The digits in their names.
         stride_bytes: Of the packed records.
         per_shard: Records per shard.
@@ -72,6 +71,10 @@ class PackJob:
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def manifest(self, shards: tuple[ShardEntry, ...]) -> Manifest:
+        layout = self.sources.layout
+        return Manifest(layout.fields, layout.record_bytes, self.stride_bytes, shards)
+
     def name(self, number: int) -> str:
         return shard_name("records", self.generation, number)
 
@@ -90,10 +93,10 @@ class PackJob:
         batches = RecordDataset._of(
             FixedRecords(self.sources.part(records.start, records.stop), raw), options
         )
-        store = FileStore(WRITE_CONFIG)
+        place = place_of(self.folder)
         path = os.path.join(self.folder, self.name(number))
         size_bytes = len(records) * self.stride_bytes
-        with store.writer(path, size_bytes=size_bytes, follow_links=False) as writer:
+        with place.store.writer(path, size_bytes=size_bytes, **place.shard_options) as writer:
             for rows in batches:
                 self._write(writer, rows)
                 on_bytes(rows.numel())

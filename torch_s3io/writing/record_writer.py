@@ -12,6 +12,7 @@ from ..format.layout import make_layout
 from ..format.manifest import Manifest, ShardEntry
 from ..keywords import checks_keywords
 from ..store.object_writer import ObjectWriter, WrittenObject
+from ..store.s3_config import S3Config
 from .folder_writer import FolderWriter
 from .record_rows import rows_of
 
@@ -58,6 +59,8 @@ class RecordWriter(FolderWriter[Manifest]):
 
     Args:
         folder: Made if it is not there. One that holds a data set is refused, unless ``overwrite``.
+            Or ``s3://bucket/prefix``: there are no locks there, and what a killed writer left
+            stays. Of two that write there at once without ``overwrite``, one fails.
         dtype: Of the records: a numpy dtype, plain or structured, or a torch dtype.
         shape: Shape of one record of a plain dtype.
         shard_bytes: Size of a shard, in bytes; at least one record goes into each.
@@ -69,6 +72,7 @@ class RecordWriter(FolderWriter[Manifest]):
             from two buffers of 10 MiB.
         engine: As for FileStore.
         overwrite: Take the place of the data set that the folder holds, once this one is whole.
+        store: How the bucket of ``s3://bucket/prefix`` is reached; None: as the environment says.
 
     Raises:
         ConfigError: Arguments that cannot work; a data set is there already; another writer is at
@@ -89,6 +93,7 @@ class RecordWriter(FolderWriter[Manifest]):
         config: FileSystemConfig | None = None,
         engine: EngineKind = "auto",
         overwrite: bool = False,
+        store: S3Config | None = None,
     ) -> None:
         check_int("shard_bytes", shard_bytes, 1)
         self._layout = make_layout(dtype, shape)
@@ -97,7 +102,7 @@ class RecordWriter(FolderWriter[Manifest]):
         self._shards: list[ShardEntry] = []
         self._in_shard = 0  # records
         self._num_records = 0
-        super().__init__(folder, config, engine, overwrite)
+        super().__init__(folder, config, engine, overwrite, store)
 
     @property
     def num_records(self) -> int:

@@ -18,6 +18,7 @@ from ..format.sample_table import needed_length_bytes, pack_table
 from ..format.samples import ALIGNMENTS, SampleManifest, SampleShard
 from ..keywords import checks_keywords
 from ..store.object_writer import ObjectWriter, WrittenObject
+from ..store.s3_config import S3Config
 from .folder_writer import FolderWriter
 from .record_rows import describe
 from .record_writer import BLOCKS, MOST_PADDING_PERCENT
@@ -68,6 +69,8 @@ class SampleWriter(FolderWriter[SampleManifest]):
 
     Args:
         folder: Made if it is not there. One that holds a data set is refused, unless ``overwrite``.
+            Or ``s3://bucket/prefix``: there are no locks there, and what a killed writer left
+            stays. Of two that write there at once without ``overwrite``, one fails.
         fields: What every sample has, by name. A dtype of numpy or torch: one number. ``(dtype,
             shape)``: an array; None in the shape is an axis that may have another length in every
             sample, as in ``(np.uint8, (None, None, 3))``. ``bytes``: uint8 of any length; ``str``:
@@ -82,6 +85,7 @@ class SampleWriter(FolderWriter[SampleManifest]):
             from two buffers of 10 MiB.
         engine: As for FileStore.
         overwrite: Take the place of the data set that the folder holds, once this one is whole.
+        store: How the bucket of ``s3://bucket/prefix`` is reached; None: as the environment says.
 
     Raises:
         ConfigError: Arguments that cannot work; a data set is there already; another writer is at
@@ -101,6 +105,7 @@ class SampleWriter(FolderWriter[SampleManifest]):
         config: FileSystemConfig | None = None,
         engine: EngineKind = "auto",
         overwrite: bool = False,
+        store: S3Config | None = None,
     ) -> None:
         check_int("shard_bytes", shard_bytes, 1)
         self._layout = make_sample_layout(fields)
@@ -120,7 +125,7 @@ class SampleWriter(FolderWriter[SampleManifest]):
         self._sum_of_squares = 0.0
         self._all_starts = 0  # their bits
         self._largest_lengths = [[0] * len(field.open_axes) for field in self._layout.ragged]
-        super().__init__(folder, config, engine, overwrite)
+        super().__init__(folder, config, engine, overwrite, store)
 
     @property
     def num_samples(self) -> int:

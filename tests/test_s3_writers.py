@@ -1,0 +1,127 @@
+"""Data sets that are written into buckets: RecordWriter and SampleWriter on s3://."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from buckets import BUCKET, config_of, needs_s3, serving
+from object_servers.buckets import Reply, Request, error
+from object_servers.fault_server import FaultServer
+
+import torch_s3io as s3io
+from torch_s3io import cli
+
+pytestmark = needs_s3
+FOLDER = f"s3://{BUCKET}/sets/train"
+RECORDS = np.arange(30_000, dtype=np.int32).reshape(1000, 30)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with serving() as server:
+        yield server
+
+
+def keys(server: FaultServer) -> list[str]:
+    """Of a data set under the prefix: its manifest and its shards."""
+    return sorted(key.removeprefix("sets/train/") for _, key in server.buckets.objects)
+
+
+def write(count: int, **options: bool) -> s3io.RecordWriter:
+    with s3io.RecordWriter(FOLDER, dtype="i4", shape=30, shard_bytes=50_000, **options) as writer:
+        for begin in range(0, count, 300):
+            writer.write(RECORDS[begin : min(count, begin + 300)])
+    return writer
+
+
+def read(count: int) -> None:
+    dataset = s3io.RecordDataset(FOLDER, batch_size=100)
+    batches = np.concatenate([batch.numpy() for batch in dataset])
+    np.testing.assert_array_equal(batches, RECORDS[:count])
+
+
+def test_records_are_there_once_the_manifest_is_and_take_the_place_of_others(server: FaultServer):
+    write(1000)
+    assert len(keys(server)) == 4
+    assert keys(server)[0] == "manifest.json"
+    assert server.requests[-1].target.endswith("manifest.json")
+    read(1000)
+    before = server.buckets.objects.copy()
+    with pytest.raises(s3io.ConfigError, match="holds a data set of 1000 records in 3 shards"):
+        write(200)
+    assert server.buckets.objects == before
+    server.buckets.put(BUCKET, "sets/train/records-00000000-00000.bin", b"a dead writer's")
+    writer = write(200, overwrite=True)
+    assert writer.replaced_records == 1000
+    assert len(keys(server)) == 3  # two of the data set; who is dead is not known here
+    read(200)
+
+
+def test_samples_go_there_too(server: FaultServer):
+    fields = {"text": str, "values": (np.float32, (None,))}
+    samples = [{"text": "x" * n, "values": np.full(n, n, np.float32)} for n in range(50)]
+    store = config_of(server.endpoint)
+    with s3io.SampleWriter(FOLDER, fields=fields, store=store, shard_bytes=2000) as writer:
+        writer.write_batch(samples[:20])
+        for sample in samples[20:]:
+            writer.write(sample)
+    dataset = s3io.SampleDataset(FOLDER, batch_size=50, store=store)
+    (batch,) = dataset
+    for sample, values in zip(samples, batch["values"].unbind(), strict=True):
+        assert values.tolist() == sample["values"].tolist()
+
+
+@pytest.mark.parametrize("at", ["records-", "manifest.json"])
+def test_a_writer_that_fails_leaves_the_old_data_set_and_nothing_else(server: FaultServer, at: str):
+    write(300)
+    before = server.buckets.objects.copy()
+
+    def deny(reply: Reply, request: Request) -> Reply:
+        is_hit = request.method == "PUT" and at in request.target
+        if is_hit:
+            server.buckets.objects = {**before}
+        return error(403, "AccessDenied") if is_hit else reply
+
+    server.fault = deny
+    with pytest.raises(s3io.AccessError):
+        write(1000, overwrite=True)
+    assert {key for key in server.buckets.objects if key not in before} == set()
+    read(300)
+
+
+def test_of_two_that_write_at_once_one_fails(server: FaultServer):
+    writer = s3io.RecordWriter(FOLDER, dtype="i4", shape=30)
+    writer.write(RECORDS[:10])
+    write(200)
+    with pytest.raises(s3io.ExistsError, match="already"):
+        writer.finish()
+    assert len(keys(server)) == 2
+    read(200)
+
+
+def test_what_is_for_files_alone_is_refused(server: FaultServer):
+    for options in ({"config": s3io.FileSystemConfig()}, {"engine": "threads"}):
+        with pytest.raises(s3io.ConfigError, match="are for files"):
+            s3io.RecordWriter(FOLDER, dtype="i4", **options)
+    with pytest.raises(s3io.ConfigError, match="leave it out"):
+        s3io.RecordWriter("folder", dtype="i4", store=s3io.S3Config())
+    server.buckets.put(BUCKET, "sets/train/manifest.json", b"{}")
+    with pytest.raises(s3io.ConfigError, match="another program's"):
+        write(10, overwrite=True)
+
+
+def test_pack_goes_there_by_several_processes_and_begins_anew(server: FaultServer, tmp_path: Path):
+    np.save(tmp_path / "records.npy", RECORDS)
+    command = ["pack", str(tmp_path / "records.npy"), "-o", FOLDER, "--shard-mib", "0.05"]
+    assert cli.main([*command, "--processes", "2"]) == 0
+    read(1000)
+    before = keys(server)
+    assert cli.main([*command, "--processes", "1"]) != 0  # it is there
+    assert keys(server) == before
+    assert cli.main([*command, "--processes", "1", "--overwrite"]) == 0
+    assert len(keys(server)) == len(before)
+    assert not set(keys(server)[1:]) & set(before)
+    read(1000)

@@ -1,0 +1,208 @@
+"""Objects of buckets for who reads and writes them whole or in ranges: FileStore's sister."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import torch
+
+from .. import _C
+from ..config import check_bool, check_int
+from ..errors import ConfigError, RangeError
+from ..wording import short
+from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
+from .s3_objects import the_s3_objects
+
+_SCHEME = "s3://"
+
+
+class S3ObjectInfo(NamedTuple):
+    """What a bucket says of an object.
+
+    Attributes:
+        size_bytes: Its length.
+        etag: Of this version of it.
+        number: The ETag as a number.
+    """
+
+    size_bytes: int
+    etag: str
+    number: int
+
+
+class S3Store:
+    """Reads the objects of buckets as tensors, and writes them whole or not at all; made by
+    ``open_store``.
+
+    Paths are ``s3://bucket/key``, in any bucket. A bucket is reached as its S3Config says, of which
+    it has one in a process. Every reply is compared with what was asked for, and every write is
+    proven. Thread-safe. Works after fork, too. Nothing is opened or started before the first call.
+    """
+
+    def __init__(self) -> None:
+        self._objects = the_s3_objects()
+
+    def stat(self, path: str) -> S3ObjectInfo:
+        """Size and version of the object, by one request.
+
+        Raises:
+            NotFoundError, AccessError: There is none, or it may not be looked at.
+        """
+        size, number, etag = self._core(path).stat(path)
+        return S3ObjectInfo(size, etag, number)
+
+    def list(self, prefix: str) -> list[str]:
+        """Every object whose path begins with ``prefix``, sorted; a request for each thousand."""
+        return [path for path, _, _ in self._core(prefix).list_objects(prefix)]
+
+    def get(self, path: str) -> torch.Tensor:
+        """The whole object as a uint8 tensor [size].
+
+        Raises:
+            NotFoundError, AccessError: There is none, or it may not be read.
+            ReadError, ReadTimeoutError: The server cannot be reached, or sends something else.
+            ObjectChangedError: It was replaced while it was read.
+        """
+        self._check(path)
+        data: torch.Tensor = self._objects.reads(path).read(path, 0, None, clips=True)
+        return data
+
+    def get_range(
+        self, path: str, offset: int, length: int, *, version: S3ObjectInfo | None = None
+    ) -> torch.Tensor:
+        """Bytes ``[offset, offset + length)`` of the object as a uint8 tensor [length].
+
+        Args:
+            version: What ``stat`` gave: another version is an ObjectChangedError, and no request is
+                needed to look. None: the one that is there now.
+
+        Raises:
+            RangeError: The range does not lie within the object. Others: as ``get``.
+        """
+        for name, value in (("offset", offset), ("length", length)):
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise ConfigError(f"{name} must be an integer, not {short(value)}")
+            if not 0 <= operator.index(value) < 1 << 63:
+                raise RangeError(f"{path}: {name} {short(value)} is not within any object")
+        self._check(path)
+        data: torch.Tensor = self._objects.reads(path).read(
+            path, offset, length, version=_number_of(version)
+        )
+        return data
+
+    def read_into(
+        self,
+        path: str,
+        offset: int,
+        into: torch.Tensor | Bytes,
+        *,
+        version: S3ObjectInfo | None = None,
+    ) -> None:
+        """Fills contiguous memory, such as a tensor's, with the bytes from ``offset`` on, without a
+        buffer between. After an error it holds anything.
+
+        Args:
+            into: Writable; a contiguous CPU tensor, an array, or a bytearray.
+            version: As for ``get_range``.
+        """
+        self._check(path)
+        check_int("offset", offset, 0)
+        memory = as_bytes(into)
+        if memory.nbytes:
+            self._objects.reads(path).read_into(path, offset, memory, version=_number_of(version))
+
+    def checksum(self, path: str) -> int:
+        """The CRC-32C of the object, which is read for it."""
+        self._check(path)
+        return self._objects.reads(path).checksum(path)
+
+    def put(self, path: str, data: Bytes, *, if_absent: bool = False) -> WrittenObject:
+        """Writes an object, whole or not at all: a write that fails leaves the old one, or none.
+
+        What is longer than a part (``S3Config.part_bytes``, at least 5 MiB) goes out in parts,
+        eight at a time, from where it lies. Where the server's reply is lost, it is asked whether
+        the object is in place.
+
+        Args:
+            path: The object.
+            data: Bytes, a contiguous array, or a contiguous CPU tensor, whose bytes are written.
+            if_absent: ExistsError where there is an object of this name.
+
+        Raises:
+            ExistsError: See ``if_absent``.
+            AccessError, NotFoundError: It may not be written, or there is no such bucket.
+            WriteError, WriteTimeoutError: The text says so where it is unknown whether the new
+                object is in place, and where the server may have kept parts of it.
+        """
+        check_bool("if_absent", if_absent)
+        core = self._core(path)
+        written = _C.s3_put(
+            core, path, as_bytes(data), if_absent=if_absent, **self._upload_options(path)
+        )
+        return WrittenObject(*written)
+
+    def writer(
+        self, path: str, *, size_bytes: int | None = None, if_absent: bool = False
+    ) -> ObjectWriter:
+        """An object to write in chunks, whole or not at all; see ObjectWriter, which works alike.
+
+        It is put in place by ``finish``. A writer that is cancelled, or fails, has the server throw
+        its parts away; one that is killed cannot, and a rule of the bucket
+        (AbortIncompleteMultipartUpload) should. ``write(chunk, copy=False)`` sends what fills a
+        part from where it lies.
+
+        Args:
+            path: The object.
+            size_bytes: How much will be written, where known: parts are then as long as 10,000 of
+                them need. Without it an object has at most 37,500 times ``S3Config.part_bytes``.
+            if_absent: ExistsError where there is an object of this name, now or when it is
+                finished.
+        """
+        check_bool("if_absent", if_absent)
+        if size_bytes is not None:
+            check_int("size_bytes", size_bytes, 0)
+        writer = _C.s3_writer(
+            self._core(path),
+            path,
+            size_bytes=size_bytes,
+            if_absent=if_absent,
+            **self._upload_options(path),
+        )
+        return ObjectWriter(writer, path, lambda path: None)
+
+    def remove(self, path: str) -> None:
+        """Removes an object; nothing happens where there is none.
+
+        Raises:
+            AccessError, WriteError: It may not be removed, or that failed.
+        """
+        _C.s3_remove(self._core(path), path)
+
+    def _check(self, path: str) -> None:
+        if not isinstance(path, str) or not path.startswith(_SCHEME):
+            raise ConfigError(f"{short(path)} is no path in a bucket, as 's3://bucket/key'")
+
+    def _core(self, path: str) -> _C.S3Objects:
+        self._check(path)
+        return self._objects.core_store(path)
+
+    def _upload_options(self, path: str) -> dict[str, Any]:
+        config = self._objects.config_of(path)
+        return {"checksums": config.upload_checksums, "headers": config.object_headers()}
+
+    def __repr__(self) -> str:
+        return "S3Store()"
+
+    def __reduce__(self) -> Any:
+        return _restored, (self._objects,)
+
+
+def _number_of(version: S3ObjectInfo | None) -> tuple[int, int] | None:
+    """The version as C++ has it."""
+    return None if version is None else (version.size_bytes, version.number)
+
+
+def _restored(objects: Any) -> S3Store:
+    """Where ``objects`` have joined those of this process."""
+    return S3Store()
