@@ -7,7 +7,8 @@
 What it shows: every rank reads its share of one shuffled order; model, optimizer and loader are
 checkpointed together by torch.distributed.checkpoint; and a run that was interrupted ends with
 every record of every epoch read once, whatever the number of ranks before and after. The checkpoint
-counts how often each record was learned from; at the end it is checked.
+counts how often each record was learned from; at the end it is checked. It may lie in a bucket:
+--checkpoint s3://bucket/run.
 
 The data: points on a line with noise. The model finds its slope.
 """
@@ -45,6 +46,9 @@ def parse_arguments() -> argparse.Namespace:
     option(parser, "--batch-size", type=positive, default=64, help="records per rank and step")
     option(parser, "--epochs", type=positive, default=2, help="through all records")
     option(parser, "--workers", type=not_negative, default=1, help="DataLoader processes per rank")
+    parser.add_argument(
+        "--checkpoint", metavar="PATH_OR_URL",
+        help="folder, or s3://bucket/prefix, of the checkpoints (default: in DIR)")  # fmt: skip
     option(parser, "--save-every", type=positive, default=20, help="steps between checkpoints")
     option(parser, "--stop-after", type=not_negative, default=0, help="exit in this step; 0: never")
     return parser.parse_args()
@@ -96,10 +100,14 @@ class Training(Stateful):
         self.seen.copy_(state_dict["seen"] if dist.get_rank() == 0 else torch.zeros(()))
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
+def latest_checkpoint(folder: str) -> str | None:
     """The newest one that is whole: its metadata are written last."""
-    whole = sorted(path.parent for path in folder.glob("step-*/.metadata"))
-    return whole[-1] if whole else None
+    try:
+        names = s3io.open_store(folder).list(f"{folder}/step-")
+    except s3io.NotFoundError:  # there is no such folder yet
+        return None
+    whole = [name.removesuffix("/.metadata") for name in names if name.endswith("/.metadata")]
+    return max(whole, default=None)
 
 
 def join_the_ranks() -> torch.device:
@@ -126,12 +134,13 @@ def train(args: argparse.Namespace, device: torch.device) -> bool:
     training = Training(model, optimizer, args.records)
     state = {"training": training, "loader": loader}
 
-    checkpoints = args.data / "checkpoints"
+    checkpoints = args.checkpoint or str(args.data / "checkpoints")
     found = latest_checkpoint(checkpoints)
     step = 0
     if found is not None:
-        dcp.load(dict(state), checkpoint_id=found)  # PyTorch 2.4 changes the dict itself
-        step = int(found.name.removeprefix("step-"))
+        reader = s3io.checkpoint.Reader(found)
+        dcp.load(dict(state), storage_reader=reader)  # PyTorch 2.4 changes the dict itself
+        step = int(found.rpartition("step-")[2])
         say(
             f"going on after step {step}, in epoch {loader.epoch}, on {dist.get_world_size()} ranks"
         )
@@ -150,7 +159,8 @@ def train(args: argparse.Namespace, device: torch.device) -> bool:
             training.seen += torch.bincount(index.cpu(), minlength=args.records)
             step += 1
             if step % args.save_every == 0:
-                dcp.save(state, checkpoint_id=checkpoints / f"step-{step:08d}")
+                name = f"{checkpoints}/step-{step:08d}"
+                dcp.save(state, storage_writer=s3io.checkpoint.Writer(name, overwrite=True))
         say(f"epoch {epoch}: loss {loss.item():.4f} after step {step}")
 
     seen = training.seen_by_all()

@@ -50,8 +50,9 @@ class Reader(StorageReader):
     of people whom you trust.
 
     Args:
-        path: The folder.
-        store: How to read: a FileSystemConfig for a folder. None: the defaults.
+        path: The folder, or ``s3://bucket/prefix``.
+        store: How to read: a FileSystemConfig for a folder, an S3Config for a bucket. None:
+            the defaults.
 
     DCP raises its own CheckpointException, with the error of each rank in it:
 

@@ -50,9 +50,11 @@ def load_safetensors(
     executed, and the header is checked before memory is taken.
 
     Args:
-        path: A file, or a pattern of files that have no name in common.
+        path: A file or an object (``s3://bucket/key``), or a pattern of some that have no name in
+            common.
         device: Where the tensors are. One copy of each file goes there.
-        store: How to read: a FileSystemConfig for files. None: the defaults.
+        store: How to read: a FileSystemConfig for files, an S3Config for a bucket. None: the
+            defaults.
 
     Raises:
         NotFoundError: There is no such file.
@@ -155,9 +157,10 @@ def save_safetensors(
 
     Args:
         tensors: By their names. Those on a device are copied from there, one after the other.
-        path: The file; its folder must exist.
+        path: The file, whose folder must exist; or ``s3://bucket/key``.
         metadata: Texts that the file keeps.
-        store: How to write: a FileSystemConfig for files. None: the defaults.
+        store: How to write: a FileSystemConfig for files, an S3Config for a bucket. None: the
+            defaults.
 
     Raises:
         ConfigError: A name, a type or a layout that the format does not have.

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 
 from ..config import MIB, BufferPoolConfig, FileSystemConfig
-from ..store.file_store import FileStore, as_path
+from ..store.file_store import FileStore
+from ..store.open import open_store
+from ..store.s3_config import S3Config
+from ..store.stores import scheme_of
 
-Config: TypeAlias = FileSystemConfig | None
+if TYPE_CHECKING:
+    from ..store.s3_store import S3Store
+
+Config: TypeAlias = FileSystemConfig | S3Config | None
 
 _THREADS = 4
 _PIECE_BYTES = 16 * MIB
@@ -23,22 +29,23 @@ _CONFIG = FileSystemConfig(
 
 
 class Folder:
-    """A folder of files, in which a checkpoint lies.
+    """A folder of files, or a prefix of objects, in which a checkpoint lies.
 
     Args:
-        path: Of the folder.
+        path: A folder, or ``s3://bucket/prefix``.
         config: How to read and write; None: the defaults.
     """
 
     def __init__(self, path: str | os.PathLike[str], config: Config = None) -> None:
-        self.path = as_path(path).rstrip("/") or "/"
+        self.path = os.fsdecode(path).rstrip("/") or "/"
         self.store = store_for(self.path, config)
 
     def file(self, name: str) -> str:
         return f"{self.path}/{name}"
 
     def make(self) -> None:
-        os.makedirs(self.path, exist_ok=True)
+        if isinstance(self.store, FileStore):
+            os.makedirs(self.path, exist_ok=True)
 
     def names(self) -> list[str]:
         """Of all that lies in it, but not in folders below."""
@@ -47,9 +54,9 @@ class Folder:
         return [name for name in names if "/" not in name]
 
 
-def store_for(path: str, config: Config) -> FileStore:
-    as_path(path)
-    return FileStore(_CONFIG if config is None else config)
+def store_for(path: str, config: Config) -> FileStore | S3Store:
+    is_file = scheme_of(path) != "s3"
+    return open_store(path, _CONFIG if config is None and is_file else config)
 
 
 class Range(NamedTuple):
@@ -64,16 +71,22 @@ class Range(NamedTuple):
             yield Range(self.path, self.offset + begin, self.into[begin : begin + _PIECE_BYTES])
 
 
-def read_all(store: FileStore, ranges: Iterable[Range]) -> None:
-    """Reads them, several at a time.
+def read_all(store: FileStore | S3Store, ranges: Iterable[Range]) -> None:
+    """Reads them, several at a time; of each object of a bucket all from one version.
 
     Raises:
         NotFoundError, RangeError: An object is missing, or too short. Others: of ``get_range``.
     """
     pieces = [piece for one in ranges for piece in one.pieces()]
+    versions: dict[str, Any] = {}
+    if not isinstance(store, FileStore):
+        versions = {path: store.stat(path) for path in dict.fromkeys(one.path for one in pieces)}
 
     def read(piece: Range) -> None:
-        piece.into.copy_(store.get_range(piece.path, piece.offset, piece.into.numel()))
+        if isinstance(store, FileStore):
+            piece.into.copy_(store.get_range(piece.path, piece.offset, piece.into.numel()))
+        else:
+            store.read_into(piece.path, piece.offset, piece.into, version=versions[piece.path])
 
     with ThreadPoolExecutor(_THREADS, "torch_s3io-checkpoint") as threads:
         reads = [threads.submit(read, piece) for piece in pieces]

@@ -39,8 +39,9 @@ class Writer(StorageWriter):
     ``Reader`` reads it. torch's own FileSystemReader does not.
 
     Args:
-        path: The folder, which is made where it is missing.
-        store: How to write: a FileSystemConfig for a folder. None: the defaults.
+        path: The folder, which is made where it is missing; or ``s3://bucket/prefix``.
+        store: How to write: a FileSystemConfig for a folder, an S3Config for a bucket. None:
+            the defaults.
         overwrite: False refuses to replace a checkpoint.
 
     DCP raises its own CheckpointException, with the error of each rank in it:
