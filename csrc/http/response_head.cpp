@@ -52,8 +52,7 @@ void ResponseHead::clear() {
   status_ = 0;
   content_length_ = range_first_ = range_last_ = range_size_ = date_ = -1;
   has_content_encoding_ = has_transfer_encoding_ = false;
-  for (std::string* text :
-       {&etag_, &request_id_, &bucket_region_, &checksum_crc32c_, &write_id_}) {
+  for (std::string* text : {&etag_, &request_id_, &bucket_region_, &checksum_crc32c_, &write_id_}) {
     text->clear();
   }
 }
