@@ -153,6 +153,11 @@ def test_an_exception_and_a_cancel_leave_the_old_object_and_no_upload(server: Fa
     assert not server.buckets.uploads
     with pytest.raises(s3io.ConfigError, match="cancelled"):
         writer.write(b"more")
+    server.fault = hit("DELETE uploadId", lambda _: error(403, "AccessDenied"))
+    writer = store.writer(PATH)
+    writer.write(data_of(20 * MIB))
+    with pytest.warns(RuntimeWarning, match="--upload-id upload-3` does so"):
+        writer.cancel()
 
 
 def test_what_is_no_path_of_a_bucket_and_no_config_of_it_is_refused(server: FaultServer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +91,21 @@ def test_a_writer_that_fails_leaves_the_old_data_set_and_nothing_else(server: Fa
     with pytest.raises(s3io.AccessError):
         write(1000, overwrite=True)
     assert {key for key in server.buckets.objects if key not in before} == set()
+    read(300)
+
+
+def test_a_writer_that_is_killed_leaves_no_data_set(server: FaultServer):
+    child = os.fork()
+    if child == 0:
+        try:
+            writer = s3io.RecordWriter(FOLDER, dtype="i4", shape=30, shard_bytes=50_000)
+            writer.write(RECORDS)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(keys(server)) > 0
+    assert "manifest.json" not in keys(server)
+    write(300)
     read(300)
 
 
