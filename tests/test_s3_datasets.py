@@ -190,3 +190,4 @@ def test_two_workers_read_a_real_server_and_resume():
         loader.load_state_dict(state)
         rows += [row for batch in loader for row in batch.tolist()]
         assert sorted(rows) == records.tolist()
+        assert loader.stats()["engine"] == "s3"

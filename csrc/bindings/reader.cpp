@@ -82,13 +82,14 @@ void publish(ReaderCounters& counters, EpochBoard& board) {
 }
 
 // By the bits of the board's marks.
-constexpr std::array kMarkedKinds = {"uring", "threads", "2 MiB", "4 KiB"};
+constexpr std::array kMarkedKinds = {"uring", "threads", "2 MiB", "4 KiB", "s3"};
 
 uint32_t marks_of(std::string_view engine, const BufferPool* pool) {
   const bool has_huge_pages = pool != nullptr && pool->slab()->huge_pages() > 0;
   const bool has_small_pages = pool != nullptr && pool->slab()->small_pages() > 0;
   return uint32_t{engine == "uring"} | uint32_t{engine == "threads"} << 1 |
-         uint32_t{has_huge_pages} << 2 | uint32_t{has_small_pages} << 3;
+         uint32_t{has_huge_pages} << 2 | uint32_t{has_small_pages} << 3 |
+         uint32_t{engine == "s3"} << 4;
 }
 
 // A BatchReader as a Python iterator.

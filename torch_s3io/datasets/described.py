@@ -101,7 +101,7 @@ class DescribedDataset(ViewedDataset):
             for key, value in board.worker_stats().items():
                 stats[key] += value
             kinds = set(board.worker_kinds())
-            stats["engine"] = _in_use(stats["engine"], kinds & {"uring", "threads"})
+            stats["engine"] = _in_use(stats["engine"], kinds & {"uring", "threads", "s3"})
             stats["page_size"] = _in_use(stats["page_size"], kinds & {"2 MiB", "4 KiB"})
         if self._arena is not None and self._arena.owner == os.getpid():
             stats.update(self._arena.stats())
