@@ -282,7 +282,10 @@ def test_ranks_and_workers(tmp_path, name, store):
     check_shared_out_and_resumed(share, kind.read)
 
 
-def test_workers(kind):
+# Every kind with one of them, and each of them.
+@pytest.mark.parametrize(("name", "store"), list(zip(KINDS, itertools.cycle(STORES), strict=False)))
+def test_workers(tmp_path, name, store):
+    kind = Kind(name, store, tmp_path)
     order = flat(kind.read(kind.make()))
 
     def loader(rank: int, world: int, workers: int) -> s3io.DataLoader:
@@ -343,8 +346,9 @@ def test_a_look_and_statistics(kind):
     assert str(COUNT) in repr(dataset)
 
 
-@pytest.mark.parametrize("engine", ["uring", "threads"])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    ("name", "engine"), list(zip(KINDS, itertools.cycle(["uring", "threads"]), strict=False))
+)
 def test_a_mixture_of_what_lies_in_several_stores(tmp_path, name, engine):
     (tmp_path / "other").mkdir()
     in_memory, on_disk = Kind(name, "memory", tmp_path), Kind(name, "files", tmp_path / "other")

@@ -32,7 +32,7 @@ ENDINGS = ({}, {"drop_last": True}, {"pad_last": True})
     ("write", "records"),
     [
         *((write_numbers, records) for records in (1, 2, 3, 7, 12)),
-        *((write_number_samples, records) for records in (7, 12)),
+        (write_number_samples, 7),
     ],
 )
 def test_every_rank_and_worker_reads_its_share_of_every_epoch(tmp_path, records, write):
