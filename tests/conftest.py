@@ -21,6 +21,7 @@ import support
 import torch
 from lazily import Lazily
 from leaks import nothing_leaked
+from warm_python import IMPORTED
 
 from torch_s3io import _C
 
@@ -89,7 +90,7 @@ def _warmed_up() -> Iterator[None]:
     """What other libraries make once and keep must not look like a leak of the first test."""
     torch.set_num_threads(1)
     resource_tracker.ensure_running()
-    multiprocessing.set_forkserver_preload(["torch", "torch_s3io"])
+    multiprocessing.set_forkserver_preload([*IMPORTED])
     forkserver.ensure_running()
     if torch.cuda.is_available():
         start_cuda()

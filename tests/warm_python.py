@@ -31,6 +31,9 @@ RUN_FILE = """
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
+# What programs and their workers import; torch's workers the last one, for their seeds.
+IMPORTED = ("torch", "torch_s3io", "numpy.random")
+
 _NUMBER = struct.Struct("i")
 
 
@@ -169,8 +172,8 @@ def run(source: str, arguments: list[str], env: dict[str, str], folder: str) -> 
 _WAS_MAIN: list[types.ModuleType] = []
 
 if __name__ == "__main__":
-    multiprocessing.set_forkserver_preload(["torch", "torch_s3io"])  # or every worker imports them
-    for module in ("torch", "torch_s3io", *sys.argv[2:]):
+    multiprocessing.set_forkserver_preload([*IMPORTED])  # or every worker imports them
+    for module in (*IMPORTED, *sys.argv[2:]):
         importlib.import_module(module)
     # What is here for good the end of a program need not go through, which takes half a second.
     gc.collect()
