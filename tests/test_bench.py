@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from buckets import BUCKET, needs_s3, serving
 from support import (
     DEADLINE_S,
     bytes_until,
@@ -290,6 +291,32 @@ def test_what_workers_use_is_counted(disk):
     alone = run_bench(disk, str(path), *settings(*parts, "loader.workers=0"))
     assert result["epochs"][0]["allocator_calls"] > alone["epochs"][0]["allocator_calls"]
     assert result["epochs"][0]["peak_rss_bytes"] > 1.5 * alone["epochs"][0]["peak_rss_bytes"]
+
+
+@needs_s3
+def test_objects_of_a_bucket_are_made_and_read(tmp_path, capsys, forked_child):
+    config = tmp_path / "bucket.yaml"
+    config.write_text(
+        f"name: bucket\ndata: {{folder: 's3://{BUCKET}/bench', files: 3, record_bytes: 1000}}\n"
+        "storage: {type: s3}\nloader: {batch_size: 2}\npage_cache: leave\nepochs: 2\n"
+    )
+    command = ["bench", str(config), "--no-plot", "--output", str(tmp_path / "out")]
+    with serving() as server:
+        assert cli.main(command) == 0
+        assert (
+            f"in s3://{BUCKET}/bench/1x1000B-seed0, which the next run" in capsys.readouterr().out
+        )
+        result = json.loads((tmp_path / "out" / "result.json").read_text())
+        assert result["machine"]["file_system"] == f"s3://{BUCKET}/bench"
+        assert result["stats"]["engine"] == "s3"
+        sizes = [len(stored.data) for stored in server.buckets.objects.values()]
+        assert sizes == [1000] * 3
+        for change, text in (
+            ("page_cache=cold", "page_cache cold is for files"),
+            ("storage.type=file", "belong together"),
+        ):
+            assert cli.main([*command, "--set", change]) == 1
+            assert text in capsys.readouterr().err
 
 
 def test_without_a_compiler_the_result_says_that_nothing_was_counted(

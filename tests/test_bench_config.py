@@ -99,7 +99,7 @@ def test_a_configuration_survives_the_way_into_another_process():
         ("epochs: 1.5", "epochs must be an integer"),
         ("epochs: true", "epochs must be an integer"),
         ("epochs: 0", "epochs must be at least 1"),
-        ("storage: {type: s3}", "storage.type must be one of 'file'"),
+        ("storage: {type: tape}", "storage.type must be one of 'file'"),
         ("storage: {direct_io: yes please}", "storage.direct_io must be one of"),
         ("storage: {engine: aio}", "storage.engine must be one of"),
         ("storage: {pool: large}", "storage.pool must be one of: auto, null, keys and values"),

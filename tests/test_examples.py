@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from object_servers.seaweed import program
 from support import run_file
+
+from torch_s3io import _C
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = ("train_digits.py", "--copies", "4", "--epochs", "4")
@@ -137,6 +140,16 @@ def test_workers_train_and_hand_every_batch_over_in_place(tmp_path: Path) -> Non
     batches = -(-4 * 1437 // 64)
     # Of each batch the labels stay in place; the images are new tensors.
     assert len(re.findall(rf"\b{batches} tensors", output)) == 4, output
+
+
+@needs_digits
+@pytest.mark.slow
+@pytest.mark.skipif(not _C.built_with_s3 or program() is None, reason="NEEDS SEAWEEDFS: not tested")
+def test_a_bucket_is_trained_on_while_its_server_goes_and_comes_back(tmp_path: Path) -> None:
+    output = run_example(tmp_path, "train_s3.py", "--copies", "2", "--epochs", "1")
+    assert number(r"held-out accuracy ([\d.]+)%", output) > 50
+    steps = -(-2 * 1437 // 64)
+    assert f"the server is gone after step {steps // 2}, and comes back" in output
 
 
 @needs_digits

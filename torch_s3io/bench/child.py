@@ -28,7 +28,7 @@ TRACE_NAME = "trace.json"
 def run(config: BenchConfig, folder: Path, show: bool) -> dict[str, Any]:
     """All epochs, and what the loop itself costs."""
     torch.set_num_threads(1)
-    paths = data.paths_of(config.data)
+    paths = [] if config.data.is_in_bucket else data.paths_of(config.data)
     overhead_s = overhead_s_per_step()
     source = Source(config)
     epochs = []

@@ -19,7 +19,7 @@ from ..config import (
 from ..errors import ConfigError
 from ..wording import short
 
-StorageType = Literal["file"]
+StorageType = Literal["file", "s3"]
 Reader = Literal["records", "files"]
 PageCache = Literal["cold", "warm", "leave"]
 Shuffle = bool | Literal["block"]
@@ -45,7 +45,8 @@ class DataConfig:
     device can compress.
 
     Attributes:
-        folder: Where they lie: a folder below it is made for every kind of data.
+        folder: Where they lie: a folder below it is made for every kind of data. With storage.type
+            s3: as "s3://bucket/prefix".
         files: How many are read.
         records_per_file: Records in each.
         record_bytes: Bytes of a record.
@@ -70,6 +71,10 @@ class DataConfig:
         check_int("data.seed", self.seed, 0)
 
     @property
+    def is_in_bucket(self) -> bool:
+        return self.folder.startswith("s3://")
+
+    @property
     def file_bytes(self) -> int:
         return self.records_per_file * self.record_bytes
 
@@ -83,7 +88,7 @@ class StorageConfig:
     """How the files are read.
 
     Attributes:
-        type: Kind of storage.
+        type: "file"; or "s3": objects of a bucket, which is reached as the environment says.
         direct_io: As ``RecordDataset(direct=)`` and ``FileSystemConfig(direct_io=)``. With
             ``page_cache`` cold "auto" brings nothing into the page cache that it would not of a set
             larger than memory.
@@ -210,6 +215,7 @@ class BenchConfig:
                 f"not {short(self.compute_s_per_step)}"
             )
         self._check_reader()
+        self._check_storage()
         if self.page_cache == "warm" and self.storage.direct_io == "require":
             raise ConfigError(
                 "page_cache warm has no effect with storage.direct_io require, which reads past "
@@ -222,6 +228,25 @@ class BenchConfig:
                 f"loader.batch_size={self.loader.batch_size} samples; raise data.files, or lower "
                 "loader.batch_size"
             )
+
+    def _check_storage(self) -> None:
+        """Settings that objects of a bucket do not have must be as they are by default."""
+        is_s3 = self.storage.type == "s3"
+        if is_s3 != self.data.is_in_bucket:
+            raise ConfigError(
+                "storage.type s3 and data.folder s3://bucket/prefix belong together, and these are "
+                f"{self.storage.type} and {short(self.data.folder)}"
+            )
+        for name, value, wanted in (
+            ("page_cache", self.page_cache, "leave"),
+            ("storage.direct_io", self.storage.direct_io, "auto"),
+            ("storage.engine", self.storage.engine, "auto"),
+            ("loader.reader", self.loader.reader, "records"),
+        ):
+            if is_s3 and value != wanted:
+                raise ConfigError(
+                    f"{name} {value} is for files: with storage.type s3 it is {wanted}"
+                )
 
     def _check_reader(self) -> None:
         """Settings that the chosen reader does not have must be as they are by default."""

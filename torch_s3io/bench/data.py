@@ -22,8 +22,19 @@ _SPARE_BYTES = 256 * MIB  # never fill a disk to its end
 
 def folder_of(data: DataConfig) -> Path:
     """Named by what decides the bytes, so that configurations share what they have in common."""
-    name = f"{data.records_per_file}x{data.record_bytes}B-seed{data.seed}"
-    return Path(os.path.expanduser(data.folder)) / name
+    return Path(os.path.expanduser(data.folder)) / _folder_name(data)
+
+
+def _folder_name(data: DataConfig) -> str:
+    return f"{data.records_per_file}x{data.record_bytes}B-seed{data.seed}"
+
+
+def names_of(data: DataConfig) -> list[str]:
+    """The paths of all files, or objects of a bucket."""
+    if not data.is_in_bucket:
+        return list(map(str, paths_of(data)))
+    folder = f"{data.folder.rstrip('/')}/{_folder_name(data)}"
+    return [f"{folder}/{number}.bin" for number in range(data.files)]
 
 
 def paths_of(data: DataConfig) -> list[Path]:

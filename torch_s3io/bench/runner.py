@@ -26,8 +26,8 @@ from .._version import __version__
 from ..console import CommandError, note, on_terminal, progress
 from ..processes.interrupts import uninterrupted
 from ..wording import count_of, one_line, size_text
-from . import child, data
-from .config import BenchConfig
+from . import bucket, child, data
+from .config import BenchConfig, DataConfig
 from .parse import to_mapping
 
 NOT_COUNTED = "allocator calls are not counted: {}"
@@ -36,6 +36,9 @@ NOT_COUNTED = "allocator calls are not counted: {}"
 def make_data(config: BenchConfig) -> None:
     """Makes the files that are missing."""
     tempfile.gettempdir()  # found by a file in it, which an interrupt later on might leave
+    if config.data.is_in_bucket:
+        _make_objects(config.data)
+        return
     data.check_space(config.data)
     wanted = data.missing(config.data)
     if not wanted:
@@ -45,6 +48,14 @@ def make_data(config: BenchConfig) -> None:
     if not on_terminal():
         note(text)
     data.make(config.data, progress(wanted, len(wanted), text, "file"))
+
+
+def _make_objects(config: DataConfig) -> None:
+    wanted = bucket.missing(config)
+    text = f"making {count_of(len(wanted), 'object')} in {config.folder}"
+    if wanted and not on_terminal():
+        note(text)
+    bucket.make(config, progress(wanted, len(wanted), text, "object"))
 
 
 @contextmanager
@@ -116,7 +127,7 @@ def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) ->
         note = NOT_COUNTED.format("the C library is not glibc")
     return {
         "config": to_mapping(config),
-        "machine": machine(data.folder_of(config.data)),
+        "machine": machine(config.data),
         "notes": [note] if note else [],
         **measured,
     }
@@ -128,7 +139,7 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def machine(folder: Path) -> dict[str, str]:
+def machine(config: DataConfig) -> dict[str, str]:
     """Processor, memory, kernel, file system and software."""
     lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -138,7 +149,9 @@ def machine(folder: Path) -> dict[str, str]:
         "processor": f"{models[0] if models else platform.machine()}, {os.cpu_count()} processors",
         "memory": f"{memory / (1 << 30):.0f} GiB",
         "kernel": platform.release(),
-        "file_system": file_system(folder),
+        "file_system": (
+            one_line(config.folder) if config.is_in_bucket else file_system(data.folder_of(config))
+        ),
         "software": f"torch_s3io {__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
     }

@@ -81,7 +81,7 @@ def measure(config: BenchConfig, rounds: int, report: Callable[[str], None]) -> 
     return {
         "samples": samples,
         "notes": [note] if note else [],
-        "machine": runner.machine(data.folder_of(config.data)),
+        "machine": runner.machine(config.data),
     }
 
 

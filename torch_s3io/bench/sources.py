@@ -17,7 +17,7 @@ from ..datasets.record_dataset import RecordDataset
 from ..loading.data_loader import DataLoader
 from ..store.file_store import FileStore
 from .config import BenchConfig
-from .data import paths_of
+from .data import names_of
 
 Batch = torch.Tensor | list[torch.Tensor]
 
@@ -59,7 +59,7 @@ class Source:
 def record_dataset(config: BenchConfig) -> RecordDataset:
     loader, storage, data = config.loader, config.storage, config.data
     dataset = RecordDataset(
-        [str(path) for path in paths_of(data)],
+        names_of(data),
         dtype=np.uint8,
         shape=(data.record_bytes,),
         batch_size=loader.batch_size,
@@ -87,7 +87,7 @@ class FilesDataset(IterableDataset[list[torch.Tensor]]):
     """Whole files, some of them at the same time, in batches; workers take batches in turn."""
 
     def __init__(self, config: BenchConfig) -> None:
-        self._paths = [str(path) for path in paths_of(config.data)]
+        self._paths = names_of(config.data)
         self._loader = config.loader
         self._store = FileStore(config.file_system_config(), engine=config.storage.engine)
         self._epoch = -1

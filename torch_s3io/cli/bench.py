@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
 
 from ..bench import seed_metrics
 from ..bench.compare import compare
-from ..bench.data import folder_made, folder_of
+from ..bench.data import folder_made, names_of
 from ..bench.load import explained_text, load, shipped_names
 from ..bench.parse import to_mapping
 from ..bench.plot import plot
 from ..bench.result import as_markdown, read, save, write_text
 from ..bench.runner import make_data, run
 from ..console import CommandError, note, say, say_text, show_step
-from ..errors import NotFoundError
+from ..errors import ConfigError, NotFoundError
 from ..wording import size_text
 from .parser import Parser, whole_number
 
@@ -165,7 +166,8 @@ def _run(args: argparse.Namespace) -> int:
     say_text(f"{as_markdown(result, command)}\n")
     say(f"written: {', '.join(map(str, written))}")
     size = size_text(config.data.total_bytes)
-    say(f"data: {size} in {folder_of(config.data)}, which the next run reads again")
+    place = os.path.dirname(names_of(config.data)[0])
+    say(f"data: {size} in {place}, which the next run reads again")
     return 0
 
 
@@ -194,6 +196,8 @@ def _seed_metrics(args: argparse.Namespace) -> int:
         times = seed_metrics.take_give(args.rounds)
         everything: dict[str, Any] = {"take_give_ns": times}
         for name, config in configs:
+            if config.data.is_in_bucket:
+                raise ConfigError(f"{name}: storage.type s3 has no comparison with fio: run it")
             make_data(config)
             measured = seed_metrics.measure(config, args.rounds, show_step)
             command = _command("seed-metrics", args.settings, name, "--rounds", str(args.rounds))
