@@ -60,6 +60,15 @@ def test_a_pattern_costs_one_list_and_an_epoch_a_read_per_part(server):
     assert asked(server) == ["GET"] * 30
 
 
+def test_many_names_cost_a_list_as_well(server):
+    put_records(server, 1200)
+    names = [f"{TRAIN}/{number:05}.bin" for number in range(1199, -1, -1)]
+    assert records_of(names, batch_size=8)._records.objects.path(0) == names[0]
+    assert asked(server) == ["GET list"] * 3  # whether the first is a folder, and two pages
+    with pytest.raises(s3io.NotFoundError, match=r"train/x\.bin: .*404"):
+        records_of([*names, f"{TRAIN}/x.bin"])
+
+
 def test_names_folders_and_lists_of_names_are_found(server):
     records = put_records(server, 3)
     server.buckets.put(BUCKET, "train/", b"")  # a folder, as some programs mark it

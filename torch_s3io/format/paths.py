@@ -12,7 +12,7 @@ from ..config import check_choice
 from ..errors import ConfigError, NotFoundError
 from ..store.local_files import in_order
 from ..store.store import FileOrder, Found, Store
-from ..store.stores import store_of
+from ..store.stores import scheme_of, store_of
 from ..wording import short
 from .manifest import has_manifest, has_own_manifest
 
@@ -44,6 +44,9 @@ def find_files(
             "or an iterator, make a list"
         )
     files: list[Found] = []
+    first = next(iter(items), None) if isinstance(items, Sequence) else None
+    if isinstance(first, str) and scheme_of(first):
+        store_of(first).expect(item for item in items if isinstance(item, str))
     for item in items:
         if not isinstance(item, _PATH):
             raise ConfigError(f"{item!r} is not a path")

@@ -22,6 +22,7 @@ from .store import FileOrder, Found, Identity, Inspected, Store
 _SCHEME = "s3://"
 _SAME_LIST_S = 5.0  # `matches` is followed by `find`, of the same pattern
 _MOST_REMEMBERED = 100_000
+_FEWEST_LISTED = 16  # names in a folder that are looked for in a list of it
 _READ_DEPTH = 16  # parts of one read
 
 
@@ -48,6 +49,7 @@ class S3Objects(Store):
         self._others: Bucket | None = None  # of buckets without a config of their own
         self._found: dict[str, Identity] = {}  # that nobody has inspected yet
         self._known: dict[str, Identity] = {}  # for reads, which notice where it is an old one
+        self._expected: set[str] = set()  # of those that are found
         self._listed: _Listed | None = None
         self._cores: dict[tuple[int, int], _Core] = {}  # of a process, and a config
 
@@ -110,7 +112,9 @@ class S3Objects(Store):
 
     def find(self, path: str, order: FileOrder) -> list[Found]:
         if not is_pattern(path):
-            self._found[path] = self._look_at(path)
+            if path not in self._expected:
+                self._found[path] = self._look_at(path)
+            self._expected.discard(path)
             return [Found(path, os.path.basename(path))]
         takes, fixed = compiled(path), fixed_part(path)
         paths = [one for one in self._list(fixed) if takes.fullmatch(one)]
@@ -122,6 +126,18 @@ class S3Objects(Store):
             )
         above = fixed[: fixed.rindex("/") + 1]
         return [Found(one, one.removeprefix(above)) for one in in_order(paths, order)]
+
+    def expect(self, paths: Iterable[str]) -> None:
+        """By a list of each folder of many, from what their names begin with."""
+        names: dict[str, list[str]] = {}
+        for path in paths:
+            if path.startswith(_SCHEME) and not is_pattern(path) and not path.endswith("/"):
+                names.setdefault(os.path.dirname(path), []).append(path)
+        for folder, wanted in names.items():
+            if len(wanted) >= _FEWEST_LISTED and folder != _SCHEME.rstrip("/"):
+                begins = os.path.commonprefix(wanted)  # noqa: RUF071  (as texts, not as folders)
+                there = set(self._list(begins))
+                self._expected |= there.intersection(wanted)
 
     def below(self, folder: str) -> Iterable[str]:
         top = _folder(folder)

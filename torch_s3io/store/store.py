@@ -90,6 +90,10 @@ class Store(ABC):
             NotFoundError: There are none; the text says how to name some.
         """
 
+    def expect(self, paths: Iterable[str]) -> None:  # noqa: B027  (nothing has to)
+        """All of these will be asked for, one by one: the store may look at them together. What is
+        wrong with one is told when it is asked for."""
+
     @abstractmethod
     def below(self, folder: str) -> Iterable[str]:
         """All objects in a folder and those below it, but nothing hidden.
