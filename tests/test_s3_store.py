@@ -74,6 +74,8 @@ def test_ranges_are_read_and_memory_is_filled_from_one_version(server: FaultServ
     assert target.numpy().tobytes() == data[1000:61_000].tobytes()
     with pytest.raises(s3io.RangeError, match="beyond its end at 100000"):
         store.read_into(PATH, 99_999, bytearray(2))
+    with pytest.raises(s3io.ConfigError, match="may be written"):
+        store.read_into(PATH, 0, bytes(2))
     store.put(PATH, data[::-1].copy())
     for read in (
         lambda: store.read_into(PATH, 0, target, version=version),

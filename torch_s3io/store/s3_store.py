@@ -109,6 +109,8 @@ class S3Store:
         self._check(path)
         check_int("offset", offset, 0)
         memory = as_bytes(into)
+        if memory.readonly:
+            raise ConfigError("into must be memory that may be written: a tensor, or a bytearray")
         if memory.nbytes:
             self._objects.reads(path).read_into(path, offset, memory, version=_number_of(version))
 
