@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 from collections.abc import Iterator
@@ -143,6 +144,16 @@ def test_keys_are_in_no_text_and_no_pickle(server, monkeypatch):
     shown = repr(config) + repr(dataset.__dict__) + repr(pickle.dumps([config, dataset]))
     for secret in (ACCESS_KEY, SECRET_KEY, "token-of-tests"):
         assert secret not in shown
+    assert copy.deepcopy({"config": config})["config"] == copy.copy(config) == config
+    assert copy.deepcopy(config).secret_key == SECRET_KEY
+    address = "http://me:password-of-tests@host:1"
+    with pytest.raises(s3io.ConfigError, match="a user's name or password") as caught:
+        s3io.S3Config(endpoint=address)
+    assert "password-of-tests" not in str(caught.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(s3io.ConfigError) as caught:
+        records_of(f"s3://other-{BUCKET}/*", store=s3io.S3Config(anonymous=True))
+    assert "password-of-tests" not in str(caught.value)
 
 
 def test_part_of_a_read_is_as_long_as_the_config_says(server):

@@ -82,9 +82,11 @@ class S3Config:
                 shown = "something else" if name in _SECRETS else short(value)
                 raise ConfigError(f"S3Config.{name} must be a text or None, not {shown}")
         if self.endpoint is not None and not _ENDPOINT.fullmatch(self.endpoint):
+            has_password = "@" in self.endpoint
+            shown = "an address with a user's name or password" if has_password else ""
             raise ConfigError(
-                f"S3Config.endpoint must be a server, as 'http://localhost:9000', not "
-                f"{short(self.endpoint)}"
+                "S3Config.endpoint must be a server, as 'http://localhost:9000', not "
+                f"{shown or short(self.endpoint)}"
             )
         check_choice("S3Config.addressing", self.addressing, AddressingKind)
         check_bool("S3Config.anonymous", self.anonymous)
@@ -121,6 +123,12 @@ class S3Config:
         name = "x-amz-server-side-encryption"
         values = {name: self.sse, f"{name}-aws-kms-key-id": self.sse_kms_key_id}
         return [(name, value) for name, value in values.items() if value is not None]
+
+    def __copy__(self) -> S3Config:
+        return self  # it is frozen, and a copy by way of a pickle would have no keys
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> S3Config:
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, **dict.fromkeys(_SECRETS)}
