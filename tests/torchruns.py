@@ -10,6 +10,9 @@ from pathlib import Path
 
 from support import IMPORT_PATH, Running, program_env
 
+# What every rank imports as it makes its model parallel, or begins a checkpoint: for seconds.
+FOR_RANKS = ("torch._dynamo", "torch.distributed.checkpoint.state_dict")
+
 FORKED = """
     import os, sys, forked_torchrun
     os.dup2(1, 2)
@@ -18,32 +21,45 @@ FORKED = """
 
 
 def torchrun(
-    folder: Path, ranks: int, *command: object, imported: tuple[str, ...] = ()
+    folder: Path, ranks: int, *command: object, imported: tuple[str, ...] = FOR_RANKS
 ) -> tuple[int, str]:
     """Exit status and output of a program under torchrun, over gloo.
 
     Its ranks are forked from a Python that has imported these modules, and PyTorch.
     """
     options = ("--standalone", f"--nproc-per-node={ranks}")
+    return run_forked(folder, 1, *options, *command, imported=imported)
+
+
+def run_forked(
+    folder: Path, machines: int, *command: object, imported: tuple[str, ...] = FOR_RANKS
+) -> tuple[int, str]:
+    """So many torchruns at the same time: their exit status, which must be one, and all outputs."""
     no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
-    texts = (*options, *command)
-    running = Running(FORKED, *texts, imported=imported, env=no_gpu, folder=folder)
-    process = running.ended(timeout_s=300)
-    return process.returncode, process.stdout
+    running = [
+        Running(FORKED, *command, imported=imported, env=no_gpu, folder=folder)
+        for _ in range(machines)
+    ]
+    ended = [one.ended(timeout_s=300) for one in running]
+    statuses, text = {one.returncode for one in ended}, "".join(one.stdout for one in ended)
+    assert len(statuses) == 1, text
+    return statuses.pop(), text
 
 
 def on_two_machines(folder: Path, backend: str, *command: object) -> tuple[int, str]:
     """Two torchruns that meet as the README's on two machines do.
 
-    With nccl both use the same GPU, which it allows to ranks of different hosts alone.
+    With nccl both use the same GPU, which it allows to ranks of different hosts alone. Nothing of
+    it is forked.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
     options = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d")
     options += (f"--rdzv-endpoint={endpoint}", "--rdzv-id=run1")
-    gpus = {"gloo": "", "nccl": "0"}[backend]
-    machines = [{"CUDA_VISIBLE_DEVICES": gpus, "NCCL_HOSTID": f"host{n}"} for n in range(2)]
+    if backend == "gloo":
+        return run_forked(folder, 2, *options, *command)
+    machines = [{"CUDA_VISIBLE_DEVICES": "0", "NCCL_HOSTID": f"host{n}"} for n in range(2)]
     return run_machines(folder, machines, *options, *command)
 
 
