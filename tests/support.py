@@ -335,10 +335,14 @@ def started(source: str, *arguments: object) -> tuple[Program, TextIO]:
 
 
 def run_file(
-    path: Path, *arguments: object, folder: Path | None = None, timeout_s: float = DEADLINE_S * 2
+    path: Path,
+    *arguments: object,
+    folder: Path | None = None,
+    imported: tuple[str, ...] = (),
+    timeout_s: float = DEADLINE_S * 2,
 ) -> subprocess.CompletedProcess[str]:
     """``python PATH ARGUMENTS``, which workers that are spawned can import."""
-    return Running(RUN_FILE, path, *arguments, folder=folder).ended(timeout_s)
+    return Running(RUN_FILE, path, *arguments, imported=imported, folder=folder).ended(timeout_s)
 
 
 def warm_python(*imported: str) -> WarmPython:

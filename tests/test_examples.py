@@ -20,14 +20,16 @@ TOKENS = ("train_tokens.py", "--steps", "120", "--hidden", "64", "--window", "64
 DOCUMENTS = ("train_documents.py", "--steps", "80", "--hidden", "32", "--window", "64")
 
 # Not importorskip: importing scikit-learn starts threads that stay.
-needs_digits = pytest.mark.skipif(
-    find_spec("sklearn") is None, reason="NEEDS SCIKIT-LEARN: not tested"
-)
+HAS_DIGITS = find_spec("sklearn") is not None
+needs_digits = pytest.mark.skipif(not HAS_DIGITS, reason="NEEDS SCIKIT-LEARN: not tested")
+# What the examples import, and PyTorch's optimizers: for seconds.
+IMPORTED = ("torch._dynamo", *(["sklearn.datasets"] if HAS_DIGITS else []))
 
 
 def run_example(folder: Path, *command: str, status: int = 0) -> str:
     """What the example prints, run in this folder; it must end with this exit status."""
-    process = run_file(EXAMPLES / command[0], *command[1:], folder=folder)
+    path = EXAMPLES / command[0]
+    process = run_file(path, *command[1:], folder=folder, imported=IMPORTED)
     assert process.returncode == status, process.stdout + process.stderr
     return process.stdout
 
