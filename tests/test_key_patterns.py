@@ -14,6 +14,7 @@ import pytest
 from torch_s3io.store.key_patterns import compiled, fixed_part, is_pattern
 
 PATTERNS = [
+    *("*a*b", "*a*[.b]*1", "**a**", "*]*-*", "?*?*", "a*a*a"),
     *("*", "?", "a*", "*a", "*/*", "*/?", ".*", "**/.*", "*.*", "a[", "**a"),
     *("**", "**/*", "*/**", "**/a*", "**/**/*", "**/[ab1]", "a/**"),
     *("[ab]", "[!a]*", "[]]*", "[!]]*", "[a-b]*", "[b-a]*", "[!b-a]*", "[a-]*", "[-a]*", "[.]*"),
@@ -42,3 +43,9 @@ def test_keys_match_as_files_do(names, pattern):
     assert {name for name in names if compiled(pattern).fullmatch(name)} == wanted & set(names)
     assert is_pattern(pattern)
     assert all(name.startswith(fixed_part(pattern)) for name in wanted)
+
+
+def test_a_long_name_is_looked_at_once():
+    """It would take years, if each star tried each length."""
+    assert not compiled("*a" * 20 + "b").fullmatch("a" * 1024)
+    assert compiled("x/**/" + "*a" * 20 + "/b").fullmatch("x/" + "y/" * 400 + "a" * 200 + "/b")

