@@ -222,11 +222,13 @@ class ScriptedS3 final : public Transport {
       return reply;
     }
     std::string whole;
+    size_t at = 0;  // in the list, which has them in their order
     part_sizes_.clear();
     for (const auto& [number, bytes] : parts) {
       const std::string listed = "<PartNumber>" + std::to_string(number) +
                                  "</PartNumber><ETag>&quot;part-" + std::to_string(bytes.size());
-      if (payload.find(listed) == std::string::npos) {
+      at = payload.find(listed, at);
+      if (at == std::string::npos) {
         return ScriptedReply::error("400 Bad Request", "InvalidPart");
       }
       whole += bytes;
