@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from buckets import BUCKET, config_of, named_by_environment, needs_s3, serving
-from object_servers.buckets import Reply, Request
+from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
 from object_servers.faults import FAULTS, every
 
@@ -69,9 +69,27 @@ def test_many_names_cost_a_list_as_well(server):
     put_records(server, 1200)
     names = [f"{TRAIN}/{number:05}.bin" for number in range(1199, -1, -1)]
     assert records_of(names, batch_size=8)._records.objects.path(0) == names[0]
-    assert asked(server) == ["GET list"] * 3  # whether the first is a folder, and two pages
+    assert asked(server) == ["HEAD"] + ["GET list"] * 2  # the first, and two pages
+    put_records(server, 1, first=5)
+    assert len(records_of(names, batch_size=8)) == 1200  # it is looked at anew
     with pytest.raises(s3io.NotFoundError, match=r"train/x\.bin: .*404"):
         records_of([*names, f"{TRAIN}/x.bin"])
+
+
+def test_named_objects_need_no_list(server):
+    put_records(server, 40)
+    forbidden = error(403, "AccessDenied")
+    server.fault = lambda reply, request: forbidden if "prefix" in request.query else reply
+    assert len(records_of(f"{TRAIN}/00003.bin", batch_size=8)) == 1
+    assert asked(server) == ["HEAD"]
+    assert len(records_of([f"{TRAIN}/{number:05}.bin" for number in range(30)], batch_size=8)) == 30
+    assert asked(server) == ["HEAD", "GET list", *["HEAD"] * 29]
+    server.fault = right
+    few = [f"{TRAIN}/{number:05}.bin" for number in range(0, 40, 2)]
+    for number in range(3000):
+        server.buckets.put(BUCKET, f"train/000{number:05}", b"x")
+    assert len(records_of(few, batch_size=8)) == 20
+    assert asked(server) == ["HEAD", "GET list", *["HEAD"] * 19]
 
 
 def test_names_folders_and_lists_of_names_are_found(server):

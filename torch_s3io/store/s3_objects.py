@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .. import _C
-from ..errors import ConfigError, NotFoundError, ObjectChangedError
+from ..errors import AccessError, ConfigError, NotFoundError, ObjectChangedError
 from ..wording import printable
 from .access import Access, Reading
 from .key_patterns import compiled, fixed_part, is_pattern
@@ -22,6 +24,7 @@ from .store import FileOrder, Found, Identity, Inspected, Store
 _SCHEME = "s3://"
 _SAME_LIST_S = 5.0  # `matches` is followed by `find`, of the same pattern
 _MOST_REMEMBERED = 100_000
+_PAGE = 1000  # of a list
 _FEWEST_LISTED = 16  # names in a folder that are looked for in a list of it
 _READ_DEPTH = 16  # parts of one read
 
@@ -49,7 +52,7 @@ class S3Objects(Store):
         self._others: Bucket | None = None  # of buckets without a config of their own
         self._found: dict[str, Identity] = {}  # that nobody has inspected yet
         self._known: dict[str, Identity] = {}  # for reads, which notice where it is an old one
-        self._expected: set[str] = set()  # of those that are found
+        self._expected: dict[str, float] = {}  # of those that are found: when that was
         self._listed: _Listed | None = None
         self._cores: dict[tuple[int, int], _Core] = {}  # of a process, and a config
 
@@ -59,17 +62,19 @@ class S3Objects(Store):
         Raises:
             ConfigError: One has another config already.
         """
-        same = (one for one in self._buckets.values() if one.config == config)
-        bucket = next(same, None) or Bucket(config, S3Credentials(config))
-        for name in buckets:
+        names = list(buckets)
+        for name in names:
             known = self._buckets.get(name)
-            if known is None:
-                self._buckets[name] = bucket
-            elif known.config != config:
+            if known is not None and known.config != config:
+                keys = " with other keys" if repr(known.config) == repr(config) else ""
                 raise ConfigError(
                     f"s3://{name}: store= is another S3Config than this process reads the bucket "
-                    f"with, {known.config}: a bucket has one in a process"
+                    f"with, {known.config}{keys}: a bucket has one in a process"
                 )
+        same = (one for one in self._buckets.values() if one.config == config)
+        bucket = next(same, None) or Bucket(config, S3Credentials(config))
+        for name in names:
+            self._buckets.setdefault(name, bucket)
 
     def config_of(self, path: str) -> S3Config:
         return self._bucket_of(path).config
@@ -85,12 +90,25 @@ class S3Objects(Store):
         return path
 
     def is_folder(self, path: str) -> bool:
-        """Whether there is an object below it. What was found as an object itself is none."""
-        is_object = path in self._expected or (self._listed and path in self._listed.found)
+        """Whether there is an object below it. What is an object itself is none."""
+        is_object = self._is_expected(path) or (self._listed and path in self._listed.found)
         if is_pattern(path) or is_object:
             return False
-        folder = _folder(path)
-        return bool(self.core_store(path).list_objects(folder, most=1))
+        if not path.endswith("/") and _key_of(path):
+            with contextlib.suppress(NotFoundError):
+                self._expect({path: self._look_at(path)})
+                return False
+        return bool(self.core_store(path).list_objects(_folder(path), most=1))
+
+    def _is_expected(self, path: str) -> bool:
+        return time.monotonic() - self._expected.get(path, -math.inf) < _SAME_LIST_S
+
+    def _expect(self, identities: Mapping[str, Identity]) -> None:
+        """They were looked at just now, and will be asked for."""
+        self._found.update(identities)
+        now = time.monotonic()
+        self._expected = {one: at for one, at in self._expected.items() if now - at < _SAME_LIST_S}
+        self._expected.update(dict.fromkeys(identities, now))
 
     def has(self, path: str) -> bool:
         try:
@@ -113,9 +131,9 @@ class S3Objects(Store):
 
     def find(self, path: str, order: FileOrder) -> list[Found]:
         if not is_pattern(path):
-            if path not in self._expected:
+            if not self._is_expected(path):
                 self._found[path] = self._look_at(path)
-            self._expected.discard(path)
+            self._expected.pop(path, None)
             return [Found(path, os.path.basename(path))]
         takes, fixed = compiled(path), fixed_part(path)
         listed = self._list(fixed)
@@ -130,17 +148,30 @@ class S3Objects(Store):
         return [Found(one, one.removeprefix(above)) for one in in_order(paths, order)]
 
     def expect(self, paths: Iterable[str]) -> None:
-        """By a list of each folder of many, from what their names begin with."""
-        names: dict[str, list[str]] = {}
+        """By lists of what many names of a folder begin with. Where there is much else, or lists
+        are forbidden, each is looked at by itself, when it is asked for."""
+        names: dict[str, set[str]] = {}
         for path in paths:
-            if path.startswith(_SCHEME) and not is_pattern(path) and not path.endswith("/"):
-                names.setdefault(os.path.dirname(path), []).append(path)
-        for folder, wanted in names.items():
-            if len(wanted) >= _FEWEST_LISTED and folder != _SCHEME.rstrip("/"):
-                begins = os.path.commonprefix(wanted)  # noqa: RUF071  (as texts, not as folders)
-                listed = self._list(begins)
-                there = filter(listed.__contains__, wanted)
-                self._expected.update(self._taken_from(listed, there))
+            if path.startswith(_SCHEME) and not is_pattern(path) and _key_of(path):
+                names.setdefault(os.path.dirname(path), set()).add(path)
+        with contextlib.suppress(AccessError):
+            for wanted in names.values():
+                self._expect(self._listed_of(sorted(wanted)))
+
+    def _listed_of(self, wanted: list[str]) -> dict[str, Identity]:
+        """Of sorted paths those that a list has. It takes a request for each 16 of them at most."""
+        there: dict[str, Identity] = {}
+        while len(wanted) >= _FEWEST_LISTED:
+            part = wanted[:_PAGE]
+            begins = os.path.commonprefix(part)  # noqa: RUF071  (as texts, not as folders)
+            page = self.core_store(begins).list_objects(begins, most=_PAGE)
+            listed = {path: Identity(0, 0, size, tag) for path, size, tag in page}
+            there.update((path, listed[path]) for path in part if path in listed)
+            passed = [path for path in part if len(page) < _PAGE or path <= page[-1][0]]
+            if len(passed) < _FEWEST_LISTED:
+                break
+            wanted = wanted[len(passed) :]
+        return there
 
     def below(self, folder: str) -> Iterable[str]:
         top = _folder(folder)
@@ -217,7 +248,7 @@ class S3Objects(Store):
         Raises:
             NotFoundError: It is not there; the text says how to name objects.
         """
-        if not path.removeprefix(_SCHEME).partition("/")[2]:
+        if not _key_of(path):
             raise NotFoundError(
                 f"{printable(path)}: is a bucket; name an object, a pattern such as "
                 "'s3://bucket/train/*.bin', or a folder"
@@ -302,6 +333,10 @@ def the_s3_objects() -> S3Objects:
 
 def bucket_of(path: str) -> str:
     return path.removeprefix(_SCHEME).partition("/")[0]
+
+
+def _key_of(path: str) -> str:
+    return path.removeprefix(_SCHEME).partition("/")[2]
 
 
 def _folder(path: str) -> str:
