@@ -75,3 +75,11 @@ def test_a_list_that_is_old_or_too_long_is_asked_for_anew(ranks, monkeypatch):
     shared_lists._counts.clear()
     assert shared_lists.listed_once("long", ranks.ask) == FOUND
     assert len(ranks.asked) == 4
+
+
+def test_who_waits_long_says_so_and_asks_in_the_end(ranks, monkeypatch):
+    monkeypatch.setattr(shared_lists, "_WARN_AFTER_S", -1.0)
+    monkeypatch.setattr(shared_lists, "_LONGEST_WAIT_S", 0.01)
+    with pytest.warns(RuntimeWarning, match="prefix: another rank lists it"):
+        assert ranks.list_as_another(ranks.list_as_another) == FOUND
+    assert len(ranks.asked) == 1

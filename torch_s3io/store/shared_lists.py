@@ -20,11 +20,12 @@ import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
 from ..torch_internals.process_groups import default_store
+from ..warning import warn
 
 Listed = tuple[str, int, int]  # path, size in bytes, number of the ETag
 
 _NEW_S = 300.0  # by clocks of several machines
-_LONGEST_WAIT_S = 600.0
+_LONGEST_WAIT_S, _WARN_AFTER_S = 600.0, 30.0
 _LONGEST_PAUSE_S = 0.25
 _MOST_BYTES = 64 << 20  # of what the store of the group is given
 _OWN = b"-"  # each rank lists for itself
@@ -49,7 +50,7 @@ def listed_once(name: str, ask: Callable[[], list[Listed]]) -> list[Listed]:
     key = f"list {digest} {counts[name]}"
     if store.add(f"{key} asked", 1) == 1:
         return _published(store, key, ask)
-    return _received(store, key) or ask()
+    return _received(store, key, name) or ask()
 
 
 def _published(store: Any, key: str, ask: Callable[[], list[Listed]]) -> list[Listed]:
@@ -63,11 +64,17 @@ def _published(store: Any, key: str, ask: Callable[[], list[Listed]]) -> list[Li
         store.set(key, said)
 
 
-def _received(store: Any, key: str) -> list[Listed] | None:
+def _received(store: Any, key: str, name: str) -> list[Listed] | None:
     """None: this rank has to ask by itself."""
-    begun = time.monotonic()
+    begun, is_told = time.monotonic(), False
     while not store.check([key]):
         waited_s = time.monotonic() - begun
+        if waited_s > _WARN_AFTER_S and not is_told:
+            is_told = True
+            warn(
+                f"{name}: another rank lists it, for {waited_s:.3g} s so far. This one waits for "
+                f"{_LONGEST_WAIT_S:g} s in all, then it asks the server itself"
+            )
         if waited_s > _LONGEST_WAIT_S:
             return None
         time.sleep(min(_LONGEST_PAUSE_S, max(0.001, waited_s)))
