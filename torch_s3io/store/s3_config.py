@@ -21,6 +21,14 @@ _LEAST_PART, _MOST_PART = 64 << 10, 1 << 30
 _MOST_CONNECTIONS = 1024
 
 
+def check_endpoint(name: str, endpoint: str) -> None:
+    """Raises ConfigError for what is no server."""
+    if _ENDPOINT.fullmatch(endpoint):
+        return
+    shown = "an address with a user's name or password" if "@" in endpoint else short(endpoint)
+    raise ConfigError(f"{name} must be a server, as 'http://localhost:9000', not {shown}")
+
+
 @checks_keywords
 @dataclass(frozen=True, kw_only=True)
 class S3Config:
@@ -81,13 +89,8 @@ class S3Config:
             if value is not None and (not isinstance(value, str) or not value):
                 shown = "something else" if name in _SECRETS else short(value)
                 raise ConfigError(f"S3Config.{name} must be a text or None, not {shown}")
-        if self.endpoint is not None and not _ENDPOINT.fullmatch(self.endpoint):
-            has_password = "@" in self.endpoint
-            shown = "an address with a user's name or password" if has_password else ""
-            raise ConfigError(
-                "S3Config.endpoint must be a server, as 'http://localhost:9000', not "
-                f"{shown or short(self.endpoint)}"
-            )
+        if self.endpoint is not None:
+            check_endpoint("S3Config.endpoint", self.endpoint)
         check_choice("S3Config.addressing", self.addressing, AddressingKind)
         check_bool("S3Config.anonymous", self.anonymous)
         check_bool("S3Config.requester_pays", self.requester_pays)

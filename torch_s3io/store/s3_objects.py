@@ -16,7 +16,7 @@ from .access import Access, Reading
 from .key_patterns import compiled, fixed_part, is_pattern
 from .local_files import in_order
 from .s3_access import S3Access
-from .s3_config import S3Config
+from .s3_config import S3Config, check_endpoint
 from .s3_credentials import S3Credentials, place_of
 from .shared_lists import listed_once
 from .store import FileOrder, Found, Identity, Inspected, Store
@@ -295,6 +295,8 @@ class _Core:
 
     def __init__(self, bucket: Bucket) -> None:
         config, place = bucket.config, place_of(bucket.config)
+        if place.endpoint:
+            check_endpoint("AWS_ENDPOINT_URL, or AWS_ENDPOINT_URL_S3,", place.endpoint)
         self.objects = _C.S3Objects(
             endpoint=place.endpoint,
             region=place.region,
