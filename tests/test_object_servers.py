@@ -7,7 +7,6 @@ of what a real store might send.
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from object_servers import faults
 from object_servers.buckets import Reply, Request
+from object_servers.certificate import context_of, make_certificate
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
 from object_servers.seaweed import program, seaweed
 
@@ -142,22 +142,11 @@ def test_a_wrong_signature_is_refused(client):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    paths = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-out", str(paths[0]), "-keyout", str(paths[1])]
-    subprocess.run(command, check=True, capture_output=True)
-    return paths
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_both_speak_tls(certificate):
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    server = FaultServer(context)
+    server = FaultServer(context_of(certificate))
     try:
         check_tls(server.endpoint, certificate[0])
     finally:

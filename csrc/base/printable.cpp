@@ -1,10 +1,14 @@
 #include "base/printable.h"
 
 namespace s3io {
+namespace {
+
+constexpr char kDigits[] = "0123456789abcdef";
+
+}  // namespace
 
 std::string quoted(std::string_view text) {
   constexpr size_t kMost = 120;
-  constexpr char kDigits[] = "0123456789abcdef";
   std::string shown = "'";
   for (const char character : text.substr(0, kMost)) {
     const auto value = static_cast<unsigned char>(character);
@@ -15,6 +19,19 @@ std::string quoted(std::string_view text) {
     }
   }
   shown += text.size() > kMost ? "...'" : "'";
+  return shown;
+}
+
+std::string on_one_line(std::string_view text) {
+  std::string shown;
+  for (const char character : text) {
+    const auto value = static_cast<unsigned char>(character);
+    if (value >= 0x20 && value != 0x7f) {
+      shown += character;
+    } else {
+      shown += {'\\', 'x', kDigits[value >> 4], kDigits[value & 15]};
+    }
+  }
   return shown;
 }
 

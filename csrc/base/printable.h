@@ -10,4 +10,7 @@ namespace s3io {
 // escapes such as "\x0a", and of a long text the beginning is shown.
 std::string quoted(std::string_view text);
 
+// The text as it is, and whole, but with escapes for control characters.
+std::string on_one_line(std::string_view text);
+
 }  // namespace s3io

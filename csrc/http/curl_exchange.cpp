@@ -41,11 +41,14 @@ HttpOutcome outcome_of(CURLcode result, CURL* easy) {
   switch (result) {
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_CONNECT:
     case CURLE_SSL_CONNECT_ERROR:
+      return HttpOutcome::misnamed;
+    case CURLE_COULDNT_CONNECT:
     case CURLE_PROXY:
       return HttpOutcome::unreached;
     case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_ISSUER_ERROR:
     case CURLE_SSL_CACERT_BADFILE:
       return HttpOutcome::untrusted;
     case CURLE_OPERATION_TIMEDOUT: {
@@ -117,6 +120,7 @@ void CurlExchange::begin(HttpRequest& request) {
   set(CURLOPT_WRITEDATA, static_cast<void*>(this));
   set_method();
   set_headers();
+  set_bounds();
   set_connection();
   set_deadline();
 }
@@ -148,7 +152,7 @@ void CurlExchange::set_headers() {
     has_type = has_type || header.name == "content-type";
     std::string& line = lines_[count++];
     line = header.name;
-    line += ": ";
+    line += header.value.empty() ? ";" : ": ";  // without a value libcurl takes ";" alone
     line += header.value;
   }
   for (const char* line : kLeftOut) {
@@ -158,6 +162,28 @@ void CurlExchange::set_headers() {
     list_[number] = {lines_[number].data(), number + 1 < count ? &list_[number + 1] : nullptr};
   }
   set(CURLOPT_HTTPHEADER, list_.data());
+}
+
+// What libcurl must not do by itself, and what it must not read.
+void CurlExchange::set_bounds() {
+  const HttpSettings& settings = *request_->settings;
+  set(CURLOPT_FOLLOWLOCATION, 0L);
+  set(CURLOPT_NETRC, long{CURL_NETRC_IGNORED});
+  set(CURLOPT_HTTP09_ALLOWED, 0L);
+  set(CURLOPT_USERAGENT, settings.user_agent.c_str());
+  // The environment may change while this thread reads it. Empty texts are heeded, too.
+  set(CURLOPT_PROXY, proxy().c_str());
+  set(CURLOPT_NOPROXY, settings.proxies.exceptions.c_str());
+  // These an older libcurl.so may not know. No URL of ours has another protocol.
+#if LIBCURL_VERSION_NUM >= 0x075500
+  curl_easy_setopt(easy_.get(), CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+  curl_easy_setopt(easy_.get(), CURLOPT_PROTOCOLS, long{CURLPROTO_HTTP | CURLPROTO_HTTPS});
+#endif
+#if LIBCURL_VERSION_NUM >= 0x075700
+  // Else libcurl waits for the name server where a request ends, and so would all the others.
+  curl_easy_setopt(easy_.get(), CURLOPT_QUICK_EXIT, 1L);
+#endif
 }
 
 void CurlExchange::set_connection() {
@@ -182,7 +208,8 @@ void CurlExchange::set_connection() {
   if (is_fresh_) set(CURLOPT_DNS_CACHE_TIMEOUT, 0L);  // perhaps at another address, too
   // What TLS has decrypted no socket shows. The head of a range says whether it is the one that was
   // asked for; a text does not, so it has a connection of its own.
-  if (is_tls() && !request_->expected) {
+  const bool is_hidden = is_tls() || proxy().starts_with("https://");
+  if (is_hidden && !request_->expected) {
     is_fresh_ = true;
     set(CURLOPT_FORBID_REUSE, 1L);
   }
@@ -236,8 +263,12 @@ size_t CurlExchange::on_header(char* data, size_t size, size_t count, void* self
 
 bool CurlExchange::is_tls() const { return request_->url.starts_with("https://"); }
 
+const std::string& CurlExchange::proxy() const { return request_->settings->proxies.of(is_tls()); }
+
 bool CurlExchange::may_be_used_again() const {
-  if (is_tls()) return request_->verdict == RangeVerdict::right;
+  if (is_tls() || proxy().starts_with("https://")) {
+    return request_->verdict == RangeVerdict::right;
+  }
   const int status = request_->head.status();
   return (status >= 200 && status <= 299) || status == 404 || status == 412;
 }
@@ -279,7 +310,8 @@ HttpRequest& CurlExchange::end(CURLcode result) noexcept {
       request.problem = "the reply ended within its headers";
     } else {
       request.outcome = outcome_of(result, easy_.get());
-      request.problem = error_[0] != '\0' ? error_.data() : curl_easy_strerror(result);
+      request.problem = request.settings->proxies.without_secrets(
+          error_[0] != '\0' ? error_.data() : curl_easy_strerror(result));
     }
   } catch (...) {
     return end_unbegun("out of memory");

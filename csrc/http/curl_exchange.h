@@ -60,8 +60,10 @@ class CurlExchange {
   void set_method();
   void set_headers();
   void set_connection();
+  void set_bounds();
   void set_deadline();
   bool is_tls() const;
+  const std::string& proxy() const;
   bool may_be_used_again() const;
   size_t add_line(std::string_view line);
 

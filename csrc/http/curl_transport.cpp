@@ -15,6 +15,7 @@
 #include "base/fork_owned.h"
 #include "base/limits.h"
 #include "http/curl_exchange.h"
+#include "http/waiting_requests.h"
 
 namespace s3io {
 namespace {
@@ -133,27 +134,44 @@ class Reactor {
 
   bool begin_and_give_back() {
     const std::lock_guard lock(mutex_);
+    const auto is_unwanted = [&](const HttpRequest& request) {
+      return request.is_cancel_wanted || is_stopping_;
+    };
     for (const auto& exchange : exchanges_) {
       HttpRequest* const request = exchange->request();
-      if (request == nullptr || !(request->is_cancel_wanted || is_stopping_)) continue;
+      if (request == nullptr || !is_unwanted(*request)) continue;
+      waiting_.end(*request);
       exchange->give_back_cancelled();
       leaving_.push_back(exchange.get());
     }
     for (HttpRequest* next = std::exchange(first_, nullptr); next != nullptr;) {
       HttpRequest& request = *next;
       next = request.next;
-      if (request.is_cancel_wanted || is_stopping_) {
-        request.outcome = HttpOutcome::cancelled;
-        request.inbox->put(request);
-      } else if (idle_.empty()) {
-        append(request);
-      } else {
-        CurlExchange& exchange = *idle_.back();
-        idle_.pop_back();
-        begin(exchange, request);
-      }
+      wait(request);
+    }
+    for (HttpRequest* next = waiting_.remove_if(is_unwanted); next != nullptr;) {
+      HttpRequest& request = *next;
+      next = request.next;
+      request.outcome = HttpOutcome::cancelled;
+      request.inbox->put(request);
+    }
+    while (!idle_.empty()) {
+      HttpRequest* const request = waiting_.take();
+      if (request == nullptr) break;
+      CurlExchange& exchange = *idle_.back();
+      idle_.pop_back();
+      begin(exchange, *request);
     }
     return !is_stopping_;
+  }
+
+  void wait(HttpRequest& request) noexcept {
+    try {
+      waiting_.push(request);
+    } catch (const std::exception&) {
+      request.outcome = HttpOutcome::broken;  // for want of memory, so without a text
+      request.inbox->put(request);
+    }
   }
 
   void begin(CurlExchange& exchange, HttpRequest& request) noexcept {
@@ -172,6 +190,7 @@ class Reactor {
 
   void give_back_unbegun(CurlExchange& exchange, std::string_view problem) noexcept {
     HttpRequest& request = exchange.end_unbegun(problem);
+    waiting_.end(request);
     idle_.push_back(&exchange);  // there is room for all
     request.inbox->put(request);
   }
@@ -198,6 +217,7 @@ class Reactor {
         continue;
       }
       HttpRequest& request = exchange.end(result);
+      waiting_.end(request);
       leave(exchange);
       request.inbox->put(request);
     }
@@ -209,10 +229,11 @@ class Reactor {
   std::vector<std::unique_ptr<CurlExchange>> exchanges_;
   std::vector<CurlExchange*> idle_;     // the thread's
   std::vector<CurlExchange*> leaving_;  // the same: their requests are back
+  WaitingRequests waiting_;             // the thread's
   std::mutex mutex_;                    // guards what follows
   std::thread thread_;
   bool is_stopping_ = false;
-  HttpRequest* first_ = nullptr;  // those that wait
+  HttpRequest* first_ = nullptr;  // those that the thread has not seen
   HttpRequest* last_ = nullptr;
 };
 

@@ -12,7 +12,7 @@
 namespace s3io {
 
 struct CurlOptions {
-  int connections = 64;  // most at once; further requests wait, in their order
+  int connections = 64;  // most at once; further requests wait
 };
 
 // The thread starts with the first request, and ends with the transport.

@@ -50,7 +50,7 @@ void ResponseHead::clear() {
   bytes_ = 0;
   problem_ = {};
   status_ = 0;
-  content_length_ = range_first_ = range_last_ = range_size_ = date_ = -1;
+  content_length_ = range_first_ = range_last_ = range_size_ = date_ = retry_after_s_ = -1;
   has_content_encoding_ = has_transfer_encoding_ = false;
   for (std::string* text : {&etag_, &request_id_, &bucket_region_, &checksum_crc32c_, &write_id_}) {
     text->clear();
@@ -111,6 +111,8 @@ bool ResponseHead::add_header(std::string_view name, std::string_view value) {
     has_transfer_encoding_ = true;
   } else if (is("date")) {
     date_ = parse_http_date(value);
+  } else if (is("retry-after")) {
+    retry_after_s_ = parse_number(value);
   } else if (is("x-amz-request-id")) {
     if (value.size() <= kMostValueBytes && is_printable(value)) request_id_ = value;
   } else if (is("x-amz-bucket-region")) {

@@ -34,6 +34,7 @@ class ResponseHead {
   bool has_content_encoding() const { return has_content_encoding_; }  // other than "identity"
   bool has_transfer_encoding() const { return has_transfer_encoding_; }
   int64_t date() const { return date_; }                         // seconds since 1970; -1: not said
+  int64_t retry_after_s() const { return retry_after_s_; }       // -1: not said, or as a date
   const std::string& request_id() const { return request_id_; }  // printable, or empty
   const std::string& bucket_region() const { return bucket_region_; }
   // x-amz-checksum-crc32c, in base64 as it came; of the whole object or the part, never of a range.
@@ -58,6 +59,7 @@ class ResponseHead {
   bool has_transfer_encoding_ = false;
   int64_t date_ = -1;
   std::string etag_, request_id_, bucket_region_, checksum_crc32c_, write_id_;
+  int64_t retry_after_s_ = -1;
 };
 
 // "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, IMF-fixdate) in seconds since 1970; -1: it is none.

@@ -36,6 +36,7 @@ struct S3Call {
   std::optional<Error> error;
   Clock::time_point not_before{};  // of the next attempt
   int attempts = 0;
+  int malformed = 0;  // of these, replies that were none
 
   // The client's own.
   Clock::time_point begun{};

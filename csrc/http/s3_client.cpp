@@ -10,6 +10,7 @@ namespace s3io {
 namespace {
 
 constexpr int kMostMalformed = 3;  // replies that are none, before the server is given up
+constexpr int kMostMisnamed = 5;   // attempts at a server that never replied to anything
 constexpr int64_t kMostSkewSeconds = 300;
 constexpr size_t kMostRegions = 64;  // that servers may send requests to
 constexpr std::string_view kEmptyHash =
@@ -58,7 +59,7 @@ void S3Client::begin(S3Call& call) {
   check_process();
   call.error.reset();
   call.failed.reset();
-  call.attempts = 0;
+  call.attempts = call.malformed = 0;
   call.begun = Clock::now();
   call.has_renewed = call.has_set_clock = call.has_moved = false;
   call.http.is_fresh = false;
@@ -100,6 +101,11 @@ void S3Client::address_and_sign(S3Call& call) {
   set_headers(call, date);
 }
 
+// "host" is signed, too.
+bool is_signed_header(std::string_view name) {
+  return name.starts_with("x-amz-") || name.starts_with("content-");
+}
+
 // Those that are signed come first, by name.
 void S3Client::set_headers(S3Call& call, const AmzDate& date) {
   std::vector<HttpHeader>& headers = call.http.headers;
@@ -125,13 +131,13 @@ void S3Client::set_headers(S3Call& call, const AmzDate& date) {
   }
   if (config_.requester_pays) add("x-amz-request-payer", "requester");
   for (const HttpHeader& header : call.headers) {
-    if (header.name.starts_with("x-amz-")) add(header.name, header.value);
+    if (is_signed_header(header.name)) add(header.name, header.value);
   }
   const size_t num_signed = count;
   std::sort(headers.begin(), headers.begin() + static_cast<int64_t>(count),
             [](const HttpHeader& one, const HttpHeader& other) { return one.name < other.name; });
   for (const HttpHeader& header : call.headers) {
-    if (!header.name.starts_with("x-amz-")) add(header.name, header.value);
+    if (!is_signed_header(header.name)) add(header.name, header.value);
   }
   if (is_signed) {
     add("authorization", "");
@@ -145,6 +151,9 @@ void S3Client::set_headers(S3Call& call, const AmzDate& date) {
 }
 
 S3Client::Next S3Client::judge(S3Call& call) {
+  const HttpOutcome outcome = call.http.outcome;
+  if (outcome == HttpOutcome::replied) has_replied_ = true;
+  if (outcome == HttpOutcome::refused) call.malformed += 1;
   const std::optional<S3Problem> problem = problem_of(call);
   if (!problem) {
     if (call.has_set_clock) clock_offset_s_ = call.clock_offset_s;
@@ -156,16 +165,19 @@ S3Client::Next S3Client::judge(S3Call& call) {
     call.not_before = Clock::now();
     return Next::again;
   }
-  const HttpOutcome outcome = call.http.outcome;
   const auto fail = [&](std::string_view more) {
     call.error = error_of(call, *problem, more);
     return Next::done;
   };
-  if (!problem->may_pass || (!call.may_repeat && outcome != HttpOutcome::unreached)) {
-    return fail("");
+  const bool is_nowhere = outcome == HttpOutcome::unreached || outcome == HttpOutcome::misnamed;
+  if (!problem->may_pass || (!call.may_repeat && !is_nowhere)) return fail("");
+  if (call.malformed >= kMostMalformed) {
+    return fail(call.http.head.has_content_encoding()
+                    ? kEncodedAdvice
+                    : ": the server, or what is between, does not speak S3's protocol");
   }
-  if (outcome == HttpOutcome::refused && call.attempts >= kMostMalformed) {
-    return fail(": the server, or what is between, does not speak S3's protocol");
+  if (outcome == HttpOutcome::misnamed && !has_replied_ && call.attempts >= kMostMisnamed) {
+    return fail("; endpoint= or region= may be wrong, or a proxy is needed (https_proxy)");
   }
   if (call.attempts >= config_.max_attempts) {
     return fail("; raise max_attempts if that may pass");
@@ -186,7 +198,8 @@ bool S3Client::mend(S3Call& call, const S3Problem& problem) {
   const bool is_silent = code.empty() && (status == 400 || status == 403);
   const std::string& region =
       head.bucket_region().empty() ? problem.error.region : head.bucket_region();
-  const bool is_elsewhere = status == 301 || is_one_of(kOtherRegionCodes, code) || is_silent;
+  const bool is_elsewhere =
+      status == 301 || status == 307 || is_one_of(kOtherRegionCodes, code) || is_silent;
   if (is_elsewhere && !call.has_moved && moves_to(call, region)) return true;
   using std::chrono::system_clock;
   const int64_t now = system_clock::to_time_t(system_clock::now());
@@ -249,7 +262,10 @@ bool S3Client::plan_next_attempt(S3Call& call) {
   };
   const auto next_retry =
       std::max(next_retry_, now - std::chrono::seconds(1)) + in(1 / config_.retries_per_s);
-  call.not_before = std::max(now + in(wait), next_retry);
+  // As the server says, but no longer than without its word.
+  const double asked = static_cast<double>(std::max<int64_t>(call.http.head.retry_after_s(), 0));
+  const double least = std::min(asked, Seconds(config_.most_backoff).count());
+  call.not_before = std::max(now + in(std::max(wait, least)), next_retry);
   if (call.not_before - *call.failed >= Seconds(config_.retry_timeout_s)) return false;
   next_retry_ = next_retry;
   return true;

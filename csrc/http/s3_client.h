@@ -76,6 +76,7 @@ class S3Client {
   const HomeProcess home_ = {};
   const S3Place place_;                     // of the configuration
   std::atomic<int64_t> clock_offset_s_{0};  // of replies that were well
+  std::atomic<bool> has_replied_{false};    // the server: its name is right
   std::mutex mutex_;                        // guards what follows
   std::map<std::string, S3Place> places_;   // others, by their region; none is ever removed
   std::map<std::string, const S3Place*, std::less<>> moved_;  // buckets that are in one of them

@@ -89,8 +89,9 @@ bool S3NewObject::may_be_done(const S3Call& call) {
   const HttpRequest& http = call.http;
   const int status = http.head.status();
   const bool is_refusal = http.outcome == HttpOutcome::replied && status >= 300 && status <= 499;
-  const bool came_to_nobody =
-      http.outcome == HttpOutcome::unreached || http.outcome == HttpOutcome::untrusted;
+  const bool came_to_nobody = http.outcome == HttpOutcome::unreached ||
+                              http.outcome == HttpOutcome::misnamed ||
+                              http.outcome == HttpOutcome::untrusted;
   return call.attempts > 1 || !(is_refusal || came_to_nobody);
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "http/s3_range_reader.h"
 
 namespace s3io {
@@ -15,6 +16,7 @@ constexpr size_t kMostListed = 10'000'000;
 constexpr size_t kMostListedBytes = size_t{4} << 30;  // of their keys and ETags
 constexpr size_t kMostPageBytes = size_t{16} << 20;
 constexpr int kMostEmptyPages = 1000;  // one after the other
+constexpr int kMostUnreadable = 3;     // replies for one page, before the server is given up
 
 ObjectVersion version_of(int64_t size_bytes, const std::string& etag) {
   return {.size_bytes = size_bytes, .modified_ns = etag_number(etag)};
@@ -102,8 +104,8 @@ std::pair<ObjectVersion, std::string> S3Objects::look_up(const std::string& path
   call.object = parse_s3_path(path);
   client_->call(call, on_wait);
   const ResponseHead& head = call.http.head;
-  if (head.content_length() < 0 || head.etag().empty()) {
-    throw Error(ErrorKind::read, message(path,
+  if (head.status() != 200 || head.content_length() < 0 || head.etag().empty()) {
+    throw Error(ErrorKind::read, message(on_one_line(path),
                                          ": the server does not say how long it is, or which "
                                          "version (Content-Length, ETag)"));
   }
@@ -131,6 +133,23 @@ bool S3Objects::honours_if_match(const std::string& path) {
   return false;
 }
 
+// A page that is none is asked for again: nothing may have said that it was cut.
+ListPage S3Objects::read_page(S3Call& call, const std::string& key_prefix,
+                              const WaitCallback& on_wait) {
+  for (int tried = 1;; ++tried) {
+    client_->call(call, on_wait);
+    try {
+      return parse_list_page(call.http.text, key_prefix);
+    } catch (const Error& error) {
+      if (tried < kMostUnreadable) continue;
+      // A key may be what the server was sent.
+      const std::string why = without_secrets(error.what(), *call.credentials);
+      throw Error(ErrorKind::data,
+                  message("s3://", call.object.bucket, "/", on_one_line(key_prefix), ": ", why));
+    }
+  }
+}
+
 std::vector<ListedObject> S3Objects::list_objects(const std::string& prefix,
                                                   const WaitCallback& on_wait, int64_t most) {
   S3Call call;
@@ -141,17 +160,15 @@ std::vector<ListedObject> S3Objects::list_objects(const std::string& prefix,
   std::string token;
   do {
     write_list_query(key_prefix, token, most, call.query);
-    client_->call(call, on_wait);
+    ListPage page = read_page(call, key_prefix, on_wait);
     try {
-      ListPage page = parse_list_page(call.http.text, key_prefix);
       if (!token.empty() && page.next_token == token) {
         throw Error(ErrorKind::data, "the list does not end");
       }
       token = page.next_token;
       listing.add(std::move(page));
-    } catch (const Error& error) {  // a key may be what the server was sent
-      throw Error(ErrorKind::data,
-                  message(prefix, ": ", without_secrets(error.what(), *call.credentials)));
+    } catch (const Error& error) {
+      throw Error(ErrorKind::data, message(on_one_line(prefix), ": ", error.what()));
     }
   } while (!token.empty() && (most == 0 || listing.empty()));
   return listing.take();

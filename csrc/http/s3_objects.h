@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "http/s3_client.h"
+#include "http/s3_xml.h"
 #include "store/store.h"
 
 namespace s3io {
@@ -57,6 +58,9 @@ class S3Objects final : public Store {
   // Its version and its ETag, by a HEAD.
   std::pair<ObjectVersion, std::string> look_up(const std::string& path,
                                                 const WaitCallback& on_wait = {});
+
+  // One page of a list. Throws Error(data) where what comes is none.
+  ListPage read_page(S3Call& call, const std::string& key_prefix, const WaitCallback& on_wait);
 
   const int64_t part_bytes_;
   const std::shared_ptr<S3Client> client_;

@@ -16,7 +16,7 @@ constexpr std::array<std::string_view, 8> kPassingCodes{
     "Throttling",     "Busy",          "BadDigest", "IncompleteBody"};
 
 std::string name_of(const S3Call& call) {
-  std::string name = message("s3://", call.object.bucket, "/", call.object.key);
+  std::string name = on_one_line(message("s3://", call.object.bucket, "/", call.object.key));
   if (call.http.expected) {
     const ExpectedRange& range = *call.http.expected;
     append(name, message(", bytes ", range.offset, "-", range.offset + range.length - 1));
@@ -86,6 +86,7 @@ std::optional<S3Problem> problem_of(const S3Call& call) {
     case HttpOutcome::broken:
       return S3Problem{ErrorKind::read, true, message("the connection broke: ", why)};
     case HttpOutcome::unreached:
+    case HttpOutcome::misnamed:
       return S3Problem{ErrorKind::read, true,
                        message("the server ", call.target.host, " was not reached: ", why)};
     case HttpOutcome::untrusted:
@@ -100,8 +101,12 @@ std::optional<S3Problem> problem_of(const S3Call& call) {
   const int status = http.head.status();
   const bool is_success =
       http.expected ? http.verdict == RangeVerdict::right : status >= 200 && status <= 299;
-  if (is_success) return std::nullopt;
-  return problem_of_reply(call);
+  if (!is_success) return problem_of_reply(call);
+  if (http.expected || !http.head.has_content_encoding()) return std::nullopt;
+  if (call.method == "HEAD") {
+    return S3Problem{ErrorKind::data, false, message("its bytes are encoded", kEncodedAdvice)};
+  }
+  return S3Problem{ErrorKind::read, true, "the text of the reply is encoded"};
 }
 
 Error error_of(const S3Call& call, const S3Problem& problem, std::string_view more) {

@@ -24,6 +24,11 @@ bool is_one_of(const auto& values, const auto& value) {
   return std::ranges::find(values, value) != values.end();
 }
 
+// What to do about an object that is stored with Content-Encoding.
+inline constexpr std::string_view kEncodedAdvice =
+    "; objects that are stored with Content-Encoding cannot be read in ranges: upload it without, "
+    "or copy it onto itself with other metadata";
+
 // None: it is well.
 std::optional<S3Problem> problem_of(const S3Call& call);
 

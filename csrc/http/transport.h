@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/unique_fd.h"
+#include "http/proxies.h"
 #include "http/response_head.h"
 #include "http/sigv4.h"
 
@@ -29,7 +30,8 @@ enum class HttpOutcome : uint8_t {
   replied,    // head and body are whole; the status may be any
   refused,    // the head, or a byte too many: nothing more was read, the connection is closed
   broken,     // it ended before the reply was whole: reset, cut off, garbage
-  unreached,  // no connection: DNS, refused, TLS
+  unreached,  // no connection: refused, or nobody answers
+  misnamed,   // the same: no host has this name, or what listens there does not speak TLS
   untrusted,  // the certificate is none that ca_file, or the system, vouches for
   late,       // it stood still for `stall_timeout`, or took too long for its length
   cancelled,
@@ -38,6 +40,8 @@ enum class HttpOutcome : uint8_t {
 // What many requests share; outlives them.
 struct HttpSettings {
   std::string ca_file;  // PEM, of those alone that are trusted; empty: the system's
+  std::string user_agent = "torch_s3io";
+  Proxies proxies = proxies_of_environment();  // as it is in the thread that makes these settings
   milliseconds connect_timeout{10'000};
   // A reply, or a body that is sent, which makes less than a KiB a second for so long is late.
   milliseconds stall_timeout{20'000};

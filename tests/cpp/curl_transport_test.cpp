@@ -13,15 +13,18 @@ TEST_CASE("ranges land where they belong, one after the other on one connection"
   const LeakCheck leaks;
   RawServer server([](int, int number, const std::string& head) {
     CHECK(head.starts_with("GET /bucket/../a%20b HTTP/1.1\r\nHost: 127.0.0.1"));
-    for (const char* name : {"Accept", "Expect", "Content-Type", "accept-encoding", "User-Agent"}) {
+    for (const char* name : {"Accept", "Expect", "Content-Type", "accept-encoding"}) {
       CHECK(head.find(name) == std::string::npos);
     }
+    CHECK(head.find("\r\nUser-Agent: torch_s3io\r\n") != std::string::npos);
+    CHECK(head.find("\r\nx-amz-empty:\r\n") != std::string::npos);
     return Reply{good(number * 1000, 100'000)};
   });
   const auto transport = make_curl_transport();
   for (int number = 0; number < 20; ++number) {
     Fetch fetch(server, number * 1000, 100'000);
     fetch.request.url = server.url("/bucket/../a%20b");
+    fetch.request.headers.push_back({"x-amz-empty", ""});
     fetch.run(*transport);
     CHECK(fetch.is_right());
     CHECK(fetch.inbox.bytes == 100'000);
@@ -201,7 +204,7 @@ TEST_CASE("payloads are sent from where they lie, by any method") {
     return Reply{"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Then::close};
   });
   const auto transport = make_curl_transport();
-  const std::string payload = "payload\r\n\r\n";  // what the server takes for the end of a head
+  const std::string payload = text_of(0, 300'000);
   for (const std::string_view method : {"PUT", "POST", "HEAD", "DELETE"}) {
     Fetch fetch(server.url());
     fetch.request.method = method;
@@ -210,8 +213,9 @@ TEST_CASE("payloads are sent from where they lie, by any method") {
     fetch.run(*transport);
     CHECK(fetch.request.outcome == HttpOutcome::replied);
     CHECK(heads.back().starts_with(method));
-    const bool has_length = heads.back().find("Content-Length: 11\r\n") != std::string::npos;
+    const bool has_length = heads.back().find("Content-Length: 300000\r\n") != std::string::npos;
     CHECK(has_length == !fetch.request.payload.empty());
+    CHECK(heads.back().ends_with("\r\n\r\n" + (has_length ? payload : "")));
   }
 }
 
@@ -229,7 +233,7 @@ TEST_CASE("a server that is not there, or says nothing, is told apart") {
   CHECK_FALSE(refused.request.problem.empty());
   Fetch unknown("http://no-such-host.invalid/");
   unknown.run(*transport);
-  CHECK(unknown.request.outcome == HttpOutcome::unreached);
+  CHECK(unknown.request.outcome == HttpOutcome::misnamed);
   RawServer silent([](int, int, const std::string&) {
     return Reply{good(0, 1000).substr(0, 600), Then::stall};
   });
@@ -249,16 +253,47 @@ TEST_CASE("a server that is not there, or says nothing, is told apart") {
 
 TEST_CASE("the usual variables of the environment name a proxy") {
   const LeakCheck leaks;
+  const std::string kPassword = "password-of-proxy";
   RawServer proxy([](int, int, const std::string& head) {
     CHECK(head.starts_with("GET http://storage.invalid/key HTTP/1.1\r\n"));
+    CHECK(head.find("\r\nProxy-Authorization: Basic ") != std::string::npos);
     return Reply{"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"};
   });
-  ::setenv("http_proxy", proxy.url("").c_str(), 1);
+  const std::string url = proxy.url("");
+  ::setenv("http_proxy", ("http://user-1:" + kPassword + "@" + url.substr(7)).c_str(), 1);
   const auto transport = make_curl_transport();
-  Fetch fetch("http://storage.invalid/key");
+  Fetch fetch("http://storage.invalid/key"), direct("http://storage.invalid/key");
+  ::unsetenv("http_proxy");  // settings know it from when they were made
+  direct.settings = {};
   fetch.run(*transport);
-  ::unsetenv("http_proxy");
+  direct.run(*transport);
   CHECK(fetch.request.outcome == HttpOutcome::replied);
+  CHECK(direct.request.outcome == HttpOutcome::misnamed);
+  const std::string shown = fetch.settings.proxies.without_secrets(
+      "cannot use http://user-1:" + kPassword + "@proxy, user-10");
+  CHECK(shown == "cannot use http://...:...@proxy, user-10");
+}
+
+TEST_CASE("a server that does not answer leaves connections to others") {
+  const LeakCheck leaks;
+  RawServer silent([](int, int, const std::string&) { return Reply{"", Then::stall}; });
+  RawServer well([](int, int, const std::string&) { return Reply{good(0, 1000)}; });
+  const auto transport = make_curl_transport({.connections = 2});
+  std::vector<std::unique_ptr<Fetch>> waiting;
+  for (int number = 0; number < 5; ++number) {
+    waiting.push_back(std::make_unique<Fetch>(silent, 0, 1000));
+    transport->submit(waiting.back()->request);
+  }
+  CHECK(holds_soon([&] { return silent.requests() == 2; }));
+  Fetch other(well, 0, 1000);
+  transport->submit(other.request);  // the last one of all
+  transport->cancel(waiting.front()->request);
+  other.wait();
+  CHECK(other.is_right());
+  for (const auto& one : waiting) {
+    if (one != waiting.front()) transport->cancel(one->request);
+    one->wait();
+  }
 }
 
 TEST_CASE("connections are a number that can be") {

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <charconv>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -32,7 +33,8 @@ class RawServer {
     Then then = Then::keep;
     std::string later = {};  // sent by itself, after `send_later`
   };
-  // By the number of the connection, and of the request on all of them; with the request's head.
+  // By the number of the connection, and of the request on all of them; with the request's head,
+  // and the body behind it.
   using Answer = std::function<Reply(int connection, int request, const std::string& head)>;
 
   explicit RawServer(Answer answer) : answer_(std::move(answer)) {
@@ -112,7 +114,17 @@ class RawServer {
       if (::recv(fd, &byte, 1, 0) != 1) return false;
       head += byte;
     }
-    return true;
+    constexpr std::string_view kLength = "Content-Length: ";
+    const size_t at = head.find(kLength);
+    size_t missing = 0;
+    if (at != std::string::npos) {
+      std::from_chars(head.data() + at + kLength.size(), head.data() + head.size(), missing);
+    }
+    std::string body(missing, '\0');
+    const bool is_whole = missing == 0 || ::recv(fd, body.data(), missing, MSG_WAITALL) ==
+                                              static_cast<ssize_t>(missing);
+    head += body;
+    return is_whole;
   }
 
   static void send_all(int fd, const std::string& bytes) {

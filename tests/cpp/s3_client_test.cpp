@@ -99,6 +99,63 @@ TEST_CASE("each status and code is an error of its kind, after as many attempts 
   }
 }
 
+TEST_CASE("a server of which nothing was ever heard is given up soon, another one is not") {
+  Scene scene(always({.outcome = HttpOutcome::misnamed}));
+  const Caught error = scene.failure();
+  CHECK(error.says("endpoint="));
+  CHECK(scene.s3->requests() == 5);
+  scene.s3->script = {};
+  scene.client.call(scene.call);  // from then on its name is right
+  scene.s3->script = always({.outcome = HttpOutcome::misnamed});
+  CHECK(scene.failure().says("attempt 12"));
+}
+
+TEST_CASE("three replies that are none are too many, however many others there were") {
+  Scene scene([](int number, const HttpRequest&, ScriptedReply& reply) {
+    if (number < 8) {
+      reply = number % 3 == 0 ? ScriptedReply::error("503 Slow Down", "SlowDown") : reply;
+      reply.remove(number % 3 == 1 ? "ETag" : "Content-Range");
+    }
+  });
+  scene.expect_range();
+  CHECK(scene.failure().says("does not speak S3's protocol"));
+  CHECK(scene.s3->requests() == 5);
+  scene.s3->script = [](int, const HttpRequest&, ScriptedReply& reply) {
+    reply.set("Content-Encoding", "gzip");
+  };
+  CHECK(scene.failure().says("upload it without"));
+  Scene head(scene.s3->script);
+  head.call.method = "HEAD";
+  const Caught error = head.failure();
+  CHECK(error.kind == ErrorKind::data);
+  CHECK(error.says("Content-Encoding"));
+  CHECK(head.s3->requests() == 1);
+}
+
+TEST_CASE("a server that says how long to wait is heeded, up to the longest wait") {
+  S3Config config = scripted_config();
+  config.most_backoff = milliseconds(3000);
+  auto busy = ScriptedReply::error("503 Slow Down", "SlowDown");
+  HttpInbox inbox;
+  for (const char* seconds : {"2", "1000000"}) {
+    busy.set("Retry-After", seconds);
+    Scene scene(always(busy), config);
+    scene.call.http.inbox = &inbox;
+    const auto begun = Clock::now();
+    scene.client.begin(scene.call);
+    REQUIRE(inbox.take() == &scene.call.http);
+    REQUIRE(scene.client.judge(scene.call) == S3Client::Next::again);
+    CHECK(scene.call.not_before >= begun + std::chrono::seconds(2));
+    CHECK(scene.call.not_before <= Clock::now() + std::chrono::seconds(3));
+  }
+}
+
+TEST_CASE("the name of an object does not write to the terminal") {
+  Scene scene({});
+  scene.call.object.key = "a\n\x1b[2J";
+  CHECK(scene.failure().says("s3://bucket/a\\x0a\\x1b[2J: "));
+}
+
 TEST_CASE("what passes is not seen, and a range that failed says which") {
   for (const HttpOutcome outcome :
        {HttpOutcome::broken, HttpOutcome::unreached, HttpOutcome::late}) {
@@ -208,21 +265,26 @@ TEST_CASE("a clock that is wrong is set once, by the server's") {
 }
 
 TEST_CASE("a bucket of another region is found once, at a host of our own making") {
+  std::string status;
   std::vector<std::string> urls;
   const auto elsewhere = [&](int, const HttpRequest& request, ScriptedReply& reply) {
     urls.push_back(request.url);
     if (request.url.find("eu-west-9") != std::string::npos) return;
-    reply = ScriptedReply::error("301 Moved Permanently", "PermanentRedirect");
+    reply = ScriptedReply::error(status, "PermanentRedirect");
     reply.set("x-amz-bucket-region", "eu-west-9");
     reply.set("Location", "http://evil.example.com/");
   };
   S3Config config = scripted_config();
   config.endpoint = "";
   config.addressing = Addressing::path;
-  Scene scene(elsewhere, config);
-  scene.client.call(scene.call);
-  CHECK(urls == std::vector<std::string>{"https://s3.us-east-1.amazonaws.com/bucket/a%20b",
-                                         "https://s3.eu-west-9.amazonaws.com/bucket/a%20b"});
+  for (const char* one : {"301 Moved Permanently", "307 Temporary Redirect"}) {
+    status = one;
+    urls.clear();
+    Scene scene(elsewhere, config);
+    scene.client.call(scene.call);
+    CHECK(urls == std::vector<std::string>{"https://s3.us-east-1.amazonaws.com/bucket/a%20b",
+                                           "https://s3.eu-west-9.amazonaws.com/bucket/a%20b"});
+  }
   auto nowhere = ScriptedReply::error("301 Moved Permanently", "PermanentRedirect",
                                       "<Region>evil.example.com/</Region>");
   Scene refused(always(nowhere), config);
@@ -312,6 +374,12 @@ TEST_CASE("requests are signed as they are sent, and not without credentials") {
   CHECK(names == std::set<std::string>{"host", "range", "authorization", "x-amz-content-sha256",
                                        "x-amz-date", "x-amz-request-payer",
                                        "x-amz-security-token"});
+  scene.s3->script = [](int, const HttpRequest& request, ScriptedReply&) {
+    CHECK(header_of(request, "authorization").find("=content-type;host;") != std::string::npos);
+  };
+  scene.call.headers.push_back({"content-type", "text/plain"});
+  scene.client.call(scene.call);
+  scene.call.headers.pop_back();
   S3Client anonymous(scripted_config(), fixed_credentials({}), scene.s3);
   scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply&) {
     CHECK(request.headers.size() == 2);  // host and range
@@ -390,8 +458,10 @@ TEST_CASE("all requests together are repeated at a rate that a server in distres
 TEST_CASE("a caller that gives up gets its memory back") {
   Scene scene([](int, const HttpRequest&, ScriptedReply& reply) { reply.is_lost = true; });
   struct Interrupt {};
+  scene.expect_range();
   CHECK_THROWS_AS(scene.client.call(scene.call, [] { throw Interrupt(); }), Interrupt);
   CHECK(scene.call.http.outcome == HttpOutcome::cancelled);
+  CHECK(scene.memory == Bytes(10));
 }
 
 }  // namespace s3io::testing::s3_client_test

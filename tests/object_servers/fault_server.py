@@ -144,11 +144,11 @@ def _send(wire: socket.socket, request: Request, reply: Reply) -> bool:
     if has_body:
         body = reply.body if reply.sent_bytes is None else reply.body[: reply.sent_bytes]
         if reply.bytes_per_s is None:
-            wire.sendall(body)
+            wire.sendall(body + reply.surplus)  # at once: TLS makes one record of their ends
         else:
             for place in range(len(body)):
                 wire.sendall(body[place : place + 1])
                 time.sleep(1 / reply.bytes_per_s)
-    if reply.surplus:
+    elif reply.surplus:
         wire.sendall(reply.surplus)
     return reply.has_length and reply.sent_bytes is None
