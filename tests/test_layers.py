@@ -20,7 +20,7 @@ ALLOWED = {
     "order": {"base"},
     "format": {"base", "order"},
     "store": {"base", "memory", "io"},
-    "http": {"base", "io", "store"},
+    "http": {"base", "memory", "io", "store"},
     "reader": {"base", "memory", "io", "store", "order", "format"},
     "bindings": {"base", "memory", "io", "store", "http", "order", "format", "reader"},
 }

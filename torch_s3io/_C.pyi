@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'LengthSum', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'SequenceCheck', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'check_sequences', 'common_folder_bytes', 'count_repeated', 'counts_up', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 's3_put', 's3_remove', 's3_writer', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'sum_lengths', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialBoard', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'LengthSum', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'SequenceCheck', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'check_sequences', 'common_folder_bytes', 'count_repeated', 'counts_up', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 's3_put', 's3_remove', 's3_writer', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'sum_lengths', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -395,6 +395,33 @@ class CredentialSource:
     """
     Where the credentials of an S3Objects come from.
     """
+class CredentialBoard:
+    """
+    Where a process says credentials to its workers.
+    """
+    @staticmethod
+    def adopt(*, fd: typing.SupportsInt | typing.SupportsIndex, bell_fd: typing.SupportsInt | typing.SupportsIndex) -> CredentialBoard:
+        """
+        The board of another process; takes the descriptors over.
+        """
+    def __init__(self) -> None:
+        ...
+    def say(self, *, access_key: str, secret_key: str, session_token: str, expires_s: typing.SupportsFloat | typing.SupportsIndex, is_renewed: bool, problem: str) -> None:
+        """
+        expires_s: since 1970; 0: nobody knows. problem: why there are no newer ones.
+        """
+    def source(self) -> CredentialSource:
+        """
+        What is on the board, whenever it is asked for; of this process.
+        """
+    @property
+    def bell_fd(self) -> int:
+        """
+        An eventfd, readable once somebody wants newer ones.
+        """
+    @property
+    def fd(self) -> int:
+        ...
 class S3Objects(Store):
     def __init__(self, *, endpoint: str, region: str, addressing: str, requester_pays: bool, ca_file: str, connect_timeout_s: typing.SupportsFloat | typing.SupportsIndex, stall_timeout_s: typing.SupportsFloat | typing.SupportsIndex, max_idle_s: typing.SupportsInt | typing.SupportsIndex, max_attempts: typing.SupportsInt | typing.SupportsIndex, retry_timeout_s: typing.SupportsFloat | typing.SupportsIndex, retries_per_s: typing.SupportsFloat | typing.SupportsIndex, part_bytes: typing.SupportsInt | typing.SupportsIndex, connections: typing.SupportsInt | typing.SupportsIndex, credentials: CredentialSource) -> None:
         """

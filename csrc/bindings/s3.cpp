@@ -43,6 +43,11 @@ milliseconds milliseconds_of(double seconds) {
   return milliseconds{static_cast<int64_t>(std::clamp(seconds, 0.0, 1e9) * 1e3)};
 }
 
+std::string user_agent() {
+  const py::object version = py::module_::import("torch_s3io._version").attr("__version__");
+  return message("torch_s3io/", version.cast<std::string>());
+}
+
 void stop_transports_at_exit() {
   static const bool is_registered = [] {
     py::module_::import("atexit").attr("register")(py::cpp_function([] {
@@ -67,6 +72,7 @@ std::shared_ptr<S3Objects> make_s3_objects(const std::string& endpoint, const st
                                     .addressing = parse_addressing(addressing),
                                     .requester_pays = requester_pays,
                                     .http = {.ca_file = ca_file,
+                                             .user_agent = user_agent(),
                                              .connect_timeout = milliseconds_of(connect_timeout_s),
                                              .stall_timeout = milliseconds_of(stall_timeout_s),
                                              .max_idle_s = max_idle_s},
@@ -237,6 +243,7 @@ void register_s3(py::module_& module) {
       },
       py::kw_only(), py::arg("access_key"), py::arg("secret_key"), py::arg("session_token"),
       "Always the same; without an access key requests are not signed.");
+  register_s3_credentials(module);
 
   py::class_<S3Objects, Store, std::shared_ptr<S3Objects>>(module, "S3Objects")
       .def(py::init(&make_s3_objects), py::kw_only(), py::arg("endpoint"), py::arg("region"),

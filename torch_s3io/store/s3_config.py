@@ -15,7 +15,7 @@ AddressingKind = Literal["auto", "path", "virtual"]
 EncryptionKind = Literal["AES256", "aws:kms"]
 
 _SECRETS = ("access_key", "secret_key", "session_token")
-_TEXTS = ("endpoint", "region", *_SECRETS, "ca_file", "sse_kms_key_id")
+_TEXTS = ("endpoint", "region", "profile", *_SECRETS, "ca_file", "sse_kms_key_id")
 _ENDPOINT = re.compile("https?://[^/?#@\\s]+/?", re.IGNORECASE)
 _LEAST_PART, _MOST_PART = 64 << 10, 1 << 30
 _MOST_CONNECTIONS = 1024
@@ -43,13 +43,16 @@ class S3Config:
         addressing: ``"virtual"``: the bucket is a part of the host's name. ``"path"``: of the
             path. ``"auto"``: the first for AWS, the second where there is an ``endpoint``.
         anonymous: Requests are not signed: for public buckets.
+        profile: Of ~/.aws, by botocore, whatever the variables say. None: AWS_PROFILE's, where
+            nothing else names keys.
         access_key, secret_key, session_token: Of requests; None: what AWS_ACCESS_KEY_ID,
-            AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN say.
+            AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN say, else what botocore finds.
         ca_file: PEM file of the certificates that may vouch for the server's, in place of the
             system's; None: what AWS_CA_BUNDLE says, else the system's.
         part_bytes: A longer range is read in parts of this size, several at once; and a longer
             object is written so, in parts of 5 MiB at least.
-        connections: Open at once, of all buckets with as many, in each process.
+        connections: Open at once, of all buckets with as many. The ranks of a machine
+            (LOCAL_WORLD_SIZE) and their workers share them, and each has one at least.
         upload_checksums: A CRC-32C goes with all that is written, for the server to compare. False
             for servers that refuse that.
         sse: How what is written is encrypted: ``"AES256"`` or ``"aws:kms"``; None: as the bucket
@@ -67,6 +70,7 @@ class S3Config:
     region: str | None = None
     addressing: AddressingKind = "auto"
     anonymous: bool = False
+    profile: str | None = None
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
@@ -114,6 +118,10 @@ class S3Config:
 
     def _check_keys(self) -> None:
         given = [name for name in _SECRETS if getattr(self, name) is not None]
+        if given and self.profile:
+            raise ConfigError(f"S3Config: profile= names the keys: leave {given[0]}= out")
+        if self.profile and self.anonymous:
+            raise ConfigError("S3Config: anonymous=True signs nothing: leave profile= out")
         if given and self.anonymous:
             raise ConfigError(f"S3Config: anonymous=True signs nothing: leave {given[0]}= out")
         if given and not {"access_key", "secret_key"} <= set(given):

@@ -17,6 +17,7 @@ from .key_patterns import compiled, fixed_part, is_pattern
 from .local_files import in_order
 from .s3_access import S3Access
 from .s3_config import S3Config, check_endpoint
+from .s3_connections import connections_here
 from .s3_credentials import S3Credentials, place_of
 from .shared_lists import listed_once
 from .store import FileOrder, Found, Identity, Inspected, Store
@@ -310,7 +311,7 @@ class _Core:
             retry_timeout_s=config.retry_timeout_s,
             retries_per_s=config.retries_per_s,
             part_bytes=config.part_bytes,
-            connections=config.connections,
+            connections=connections_here(config.connections),
             credentials=bucket.credentials.source(),
         )
         self.reads = _C.S3Reads(objects=self.objects, buffer_pool=None, depth=_READ_DEPTH)
