@@ -14,7 +14,7 @@ from support import KILLED, holds_soon, is_killed_in, mount_in_memory
 
 from torch_s3io import _C, Error, FileStore, NoSpaceError, WriteError
 from torch_s3io.cli import main
-from torch_s3io.writing import pack_run, packing
+from torch_s3io.writing import folder_writer, pack_run
 from torch_s3io.writing.pack_run import Packed, run_pack
 from torch_s3io.writing.packing import PackJob
 from torch_s3io.writing.sources import find_sources
@@ -50,7 +50,7 @@ def failing_store(plan: _C.FaultPlan, name: str) -> type[FileStore]:
 
 
 def fail_at(patch: pytest.MonkeyPatch, job: PackJob, name: str, plan: _C.FaultPlan) -> None:
-    module = pack_run if name == "manifest.json" else packing
+    module = pack_run if name == "manifest.json" else folder_writer
     patch.setattr(module, "FileStore", failing_store(plan, name))
 
 
@@ -190,7 +190,7 @@ def test_a_process_that_is_told_to_end_is_an_error_of_pack(source, disk, monkeyp
             signal.raise_signal(signal.SIGTERM)
             return super().writer(path, **options)
 
-    monkeypatch.setattr(packing, "FileStore", Ended)
+    monkeypatch.setattr(folder_writer, "FileStore", Ended)
     arguments = ["pack", source, "-o", disk / "out", "--processes", 2, "--shard-mib", 1]
     assert main([*map(str, arguments)]) == 1
     assert "was killed, perhaps for its memory; run the same command" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -214,11 +215,21 @@ def _pack_shards(
 @contextlib.contextmanager
 def _interrupted_later() -> Iterator[None]:
     """Ctrl-C and SIGTERM come when it ends. What is forked meanwhile has both blocked."""
+    came: list[int] = []
+    handlers = {}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
     try:
+        # Where another thread gets the signal, Python acts in this one all the same.
+        if threading.current_thread() is threading.main_thread():
+            for one in _INTERRUPTIONS:
+                handlers[one] = signal.signal(one, lambda number, _frame: came.append(number))
         yield
     finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler or signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _end_processes(pool: ProcessPoolExecutor, processes: list[BaseProcess]) -> None:
