@@ -112,8 +112,44 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch
                 save(tmp_path, 2, overwrite=True)
         assert isinstance(failure(failed.value), s3io.NoSpaceError)
         check_equal(load(tmp_path), saved)
-    save(tmp_path, 3, overwrite=True)
-    assert len(names_in(tmp_path)) == 2  # what the failed one left is gone
+    left = set(names_in(tmp_path)) - {".metadata"}
+    saved = save(tmp_path, 3, overwrite=True)
+    check_equal(load(tmp_path), saved)
+    assert len(left - set(names_in(tmp_path))) == 1  # the old one's: others may be at work
+
+
+def test_of_two_saves_at_once_one_fails_and_the_other_is_whole(tmp_path: Path):
+    first, second = ({"w": torch.full((100,), float(number))} for number in (1, 2))
+
+    class Late(s3io.checkpoint.Writer):
+        def write_data(self, *args: Any) -> Any:
+            done = super().write_data(*args)
+            dcp.save(second, storage_writer=s3io.checkpoint.Writer(tmp_path))
+            return done
+
+    with pytest.raises(CheckpointException) as failed:
+        dcp.save(first, storage_writer=Late(tmp_path))
+    assert isinstance(failure(failed.value), s3io.ConfigError)
+    loaded = {"w": torch.zeros(100)}
+    dcp.load(loaded, storage_reader=s3io.checkpoint.Reader(tmp_path))
+    check_equal(loaded, second)
+
+
+def test_two_that_overwrite_at_once_leave_one_that_is_whole(tmp_path: Path):
+    save(tmp_path, 1)
+    second = {"w": torch.full((100,), 2.0)}
+
+    class Late(s3io.checkpoint.Writer):
+        def write_data(self, *args: Any) -> Any:
+            done = super().write_data(*args)
+            dcp.save(second, storage_writer=s3io.checkpoint.Writer(tmp_path, overwrite=True))
+            return done
+
+    first = {"w": torch.full((100,), 1.0)}
+    dcp.save(first, storage_writer=Late(tmp_path, overwrite=True))
+    loaded = {"w": torch.zeros(100)}
+    dcp.load(loaded, storage_reader=s3io.checkpoint.Reader(tmp_path))
+    check_equal(loaded, first)
 
 
 def test_only_the_rows_that_are_asked_for_are_read(tmp_path: Path, monkeypatch: Any):

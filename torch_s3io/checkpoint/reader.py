@@ -35,6 +35,25 @@ class _Load(NamedTuple):
     is_direct: bool  # the memory is the target's
 
 
+def stored_metadata(folder: Folder, name: str) -> Metadata:
+    """Of the checkpoint that is there; its places are yet to be checked.
+
+    Raises:
+        NotFoundError: There is none.
+        DataError: It is damaged, or not of ``Writer``.
+    """
+    path, store = folder.file(name), folder.store
+    try:
+        size = store.stat(path).size_bytes
+    except NotFoundError:
+        raise NotFoundError(
+            f"{folder.path}: there is no checkpoint, or none that was completed: it has no {name}"
+        ) from None
+    if size > MOST_METADATA_BYTES:
+        raise DataError(f"{path}: has {size} bytes, which is no metadata of a checkpoint")
+    return read_metadata(bytes(as_bytes(store.get(path))), path)
+
+
 @checks_keywords
 class Reader(StorageReader):
     """Reads checkpoints that ``Writer`` wrote::
@@ -77,17 +96,7 @@ class Reader(StorageReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         rank = kwargs.get("rank")
         name = METADATA_NAME if rank is None else f"__{rank}{METADATA_NAME}"
-        path, store = self._folder.file(name), self._folder.store
-        try:
-            size = store.stat(path).size_bytes
-        except NotFoundError:
-            raise NotFoundError(
-                f"{self._folder.path}: there is no checkpoint, or none that was completed: it has "
-                f"no {name}"
-            ) from None
-        if size > MOST_METADATA_BYTES:
-            raise DataError(f"{path}: has {size} bytes, which is no metadata of a checkpoint")
-        metadata = read_metadata(bytes(as_bytes(store.get(path))), path)
+        metadata = stored_metadata(self._folder, name)
         metadata.storage_meta = metadata.storage_meta or StorageMeta()
         metadata.storage_meta.load_id = self._load_id
         return metadata

@@ -47,11 +47,9 @@ class Folder:
         if isinstance(self.store, FileStore):
             os.makedirs(self.path, exist_ok=True)
 
-    def names(self) -> list[str]:
-        """Of all that lies in it, but not in folders below."""
-        prefix = f"{self.path}/"
-        names = (path[len(prefix) :] for path in self.store.list(prefix))
-        return [name for name in names if "/" not in name]
+    def put_options(self, overwrite: bool) -> dict[str, Any]:
+        """Of a file that must not replace another one, unless ``overwrite``."""
+        return {} if overwrite or isinstance(self.store, FileStore) else {"if_absent": True}
 
 
 def store_for(path: str, config: Config) -> FileStore | S3Store:

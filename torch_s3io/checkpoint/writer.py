@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -18,10 +19,12 @@ from torch.futures import Future
 
 from .. import _C
 from ..config import check_bool
-from ..errors import ConfigError, NotFoundError
+from ..errors import ConfigError, DataError, Error, NotFoundError
 from ..keywords import checks_keywords
 from ..store.object_writer import as_bytes
+from ..warning import warn
 from .layout import ALIGNMENT, METADATA_NAME, Place, data_name, is_data_name
+from .reader import stored_metadata
 from .transfer import Config, Folder, bytes_of
 
 
@@ -32,9 +35,9 @@ class Writer(StorageWriter):
         dcp.save(state, storage_writer=s3io.checkpoint.Writer("checkpoints/step-100"))
 
     Each rank writes one file, from the memory of its tensors where that is on the CPU.
-    ``.metadata`` comes last: until then the old checkpoint is there, or none. A save that fails or
-    is killed leaves at most files without a name in ``.metadata``, which the next save there
-    removes.
+    ``.metadata`` comes last: until then the old checkpoint is there, or none. The files of the
+    checkpoint that it replaces are removed after it. A save that fails or is killed leaves at most
+    files that no ``.metadata`` names. Nobody removes these: another save may be at work on them.
 
     ``Reader`` reads it. torch's own FileSystemReader does not.
 
@@ -42,7 +45,7 @@ class Writer(StorageWriter):
         path: The folder, which is made where it is missing; or ``s3://bucket/prefix``.
         store: How to write: a FileSystemConfig for a folder, an S3Config for a bucket. None:
             the defaults.
-        overwrite: False refuses to replace a checkpoint.
+        overwrite: False refuses to replace a checkpoint, also one that appears meanwhile.
 
     DCP raises its own CheckpointException, with the error of each rank in it:
 
@@ -61,6 +64,7 @@ class Writer(StorageWriter):
         self._folder = Folder(path, store)
         self._save_id = str(uuid.uuid4())
         self._own_metadata = ""  # the file of this rank, where ranks do not meet
+        self._replaced: set[str] = set()  # files of the checkpoint that was there before
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         if checkpoint_id:
@@ -74,24 +78,32 @@ class Writer(StorageWriter):
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         self._folder.make()
         if self._own_metadata:
-            self._refuse_to_replace()
+            self._look_at_old()
             rank = int(self._own_metadata[2 : -len(METADATA_NAME)])
             return replace(plan, storage_data=data_name(rank, secrets.token_hex(8)))
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        self._refuse_to_replace()
+        self._look_at_old()
         return [
             replace(plan, storage_data=data_name(rank, secrets.token_hex(8)))
             for rank, plan in enumerate(plans)
         ]
 
-    def _refuse_to_replace(self) -> None:
-        path = self._folder.file(self._own_metadata or METADATA_NAME)
-        if self._overwrite:
+    def _look_at_old(self) -> None:
+        """Before anything is written."""
+        self._replaced = set()
+        if not self._overwrite:
+            self._refuse_to_replace()
             return
+        with contextlib.suppress(NotFoundError, DataError):  # of a damaged one nothing is known
+            old = stored_metadata(self._folder, self._own_metadata or METADATA_NAME)
+            names = {getattr(place, "file", "") for place in old.storage_data.values()}
+            self._replaced = set(filter(is_data_name, names))
+
+    def _refuse_to_replace(self) -> None:
         try:
-            self._folder.store.stat(path)
+            self._folder.store.stat(self._folder.file(self._own_metadata or METADATA_NAME))
         except NotFoundError:
             return
         raise ConfigError(
@@ -117,13 +129,16 @@ class Writer(StorageWriter):
         metadata.storage_data = places
         metadata.storage_meta = self.storage_meta()
         path = self._folder.file(self._own_metadata or METADATA_NAME)
-        self._folder.store.put(path, pickle.dumps(metadata))
-        if self._own_metadata:
-            return
-        used = {place.file for place in places.values()}
-        for name in self._folder.names():
-            if is_data_name(name) and name not in used:
+        if not self._overwrite:
+            self._refuse_to_replace()
+        options = self._folder.put_options(self._overwrite)
+        self._folder.store.put(path, pickle.dumps(metadata), **options)
+        for name in sorted(self._replaced - {place.file for place in places.values()}):
+            try:
                 self._folder.store.remove(self._folder.file(name))
+            except Error as error:
+                if not isinstance(error, NotFoundError):
+                    warn(f"the checkpoint is whole, but a file of the old one stays: {error}")
 
     def storage_meta(self) -> StorageMeta | None:
         return StorageMeta(checkpoint_id=self._folder.path, save_id=self._save_id)
