@@ -62,7 +62,7 @@ THREADLESS = (
     *("epoch_plan", "order", "permutation", "placement", "record_layout", "sample_places"),
     *("base", "cgroup", "direct_file", "page_cache", "window_readahead"),
     *("tar_chain", "checksum_text", "crc32c", "http_url", "http_head", "s3_signing", "s3_xml"),
-    *("s3_allocations", "s3_client", "s3_list", "s3_upload"),
+    *("s3_allocations", "s3_client", "s3_etag", "s3_list", "s3_upload"),
 )
 SEEN_BY_FUZZER = "-fsanitize=fuzzer-no-link"
 

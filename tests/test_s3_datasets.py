@@ -62,6 +62,7 @@ def test_a_pattern_costs_one_list_and_an_epoch_a_read_per_part(server):
     assert asked(server) == ["GET list"]
     read = [batch.tolist() for batch in dataset.subset(0, 240)]
     assert [row for rows in read for row in rows] == records[:240].tolist()
+    assert all("if-match" in request.headers for request in server.requests)
     assert asked(server) == ["GET"] * 30
 
 

@@ -16,6 +16,7 @@
 #include "bindings/tensors.h"
 #include "http/credentials.h"
 #include "http/curl_transport.h"
+#include "http/etag.h"
 #include "http/s3_objects.h"
 #include "http/s3_range_reader.h"
 #include "memory/buffer_pool.h"
@@ -29,8 +30,8 @@ namespace {
 
 // Each request has its own end: this one is for what nobody has thought of.
 constexpr double kLongestReadS = 3600;
-// (size in bytes, number of the ETag)
-using S3Version = std::tuple<int64_t, int64_t>;
+// (device, inode, size in bytes, modified_ns), as an ObjectVersion has them
+using S3Version = std::tuple<uint64_t, uint64_t, int64_t, int64_t>;
 
 Addressing parse_addressing(const std::string& name) {
   if (name == "auto") return Addressing::automatic;
@@ -89,7 +90,11 @@ py::str text_of(const std::string& bytes) {
       PyUnicode_DecodeFSDefaultAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
 }
 
-using ListedTuple = py::typing::Tuple<py::str, py::int_, py::int_>;
+using ListedTuple = py::typing::Tuple<py::str, S3Version>;
+
+S3Version tuple_of(const ObjectVersion& version) {
+  return {version.device, version.inode, version.size_bytes, version.modified_ns};
+}
 
 py::typing::List<ListedTuple> list_s3_objects(S3Objects& objects, const Path& prefix,
                                               int64_t most) {
@@ -101,15 +106,17 @@ py::typing::List<ListedTuple> list_s3_objects(S3Objects& objects, const Path& pr
   const std::string bucket = message("s3://", parse_s3_path(prefix.native).bucket, "/");
   py::typing::List<ListedTuple> listed;
   for (const ListedObject& one : found) {
-    listed.append(py::make_tuple(text_of(bucket + one.key), one.size_bytes, etag_number(one.etag)));
+    listed.append(
+        py::make_tuple(text_of(bucket + one.key), tuple_of(version_of(one.size_bytes, one.etag))));
   }
   return listed;
 }
 
-std::tuple<int64_t, int64_t, std::string> stat_s3_object(S3Objects& objects, const Path& path) {
+std::tuple<S3Version, std::string> stat_s3_object(S3Objects& objects, const Path& path) {
   const NoGil no_gil;
   const auto object = objects.open(path.native, check_signals);
-  return {object->size(), object->etag_number(), std::string(object->etag())};
+  std::string etag(object->etag());
+  return {tuple_of(version_of(object->size(), etag)), std::move(etag)};
 }
 
 // Reads for a caller that waits, as FileStore's; of one process. Any thread.
@@ -187,8 +194,8 @@ class S3Reads {
 
   std::shared_ptr<Object> open(const std::string& path, std::optional<S3Version> version) {
     if (!version) return objects_->open(path, check_signals);
-    const auto [size_bytes, number] = *version;
-    return objects_->open(path, {.size_bytes = size_bytes, .modified_ns = number});
+    const auto [device, inode, size_bytes, modified_ns] = *version;
+    return objects_->open(path, {device, inode, size_bytes, modified_ns});
   }
 
   const std::shared_ptr<S3Objects> objects_;
@@ -253,10 +260,9 @@ void register_s3(py::module_& module) {
            py::arg("part_bytes"), py::arg("connections"), py::arg("credentials"),
            "Of this process. An empty endpoint is AWS's of the region.")
       .def("list_objects", &list_s3_objects, py::arg("prefix"), py::arg("most") = 0,
-           "(path, size in bytes, number of the ETag) of each object, by path; the first ones, at "
+           "(path, version) of each object, by path; see `s3_version`. The first ones, at "
            "most 1000, where `most` is more than 0.")
-      .def("stat", &stat_s3_object, py::arg("path"),
-           "(size in bytes, number of the ETag, ETag), by a HEAD.")
+      .def("stat", &stat_s3_object, py::arg("path"), "(version, ETag), by a HEAD.")
       .def(
           "honours_if_match",
           [](S3Objects& objects, const Path& path) {
@@ -272,8 +278,7 @@ void register_s3(py::module_& module) {
            "buffer_pool: (capacity, buffer_size, alignment).")
       .def("read", &read_s3, py::arg("path"), py::arg("offset"), py::arg("length"), py::kw_only(),
            py::arg("version") = py::none(), py::arg("clips") = false,
-           "A uint8 tensor. version: (size in bytes, number of the ETag), else the one that is "
-           "there now.")
+           "A uint8 tensor. version: see `s3_version`; else the one that is there now.")
       .def("read_into", &read_s3_into, py::arg("path"), py::arg("offset"), py::arg("into"),
            py::kw_only(), py::arg("version") = py::none(), "The same, into contiguous memory.")
       .def(
@@ -284,6 +289,13 @@ void register_s3(py::module_& module) {
           },
           py::arg("path"))
       .def("stats", &S3Reads::stats);
+  module.def(
+      "s3_version",
+      [](int64_t size_bytes, const std::string& etag) {
+        return tuple_of(version_of(size_bytes, etag));
+      },
+      py::kw_only(), py::arg("size_bytes"), py::arg("etag"),
+      "(device, inode, size in bytes, modified_ns) of an ObjectVersion.");
   register_s3_writer(module);
 }
 

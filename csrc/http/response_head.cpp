@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "http/etag.h"
 
 namespace s3io {
 namespace {
@@ -193,15 +194,6 @@ int64_t parse_http_date(std::string_view text) {
   if (!date.ok()) return -1;
   const int64_t days = std::chrono::sys_days(date).time_since_epoch().count();
   return days * 86400 + hour * 3600 + minute * 60 + second;
-}
-
-// FNV-1a (Fowler, Noll, Vo), and splitmix64's last steps, so that all bits depend on all bytes.
-int64_t etag_number(std::string_view etag) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char one : etag) hash = (hash ^ static_cast<unsigned char>(one)) * 0x100000001b3;
-  hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9;
-  hash = (hash ^ (hash >> 27)) * 0x94d049bb133111eb;
-  return static_cast<int64_t>((hash ^ (hash >> 31)) >> 1);
 }
 
 RangeVerdict judge_range(const ResponseHead& head, const ExpectedRange& expected,

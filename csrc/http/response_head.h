@@ -69,9 +69,6 @@ int64_t parse_http_date(std::string_view text);
 // than 1024 bytes, or a byte that is not printable.
 bool unquote_etag(std::string_view& value);
 
-// A number that tells ETags from each other, for who keeps numbers; never negative.
-int64_t etag_number(std::string_view etag);
-
 // What a reply must be for its body to be these bytes of that version of an object.
 struct ExpectedRange {
   int64_t offset = 0;

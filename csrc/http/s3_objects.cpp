@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "http/etag.h"
 #include "http/s3_range_reader.h"
 
 namespace s3io {
@@ -17,10 +18,6 @@ constexpr size_t kMostListedBytes = size_t{4} << 30;  // of their keys and ETags
 constexpr size_t kMostPageBytes = size_t{16} << 20;
 constexpr int kMostEmptyPages = 1000;  // one after the other
 constexpr int kMostUnreadable = 3;     // replies for one page, before the server is given up
-
-ObjectVersion version_of(int64_t size_bytes, const std::string& etag) {
-  return {.size_bytes = size_bytes, .modified_ns = etag_number(etag)};
-}
 
 void write_list_query(const std::string& prefix, const std::string& token, int64_t most,
                       std::string& out) {
@@ -191,7 +188,7 @@ std::shared_ptr<Object> S3Objects::open(const std::string& path) {
 }
 
 std::shared_ptr<Object> S3Objects::open(const std::string& path, const ObjectVersion& version) {
-  return std::make_shared<S3Object>(path, version, "");
+  return std::make_shared<S3Object>(path, version, etag_of(version));
 }
 
 std::unique_ptr<RangeReader> S3Objects::make_reader(const ReaderOptions& options,

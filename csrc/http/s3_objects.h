@@ -1,7 +1,7 @@
 // Objects of S3, and of what speaks its protocol, as the objects of a store. Paths are
 // s3://bucket/key.
 //
-// A version is the object's ETag, by its number (`etag_number`), and its size. Every reply is
+// A version is the object's ETag, as numbers (http/etag.h), and its size. Every reply is
 // compared with it before a byte is stored; so what a batch holds is of one version, and nothing
 // has to be looked at again when it is delivered.
 #pragma once

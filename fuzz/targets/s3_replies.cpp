@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "engine/input.h"
+#include "http/etag.h"
 #include "http/response_head.h"
 #include "http/s3_xml.h"
 
@@ -87,6 +88,8 @@ void read(Input& input) {
     const std::string text = input.rest();
     check_head(head_of(text));
     require(parse_http_date(text.substr(0, 29)) >= -1 && etag_number(text) >= 0);
+    const std::string etag = etag_of(version_of(1, text));
+    require(etag.empty() || etag == text);
   }
 }
 

@@ -1,6 +1,7 @@
 // Status lines and headers, and which replies may be stored as a range of an object.
 #include <doctest/doctest.h>
 
+#include "http/etag.h"
 #include "http/response_head.h"
 #include "testing.h"
 

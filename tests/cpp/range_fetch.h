@@ -2,6 +2,7 @@
 #pragma once
 
 #include "http/curl_transport.h"
+#include "http/etag.h"
 #include "leak_check.h"
 #include "raw_server.h"
 

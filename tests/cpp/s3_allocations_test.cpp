@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "http/etag.h"
 #include "http/s3_objects.h"
 #include "leak_check.h"
 #include "scripted_transport.h"

@@ -6,6 +6,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "http/etag.h"
 #include "scripted_transport.h"
 
 namespace s3io::testing::s3_client_test {

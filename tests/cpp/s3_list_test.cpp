@@ -1,6 +1,7 @@
 // Lists of objects, whatever the server says: all of them, or an error that names the prefix.
 #include <doctest/doctest.h>
 
+#include "http/etag.h"
 #include "http/s3_objects.h"
 #include "scripted_transport.h"
 

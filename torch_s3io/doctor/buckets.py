@@ -10,6 +10,7 @@ from .. import _C
 from ..config import MIB
 from ..errors import ConfigError
 from ..store.s3_objects import the_s3_objects
+from ..store.store import Identity
 from .finding import Finding, in_bytes
 
 DEPTHS, QUICK_DEPTHS = (1, 4, 16, 64), (1, 16)
@@ -28,10 +29,12 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
     store = the_s3_objects()
     objects = store.core_store(path)
     report(f"listing {path}")
-    listed = [one for one in objects.list_objects(path, most=1000) if one[1] >= _LEAST_BYTES]
-    if not listed:
+    listed = {name: Identity(*one) for name, one in objects.list_objects(path, most=1000)}
+    largest = max(listed, key=lambda name: listed[name].size_bytes, default="")
+    if not largest or listed[largest].size_bytes < _LEAST_BYTES:
         raise ConfigError(f"{path}: no object begins with this name; name a prefix that has some")
-    largest, size, number = max(listed, key=lambda one: one[1])
+    version = listed[largest]
+    size = version.size_bytes
     findings = [_conditions(objects, largest)]
     part_bytes = store.config_of(path).part_bytes
     seconds = _QUICK_SECONDS_A_POINT if quick else _SECONDS_A_POINT
@@ -40,7 +43,7 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
         report(f"reading {largest}, {depth} parts at a time")
         reads = _C.S3Reads(objects=objects, buffer_pool=None, depth=depth)
         length = min(size, depth * part_bytes)
-        rates[depth] = _gb_per_s(reads, largest, size, number, length, seconds)
+        rates[depth] = _gb_per_s(reads, largest, version, length, seconds)
     return [*findings, _speed(largest, size, min(part_bytes, size), rates)]
 
 
@@ -62,14 +65,14 @@ def _conditions(objects: _C.S3Objects, path: str) -> Finding:
 
 
 def _gb_per_s(
-    reads: _C.S3Reads, path: str, size: int, number: int, length: int, seconds: float
+    reads: _C.S3Reads, path: str, version: Identity, length: int, seconds: float
 ) -> float:
     """Of reads of this length, one after the other, at random places."""
     generator = random.Random(0)
     begun, total = time.perf_counter(), 0
     while total == 0 or time.perf_counter() - begun < seconds:
-        offset = generator.randrange(size - length + 1)
-        reads.read(path, offset, length, version=(size, number))
+        offset = generator.randrange(version.size_bytes - length + 1)
+        reads.read(path, offset, length, version=version)
         total += length
     return total / (time.perf_counter() - begun) / 1e9
 

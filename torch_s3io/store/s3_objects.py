@@ -166,7 +166,7 @@ class S3Objects(Store):
             part = wanted[:_PAGE]
             begins = os.path.commonprefix(part)  # noqa: RUF071  (as texts, not as folders)
             page = self.core_store(begins).list_objects(begins, most=_PAGE)
-            listed = {path: Identity(0, 0, size, tag) for path, size, tag in page}
+            listed = {path: Identity(*version) for path, version in page}
             there.update((path, listed[path]) for path in part if path in listed)
             passed = [path for path in part if len(page) < _PAGE or path <= page[-1][0]]
             if len(passed) < _FEWEST_LISTED:
@@ -200,9 +200,8 @@ class S3Objects(Store):
 
     def _read(self, path: str, begin: int, end: int | None, identity: Identity) -> memoryview:
         end = identity.size_bytes if end is None else min(end, identity.size_bytes)
-        version = (identity.size_bytes, identity.modified_ns)
         length = max(0, end - begin)
-        data = self.reads(path).read(path, begin, length, version=version, clips=True)
+        data = self.reads(path).read(path, begin, length, version=identity, clips=True)
         return memoryview(data.numpy().data)
 
     def access(self, reading: Reading) -> Access:
@@ -230,9 +229,7 @@ class S3Objects(Store):
             return known.found
         core, place = self.core_store(prefix), place_of(self.config_of(prefix))
         listed = listed_once(f"{place.endpoint} {prefix}", lambda: core.list_objects(prefix))
-        found = {
-            path: Identity(0, 0, size, tag) for path, size, tag in listed if not path.endswith("/")
-        }
+        found = {path: Identity(*version) for path, version in listed if not path.endswith("/")}
         if keeps:
             self._listed = _Listed(prefix, time.monotonic(), found)
         return found
@@ -255,12 +252,12 @@ class S3Objects(Store):
                 "'s3://bucket/train/*.bin', or a folder"
             )
         try:
-            size, tag, _ = self.core_store(path).stat(path)
+            version, _ = self.core_store(path).stat(path)
         except NotFoundError as error:
             raise NotFoundError(
                 f"{error}; name an object, a pattern such as 's3://bucket/train/*.bin', or a folder"
             ) from None
-        identity = Identity(0, 0, size, tag)
+        identity = Identity(*version)
         self._remember({path: identity})
         return identity
 

@@ -13,6 +13,7 @@ from ..errors import ConfigError, RangeError
 from ..wording import short
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 from .s3_objects import the_s3_objects
+from .store import Identity
 
 _SCHEME = "s3://"
 
@@ -23,12 +24,10 @@ class S3ObjectInfo(NamedTuple):
     Attributes:
         size_bytes: Its length.
         etag: Of this version of it.
-        number: The ETag as a number.
     """
 
     size_bytes: int
     etag: str
-    number: int
 
 
 class S3Store:
@@ -49,12 +48,12 @@ class S3Store:
         Raises:
             NotFoundError, AccessError: There is none, or it may not be looked at.
         """
-        size, number, etag = self._core(path).stat(path)
-        return S3ObjectInfo(size, etag, number)
+        version, etag = self._core(path).stat(path)
+        return S3ObjectInfo(Identity(*version).size_bytes, etag)
 
     def list(self, prefix: str) -> list[str]:
         """Every object whose path begins with ``prefix``, sorted; a request for each thousand."""
-        return [path for path, _, _ in self._core(prefix).list_objects(prefix)]
+        return [path for path, _ in self._core(prefix).list_objects(prefix)]
 
     def get(self, path: str) -> torch.Tensor:
         """The whole object as a uint8 tensor [size].
@@ -87,7 +86,7 @@ class S3Store:
                 raise RangeError(f"{path}: {name} {short(value)} is not within any object")
         self._check(path)
         data: torch.Tensor = self._objects.reads(path).read(
-            path, offset, length, version=_number_of(version)
+            path, offset, length, version=_numbers_of(version)
         )
         return data
 
@@ -112,7 +111,7 @@ class S3Store:
         if memory.readonly:
             raise ConfigError("into must be memory that may be written: a tensor, or a bytearray")
         if memory.nbytes:
-            self._objects.reads(path).read_into(path, offset, memory, version=_number_of(version))
+            self._objects.reads(path).read_into(path, offset, memory, version=_numbers_of(version))
 
     def checksum(self, path: str) -> int:
         """The CRC-32C of the object, which is read for it."""
@@ -200,9 +199,11 @@ class S3Store:
         return _restored, (self._objects,)
 
 
-def _number_of(version: S3ObjectInfo | None) -> tuple[int, int] | None:
+def _numbers_of(version: S3ObjectInfo | None) -> tuple[int, int, int, int] | None:
     """The version as C++ has it."""
-    return None if version is None else (version.size_bytes, version.number)
+    if version is None:
+        return None
+    return _C.s3_version(size_bytes=version.size_bytes, etag=version.etag)
 
 
 def _restored(objects: Any) -> S3Store:
