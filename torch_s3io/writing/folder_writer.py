@@ -246,7 +246,8 @@ class FolderWriter(ABC, Generic[_Made]):
         self._has_begun_manifest = True
         path = self._folder.file(MANIFEST_NAME)
         options = self._place.manifest_options(self._overwrite)
-        self._manifest_store.put(path, manifest.to_json(), **options)
+        with self._folder.placing_manifest():
+            self._manifest_store.put(path, manifest.to_json(), **options)
         return manifest
 
     def cancel(self) -> None:
@@ -290,7 +291,7 @@ class FolderWriter(ABC, Generic[_Made]):
 
     def _clean_up(self) -> None:
         try:
-            with contextlib.suppress(OSError):  # the next start removes what is left
+            with contextlib.suppress(Error, OSError):  # the next start removes what is left
                 self._remove_written()
         finally:
             self._folder.close()
@@ -300,8 +301,8 @@ class FolderWriter(ABC, Generic[_Made]):
             self._folder.remove(os.path.basename(self._finishing.shard.path))
         if self._has_begun_manifest:
             if not self._folder.is_settled():
-                return  # it may yet come into its place: the shards wait for the next start
-            if self._folder.current() == self._manifest():
+                return  # it may be in place, or come there: the shards stay
+            if self._folder.holds(self._manifest()):
                 self._folder.tidy()  # it is in place, although the last step after that failed
                 return
         for name in self._shard_names:

@@ -103,16 +103,16 @@ def _pack_into_bucket(
     replaced = folder.current()
     job = replace(job, folder=folder.path, generation=secrets.token_hex(4))
     done: dict[int, ShardEntry] = {}
-    manifest = None
     try:
         numbers = list(range(job.num_shards))
         for number, entry in _pack_shards(job, numbers, processes, on_bytes):
             done[number] = entry
         manifest = job.manifest(tuple(done[number] for number in numbers))
         options = place.manifest_options(overwrite)
-        place.store.put(folder.file(MANIFEST_NAME), manifest.to_json(), **options)
+        with folder.placing_manifest():
+            place.store.put(folder.file(MANIFEST_NAME), manifest.to_json(), **options)
     except BaseException:
-        if manifest is None or folder.current() != manifest:  # else it is in place all the same
+        if folder.is_settled():  # else it may be in place, or come there
             for entry in done.values():
                 folder.remove(entry.name)
         raise

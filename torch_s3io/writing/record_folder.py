@@ -6,9 +6,10 @@ import contextlib
 import fcntl
 import os
 import re
+from collections.abc import Iterator
 
 from .. import _C
-from ..errors import AccessError, ConfigError, Error, WriteError
+from ..errors import AccessError, ConfigError, DataError, Error, NotFoundError, WriteError
 from ..format.manifest import MANIFEST_NAME, Manifest, has_own_manifest, is_shard_name
 from ..format.samples import SampleManifest, read_any_manifest
 
@@ -99,6 +100,18 @@ class RecordFolder:
                 f"{error}; the new data set is in place, and the next writer that starts in this "
                 "folder removes the old shards"
             ) from None
+
+    @contextlib.contextmanager
+    def placing_manifest(self) -> Iterator[None]:
+        """Around the put of the manifest: what became of it, ``is_settled`` and ``holds`` say."""
+        yield
+
+    def holds(self, manifest: Manifest | SampleManifest) -> bool:
+        """Whether this manifest is in place; raises Error where that cannot be found out."""
+        try:
+            return read_any_manifest(self.path) == manifest
+        except (NotFoundError, DataError):  # none, or a damaged one, which is not this one
+            return False
 
     def is_settled(self) -> bool:
         """Whether no manifest can take its place any more but that of a writer yet to come.

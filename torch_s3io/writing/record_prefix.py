@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, Error, WriteError
@@ -25,6 +26,7 @@ class RecordPrefix:
         self.path = path.rstrip("/")
         self._store = store
         self._replaced: Manifest | SampleManifest | None = None
+        self._is_settled = True
 
     def current(self) -> Manifest | SampleManifest | None:
         """The data set that is there now; None if there is none, or none that can be read."""
@@ -71,10 +73,25 @@ class RecordPrefix:
                 "it"
             ) from None
 
+    @contextlib.contextmanager
+    def placing_manifest(self) -> Iterator[None]:
+        """Around the put of the manifest. A server may take it without a word, or late."""
+        self._is_settled = False
+        try:
+            yield
+        except Error as error:
+            raise type(error)(
+                f"{error}; its shards stay beside it: `python -m torch_s3io info {self.path}` says "
+                "which data set is there; write again with overwrite=True"
+            ) from None
+
     def is_settled(self) -> bool:
-        """Whether no manifest of this writer can take its place any more: every request has come
-        back, or was cancelled."""
-        return True
+        """Whether no manifest of this writer is in place, or can still take its place."""
+        return self._is_settled
+
+    def holds(self, manifest: Manifest | SampleManifest) -> bool:
+        """False, where it ``is_settled``."""
+        return not self._is_settled
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(Error):
