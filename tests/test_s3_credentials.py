@@ -37,7 +37,7 @@ def objects_of(endpoint: str, credentials: S3Credentials) -> _C.S3Objects:
 
 
 def size_of(endpoint: str, credentials: S3Credentials) -> int:
-    return int(objects_of(endpoint, credentials).stat(PATH)[0])
+    return int(objects_of(endpoint, credentials).stat(PATH)[0][2])
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_a_clock_and_a_region_that_are_wrong_are_set_once(server, monkeypatch):
     keys = _C.fixed_credentials(access_key=ACCESS_KEY, secret_key=SECRET_KEY, session_token="")
     objects = _C.S3Objects(**OPTIONS, endpoint=server.endpoint, credentials=keys)
     for requests in (3, 4):
-        assert objects.stat(PATH)[0] == len(DATA)
+        assert objects.stat(PATH)[0][2] == len(DATA)
         assert len(server.requests) == requests
 
 

@@ -44,11 +44,11 @@ def test_objects_are_listed_looked_at_and_read(server):
     server.buckets.put("bucket", "x/2 ä", b"")
     objects = objects_of(server)
     listed = objects.list_objects("s3://bucket/x/")
-    assert [(path, size) for path, size, _ in listed] == [
+    assert [(path, version[2]) for path, version in listed] == [
         ("s3://bucket/x/1", len(DATA)), ("s3://bucket/x/2 ä", 0)
     ]  # fmt: skip
-    size, number, etag = objects.stat("s3://bucket/x/1")
-    assert (size, number) == listed[0][1:]
+    version, etag = objects.stat("s3://bucket/x/1")
+    assert version == listed[0][1] == _C.s3_version(size_bytes=len(DATA), etag=etag)
     assert etag == server.buckets.objects["bucket", "x/1"].etag
     reads = _C.S3Reads(objects=objects, buffer_pool=(2, 1 << 16, 4096), depth=3)
     assert bytes(reads.read("s3://bucket/x/1", 1, 20000).numpy()) == DATA[1:20001]
@@ -63,7 +63,7 @@ def test_another_version_is_an_object_that_changed(server):
     server.buckets.put("bucket", "k", DATA)
     objects = objects_of(server)
     reads = _C.S3Reads(objects=objects, buffer_pool=None, depth=3)
-    version = objects.stat("s3://bucket/k")[:2]
+    version = objects.stat("s3://bucket/k")[0]
     server.buckets.put("bucket", "k", DATA[::-1])
     with pytest.raises(errors.ObjectChangedError, match="s3://bucket/k"):
         reads.read("s3://bucket/k", 0, 10, version=version)
@@ -75,7 +75,7 @@ def test_ctrl_c_ends_each_wait(server):
     server.buckets.put("bucket", "k", DATA)
     objects = objects_of(server)
     reads = _C.S3Reads(objects=objects, buffer_pool=None, depth=2)
-    version, ends = objects.stat("s3://bucket/k")[:2], threading.Event()
+    version, ends = objects.stat("s3://bucket/k")[0], threading.Event()
 
     def interrupt(reply: Reply, _request: Request) -> Reply:
         os.kill(os.getpid(), signal.SIGINT)
@@ -102,7 +102,7 @@ def test_a_process_ends_while_its_connections_are_open(server):
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "import test_s3_objects as t, types\n"
         "store = t.objects_of(types.SimpleNamespace(endpoint=sys.argv[1]))\n"
-        "print(store.stat('s3://bucket/k')[0])\n"
+        "print(store.stat('s3://bucket/k')[0][2])\n"
     )
     command = [sys.executable, "-c", code, server.endpoint, "tests"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=100)

@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialBoard', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'LengthSum', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'SequenceCheck', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'check_sequences', 'common_folder_bytes', 'count_repeated', 'counts_up', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 's3_put', 's3_remove', 's3_writer', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'sum_lengths', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialBoard', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'LengthSum', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'SequenceCheck', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'check_sequences', 'common_folder_bytes', 'count_repeated', 'counts_up', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 's3_put', 's3_remove', 's3_version', 's3_writer', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'sum_lengths', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -431,13 +431,13 @@ class S3Objects(Store):
         """
         Whether the server refuses to send another version than is asked for.
         """
-    def list_objects(self, prefix: os.PathLike | str | bytes, most: typing.SupportsInt | typing.SupportsIndex = 0) -> list[tuple[str, int, int]]:
+    def list_objects(self, prefix: os.PathLike | str | bytes, most: typing.SupportsInt | typing.SupportsIndex = 0) -> list[tuple[str, tuple[int, int, int, int]]]:
         """
-        (path, size in bytes, number of the ETag) of each object, by path; the first ones, at most 1000, where `most` is more than 0.
+        (path, version) of each object, by path; see `s3_version`. The first ones, at most 1000, where `most` is more than 0.
         """
-    def stat(self, path: os.PathLike | str | bytes) -> tuple[int, int, str]:
+    def stat(self, path: os.PathLike | str | bytes) -> tuple[tuple[int, int, int, int], str]:
         """
-        (size in bytes, number of the ETag, ETag), by a HEAD.
+        (version, ETag), by a HEAD.
         """
 class S3Reads:
     def __init__(self, *, objects: S3Objects, buffer_pool: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None, depth: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -446,11 +446,11 @@ class S3Reads:
         """
     def checksum(self, path: os.PathLike | str | bytes) -> int:
         ...
-    def read(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex | None, *, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, clips: bool = False) -> typing.Any:
+    def read(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex | None, *, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, clips: bool = False) -> typing.Any:
         """
-        A uint8 tensor. version: (size in bytes, number of the ETag), else the one that is there now.
+        A uint8 tensor. version: see `s3_version`; else the one that is there now.
         """
-    def read_into(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, into: typing_extensions.Buffer, *, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None) -> None:
+    def read_into(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, into: typing_extensions.Buffer, *, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None) -> None:
         """
         The same, into contiguous memory.
         """
@@ -703,6 +703,10 @@ def s3_put(objects: S3Objects, path: os.PathLike | str | bytes, data: typing_ext
 def s3_remove(objects: S3Objects, path: os.PathLike | str | bytes) -> None:
     """
     Nothing happens where there is none.
+    """
+def s3_version(*, size_bytes: typing.SupportsInt | typing.SupportsIndex, etag: str) -> tuple[int, int, int, int]:
+    """
+    (device, inode, size in bytes, modified_ns) of an ObjectVersion.
     """
 def s3_writer(objects: S3Objects, path: os.PathLike | str | bytes, *, size_bytes: typing.SupportsInt | typing.SupportsIndex | None, if_absent: bool, checksums: bool, headers: collections.abc.Sequence[tuple[str, str]]) -> ObjectWriter:
     """

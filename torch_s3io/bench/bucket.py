@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..store.open import open_store
+from ..store.store import Identity
 from .config import DataConfig
 from .data import blocks, names_of
 
@@ -16,7 +17,7 @@ def missing(data: DataConfig) -> list[tuple[int, str]]:
     names = names_of(data)
     folder = names[0].removesuffix("0.bin")
     listed = the_s3_objects().core_store(folder).list_objects(folder)
-    sizes = {path: size for path, size, _ in listed}
+    sizes = {path: Identity(*version).size_bytes for path, version in listed}
     return [(n, name) for n, name in enumerate(names) if sizes.get(name) != data.file_bytes]
 
 

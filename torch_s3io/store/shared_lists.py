@@ -22,7 +22,7 @@ from torch.utils.data import get_worker_info
 from ..torch_internals.process_groups import default_store
 from ..warning import warn
 
-Listed = tuple[str, int, int]  # path, size in bytes, number of the ETag
+Listed = tuple[str, tuple[int, int, int, int]]  # path, and version: see _C.s3_version
 
 _NEW_S = 300.0  # by clocks of several machines
 _LONGEST_WAIT_S, _WARN_AFTER_S = 600.0, 30.0
@@ -84,4 +84,4 @@ def _received(store: Any, key: str, name: str) -> list[Listed] | None:
     asked_s, found = json.loads(zlib.decompress(said))
     if abs(time.time() - asked_s) > _NEW_S:
         return None
-    return [(path, size, number) for path, size, number in found]
+    return [(path, tuple(version)) for path, version in found]
