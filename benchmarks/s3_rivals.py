@@ -290,13 +290,13 @@ def _streaming(bucket: Bucket, workers: int) -> Epoch:
 def _webdataset(bucket: Bucket, workers: int) -> Epoch:
     import boto3
     import webdataset as wds
-    from webdataset import gopen
+    from webdataset.gopen import gopen_schemes
 
     def opened(url: str, *_: Any, **__: Any) -> Any:
         key = url.removeprefix(f"s3://{NAME}/")
         return boto3.client("s3").get_object(Bucket=NAME, Key=key)["Body"]
 
-    gopen.gopen_schemes["s3"] = opened
+    gopen_schemes["s3"] = opened
     urls = [f"s3://{NAME}/{key}" for key in bucket.tars]
     dataset = wds.WebDataset(urls, shardshuffle=100).shuffle(1000).to_tuple("bin")
     loader = wds.WebLoader(
