@@ -1,25 +1,18 @@
 #include "format/documents.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "base/error.h"
+#include "format/column.h"
 
 namespace s3io {
 namespace {
 
 template <typename Number>
-uint64_t number_at(const std::byte* column, int64_t index) {
-  Number number;
-  std::memcpy(&number, column + index * static_cast<int64_t>(sizeof(Number)), sizeof(Number));
-  return number;
-}
-
-template <typename Number>
 void copy_lengths(const std::byte* column, int64_t first, uint64_t most, std::span<int64_t> out) {
   for (int64_t& length : out) {
-    length = static_cast<int64_t>(std::min(number_at<Number>(column, first++), most));
+    length = static_cast<int64_t>(std::min<uint64_t>(number_at<Number>(column, first++), most));
   }
 }
 

@@ -1,20 +1,14 @@
 #include "format/index_columns.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
+
+#include "format/column.h"
 
 namespace s3io {
 namespace {
 
 constexpr uint64_t kMostSequenceBytes = uint64_t{1} << 60;
-
-template <class Number>
-Number column_at(const std::byte* column, int64_t index) {
-  Number number;
-  std::memcpy(&number, column + index * static_cast<int64_t>(sizeof(Number)), sizeof(Number));
-  return number;
-}
 
 template <class Length>
 LengthSum sum_of_column(const std::byte* lengths, int64_t count) {
@@ -22,7 +16,7 @@ LengthSum sum_of_column(const std::byte* lengths, int64_t count) {
   LengthSum sum;
   bool overflows = false;
   for (int64_t index = 0; index < count; ++index) {
-    const uint64_t length = column_at<Length>(lengths, index);
+    const uint64_t length = number_at<Length>(lengths, index);
     sum.longest = std::max(sum.longest, length);
     overflows |= length > kMost - sum.total;
     sum.total += length;
@@ -37,12 +31,12 @@ SequenceCheck check_sequences(const std::byte* lengths, const std::byte* offsets
                               int64_t token_bytes) {
   SequenceCheck check;
   for (int64_t index = 0; index < count; ++index) {
-    const uint64_t length = column_at<uint32_t>(lengths, index);
+    const uint64_t length = number_at<uint32_t>(lengths, index);
     if (length >= uint64_t{1} << 31) {
       check.too_long = index;
       return check;
     }
-    if (column_at<uint64_t>(offsets, index) != check.end_bytes && check.displaced < 0) {
+    if (number_at<uint64_t>(offsets, index) != check.end_bytes && check.displaced < 0) {
       check.displaced = index;
     }
     check.end_bytes += length * static_cast<uint64_t>(token_bytes);
@@ -56,7 +50,7 @@ SequenceCheck check_sequences(const std::byte* lengths, const std::byte* offsets
 
 bool counts_up(const std::byte* numbers, int64_t count) {
   for (int64_t index = 0; index < count; ++index) {
-    if (column_at<uint64_t>(numbers, index) != static_cast<uint64_t>(index)) return false;
+    if (number_at<uint64_t>(numbers, index) != static_cast<uint64_t>(index)) return false;
   }
   return true;
 }
