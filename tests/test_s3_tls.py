@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buckets import needs_s3
 from object_servers.certificate import context_of, make_certificate
 from object_servers.fault_server import FaultServer
 
 from torch_s3io import _C, errors
 
-pytestmark = pytest.mark.skipif(not _C.built_with_s3, reason="built without object storage")
+pytestmark = needs_s3
 if _C.built_with_s3:
     from test_s3_objects import DATA, objects_of
 
