@@ -167,7 +167,7 @@ def _text_of_missing(
         if is_elsewhere
         else ""
     )
-    ways = ["set these variables", "pass S3Config(access_key=..., secret_key=...)"]
+    ways = ["Set these variables", "pass S3Config(access_key=..., secret_key=...)"]
     ways += ["pip install 'torch_s3io[s3]'"] if looked is None else ["run `aws configure`"]
     return (
         f"no credentials for s3://: {', and '.join(places)}{lost}. {', '.join(ways)}, or read a "
