@@ -6,7 +6,14 @@ Each class also derives from the built-in exception that fits, so ``except FileN
 
 
 class Error(Exception):
-    """Base of all errors that torch_s3io raises itself."""
+    """Base of all errors that torch_s3io raises itself.
+
+    Attributes:
+        is_undone: Of a write that failed: True where nothing of it is in place, nor will be. False
+            where that is unknown, and of errors that are of no write.
+    """
+
+    is_undone: bool = False
 
 
 class ConfigError(Error, ValueError):

@@ -32,11 +32,15 @@ enum class ErrorKind : uint8_t {
 
 class Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& text) : std::runtime_error(text), kind_(kind) {}
+  Error(ErrorKind kind, const std::string& text, bool is_undone = false)
+      : std::runtime_error(text), kind_(kind), is_undone_(is_undone) {}
   ErrorKind kind() const { return kind_; }
+  // Of a write: nothing of it is in place, nor will be. False where that is unknown.
+  bool is_undone() const { return is_undone_; }
 
  private:
   ErrorKind kind_;
+  bool is_undone_;
 };
 
 inline void append(std::string& text, std::string_view part) { text += part; }

@@ -66,7 +66,9 @@ void translate(std::exception_ptr pointer) {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const Error& error) {
     const py::object type = py::module_::import("torch_s3io.errors").attr(class_name(error.kind()));
-    PyErr_SetObject(type.ptr(), as_text(error.what()).ptr());
+    const py::object raised = type(as_text(error.what()));
+    if (error.is_undone()) raised.attr("is_undone") = true;
+    PyErr_SetObject(type.ptr(), raised.ptr());
   }
 }
 

@@ -123,10 +123,12 @@ py::typing::List<py::str> list(FileStore& store, const Path& prefix) {
 }
 
 std::unique_ptr<Writer> make_writer(FileStore& store, const Path& path,
-                                    std::optional<int64_t> size_bytes, bool follow_links) {
+                                    std::optional<int64_t> size_bytes, bool follow_links,
+                                    bool if_absent) {
   const Links links = follow_links ? Links::follow : Links::replace;
   const NoGil no_gil;
-  return std::make_unique<Writer>(store.writer(path.native, size_bytes, check_signals, links));
+  return std::make_unique<Writer>(
+      store.writer(path.native, size_bytes, check_signals, links, if_absent));
 }
 
 // (size in bytes, checksum)
@@ -198,7 +200,8 @@ void register_store(py::module_& module) {
           },
           py::arg("path"))
       .def("list", &list, py::arg("prefix"))
-      .def("writer", &make_writer, py::arg("path"), py::arg("size_bytes"), py::arg("follow_links"))
+      .def("writer", &make_writer, py::arg("path"), py::arg("size_bytes"), py::arg("follow_links"),
+           py::arg("if_absent"))
       .def("checksum", &checksum, py::arg("path"))
       .def("stats", &store_stats);
 

@@ -82,6 +82,15 @@ int FileCalls::rename(const std::string& from, const std::string& to) {
   return made([&] { return ::rename(from.c_str(), to.c_str()); });
 }
 
+int FileCalls::rename_new(const std::string& from, const std::string& to) {
+  return made(
+      [&] { return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE); });
+}
+
+int FileCalls::link(const std::string& from, const std::string& to) {
+  return made([&] { return ::link(from.c_str(), to.c_str()); });
+}
+
 int FileCalls::unlink(const std::string& path) {
   return made([&] { return ::unlink(path.c_str()); });
 }

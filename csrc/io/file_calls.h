@@ -35,6 +35,9 @@ class FileCalls {
   int sync(int fd);
   int sync_folder(const std::string& folder);
   int rename(const std::string& from, const std::string& to);
+  // -EEXIST where there is one of this name; -EINVAL where the file system cannot do this.
+  int rename_new(const std::string& from, const std::string& to);
+  int link(const std::string& from, const std::string& to);  // -EEXIST, too
   int unlink(const std::string& path);
 
  private:

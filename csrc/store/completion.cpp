@@ -1,6 +1,7 @@
 #include "store/completion.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <exception>
 #include <utility>
@@ -53,7 +54,7 @@ class Steps {
 
   void commit() {
     steps_.begin("the rename", "; whether the new file has taken its place is unknown");
-    file_.commit();
+    completion_.if_absent ? file_.commit_if_absent() : file_.commit();
   }
 
   void sync_folder() {
@@ -105,16 +106,23 @@ class Steps {
 bool complete(std::shared_ptr<TemporaryFile> file, const Completion& completion, double timeout_s,
               const WaitCallback& on_wait) {
   const auto is_kept = std::make_shared<bool>(false);
-  TimedSteps::run(completion.path, timeout_s, on_wait,
-                  [file = std::move(file), completion, is_kept](TimedSteps& timed) {
-                    Steps steps(*file, completion, timed);
-                    steps.cut();
-                    *is_kept = steps.keep_checksum();
-                    steps.keep_mode();
-                    if (completion.sync) steps.sync();
-                    steps.commit();
-                    if (completion.sync) steps.sync_folder();
-                  });
+  const auto may_be_in_place = std::make_shared<std::atomic<bool>>(false);
+  try {
+    TimedSteps::run(
+        completion.path, timeout_s, on_wait,
+        [file = std::move(file), completion, is_kept, may_be_in_place](TimedSteps& timed) {
+          Steps steps(*file, completion, timed);
+          steps.cut();
+          *is_kept = steps.keep_checksum();
+          steps.keep_mode();
+          if (completion.sync) steps.sync();
+          *may_be_in_place = true;
+          steps.commit();
+          if (completion.sync) steps.sync_folder();
+        });
+  } catch (const Error& error) {
+    throw Error(error.kind(), error.what(), error.is_undone() || !*may_be_in_place);
+  }
   return *is_kept;
 }
 

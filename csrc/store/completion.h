@@ -21,13 +21,15 @@ struct Completion {
   bool is_longer = false;          // on the disk, by padding or reserved space
   std::optional<uint32_t> crc32c;  // to be kept with the file
   bool sync = true;                // bytes and name are on the device on return
+  bool if_absent = false;          // Error(exists) where something has its name
 };
 
 // Cuts the file to its size, keeps its checksum and the old file's permissions, syncs, and renames.
 // Returns whether the file keeps the checksum. Throws Error or what `on_wait` throws: then the old
 // file is there, or none, unless the text says that the new one is in place, or that this is
-// unknown. No step is begun after that, but the sync of the name of a file that is in place. An
-// Error of `on_wait` is not thrown when the file is complete a second later: see TimedSteps::run.
+// unknown; of an Error is_undone says so, too. No step is begun after that, but the sync of the
+// name of a file that is in place. An Error of `on_wait` is not thrown when the file is complete a
+// second later: see TimedSteps::run.
 bool complete(std::shared_ptr<TemporaryFile> file, const Completion& completion, double timeout_s,
               const WaitCallback& on_wait);
 

@@ -168,8 +168,10 @@ WrittenObject FileStore::put(const std::string& path, std::span<const std::byte>
 
 std::unique_ptr<ObjectWriter> FileStore::writer(const std::string& path,
                                                 std::optional<int64_t> size_bytes,
-                                                const WaitCallback& on_wait, Links links) {
-  return std::make_unique<ObjectWriter>(path, size_bytes, runtime().writes, on_wait, links);
+                                                const WaitCallback& on_wait, Links links,
+                                                bool if_absent) {
+  return std::make_unique<ObjectWriter>(path, size_bytes, runtime().writes, on_wait, links,
+                                        if_absent);
 }
 
 FileChecksum FileStore::checksum(const std::string& path, const WaitCallback& on_wait) {

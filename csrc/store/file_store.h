@@ -82,7 +82,7 @@ class FileStore {
                     const WaitCallback& on_wait = {});
   std::unique_ptr<ObjectWriter> writer(const std::string& path, std::optional<int64_t> size_bytes,
                                        const WaitCallback& on_wait = {},
-                                       Links links = Links::follow);
+                                       Links links = Links::follow, bool if_absent = false);
 
   // The CRC-32C of the file, which is read for it.
   FileChecksum checksum(const std::string& path, const WaitCallback& on_wait);

@@ -51,6 +51,11 @@ void refuse_special_file(const std::string& path) {
   }
 }
 
+bool is_there(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0;
+}
+
 bool is_link(const std::string& path) {
   struct stat status {};
   return ::lstat(path.c_str(), &status) == 0 && S_ISLNK(status.st_mode);
@@ -60,9 +65,10 @@ bool is_link(const std::string& path) {
 
 ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
                            std::shared_ptr<WriteEngine> engine, const WaitCallback& on_wait,
-                           Links links)
+                           Links links, bool if_absent)
     : path_(std::move(path)),
       expected_(size_bytes),
+      if_absent_(if_absent),
       engine_(std::move(engine)),
       calls_(std::make_shared<FileCalls>(engine_->options().faults)) {
   guarded([&] {
@@ -78,23 +84,24 @@ ObjectWriter::ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
 
 void ObjectWriter::open(Links links) {
   const auto opened = std::make_shared<std::shared_ptr<TemporaryFile>>();
-  TimedSteps::run(
-      path_, engine_->options().timeout_s, *on_wait_,
-      [opened, links, path = path_, engine = engine_, calls = calls_](TimedSteps& steps) {
-        const WriteEngine::Options& options = engine->options();
-        steps.begin("the look at what it names (stat)");
-        const bool replaces_link = links == Links::replace && is_link(path);
-        if (!replaces_link) refuse_special_file(path);
-        const std::string target = replaces_link ? path : behind_links(path);
-        const auto begin_look = [&steps] {
-          steps.begin("the look for what dead writers left in its folder");
-        };
-        begin_look();
-        engine->tidy(folder_of(target), begin_look);
-        steps.begin("the creation of a temporary file");
-        *opened =
-            std::make_shared<TemporaryFile>(target, options.direct, options.min_alignment, calls);
-      });
+  TimedSteps::run(path_, engine_->options().timeout_s, *on_wait_,
+                  [opened, links, if_absent = if_absent_, path = path_, engine = engine_,
+                   calls = calls_](TimedSteps& steps) {
+                    const WriteEngine::Options& options = engine->options();
+                    steps.begin("the look at what it names (stat)");
+                    const bool replaces_link = links == Links::replace && is_link(path);
+                    if (!replaces_link) refuse_special_file(path);
+                    const std::string target = replaces_link ? path : behind_links(path);
+                    if (if_absent && is_there(target)) throw exists_already(path);
+                    const auto begin_look = [&steps] {
+                      steps.begin("the look for what dead writers left in its folder");
+                    };
+                    begin_look();
+                    engine->tidy(folder_of(target), begin_look);
+                    steps.begin("the creation of a temporary file");
+                    *opened = std::make_shared<TemporaryFile>(target, options.direct,
+                                                              options.min_alignment, calls);
+                  });
   file_ = std::move(*opened);
   const BufferPool* pool = engine_->pool();
   if (pool != nullptr && pool->config().alignment < file_->output().alignment) {
@@ -127,6 +134,9 @@ void ObjectWriter::guarded(Work work) {
   }
   try {
     work();
+  } catch (const Error& error) {
+    cancel();
+    throw Error(error.kind(), error.what(), error.is_undone() || !is_completing_);
   } catch (...) {
     cancel();
     throw;
@@ -363,12 +373,14 @@ WrittenObject ObjectWriter::finish(const WaitCallback& on_wait) {
     const WriteEngine::Options& options = engine_->options();
     written.size_bytes = size_;
     if (options.checksums) written.crc32c = crc_;
+    is_completing_ = true;
     written.checksum_kept = complete(std::move(file_),
                                      {.path = path_,
                                       .size_bytes = size_,
                                       .is_longer = std::max(position_, reserved_) != size_,
                                       .crc32c = written.crc32c,
-                                      .sync = options.sync},
+                                      .sync = options.sync,
+                                      .if_absent = if_absent_},
                                      options.timeout_s, on_wait);
     state_ = State::finished;
     let_go();

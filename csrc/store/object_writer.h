@@ -40,11 +40,12 @@ enum class Links : uint8_t { follow, replace };
 
 class ObjectWriter final : public ByteWriter {
  public:
-  // Creates the temporary file. `size_bytes`, where known, reserves the space at once. Throws
+  // Creates the temporary file. `size_bytes`, where known, reserves the space at once. With
+  // `if_absent` a file of this name, now or at the end, is an Error(exists). Throws
   // Error(no_space | not_found | access | direct_io | ...) naming `path`, or what `on_wait` throws.
   ObjectWriter(std::string path, std::optional<int64_t> size_bytes,
                std::shared_ptr<WriteEngine> engine, const WaitCallback& on_wait = {},
-               Links links = Links::follow);
+               Links links = Links::follow, bool if_absent = false);
   ~ObjectWriter() override;
 
   const std::string& path() const override { return path_; }
@@ -95,6 +96,7 @@ class ObjectWriter final : public ByteWriter {
 
   const std::string path_;
   const std::optional<int64_t> expected_;
+  const bool if_absent_;
   const HomeProcess home_ = {};
   std::shared_ptr<WriteEngine> engine_;
   std::shared_ptr<FileCalls> calls_;
@@ -103,6 +105,7 @@ class ObjectWriter final : public ByteWriter {
   const WaitCallback* on_wait_ = nullptr;  // of the call that is running
 
   State state_ = State::open;
+  bool is_completing_ = false;
   int64_t size_ = 0;      // bytes that the caller gave
   int64_t position_ = 0;  // where the next block begins
   int64_t reserved_ = 0;  // length of the file, as reserved

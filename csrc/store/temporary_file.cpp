@@ -77,6 +77,10 @@ std::string behind_links(const std::string& path) {
   throw write_error_from_errno(ELOOP, "follow its links", path);
 }
 
+Error exists_already(const std::string& path) {
+  return Error(ErrorKind::exists, message(path, ": there is a file of this name already"), true);
+}
+
 TemporaryFile::TemporaryFile(std::string path, DirectMode mode, int64_t min_alignment,
                              std::shared_ptr<FileCalls> calls)
     : path_(std::move(path)), calls_(std::move(calls)) {
@@ -142,6 +146,33 @@ void TemporaryFile::commit() {
   if (renamed < 0) throw write_error_from_errno(-renamed, "replace", path_);
   temporary_path_.clear();
   fd_ = UniqueFd();
+}
+
+void TemporaryFile::commit_if_absent() {
+  const int renamed = rename_if_absent();
+  if (renamed == -EEXIST) throw exists_already(path_);
+  if (renamed < 0) throw write_error_from_errno(-renamed, "give it its name", path_);
+  temporary_path_.clear();
+  fd_ = UniqueFd();
+}
+
+int TemporaryFile::rename_if_absent() {
+  const int renamed = calls_->rename_new(temporary_path_, path_);
+  if (renamed != -EINVAL && !may_be_filtered(-renamed)) return renamed;
+  // NFS has links alone. Where the reply to one was lost, it says of its own that it is there.
+  const int linked = calls_->link(temporary_path_, path_);
+  if (linked == 0 || (linked == -EEXIST && is_in_place())) {
+    calls_->unlink(temporary_path_);  // else the next start does
+    return 0;
+  }
+  return linked;
+}
+
+bool TemporaryFile::is_in_place() const {
+  struct stat here {
+  }, there{};
+  return ::fstat(fd_.get(), &here) == 0 && ::lstat(path_.c_str(), &there) == 0 &&
+         here.st_dev == there.st_dev && here.st_ino == there.st_ino;
 }
 
 void TemporaryFile::sync_folder() {

@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 
+#include "base/error.h"
 #include "base/unique_fd.h"
 #include "io/file_calls.h"
 #include "io/write_queue.h"
@@ -41,6 +42,8 @@ class TemporaryFile {
   void keep_mode();
   // Gives the file its name, and closes it. Throws Error: then the file is still there.
   void commit();
+  // The same where nothing has this name; of two at once one throws Error(exists), which is_undone.
+  void commit_if_absent();
   // Brings the name to the device. Throws Error, which says that the new file is in place.
   void sync_folder();
   void discard() noexcept;
@@ -51,6 +54,8 @@ class TemporaryFile {
 
  private:
   void create();
+  int rename_if_absent();
+  bool is_in_place() const;
   void lock_and_align(int64_t min_alignment);
 
   std::string path_;
@@ -60,6 +65,9 @@ class TemporaryFile {
   OutputFile output_;
   std::optional<mode_t> old_mode_;  // of the file that it replaces
 };
+
+// Of a file that was to be a new one.
+Error exists_already(const std::string& path);
 
 // Removes the temporary files of dead writers from the folder. What cannot be removed stays.
 // `on_progress` is called every few hundred entries, and throws to give up.

@@ -129,7 +129,12 @@ class FileStore:
         return data
 
     def put(
-        self, path: str | os.PathLike[str], data: Bytes, *, follow_links: bool = True
+        self,
+        path: str | os.PathLike[str],
+        data: Bytes,
+        *,
+        follow_links: bool = True,
+        if_absent: bool = False,
     ) -> WrittenObject:
         """Writes a file, whole or not at all: an interrupted write leaves the old file, or none.
 
@@ -141,8 +146,11 @@ class FileStore:
             data: Bytes, a contiguous array, or a contiguous CPU tensor, whose bytes are written.
             follow_links: Where ``path`` is a symbolic link: True writes the file behind it, False
                 puts the file in the place of the link.
+            if_absent: ExistsError where there is a file of this name, before or when it gets its
+                name: of two processes that write it at once, one fails.
 
         Raises:
+            ExistsError: See ``if_absent``.
             NoSpaceError: The disk, a quota, or the limit of file sizes is exhausted.
             WriteError: The device failed; the text has the byte. WriteTimeoutError: a write or
                 another step did not come back within ``range_timeout``; the text says so where it
@@ -153,7 +161,9 @@ class FileStore:
         With ``FileSystemConfig.sync_writes`` the bytes and the name are on the device on return.
         """
         view = as_bytes(data)
-        writer = self.writer(path, size_bytes=view.nbytes, follow_links=follow_links)
+        writer = self.writer(
+            path, size_bytes=view.nbytes, follow_links=follow_links, if_absent=if_absent
+        )
         writer.write(view)
         return writer.finish()
 
@@ -163,19 +173,21 @@ class FileStore:
         *,
         size_bytes: int | None = None,
         follow_links: bool = True,
+        if_absent: bool = False,
     ) -> ObjectWriter:
         """A file to write in chunks, whole or not at all; see ObjectWriter.
 
         Args:
             path: The file; its folder must exist.
             size_bytes: How much will be written, where known: reserves the space at once.
-            follow_links: As for ``put``.
+            follow_links, if_absent: As for ``put``.
         """
         check_bool("follow_links", follow_links)
+        check_bool("if_absent", if_absent)
         if size_bytes is not None:
             check_int("size_bytes", size_bytes, 0)
         text = as_path(path)
-        writer = self._store.writer(text, size_bytes, follow_links)
+        writer = self._store.writer(text, size_bytes, follow_links, if_absent)
         return ObjectWriter(writer, text, self._after_write)
 
     def remove(self, path: str | os.PathLike[str]) -> None:
