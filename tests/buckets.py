@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
 from object_servers.seaweed import program
 
@@ -62,3 +63,28 @@ def put_files(server: FaultServer, top: Path) -> None:
     """A file, or all files of a folder, under the paths that they have here."""
     for file in [top] if top.is_file() else sorted(filter(Path.is_file, top.rglob("*"))):
         server.buckets.put(BUCKET, str(file.absolute())[1:], file.read_bytes())
+
+
+def deny(server: FaultServer, method: str, name: str) -> None:
+    """The server refuses these requests from now on."""
+    answer = server.buckets.answer
+
+    def refuse(request: Request) -> Reply:
+        is_hit = request.method == method and name in request.target
+        return error(403, "AccessDenied") if is_hit else answer(request)
+
+    server.buckets.answer = refuse  # type: ignore[method-assign]
+
+
+def create_bucket(endpoint: str) -> None:
+    """Of this name, at a server that does not make it by itself."""
+    import botocore.session
+
+    client = botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
+    client.create_bucket(Bucket=BUCKET)

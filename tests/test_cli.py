@@ -61,7 +61,7 @@ def test_wrong_usage_is_status_2_and_says_so_on_stderr(arguments, capsys):
     ("arguments", "text"),
     [
         (["docter"], "there is no docter: did you mean doctor?"),
-        (["zzz"], "there is no zzz: there are: doctor, pack, index, info, verify, bench"),
+        (["zzz"], "there is no zzz: there are: doctor, pack, index, info, verify, uploads, bench"),
         (["--verson"], "there is no option --verson: did you mean --version?"),
         (["pack", "x", "--otput", "y"], "there is no option --otput: did you mean --output?"),
         (["pack", "x", "-output", "y"], "there is no option -output: did you mean --output?"),

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from buckets import needs_s3, serving
 from pages import ROOT, Key, Page
 from record_sets import CIFAR10, random_array, write_cifar10
 from support import end_workers
@@ -227,6 +228,20 @@ def test_the_commands_pack_describe_and_verify_what_lies_in_the_folder(block, ca
     np.testing.assert_array_equal(got.numpy(), images)
     got = next(iter(s3io.RecordDataset("corpus", batch_size=50)))
     np.testing.assert_array_equal(got.numpy(), tokens[: 19 * 1025].reshape(19, 1025))
+
+
+@needs_s3
+@WRITING.runs("Uploads that nobody has finished", "sh")
+def test_the_commands_list_uploads_and_abort_the_old_ones(block, capsys):
+    with serving() as server:
+        writer = s3io.open_store("s3://bucket").writer("s3://bucket/train/x.bin")
+        writer.write(bytes(20 << 20))
+        assert WRITING.run_commands(block) == [0, 0]
+        output = capsys.readouterr().out
+        assert output.count("s3://bucket/train/x.bin  id upload-1") == 2
+        assert "kept " in output
+        assert len(server.buckets.uploads) == 1
+        writer.cancel()
 
 
 WRITING.runs("Convert samples of any length", "sh")

@@ -42,7 +42,7 @@ def test_the_commands_look_at_a_bucket(block, tmp_path, capsys):
         server.buckets.put("data", "shards/0.tar", (tmp_path / "0.tar").read_bytes())
         for file in (tmp_path / "packed").iterdir():
             server.buckets.put("data", f"packed/{file.name}", file.read_bytes())
-        assert PAGE.run_commands(block, {"s3://data/train": "s3://data/train --quick"}) == [0] * 4
+        assert PAGE.run_commands(block, {"s3://data/train": "s3://data/train --quick"}) == [0] * 5
         assert "parts of 1 MiB at a time" in " ".join(capsys.readouterr().out.split())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from buckets import BUCKET, config_of, needs_s3, serving
+from buckets import BUCKET, config_of, deny, needs_s3, serving
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
 
@@ -82,19 +83,25 @@ def test_samples_go_there_too(server: FaultServer):
 def test_a_writer_that_fails_leaves_the_old_data_set(server: FaultServer, at: str):
     write(300)
     before = server.buckets.objects.copy()
-
-    def deny(reply: Reply, request: Request) -> Reply:
-        is_hit = request.method == "PUT" and at in request.target
-        if is_hit:
-            server.buckets.objects = {**before}
-        return error(403, "AccessDenied") if is_hit else reply
-
-    server.fault = deny
-    with pytest.raises(s3io.AccessError):
+    deny(server, "PUT", at)
+    with pytest.raises(s3io.AccessError, match="it is not in place") as failed:
         write(1000, overwrite=True)
-    if at == "records-":  # a manifest that was sent may yet be taken: its shards stay
-        assert set(server.buckets.objects) == set(before)
+    assert failed.value.is_undone
+    assert server.buckets.objects == before
     read(300)
+
+
+def test_shards_that_cannot_be_removed_are_named(server: FaultServer):
+    deny(server, "PUT", "manifest.json")
+    deny(server, "DELETE", "-00001.bin")
+    with (
+        pytest.warns(
+            RuntimeWarning, match=rf"{FOLDER}/records-\w+-\*.bin \(2 shards\): belong to no"
+        ),
+        pytest.raises(s3io.AccessError),
+    ):
+        write(1000)
+    assert [key[-9:] for key in keys(server)] == ["00001.bin", "00002.bin"]
 
 
 def error_of(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -138,7 +145,10 @@ def test_a_manifest_that_may_yet_be_taken_keeps_its_shards(
 
     server.buckets.answer = gateway
     text = error_of(kind, tmp_path, capsys)
-    assert "its shards stay beside it" in text
+    stem = "samples" if kind == "samples" else "records"
+    assert re.search(
+        rf"its shards stay beside it, {FOLDER}/{stem}-\w+-\*.bin \(\d shards?\): `", text
+    )
     server.buckets.answer = answer
     if is_late:
         read(300)

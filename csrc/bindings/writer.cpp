@@ -26,8 +26,17 @@ std::span<const std::byte> bytes_of(const py::buffer_info& info) {
 
 // Note: with the GIL, as whatever it lets go of may belong to Python.
 Writer::~Writer() {
-  const NoGil no_gil;  // waits for writes in flight
-  writer_->cancel();
+  const py::error_scope others;
+  try {
+    const bool was_open = writer_->is_open();
+    {
+      const NoGil no_gil;  // waits for writes in flight
+      writer_->cancel();
+    }
+    if (was_open) warn_of(writer_->left_behind());
+  } catch (py::error_already_set& error) {  // where warnings are errors, or the interpreter ends
+    error.discard_as_unraisable("a writer that nobody finished");
+  }
 }
 
 template <typename Work>
@@ -42,16 +51,15 @@ void Writer::run(Work work) {
     throw;
   } catch (...) {
     returned = writer_->take_returned();
-    with_gil([this] { warn_of_what_is_left(); });
+    with_gil([this] { warn_of(writer_->left_behind()); });
     throw;
   }
   returned = writer_->take_returned();
 }
 
 // Errors of the core have it in their text; Ctrl-C has none, and cancel() no error.
-void Writer::warn_of_what_is_left() const {
-  const std::string text = writer_->left_behind();
-  if (!text.empty()) warn(message(writer_->path(), ": ", text));
+void Writer::warn_of(const std::string& left_behind) const {
+  if (!left_behind.empty()) warn(message(writer_->path(), ": ", left_behind));
 }
 
 void Writer::check_waiting() const {
@@ -94,13 +102,19 @@ std::vector<uint32_t> Writer::write_samples(const IntList& starts, const IntList
 std::tuple<int64_t, std::optional<uint32_t>, bool> Writer::finish() {
   WrittenObject written;
   run([&] { written = writer_->finish([this] { check_waiting(); }); });
+  warn_of(written.left_behind);
   return {written.size_bytes, written.crc32c, written.checksum_kept};
 }
 
 void Writer::cancel() {
   cancelling_ = true;
-  run([&] { writer_->cancel(); });
-  warn_of_what_is_left();
+  std::string left_behind;
+  run([&] {
+    if (!writer_->is_open()) return;
+    writer_->cancel();
+    left_behind = writer_->left_behind();
+  });
+  warn_of(left_behind);
 }
 
 int64_t Writer::size() {

@@ -40,8 +40,8 @@ class Writer {
   // Calls it without the GIL, with the writer to itself; then lets go of what is written.
   template <typename Work>
   void run(Work work);
-  void check_waiting() const;         // for calls that wait, as their callback
-  void warn_of_what_is_left() const;  // with the GIL
+  void check_waiting() const;                          // for calls that wait, as their callback
+  void warn_of(const std::string& left_behind) const;  // with the GIL; nothing where it is empty
 
   std::atomic<bool> cancelling_{false};
   std::mutex mutex_;  // taken without the GIL only

@@ -22,6 +22,13 @@ struct S3Place {
   Endpoint endpoint;
 };
 
+// What the server may have made of an attempt that failed. It matters for writes.
+enum class Doubt : uint8_t {
+  none,   // nothing: it refused, or was not reached
+  ended,  // it says that it failed: a look tells how far it came
+  open,   // no word of its own: it may have done it, and may do it yet
+};
+
 // One operation. Its memory is used again for the next one.
 struct S3Call {
   // In.
@@ -34,6 +41,7 @@ struct S3Call {
 
   // Out.
   std::optional<Error> error;
+  Doubt doubt = Doubt::none;       // the worst of all attempts that failed
   Clock::time_point not_before{};  // of the next attempt
   int attempts = 0;
   int malformed = 0;  // of these, replies that were none

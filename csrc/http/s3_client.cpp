@@ -58,6 +58,7 @@ void S3Client::check_process() const {
 void S3Client::begin(S3Call& call) {
   check_process();
   call.error.reset();
+  call.doubt = Doubt::none;
   call.failed.reset();
   call.attempts = call.malformed = 0;
   call.begun = Clock::now();
@@ -80,10 +81,10 @@ void S3Client::cancel(S3Call& call) noexcept {
 
 void S3Client::submit(S3Call& call) {
   check_process();
-  call.attempts += 1;
   call.http.method = call.method;
   call.http.settings = &config_.http;
   address_and_sign(call);
+  call.attempts += 1;
   transport_->submit(call.http);
 }
 
@@ -160,6 +161,7 @@ S3Client::Next S3Client::judge(S3Call& call) {
     return Next::done;
   }
   if (!call.failed) call.failed = Clock::now();
+  call.doubt = std::max(call.doubt, doubt_of(call.http, *problem));
   call.http.is_fresh = true;
   if (mend(call, *problem)) {
     call.not_before = Clock::now();

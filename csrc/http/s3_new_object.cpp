@@ -80,19 +80,10 @@ std::optional<Error> S3NewObject::send(S3Call& call, const WaitCallback& on_wait
     client_->call(call, on_wait);
     return std::nullopt;
   } catch (const Error& error) {
-    if (!call.error) throw;  // not of the request
-    return error;
+    if (call.error) return error;
+    if (call.attempts > 0) throw;  // of `on_wait`, or of credentials that were to be renewed
+    throw Error(error.kind(), error.what(), true);
   }
-}
-
-bool S3NewObject::may_be_done(const S3Call& call) {
-  const HttpRequest& http = call.http;
-  const int status = http.head.status();
-  const bool is_refusal = http.outcome == HttpOutcome::replied && status >= 300 && status <= 499;
-  const bool came_to_nobody = http.outcome == HttpOutcome::unreached ||
-                              http.outcome == HttpOutcome::misnamed ||
-                              http.outcome == HttpOutcome::untrusted;
-  return call.attempts > 1 || !(is_refusal || came_to_nobody);
 }
 
 bool S3NewObject::is_in_place(int64_t size_bytes, const WaitCallback& on_wait) const {
@@ -107,17 +98,22 @@ bool S3NewObject::is_in_place(int64_t size_bytes, const WaitCallback& on_wait) c
                                         size_bytes, ", and is not what was written"));
 }
 
-bool S3NewObject::resolve(bool is_in_doubt, int64_t size_bytes, Error& error,
+bool S3NewObject::resolve(Doubt doubt, int64_t size_bytes, Error& error,
                           const WaitCallback& on_wait) const {
   std::string known = "; it is not in place, and what was there before stays";
-  if (is_in_doubt) {
+  bool is_undone = true;
+  if (doubt != Doubt::none) {
     try {
       if (is_in_place(size_bytes, on_wait)) return true;
+      // A server that heeds the condition refuses what comes late, too.
+      is_undone = doubt == Doubt::ended || error.kind() == ErrorKind::exists;
+      if (!is_undone) known = "; it is not in place now, but the server may yet put it there";
     } catch (const Error& other) {
+      is_undone = false;
       known = message("; whether it is in place is unknown: ", other.what());
     }
   }
-  error = Error(error.kind(), message(error.what(), known));
+  error = Error(error.kind(), message(error.what(), known), is_undone);
   return false;
 }
 
@@ -162,9 +158,10 @@ void S3NewObject::check_absent(const WaitCallback& on_wait) const {
   S3Call call = request("HEAD");
   const std::optional<Error> error = send(call, on_wait);
   if (!error) {
-    throw Error(ErrorKind::exists, message(path_, ": there is an object of this name already"));
+    throw Error(ErrorKind::exists, message(path_, ": there is an object of this name already"),
+                true);
   }
-  if (error->kind() != ErrorKind::not_found) throw Error(*error);
+  if (error->kind() != ErrorKind::not_found) throw Error(error->kind(), error->what(), true);
 }
 
 WrittenObject S3NewObject::put(std::span<const std::byte> data, const WaitCallback& on_wait) const {
@@ -181,7 +178,7 @@ WrittenObject S3NewObject::put(std::span<const std::byte> data, const WaitCallba
     return written;
   }
   error = of_write(call, *error);
-  if (!resolve(may_be_done(call), written.size_bytes, *error, on_wait)) throw Error(*error);
+  if (!resolve(call.doubt, written.size_bytes, *error, on_wait)) throw Error(*error);
   return written;
 }
 

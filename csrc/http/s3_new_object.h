@@ -33,6 +33,7 @@ class S3NewObject {
   S3NewObject(std::shared_ptr<S3Client> client, std::string path, S3WriteOptions options);
 
   const std::string& path() const { return path_; }
+  const S3Path& name() const { return name_; }
   const S3WriteOptions& options() const { return options_; }
   S3Client& client() const { return *client_; }
 
@@ -42,23 +43,21 @@ class S3NewObject {
   void add_condition(S3Call& call) const;
 
   // Where it must not be there: before anything is sent, as not every server knows the condition.
+  // Throws an Error that is_undone.
   void check_absent(const WaitCallback& on_wait) const;
   // By one request, which is repeated where that may help. Throws Error(exists | write | access |
-  // not_found | write_timeout | no_space | ...) with a text that says whether it is in place all
-  // the same, or that this is unknown; and what `on_wait` throws.
+  // not_found | write_timeout | no_space | ...) with a text that says whether it may be in place
+  // all the same, as is_undone does; and what `on_wait` throws.
   WrittenObject put(std::span<const std::byte> data, const WaitCallback& on_wait) const;
 
   // Sends it. What went wrong; none: the server answers that it is well. Throws what `on_wait`
-  // does.
+  // does, and an Error that is_undone where nothing was sent.
   std::optional<Error> send(S3Call& call, const WaitCallback& on_wait) const;
-  // Whether the server may have done what it did not say.
-  static bool may_be_done(const S3Call& call);
   // Whether the object there is that of this write. Throws Error where that cannot be found out.
   bool is_in_place(int64_t size_bytes, const WaitCallback& on_wait) const;
-  // Looks where that is in doubt: true, if it is in place. Else the text of the error says what is
-  // known.
-  bool resolve(bool is_in_doubt, int64_t size_bytes, Error& error,
-               const WaitCallback& on_wait) const;
+  // Looks where that is in doubt: true, if it is in place. Else the error says what is known: by
+  // its text, and by is_undone.
+  bool resolve(Doubt doubt, int64_t size_bytes, Error& error, const WaitCallback& on_wait) const;
   // Throws Error(write) where a reply of success does not say what the server has, or says that it
   // has other bytes.
   void check_reply(const S3Call& call, uint32_t crc32c) const;

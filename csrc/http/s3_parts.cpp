@@ -6,6 +6,7 @@
 
 #include "base/crc32c.h"
 #include "base/fork_owned.h"
+#include "http/s3_uploads.h"
 
 namespace s3io {
 namespace {
@@ -15,12 +16,6 @@ constexpr int kCompletions = 3;  // that are tried where the server says that it
 constexpr milliseconds kCompletionPatience{300'000};
 constexpr milliseconds kFirstCompletionBackoff{100};
 constexpr milliseconds kAbortTimeout{10'000};
-
-std::string query_of_upload(const std::string& id) {
-  std::string query = "uploadId=";
-  append_percent_encoded(query, id, false);
-  return query;
-}
 
 std::string in_xml(std::string_view text) {
   std::string xml;
@@ -76,11 +71,23 @@ void S3Parts::begin(const WaitCallback& on_wait) {
   if (object_.options().checksums) {
     call.headers.push_back({"x-amz-checksum-algorithm", "CRC32C"});
   }
-  const std::optional<Error> error = object_.send(call, on_wait);
+  std::optional<Error> error;
+  const auto lose = [&] {  // who does not know its number cannot abort it
+    lost_upload_ = message("the server may have begun an upload whose number it did not say: ",
+                           how_to_find_upload(object_.path()));
+  };
+  try {
+    error = object_.send(call, on_wait);
+  } catch (...) {
+    if (call.attempts > 0) lose();
+    throw;
+  }
+  if (call.doubt != Doubt::none) lose();
   if (error) throw Error(object_.of_write(call, *error));
   try {
     id_ = parse_upload_id(call.http.text);
   } catch (const Error& reply) {
+    lose();
     throw Error(ErrorKind::write,
                 message(object_.path(), ": cannot begin an upload: ", reply.what()));
   }
@@ -174,10 +181,12 @@ uint32_t S3Parts::complete(const WaitCallback& on_wait) {
     size_bytes += part.bytes;
   }
   const std::string parts = list();
+  Doubt doubt = Doubt::none;
+  is_completing_ = true;
   milliseconds backoff = kFirstCompletionBackoff;
   for (int attempt = 1;; ++attempt, backoff *= 4) {
     bool may_pass = false;
-    const std::optional<Error> error = try_to_complete(parts, size_bytes, may_pass, on_wait);
+    const std::optional<Error> error = try_to_complete(parts, size_bytes, doubt, may_pass, on_wait);
     if (!error) break;
     if (!may_pass || attempt == kCompletions) throw Error(*error);
     for (const auto due = Clock::now() + backoff; Clock::now() < due;) {
@@ -203,7 +212,8 @@ std::string S3Parts::list() const {
 }
 
 std::optional<Error> S3Parts::try_to_complete(const std::string& list, int64_t size_bytes,
-                                              bool& may_pass, const WaitCallback& on_wait) const {
+                                              Doubt& doubt, bool& may_pass,
+                                              const WaitCallback& on_wait) const {
   S3Call call = object_.request("POST");
   call.query = query_of_upload(id_);
   call.headers.push_back({"content-type", "application/xml"});
@@ -211,29 +221,32 @@ std::optional<Error> S3Parts::try_to_complete(const std::string& list, int64_t s
   call.http.payload = std::as_bytes(std::span(list));
   call.http.patience = kCompletionPatience;
   std::optional<Error> error = object_.send(call, on_wait);
-  const bool is_answered = !error;
-  if (is_answered) error = read_completion(call, may_pass);
-  if (!error) return look(size_bytes, on_wait);
-  const bool is_in_doubt = is_answered || S3NewObject::may_be_done(call);
-  if (is_answered) {
-    error = Error(ErrorKind::write, error->what());
+  if (!error) {
+    error = read_completion(call, doubt, may_pass);
+    if (!error) return look(size_bytes, on_wait);
   } else {
+    // An upload that is there no more was completed, or will be, where an attempt before asked so.
+    const bool is_gone = call.http.head.status() == 404 && doubt != Doubt::none;
+    doubt = std::max(doubt, is_gone ? Doubt::open : call.doubt);
     error = object_.of_write(call, *error);
   }
-  return object_.resolve(is_in_doubt, size_bytes, *error, on_wait) ? std::nullopt : error;
+  return object_.resolve(doubt, size_bytes, *error, on_wait) ? std::nullopt : error;
 }
 
 // A reply of 200 may say that it failed all the same.
-std::optional<Error> S3Parts::read_completion(const S3Call& call, bool& may_pass) const {
+std::optional<Error> S3Parts::read_completion(const S3Call& call, Doubt& doubt,
+                                              bool& may_pass) const {
   std::string problem;
   try {
     std::optional<S3Error> failed;
     parse_completed_upload(call.http.text, failed);
     if (!failed) return std::nullopt;
     may_pass = true;
+    doubt = std::max(doubt, Doubt::ended);
     problem = message("the server cannot complete the upload: ", failed->code, " ",
                       without_secrets(failed->message, *call.credentials));
   } catch (const Error& error) {
+    doubt = Doubt::open;
     problem = message("the reply to the upload's completion cannot be used: ", error.what());
   }
   return Error(ErrorKind::write, message(object_.path(), ": ", problem));
@@ -255,7 +268,7 @@ std::optional<Error> S3Parts::look(int64_t size_bytes, const WaitCallback& on_wa
 
 std::string S3Parts::abandon() noexcept {
   take_back();
-  return has_begun() ? abort() : std::string();
+  return has_begun() ? abort() : lost_upload_;
 }
 
 // Nothing is sent from the memory of others any more.
@@ -285,27 +298,19 @@ void S3Parts::take_back() noexcept {
 
 std::string S3Parts::abort() const noexcept {
   try {
-    S3Call call = object_.request("DELETE");
-    call.query = query_of_upload(id_);
     const auto deadline = Clock::now() + kAbortTimeout;
     const auto on_wait = [&] {
       if (Clock::now() < deadline) return;
       throw Error(ErrorKind::write_timeout, "the server did not answer in time");
     };
-    std::string why;
     try {
-      const std::optional<Error> error = object_.send(call, on_wait);
-      if (error && call.http.head.status() != 404) why = error->what();
+      abort_upload(object_.client(), object_.name(), id_, on_wait);
+      return lost_upload_;
     } catch (const Error& error) {
-      why = error.what();
+      return message("the server may keep parts of it, which cost money: the upload ", id_,
+                     " could not be aborted (", error.what(), "); ",
+                     how_to_find_upload(object_.path()));
     }
-    if (why.empty()) return "";
-    return message(
-        "the server may keep parts of it, which cost money: the upload could not be "
-        "aborted (",
-        why, "); `aws s3api abort-multipart-upload --bucket ", call.object.bucket, " --key '",
-        call.object.key, "' --upload-id ", id_,
-        "` does so, or a rule of the bucket (AbortIncompleteMultipartUpload)");
   } catch (...) {
     return "";  // without memory there is no text either
   }

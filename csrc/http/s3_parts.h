@@ -36,11 +36,15 @@ class S3Parts {
   // Sends the next part, once less than `most_in_flight` are on their way; begins the upload. The
   // payload then has the memory of a part that was sent, if any. Throws of parts before, too.
   void send(S3PartPayload& payload, int most_in_flight, const WaitCallback& on_wait);
-  // Waits for all parts, and makes the object of them. Gives its CRC-32C. An error says so where it
-  // is unknown whether the object is in place.
+  // Waits for all parts, and makes the object of them. Gives its CRC-32C. An error says whether the
+  // object may be in place: by its text, and by is_undone.
   uint32_t complete(const WaitCallback& on_wait);
-  // Aborts it. Gives why the server may yet have parts, and what to do; empty: it has none.
+  // Whether the server was asked to make the object.
+  bool is_completing() const { return is_completing_; }
+  // Aborts it. Gives what the server may yet have, and what to do; empty: it has nothing.
   std::string abandon() noexcept;
+  // An upload that the server may have begun beside, and what to do; empty: there is none.
+  const std::string& lost_upload() const { return lost_upload_; }
   // The owners of payloads that are needed no more.
   std::vector<std::shared_ptr<const void>> take_returned() { return std::exchange(returned_, {}); }
 
@@ -61,15 +65,18 @@ class S3Parts {
   void judge(Part& part);
   void end(Part& part);
   std::string list() const;
-  std::optional<Error> try_to_complete(const std::string& list, int64_t size_bytes, bool& may_pass,
-                                       const WaitCallback& on_wait) const;
-  std::optional<Error> read_completion(const S3Call& call, bool& may_pass) const;
+  // `doubt`: of all attempts so far.
+  std::optional<Error> try_to_complete(const std::string& list, int64_t size_bytes, Doubt& doubt,
+                                       bool& may_pass, const WaitCallback& on_wait) const;
+  std::optional<Error> read_completion(const S3Call& call, Doubt& doubt, bool& may_pass) const;
   std::optional<Error> look(int64_t size_bytes, const WaitCallback& on_wait) const;
   void take_back() noexcept;
   std::string abort() const noexcept;
 
   const S3NewObject& object_;
-  std::string id_;          // empty: nothing was sent yet
+  std::string id_;  // empty: nothing was sent yet
+  std::string lost_upload_;
+  bool is_completing_ = false;
   std::vector<Sent> sent_;  // by the part's number, from 0 on
   std::unique_ptr<InFlight> in_flight_;
   std::vector<std::shared_ptr<const void>> returned_;

@@ -109,6 +109,26 @@ std::optional<S3Problem> problem_of(const S3Call& call) {
   return S3Problem{ErrorKind::read, true, "the text of the reply is encoded"};
 }
 
+Doubt doubt_of(const HttpRequest& http, const S3Problem& problem) {
+  switch (http.outcome) {
+    case HttpOutcome::unreached:
+    case HttpOutcome::misnamed:
+    case HttpOutcome::untrusted:
+      return Doubt::none;
+    case HttpOutcome::replied:
+      break;
+    default:
+      return Doubt::open;
+  }
+  const int status = http.head.status();
+  if (status < 300) return Doubt::ended;
+  if (status < 500) return Doubt::none;
+  // What has no code of S3's is of a gateway, which gives up before the server does.
+  const bool is_gateways = problem.error.code.empty() || status == 502 || status == 504;
+  if (is_gateways) return Doubt::open;
+  return status == 503 ? Doubt::none : Doubt::ended;  // SlowDown: it did not begin
+}
+
 Error error_of(const S3Call& call, const S3Problem& problem, std::string_view more) {
   std::string text = message(name_of(call), ": ", problem.text);
   if (call.attempts > 1) {

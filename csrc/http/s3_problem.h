@@ -31,6 +31,8 @@ inline constexpr std::string_view kEncodedAdvice =
 
 // None: it is well.
 std::optional<S3Problem> problem_of(const S3Call& call);
+// Of an attempt with this problem.
+Doubt doubt_of(const HttpRequest& http, const S3Problem& problem);
 
 // What the caller is told: which object and bytes, what is wrong, how often it was tried, the
 // request's id, and what to do. `more` stands instead of the usual advice.

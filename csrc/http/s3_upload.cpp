@@ -63,8 +63,10 @@ void S3Upload::guarded(const WaitCallback& on_wait, Work work) {
     work();
   } catch (const Error& error) {
     cancel();
-    if (left_behind_.empty()) throw;
-    throw Error(error.kind(), message(error.what(), "; ", left_behind_));
+    // Parts are no object.
+    const bool is_undone = error.is_undone() || !(is_putting_ || parts_.is_completing());
+    const std::string_view separator = left_behind_.empty() ? "" : "; ";
+    throw Error(error.kind(), message(error.what(), separator, left_behind_), is_undone);
   } catch (...) {
     cancel();
     throw;
@@ -194,8 +196,11 @@ WrittenObject S3Upload::finish(const WaitCallback& on_wait) {
     }
     if (parts_.has_begun()) {
       if (!stage_.data.empty()) flush_stage();
-      written = {.size_bytes = size_, .crc32c = parts_.complete(on_wait)};
+      written = {.size_bytes = size_,
+                 .crc32c = parts_.complete(on_wait),
+                 .left_behind = parts_.lost_upload()};
     } else {
+      is_putting_ = true;
       written = object_.put(stage_.data, on_wait);
     }
     state_ = State::finished;

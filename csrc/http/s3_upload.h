@@ -50,7 +50,6 @@ class S3Upload final : public ByteWriter {
   std::vector<std::shared_ptr<const void>> take_returned() override;
   void write_rows(std::span<const std::byte> rows, int64_t row_bytes, int64_t stride_bytes,
                   const WaitCallback& on_wait) override;
-  // An error says so where it is unknown whether the object is in place.
   WrittenObject finish(const WaitCallback& on_wait) override;
   void cancel() noexcept override;
   std::string left_behind() const override { return left_behind_; }
@@ -72,6 +71,7 @@ class S3Upload final : public ByteWriter {
   const HomeProcess home_ = {};
   const WaitCallback* on_wait_ = nullptr;  // of the call that is running
   State state_ = State::open;
+  bool is_putting_ = false;  // the whole of it by one request
   std::string left_behind_;
   int64_t size_ = 0;  // bytes that the caller gave
   S3Parts parts_;

@@ -39,6 +39,23 @@ struct ListPage {
 // 1000 keys. The order of keys is the server's.
 ListPage parse_list_page(std::string_view xml, std::string_view prefix);
 
+struct ListedUpload {
+  std::string key;
+  std::string id;
+  int64_t begun_s = -1;  // since 1970
+};
+
+struct UploadPage {
+  std::vector<ListedUpload> uploads;
+  bool is_last = true;
+  std::string next_key, next_id;  // where the next page begins
+};
+
+// A page of ListMultipartUploads. Throws Error(data) where a key does not begin with `prefix`,
+// where something of an upload is missing, said twice or too long, where the page does not say
+// whether and where there is a next one, and where there are more than 1000 uploads.
+UploadPage parse_upload_page(std::string_view xml, std::string_view prefix);
+
 struct S3Error {
   std::string code;     // letters, digits and dots; empty where there is none
   std::string message;  // bounded

@@ -18,6 +18,7 @@ struct WrittenObject {
   int64_t size_bytes = 0;
   std::optional<uint32_t> crc32c;  // of the content; none where checksums are off
   bool checksum_kept = false;      // with the object, for who reads it
+  std::string left_behind = {};    // what may lie beside it, and what to do; empty: nothing
 };
 
 // Writes one object from its begin to its end, whole or not at all. One thread at a time.
@@ -46,7 +47,8 @@ class ByteWriter {
   // `stride_bytes`. Throws Error(config), and goes on, where the sizes do not fit each other.
   virtual void write_rows(std::span<const std::byte> rows, int64_t row_bytes, int64_t stride_bytes,
                           const WaitCallback& on_wait) = 0;
-  // Completes the object. Once it returns, the object is in its place.
+  // Completes the object. Once it returns, the object is in its place. An Error that is_undone says
+  // that it is not, nor will be; so does one of any other call.
   virtual WrittenObject finish(const WaitCallback& on_wait) = 0;
   // Removes what was written. Does nothing after `finish`.
   virtual void cancel() noexcept = 0;

@@ -2,6 +2,7 @@
 // header says so; whatever else comes is refused, and takes no more memory than it has bytes.
 #include <cinttypes>
 #include <optional>
+#include <vector>
 
 #include "base/error.h"
 #include "engine/input.h"
@@ -73,6 +74,10 @@ void check_xml(const std::string& xml, const std::string& prefix) {
   const auto page = parsed([&] { return parse_list_page(xml, prefix); });
   require(!page || is_whole);
   if (page) check_page(*page, prefix);
+  const auto uploads = parsed([&] { return parse_upload_page(xml, prefix); });
+  for (const ListedUpload& upload : uploads ? uploads->uploads : std::vector<ListedUpload>()) {
+    require(upload.key.starts_with(prefix) && !upload.id.empty() && upload.begun_s >= 0);
+  }
   const S3Error error = parse_s3_error(xml);
   require(error.code.find('\n') == std::string::npos && error.message.size() <= 300);
   std::optional<S3Error> failed;

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include "base/crc32c.h"
+#include "http/s3_uploads.h"
 #include "scripted_transport.h"
 
 namespace s3io::testing::s3_upload_test {
@@ -115,6 +116,8 @@ struct Fault {
   std::string name;
   bool is_done;   // by the server, before the reply is lost
   bool may_pass;  // where it comes once
+  bool may_come;  // the server may yet do it, as far as the reply tells
+  bool may_be_done;
   ScriptedS3::Script script;
 };
 
@@ -125,17 +128,22 @@ std::vector<Fault> faults() {
   };
   std::vector<Fault> all;
   for (const bool is_done : {false, true}) {
-    all.push_back({"500", is_done, true, becomes(ScriptedReply::error("500 X", "InternalError"))});
-    all.push_back({"broken", is_done, true, becomes({.outcome = HttpOutcome::broken})});
-    all.push_back({"late", is_done, true, becomes({.outcome = HttpOutcome::late})});
-    all.push_back({"garbage", is_done, true, becomes({.status = "no status"})});
+    all.push_back({"500", is_done, true, false, true,
+                   becomes(ScriptedReply::error("500 X", "InternalError"))});
+    all.push_back({"504", is_done, true, true, true, becomes({.status = "504 X"})});
+    all.push_back({"broken", is_done, true, true, true, becomes({.outcome = HttpOutcome::broken})});
+    all.push_back({"late", is_done, true, true, true, becomes({.outcome = HttpOutcome::late})});
+    all.push_back({"garbage", is_done, true, true, true, becomes({.status = "no status"})});
   }
-  all.push_back({"unreached", false, true, becomes({.outcome = HttpOutcome::unreached})});
-  all.push_back({"503", false, true, becomes(ScriptedReply::error("503 X", "SlowDown"))});
-  all.push_back({"403", false, false, becomes(ScriptedReply::error("403 X", "AccessDenied"))});
-  all.push_back({"400", false, false, becomes(ScriptedReply::error("400 X", "InvalidRequest"))});
-  all.push_back({"untrusted", false, false, becomes({.outcome = HttpOutcome::untrusted})});
-  all.push_back({"409", false, false, becomes(ScriptedReply::error("409 X", "OperationAborted"))});
+  const auto none = [&](const std::string& name, bool may_pass, ScriptedReply reply) {
+    all.push_back({name, false, may_pass, false, false, becomes(std::move(reply))});
+  };
+  none("unreached", true, {.outcome = HttpOutcome::unreached});
+  none("503", true, ScriptedReply::error("503 X", "SlowDown"));
+  none("403", false, ScriptedReply::error("403 X", "AccessDenied"));
+  none("400", false, ScriptedReply::error("400 X", "InvalidRequest"));
+  none("untrusted", false, {.outcome = HttpOutcome::untrusted});
+  none("409", false, ScriptedReply::error("409 X", "OperationAborted"));
   return all;
 }
 
@@ -148,8 +156,13 @@ int write_with(const Fault& fault, int64_t size, int at, bool is_once) {
   const Bytes old = random_bytes(50, 1), bytes = random_bytes(size, 2);
   scene.s3->put(kPath, old);
   std::string method, kind;
+  bool is_placing = false;  // the request that is hit makes the object
   const auto is_hit = [&](int number, const HttpRequest& request) {
-    if (number == at) method = request.method, kind = request.url.substr(request.url.find('?') + 1);
+    if (number == at) {
+      method = request.method, kind = request.url.substr(request.url.find('?') + 1);
+      const std::string& way = method == "PUT" ? "partNumber=" : "uploads=";
+      is_placing = (method == "PUT" || method == "POST") && kind.find(way) == std::string::npos;
+    }
     if (is_once || number < at) return number == at;
     return request.method == method && (method != "POST" || request.url.ends_with(kind));
   };
@@ -159,10 +172,11 @@ int write_with(const Fault& fault, int64_t size, int at, bool is_once) {
   scene.s3->script = [&](int number, const HttpRequest& request, ScriptedReply& reply) {
     if (is_hit(number, request)) fault.script(number, request, reply);
   };
+  std::string left_behind;
   const auto error = error_of([&] {
     const auto upload = scene.upload();
     upload->write(bytes, kNothing);
-    upload->finish(kNothing);
+    left_behind = upload->finish(kNothing).left_behind;
   });
   CAPTURE(fault.name);
   CAPTURE(fault.is_done);
@@ -180,9 +194,18 @@ int write_with(const Fault& fault, int64_t size, int at, bool is_once) {
     CHECK(says(*error, "s3://bucket/a key+.bin"));
     CHECK(!says(*error, kCanary.secret_key));
     CHECK(error->kind() != ErrorKind::read);
+    // What no reply speaks of may come when nobody looks any more.
+    const bool may_come = is_placing && fault.may_come;
+    if (method != "HEAD") CHECK(error->is_undone() == (!is_new && !may_come));
   }
-  // One that the server began without saying so has no id, and none who knows of it.
-  if (!(is_begin && fault.is_done)) CHECK(scene.s3->uploads() == 0);
+  // One that the server began without saying so has no id: it can only be told of.
+  if (is_begin && fault.may_be_done) {
+    CHECK(says(Error(ErrorKind::write, error ? error->what() : left_behind),
+               "`python -m torch_s3io uploads 's3://bucket/a key+.bin'` lists it"));
+  } else {
+    CHECK(scene.s3->uploads() == 0);
+    CHECK(left_behind.empty());
+  }
   return scene.s3->requests();
 }
 
@@ -223,6 +246,90 @@ TEST_CASE("a completion of status 200 that says it failed is tried again, or pro
       CHECK(scene.s3->uploads() == 0);
     }
   }
+}
+
+TEST_CASE("an upload that is gone after a completion that failed is looked after") {
+  Scene scene;
+  const Bytes bytes = random_bytes(3500, 2);
+  int completions = 0, looks = 0;
+  scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+    const bool is_completion =
+        request.method == "POST" && request.url.find("uploadId=") != std::string::npos;
+    if (is_completion && completions++ == 0) {
+      reply = {.body = "<Error><Code>InternalError</Code></Error>"};  // it goes on all the same
+    }
+    if (request.method == "HEAD" && looks++ == 0) {
+      reply = ScriptedReply::error("404 Not Found", "NoSuchKey");  // and is not there at once
+    }
+  };
+  const auto upload = scene.upload();
+  upload->write(bytes, kNothing);
+  CHECK(upload->finish(kNothing).size_bytes == 3500);
+  CHECK(completions == 2);
+  CHECK(scene.s3->bytes_of(kPath) == text_of(bytes));
+  CHECK(scene.s3->uploads() == 0);
+}
+
+TEST_CASE("uploads that nobody has finished are found in pages, and aborted") {
+  Scene scene;
+  std::vector<std::unique_ptr<S3Upload>> open;
+  for (const char* key : {"b", "a", "b", "a/2", "c"}) {
+    const std::string path = message("s3://bucket/x/", key);
+    open.push_back(
+        std::make_unique<S3Upload>(scene.client, path, S3UploadOptions{.part_bytes = 1000}));
+    open.back()->write(random_bytes(2500, 1), kNothing);
+  }
+  for (const size_t page_size : {1, 2, 1000}) {
+    scene.s3->page_size = page_size;
+    std::vector<std::string> paths;
+    for (const OpenUpload& one : list_uploads(*scene.client, "s3://bucket/x/")) {
+      paths.push_back(one.path.substr(14));
+      CHECK(one.age_s == 3600);
+    }
+    CHECK(paths == std::vector<std::string>{"a", "a/2", "b", "b", "c"});
+    CHECK(list_uploads(*scene.client, "s3://bucket/x/b").size() == 2);
+    CHECK(list_uploads(*scene.client, "s3://bucket/y").empty());
+    CHECK(list_uploads(*scene.client, "s3://bucket").size() == 5);
+  }
+  for (const OpenUpload& one : list_uploads(*scene.client, "s3://bucket/x/b")) {
+    const S3Path object = parse_s3_path(one.path);
+    abort_upload(*scene.client, object, one.id, kNothing);
+    abort_upload(*scene.client, object, one.id, kNothing);
+  }
+  CHECK(scene.s3->uploads() == 3);
+}
+
+TEST_CASE("a list of uploads that does not end, or has one twice or of others, is refused") {
+  Scene scene;
+  const std::string one =
+      "<Upload><Key>x/a</Key><UploadId>1</UploadId><Initiated>2026-01-01T00:00:00Z</Initiated>"
+      "</Upload>";
+  const auto page = [](const std::string& uploads, const std::string& next) {
+    return "<ListMultipartUploadsResult><IsTruncated>" +
+           std::string(next.empty() ? "false" : "true") + "</IsTruncated><NextKeyMarker>" + next +
+           "</NextKeyMarker>" + uploads + "</ListMultipartUploadsResult>";
+  };
+  int requests = 0;
+  std::string body;
+  scene.s3->script = [&](int, const HttpRequest&, ScriptedReply& reply) {
+    reply.body = body.empty() ? page("", std::to_string(requests)) : body;
+    ++requests;
+  };
+  const auto refusal = [&] {
+    requests = 0;
+    return *error_of([&] { list_uploads(*scene.client, "s3://bucket/x/"); });
+  };
+  for (const std::string& bad : {page(one + one, ""), page(one, "x/a"), page("", "x/a"),
+                                 std::string("no"), std::string("<a/>")}) {
+    body = bad;
+    const Error error = refusal();
+    CHECK(error.kind() == ErrorKind::data);
+    CHECK(says(error, "s3://bucket/x/: "));
+    CHECK(requests <= 2);
+  }
+  body.clear();  // empty pages for ever
+  CHECK(says(refusal(), "does not end"));
+  CHECK(requests == 10'000);
 }
 
 TEST_CASE("an object that is not to be replaced stays, whatever the server makes of conditions") {
@@ -307,7 +414,8 @@ TEST_CASE("an upload that cannot be aborted is named, and so is the way to do it
   REQUIRE(error);
   CHECK(error->kind() == ErrorKind::access);
   CHECK(says(*error, "part 3 of s3://bucket/a key+.bin"));
-  CHECK(says(*error, "--key 'a key+.bin' --upload-id upload/"));
+  CHECK(says(*error, "upload/1+ could not be aborted"));
+  CHECK(says(*error, "`python -m torch_s3io uploads 's3://bucket/a key+.bin'` lists it"));
 }
 
 TEST_CASE("removing what is not there is well") {

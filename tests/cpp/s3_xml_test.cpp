@@ -157,6 +157,58 @@ TEST_CASE("errors are read as far as they can be") {
             .message.size() == 300);
 }
 
+TEST_CASE("a page of uploads is read, or refused where something of it is missing or foreign") {
+  // As in S3's documentation of ListMultipartUploads.
+  const std::string page =
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListMultipartUploadsResult "
+      "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Bucket>bucket</Bucket><KeyMarker/>"
+      "<UploadIdMarker></UploadIdMarker><NextKeyMarker>my-movie.m2ts</NextKeyMarker>"
+      "<NextUploadIdMarker>YW55IG</NextUploadIdMarker><MaxUploads>3</MaxUploads>"
+      "<IsTruncated>true</IsTruncated><Upload><Key>my-divisor</Key><UploadId>XMgbGlrZSB</UploadId>"
+      "<Initiator><ID>arn:aws:iam::1</ID></Initiator><StorageClass>STANDARD</StorageClass>"
+      "<Initiated>2010-11-10T20:48:33.000Z</Initiated></Upload>"
+      "<Upload><Key>my-movie.m2ts</Key><UploadId>VXBsb2Fk</UploadId>"
+      "<Initiated>2010-11-10T20:48:33Z</Initiated></Upload></ListMultipartUploadsResult>";
+  const UploadPage read = parse_upload_page(page, "my-");
+  REQUIRE(read.uploads.size() == 2);
+  CHECK(read.uploads[0].key == "my-divisor");
+  CHECK(read.uploads[0].id == "XMgbGlrZSB");
+  CHECK(read.uploads[0].begun_s == 1'289'422'113);
+  CHECK(read.uploads[1].begun_s == 1'289'422'113);
+  CHECK(!read.is_last);
+  CHECK(read.next_key == "my-movie.m2ts");
+  CHECK(read.next_id == "YW55IG");
+  const auto with = [&](const std::string& old, const std::string& text) {
+    std::string changed = page;
+    REQUIRE(changed.find(old) != std::string::npos);
+    return changed.replace(changed.find(old), old.size(), text);
+  };
+  const std::string id = "<UploadId>XMgbGlrZSB</UploadId>";
+  const std::string time = "2010-11-10T20:48:33.000Z";
+  for (const std::string& text : {
+           with("<IsTruncated>true</IsTruncated>", ""),
+           with("<NextKeyMarker>my-movie.m2ts</NextKeyMarker>", ""),
+           with("my-divisor", "your-divisor"),
+           with("<Key>my-divisor</Key>", ""),
+           with(id, ""),
+           with(id, id + id),
+           with(id, "<UploadId>" + std::string(1025, 'i') + "</UploadId>"),
+           with("<Initiated>" + time + "</Initiated>", ""),
+           with(time, "yesterday"),
+           with(time, "2010-11-10T20:48:33"),
+           with(time, "2010-11-31T20:48:33Z"),
+           with(time, "2010-11-10T24:48:33Z"),
+           with(time, "2010-11-10T20:48:33.Z"),
+           with(time, "2010-11-10T20:48:3 Z"),
+           with(time, "1910-11-10T20:48:33Z"),
+           with("<Bucket>", "<EncodingType>url</EncodingType><Bucket>"),
+           std::string("<ListBucketResult/>"),
+       }) {
+    CAPTURE(text);
+    CHECK(caught([&] { parse_upload_page(text, "my-"); }).kind == ErrorKind::data);
+  }
+}
+
 TEST_CASE("replies to uploads in parts, of which a success may be an error") {
   CHECK(parse_upload_id("<InitiateMultipartUploadResult><Bucket>b</Bucket><UploadId>VXBs</UploadId>"
                         "</InitiateMultipartUploadResult>") == "VXBs");

@@ -159,6 +159,7 @@ class ScriptedS3 final : public Transport {
     if (request.method == "PUT" || request.method == "POST" || request.method == "DELETE") {
       return write(request, path, query);
     }
+    if (query.ends_with("uploads=")) return upload_page(path, query);
     if (question < rest.size()) return page(path, query);
     const auto found = objects_.find(path);
     if (found == objects_.end()) return ScriptedReply::error("404 Not Found", "NoSuchKey");
@@ -296,6 +297,34 @@ class ScriptedS3 final : public Transport {
                     (is_truncated ? "<NextContinuationToken>" + last + "</NextContinuationToken>"
                                   : "") +
                     xml + "</ListBucketResult>"};
+  }
+
+  // They were begun an hour ago. Markers are the key and the id of the last one.
+  ScriptedReply upload_page(const std::string& bucket, const std::string& query) {
+    const std::string prefix = bucket + "/" + value_of(query, "prefix");
+    std::vector<std::pair<std::string, std::string>> found;
+    for (const auto& [id, upload] : uploads_) {
+      const std::pair one{upload.path.substr(bucket.size() + 1), id};
+      const std::pair after{value_of(query, "key-marker"), value_of(query, "upload-id-marker")};
+      if (upload.path.starts_with(prefix) && one > after) found.push_back(one);
+    }
+    std::ranges::sort(found);
+    const bool is_truncated = found.size() > page_size;
+    if (is_truncated) found.resize(page_size);
+    std::string xml;
+    for (const auto& [key, id] : found) {
+      xml += "<Upload><Key>" + key + "</Key><UploadId>" + id +
+             "</UploadId><Initiated>2026-01-01T00:00:00.000Z</Initiated></Upload>";
+    }
+    const std::string next = is_truncated ? "<NextKeyMarker>" + found.back().first +
+                                                "</NextKeyMarker><NextUploadIdMarker>" +
+                                                found.back().second + "</NextUploadIdMarker>"
+                                          : "";
+    ScriptedReply reply{.body = "<ListMultipartUploadsResult><IsTruncated>" +
+                                std::string(is_truncated ? "true" : "false") + "</IsTruncated>" +
+                                next + xml + "</ListMultipartUploadsResult>"};
+    reply.set("Date", "Thu, 01 Jan 2026 01:00:00 GMT");
+    return reply;
   }
 
   std::atomic<int> requests_{0};

@@ -9,6 +9,7 @@ import urllib.parse
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from xml.sax.saxutils import escape
 
 MOST_KEYS = 1000
@@ -87,6 +88,7 @@ class Upload:
     key: str
     metadata: tuple[tuple[str, str], ...]
     parts: dict[int, bytes] = field(default_factory=dict)
+    begun: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
 class Buckets:
@@ -107,7 +109,8 @@ class Buckets:
         bucket, _, key = request.path[1:].partition("/")
         operation: Callable[[Request, str, str], Reply] | None = None
         if not key:
-            operation = {"GET": self._list, "PUT": lambda *_: Reply(200)}.get(request.method)
+            lists = self._list_uploads if "uploads" in request.query else self._list
+            operation = {"GET": lists, "PUT": lambda *_: Reply(200)}.get(request.method)
         elif "uploads" in request.query and request.method == "POST":
             operation = self._begin_upload
         elif "uploadId" in request.query:
@@ -186,6 +189,31 @@ class Buckets:
             f"{'<EncodingType>url</EncodingType>' * is_encoded}"
             f"<IsTruncated>{str(is_truncated).lower()}</IsTruncated>"
             f"{token if is_truncated else ''}{''.join(entries)}</ListBucketResult>"
+        )
+
+    def _list_uploads(self, request: Request, bucket: str, key: str) -> Reply:
+        query = request.query
+        prefix, most = query.get("prefix", ""), min(int(query.get("max-uploads", 1000)), MOST_KEYS)
+        after = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
+        found = sorted(
+            (upload.key, number)
+            for number, upload in self.uploads.items()
+            if upload.bucket == bucket and upload.key.startswith(prefix)
+        )
+        found = [one for one in found if one > after]
+        is_truncated, found = len(found) > most, found[:most]
+        next_key, next_number = found[-1] if is_truncated else ("", "")
+        entries = (
+            f"<Upload><Key>{escape(name)}</Key><UploadId>{number}</UploadId><Initiated>"
+            f"{self.uploads[number].begun:%Y-%m-%dT%H:%M:%S.000Z}</Initiated></Upload>"
+            for name, number in found
+        )
+        return _xml(
+            '<ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<Bucket>{escape(bucket)}</Bucket><NextKeyMarker>{escape(next_key)}</NextKeyMarker>"
+            f"<NextUploadIdMarker>{next_number}</NextUploadIdMarker><MaxUploads>{most}</MaxUploads>"
+            f"<IsTruncated>{str(is_truncated).lower()}</IsTruncated>{''.join(entries)}"
+            "</ListMultipartUploadsResult>"
         )
 
     def _begin_upload(self, request: Request, bucket: str, key: str) -> Reply:

@@ -20,7 +20,7 @@ from ..errors import Error
 from ..processes.lifetime import cleaning_up_on_sigterm
 from .parser import Parser
 
-COMMANDS = ("doctor", "pack", "index", "info", "verify", "bench")
+COMMANDS = ("doctor", "pack", "index", "info", "verify", "uploads", "bench")
 
 _EPILOG = """\
 examples:
@@ -29,6 +29,7 @@ examples:
   %(prog)s index shards/                 where the samples of tar archives are
   %(prog)s info packed                   what is in them
   %(prog)s verify packed                 whether they are as they were written
+  %(prog)s uploads s3://bucket           what writers left there unfinished
   %(prog)s bench resnet50                epochs of an emulated training loop
   %(prog)s COMMAND --help                what a command does, its options, examples
 

@@ -154,11 +154,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         with _bar(job.total_bytes) as on_bytes:
             packed = run_pack(job, args.processes, on_bytes, overwrite=args.overwrite)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         after = f"{args.output} has what it had before"
         if not is_bucket:
             after = "the same command goes on with what is finished"
-        raise KeyboardInterrupt(after) from None
+        raise KeyboardInterrupt(str(interrupt) or after) from None
     elapsed_s = time.monotonic() - start
     manifest = packed.manifest
     padding = job.stride_bytes - manifest.record_bytes
@@ -244,8 +244,9 @@ def _run_samples(args: argparse.Namespace) -> int:
                 on_fields=_say_fields,
                 on_sample=on_sample,
             )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{args.output} has what it had before") from None
+    except KeyboardInterrupt as interrupt:
+        after = str(interrupt) or f"{args.output} has what it had before"
+        raise KeyboardInterrupt(after) from None
     elapsed_s = time.monotonic() - start
     say(f"{args.output}: {packed.manifest.described}, from {args.source}")
     if packed.replaced is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, NamedTuple
 
 import torch
 
 from .. import _C
-from ..config import check_bool, check_int
+from ..config import check_bool, check_int, check_seconds
 from ..errors import ConfigError, RangeError
 from ..wording import short
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
@@ -28,6 +29,20 @@ class S3ObjectInfo(NamedTuple):
 
     size_bytes: int
     etag: str
+
+
+class OpenUpload(NamedTuple):
+    """An upload in parts that nobody has finished.
+
+    Attributes:
+        path: Of the object that it would become.
+        upload_id: Its number at the server.
+        age_s: Since it was begun, in seconds, by the server's clock.
+    """
+
+    path: str
+    upload_id: str
+    age_s: int
 
 
 class S3Store:
@@ -133,8 +148,9 @@ class S3Store:
         Raises:
             ExistsError: See ``if_absent``.
             AccessError, NotFoundError: It may not be written, or there is no such bucket.
-            WriteError, WriteTimeoutError: The text says so where it is unknown whether the new
-                object is in place, and where the server may have kept parts of it.
+            WriteError, WriteTimeoutError: The text says so where the new object may be in place all
+                the same, or may yet come there, as ``is_undone`` does; and where the server may
+                have kept parts of it.
         """
         check_bool("if_absent", if_absent)
         core = self._core(path)
@@ -149,8 +165,8 @@ class S3Store:
         """An object to write in chunks, whole or not at all; see ObjectWriter, which works alike.
 
         It is put in place by ``finish``. A writer that is cancelled, or fails, has the server throw
-        its parts away; one that is killed cannot, and a rule of the bucket
-        (AbortIncompleteMultipartUpload) should. ``write(chunk, copy=False)`` sends what fills a
+        its parts away. One that is killed cannot: ``uploads`` finds what it left, and a rule of the
+        bucket (AbortIncompleteMultipartUpload) removes it. ``write(chunk, copy=False)`` sends what fills a
         part from where it lies.
 
         Args:
@@ -172,13 +188,36 @@ class S3Store:
         )
         return ObjectWriter(writer, path, lambda path: None)
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, *, timeout_s: float | None = None) -> None:
         """Removes an object; nothing happens where there is none.
 
         Raises:
-            AccessError, WriteError: It may not be removed, or that failed.
+            AccessError, WriteError, WriteTimeoutError: It may not be removed, or that failed, or
+                took longer than ``timeout_s`` (None: than S3Config lets requests take).
         """
-        _C.s3_remove(self._core(path), path)
+        _C.s3_remove(self._core(path), path, timeout_s=_limit(timeout_s))
+
+    def uploads(self, prefix: str) -> tuple[OpenUpload, ...]:
+        """Uploads in parts that nobody has finished, of objects whose path begins with ``prefix``,
+        sorted; a request for each thousand. Some are of writers that are at work; the others were
+        left by writers that were killed, or could not reach the server. Their parts cost money.
+
+        Raises:
+            AccessError: The policy of the keys does not allow s3:ListBucketMultipartUploads.
+            DataError: What the server sends is no such list.
+        """
+        return tuple(OpenUpload(*one) for one in _C.s3_uploads(self._core(prefix), prefix))
+
+    def abort_upload(self, upload: OpenUpload, *, timeout_s: float | None = None) -> None:
+        """Has the server throw away the parts of an upload. Its writer fails, if it is at work.
+        Nothing happens where there is no such upload any more.
+
+        Raises:
+            AccessError, Error: It may not be aborted, or that failed, or took longer than
+                ``timeout_s`` (None: than S3Config lets requests take).
+        """
+        path, upload_id, _ = upload
+        _C.s3_abort_upload(self._core(path), path, upload_id, timeout_s=_limit(timeout_s))
 
     def _check(self, path: str) -> None:
         if not isinstance(path, str) or not path.startswith(_SCHEME):
@@ -197,6 +236,13 @@ class S3Store:
 
     def __reduce__(self) -> Any:
         return _restored, (self._objects,)
+
+
+def _limit(timeout_s: float | None) -> float:
+    if timeout_s is None:
+        return math.inf
+    check_seconds("timeout_s", timeout_s)
+    return timeout_s
 
 
 def _numbers_of(version: S3ObjectInfo | None) -> tuple[int, int, int, int] | None:

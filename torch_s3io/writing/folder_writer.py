@@ -26,17 +26,17 @@ from ..store.stores import scheme_of
 from .record_folder import RecordFolder, refuse_to_replace
 from .record_prefix import RecordPrefix
 
-_CLEAN_UP_S = 1.0
-
 WRITE_CONFIG = FileSystemConfig(buffer_pool=BufferPoolConfig(capacity=2, buffer_size=10 * MIB))
 
 _Made = TypeVar("_Made", Manifest, SampleManifest)
 _Self = TypeVar("_Self", bound="FolderWriter[Any]")
 
 
-def _do_within(seconds: float, work: Callable[[], None]) -> None:
-    """Waits no longer than that: a file system that hangs keeps the work, but not the caller."""
-    if sys.is_finalizing():  # no thread starts any more, and Python 3.11 waits for it all the same
+def _do_within(seconds: float | None, work: Callable[[], None]) -> None:
+    """Waits no longer than that: a file system that hangs keeps the work, but not the caller. None:
+    the work does not hang."""
+    # At the end no thread starts any more, and Python 3.11 waits for it all the same.
+    if seconds is None or sys.is_finalizing():
         work()
         return
     thread = threading.Thread(target=work, name="torch_s3io-clean-up", daemon=True)
@@ -80,7 +80,7 @@ def place_of(
             raise ConfigError(
                 f"{folder}: config= and engine= are for files; store= takes an S3Config"
             )
-        objects = open_store(folder, store)
+        objects: Any = open_store(folder, store)  # an S3Store
         return Place(objects, partial(RecordPrefix, folder, objects), {})
     if store is not None:
         raise ConfigError("store= is an S3Config, for paths that begin with s3://: leave it out")
@@ -246,7 +246,7 @@ class FolderWriter(ABC, Generic[_Made]):
         self._has_begun_manifest = True
         path = self._folder.file(MANIFEST_NAME)
         options = self._place.manifest_options(self._overwrite)
-        with self._folder.placing_manifest():
+        with self._folder.placing_manifest(self._shard_names):
             self._manifest_store.put(path, manifest.to_json(), **options)
         return manifest
 
@@ -287,7 +287,7 @@ class FolderWriter(ABC, Generic[_Made]):
             try:
                 self._thread.shutdown()
             finally:
-                _do_within(_CLEAN_UP_S, self._clean_up)
+                _do_within(self._folder.clean_up_s, self._clean_up)
 
     def _clean_up(self) -> None:
         try:
@@ -297,16 +297,16 @@ class FolderWriter(ABC, Generic[_Made]):
             self._folder.close()
 
     def _remove_written(self) -> None:
+        names = list(self._shard_names)
         if self._finishing is not None:
-            self._folder.remove(os.path.basename(self._finishing.shard.path))
+            names.append(os.path.basename(self._finishing.shard.path))
         if self._has_begun_manifest:
             if not self._folder.is_settled():
                 return  # it may be in place, or come there: the shards stay
             if self._folder.holds(self._manifest()):
                 self._folder.tidy()  # it is in place, although the last step after that failed
                 return
-        for name in self._shard_names:
-            self._folder.remove(name)
+        self._folder.remove_shards(names)
 
     def _check_open(self) -> None:
         if self._owner != os.getpid():

@@ -109,12 +109,11 @@ def _pack_into_bucket(
             done[number] = entry
         manifest = job.manifest(tuple(done[number] for number in numbers))
         options = place.manifest_options(overwrite)
-        with folder.placing_manifest():
+        with folder.placing_manifest([entry.name for entry in manifest.shards]):
             place.store.put(folder.file(MANIFEST_NAME), manifest.to_json(), **options)
     except BaseException:
         if folder.is_settled():  # else it may be in place, or come there
-            for entry in done.values():
-                folder.remove(entry.name)
+            folder.remove_shards([entry.name for entry in done.values()])
         raise
     folder.tidy_after_manifest()
     return Packed(manifest, 0, replaced)

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .. import _C
 from ..errors import AccessError, ConfigError, DataError, Error, NotFoundError, WriteError
@@ -38,6 +38,8 @@ class RecordFolder:
     The right is a lock on the folder (flock), which ends with its process, however that dies. Where
     the file system has no such locks, nothing that others left is removed.
     """
+
+    clean_up_s = 1.0  # how long a writer waits for what it removes
 
     def __init__(self, path: str) -> None:
         self._fd = -1
@@ -102,8 +104,9 @@ class RecordFolder:
             ) from None
 
     @contextlib.contextmanager
-    def placing_manifest(self) -> Iterator[None]:
-        """Around the put of the manifest: what became of it, ``is_settled`` and ``holds`` say."""
+    def placing_manifest(self, shards: Sequence[str]) -> Iterator[None]:
+        """Around the put of the manifest of these: what became of it, ``is_settled`` and ``holds``
+        say."""
         yield
 
     def holds(self, manifest: Manifest | SampleManifest) -> bool:
@@ -148,6 +151,11 @@ class RecordFolder:
                 "into a folder of its own, or move the file away"
             )
         self.tidy(keep)
+
+    def remove_shards(self, names: Sequence[str]) -> None:
+        """Of a data set that will not be. What cannot be removed, the next start removes."""
+        for name in names:
+            self.remove(name)
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(OSError):

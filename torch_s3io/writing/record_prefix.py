@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, Error, WriteError
 from ..format.manifest import MANIFEST_NAME, Manifest, has_manifest, has_own_manifest
 from ..format.samples import SampleManifest, read_any_manifest
+from ..warning import warn
+from ..wording import count_of, listed
 
 if TYPE_CHECKING:
-    from ..store.file_store import FileStore
     from ..store.s3_store import S3Store
+
+_REMOVAL_S = 10.0  # of one object
 
 
 class RecordPrefix:
@@ -22,7 +25,9 @@ class RecordPrefix:
     set that it replaces. What a killed writer left stays.
     """
 
-    def __init__(self, path: str, store: FileStore | S3Store) -> None:
+    clean_up_s = None  # each removal has its own limit
+
+    def __init__(self, path: str, store: S3Store) -> None:
         self.path = path.rstrip("/")
         self._store = store
         self._replaced: Manifest | SampleManifest | None = None
@@ -74,16 +79,27 @@ class RecordPrefix:
             ) from None
 
     @contextlib.contextmanager
-    def placing_manifest(self) -> Iterator[None]:
-        """Around the put of the manifest. A server may take it without a word, or late."""
+    def placing_manifest(self, shards: Sequence[str]) -> Iterator[None]:
+        """Around the put of the manifest of these. A server may take it without a word, or late:
+        then they stay, and what is raised says so."""
         self._is_settled = False
+        stay = (
+            f"its shards stay beside it, {self._named(shards)}: `python -m torch_s3io info "
+            f"{self.path}` says which data set is there; write again with overwrite=True"
+        )
+        unknown = f"{self.file(MANIFEST_NAME)}: whether it is in place is unknown; {stay}"
         try:
             yield
         except Error as error:
-            raise type(error)(
-                f"{error}; its shards stay beside it: `python -m torch_s3io info {self.path}` says "
-                "which data set is there; write again with overwrite=True"
-            ) from None
+            if error.is_undone:
+                self._is_settled = True
+                raise
+            raise type(error)(f"{error}; {stay}") from None
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(unknown) from None
+        except BaseException:
+            warn(unknown)
+            raise
 
     def is_settled(self) -> bool:
         """Whether no manifest of this writer is in place, or can still take its place."""
@@ -93,9 +109,30 @@ class RecordPrefix:
         """False, where it ``is_settled``."""
         return not self._is_settled
 
-    def remove(self, name: str) -> None:
-        with contextlib.suppress(Error):
-            self._store.remove(self.file(name))
+    def remove_shards(self, names: Sequence[str]) -> None:
+        """Of a data set that will not be. Warns of those that stay."""
+        left = list(names)
+        try:
+            while left:
+                self._store.remove(self.file(left[0]), timeout_s=_REMOVAL_S)
+                left.pop(0)
+        except Error as error:  # which would likely be that of the others, too
+            self._warn_of(left, str(error))
+        except BaseException as error:
+            self._warn_of(left, repr(error))
+            raise
+
+    def _warn_of(self, names: Sequence[str], why: str) -> None:
+        warn(
+            f"{self._named(names)}: belong to no data set, and could not be removed: {why}; remove "
+            "them"
+        )
+
+    def _named(self, names: Iterable[str]) -> str:
+        """Shards of one writer differ in their numbers."""
+        stems = sorted({name.rpartition("-")[0] for name in names})
+        shown = listed([self.file(f"{stem}-*.bin") for stem in stems])
+        return f"{shown} ({count_of(len(list(names)), 'shard')})"
 
     def file(self, name: str) -> str:
         return f"{self.path}/{name}"
