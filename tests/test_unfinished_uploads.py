@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import re
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+import numpy as np
 import pytest
 from buckets import (
     BUCKET,
@@ -19,10 +25,10 @@ from buckets import (
     needs_seaweed,
     serving,
 )
-from object_servers.buckets import Reply, Request
+from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
 from object_servers.seaweed import seaweed
-from support import DEADLINE_S
+from support import DEADLINE_S, Running, holds_soon, program_env, warm_python
 
 import torch_s3io as s3io
 from torch_s3io import cli
@@ -31,6 +37,7 @@ pytestmark = needs_s3
 MIB = 1 << 20
 PATH = f"s3://{BUCKET}/a folder/it's.bin"
 COMMAND = r"`python -m torch_s3io uploads 's3://tests/a folder/it'\''s.bin'` lists it"
+FOLDER = f"s3://{BUCKET}/sets/train"
 
 
 @pytest.fixture
@@ -85,6 +92,141 @@ def test_a_writer_that_is_garbage_aborts_its_upload_or_warns_of_it(server: Fault
     told = "upload-2 could not be aborted .*AccessDenied.*" + re.escape(COMMAND)
     with pytest.warns(RuntimeWarning, match=told):
         del writer
+
+
+WRITES = """
+    import signal, sys
+    import numpy as np
+    import torch_s3io as s3io
+
+    how, path = sys.argv[1:]
+    if how == "records":
+        writer = s3io.RecordWriter(path, dtype="u1", shape=1 << 20, shard_bytes=12 << 20)
+        writer.write(np.zeros((34, 1 << 20), "u1"))
+    else:
+        writer = s3io.open_store(path).writer(path)
+        writer.write(bytes(20 << 20))
+    writer.itself = writer  # a cycle that the interpreter may collect when connections are gone
+    print("begun", flush=True)
+    if how == "Ctrl-C":
+        signal.raise_signal(signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("how", ["object", "records", "Ctrl-C"])
+@pytest.mark.parametrize("may_abort", [True, False])
+def test_a_program_that_ends_with_an_open_writer_leaves_no_upload_or_says_so(
+    server: FaultServer, how: str, may_abort: bool
+):
+    if not may_abort:
+        deny(server, "DELETE", "uploadId")
+    path = FOLDER if how == "records" else PATH
+    program = Running(WRITES, how, path).ended()
+    assert program.stdout == "begun\n"
+    assert program.returncode == (-signal.SIGINT if how == "Ctrl-C" else 0), program.stderr
+    assert not server.buckets.objects
+    begun = sum("uploads" in request.query for request in server.requests)
+    assert begun > 0
+    if may_abort:
+        assert not server.buckets.uploads
+        assert "Warning" not in program.stderr
+    else:
+        (upload,) = server.buckets.uploads.values()
+        assert f"s3://{BUCKET}/{upload.key}: the server may keep parts of it" in program.stderr
+
+
+# pack by several processes -----------------------------------------------------------------------
+
+
+def pack_command(tmp_path: Path) -> list[str]:
+    """Eight shards of two parts each."""
+    np.save(tmp_path / "records.npy", np.zeros((8, 10 * MIB), "u1"))
+    files = [str(tmp_path / "records.npy"), "-o", FOLDER]
+    return ["pack", *files, "--shard-mib", "10", "--processes", "3"]
+
+
+class Gate:
+    """Shards other than two are not finished before it is opened."""
+
+    def __init__(self, server: FaultServer) -> None:
+        self._answer, self.opened, self.waiting = server.buckets.answer, threading.Event(), 0
+        server.buckets.answer = self.answer  # type: ignore[method-assign]
+        self.server = server
+
+    def answer(self, request: Request) -> Reply:
+        is_late = request.method == "PUT" and "partNumber=2" in request.target
+        if is_late and "-00000.bin" not in request.target:
+            self.waiting += 1
+            self.opened.wait(DEADLINE_S)
+        return self._answer(request)
+
+    def is_met(self) -> bool:
+        """One shard is whole, and the others are half there."""
+        return self.waiting >= 2 and len(self.server.buckets.objects) == 1
+
+
+@contextlib.contextmanager
+def gate(server: FaultServer) -> Iterator[Gate]:
+    made = Gate(server)
+    try:
+        yield made
+    finally:
+        made.opened.set()
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+def test_a_pack_that_fails_leaves_nothing_of_any_process_or_names_it(
+    server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], may_list: bool
+):
+    with gate(server) as closed:
+        answer = server.buckets.answer
+
+        def refuse(request: Request) -> Reply:
+            if request.method == "PUT" and "-00003.bin" in request.target:
+                assert holds_soon(closed.is_met)
+                return error(403, "AccessDenied")
+            return answer(request)
+
+        server.buckets.answer = refuse  # type: ignore[method-assign]
+        if not may_list:
+            deny(server, "GET", "uploads=")
+        warned = contextlib.nullcontext() if may_list else pytest.warns(
+            RuntimeWarning,
+            match=rf"{FOLDER}/records-\w+\*: shards of a data set that was not finished may be left"
+            rf".*python -m torch_s3io uploads {FOLDER}/records-\w+`",
+        )  # fmt: skip
+        with warned:
+            assert cli.main(pack_command(tmp_path)) == 1
+    assert "-00003.bin" in capsys.readouterr().err
+    assert not server.buckets.uploads
+    assert not server.buckets.objects
+
+
+RUN_COMMAND = """
+    import os, runpy
+    os.setsid()
+    runpy.run_module("torch_s3io", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_pack_that_is_stopped_leaves_nothing_of_any_process(server: FaultServer, tmp_path: Path):
+    with gate(server) as closed:
+        with (tmp_path / "output").open("w") as file:
+            fd = file.fileno()
+            command = pack_command(tmp_path)
+            process = warm_python().start(RUN_COMMAND, command, program_env(), fd, fd, tmp_path)
+        try:
+            assert holds_soon(lambda: closed.is_met() or process.poll() is not None)
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(DEADLINE_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    text = (tmp_path / "output").read_text()
+    assert (process.returncode, "Traceback" in text) == (130, False), text
+    assert f"interrupted; {FOLDER} has what it had before" in text
+    assert not server.buckets.uploads
+    assert not server.buckets.objects
 
 
 # The command -------------------------------------------------------------------------------------

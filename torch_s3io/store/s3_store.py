@@ -13,6 +13,7 @@ from ..config import check_bool, check_int, check_seconds
 from ..errors import ConfigError, RangeError
 from ..wording import short
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
+from .open_writers import cancel_at_exit
 from .s3_objects import the_s3_objects
 from .store import Identity
 
@@ -165,8 +166,9 @@ class S3Store:
         """An object to write in chunks, whole or not at all; see ObjectWriter, which works alike.
 
         It is put in place by ``finish``. A writer that is cancelled, or fails, has the server throw
-        its parts away. One that is killed cannot: ``uploads`` finds what it left, and a rule of the
-        bucket (AbortIncompleteMultipartUpload) removes it. ``write(chunk, copy=False)`` sends what fills a
+        its parts away, and so has one that is open when the interpreter exits. One that is killed
+        cannot: ``uploads`` finds what it left, and a rule of the bucket
+        (AbortIncompleteMultipartUpload) removes it. ``write(chunk, copy=False)`` sends what fills a
         part from where it lies.
 
         Args:
@@ -179,14 +181,16 @@ class S3Store:
         check_bool("if_absent", if_absent)
         if size_bytes is not None:
             check_int("size_bytes", size_bytes, 0)
-        writer = _C.s3_writer(
+        core = _C.s3_writer(
             self._core(path),
             path,
             size_bytes=size_bytes,
             if_absent=if_absent,
             **self._upload_options(path),
         )
-        return ObjectWriter(writer, path, lambda path: None)
+        writer = ObjectWriter(core, path, lambda path: None)
+        cancel_at_exit(writer)
+        return writer
 
     def remove(self, path: str, *, timeout_s: float | None = None) -> None:
         """Removes an object; nothing happens where there is none.

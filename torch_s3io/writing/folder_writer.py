@@ -21,6 +21,7 @@ from ..format.samples import SampleManifest
 from ..store.file_store import FileStore, as_path, check_store_config
 from ..store.object_writer import ObjectWriter, WrittenObject
 from ..store.open import open_store
+from ..store.open_writers import cancel_at_exit
 from ..store.s3_config import S3Config
 from ..store.stores import scheme_of
 from .record_folder import RecordFolder, refuse_to_replace
@@ -144,6 +145,8 @@ class FolderWriter(ABC, Generic[_Made]):
             self._folder.start()
             self.replaced = self._folder.current()  # the data set whose place this one takes
             self._is_open = True
+            if isinstance(self._folder, RecordPrefix):
+                cancel_at_exit(self)
         except BaseException:
             self._folder.close()
             raise

@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
+from types import FrameType
 
 from ..errors import DataError, Error, NoSpaceError, WriteError
 from ..format.manifest import MANIFEST_NAME, Manifest, ShardEntry, parse_shard_line, shard_line
@@ -25,10 +26,12 @@ from ..store.stores import scheme_of
 from .folder_writer import WRITE_CONFIG, place_of
 from .packing import PackJob
 from .record_folder import JOURNAL_PREFIX, RecordFolder, refuse_to_replace
+from .record_prefix import RecordPrefix
 
 _MOST_LINE_BYTES = 512
 _POLL_S = 0.1
 _END_S = 1.0
+_END_IN_BUCKETS_S = 20.0  # an upload is aborted first
 _INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -94,9 +97,10 @@ def _pack_into_bucket(
     job: PackJob, processes: int, on_bytes: Callable[[int], None], overwrite: bool
 ) -> Packed:
     """There is no journal, since nobody else could tell whose it is: a run that was killed begins
-    anew, under other names."""
+    anew, under other names. By these, one that fails finds what its processes have written."""
     place = place_of(job.folder)
     folder = place.make_folder()
+    assert isinstance(folder, RecordPrefix)
     if not overwrite:
         refuse_to_replace(folder.path, "--overwrite")
     folder.start()
@@ -113,7 +117,11 @@ def _pack_into_bucket(
             place.store.put(folder.file(MANIFEST_NAME), manifest.to_json(), **options)
     except BaseException:
         if folder.is_settled():  # else it may be in place, or come there
-            folder.remove_shards([entry.name for entry in done.values()])
+            names = [entry.name for entry in done.values()]
+            if processes == 1:
+                folder.remove_shards(names)
+            else:  # others may have written more
+                folder.remove_begun(job.name(0).rpartition("-")[0], names)
         raise
     folder.tidy_after_manifest()
     return Packed(manifest, 0, replaced)
@@ -188,7 +196,9 @@ def _pack_shards(
     context = multiprocessing.get_context("fork")
     counts = _ByteCounts()
     others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(processes, context, _start_process, (job, counts, os.getpid()))
+    is_bucket = scheme_of(job.folder) == "s3"
+    start = (job, counts, os.getpid(), is_bucket)
+    pool = ProcessPoolExecutor(processes, context, _start_process, start)
     futures: dict[Future[ShardEntry], int] = {}
     try:
         with _interrupted_later():  # else a process may be left that nobody knows
@@ -198,16 +208,19 @@ def _pack_shards(
             with _interrupted_later():  # else locks of futures stay taken: the pool never ends
                 finished, _ = wait(futures, timeout=_POLL_S, return_when=FIRST_COMPLETED)
             on_bytes(counts.received())
-            for future in finished:
+            # What is whole comes before an error.
+            for future in sorted(finished, key=lambda one: one.exception() is not None):
                 yield futures.pop(future), future.result()
         pool.shutdown()
     except BrokenProcessPool:
+        again = "again" if is_bucket else "to go on"
         raise WriteError(
             f"{job.folder}: a process that packed was killed, perhaps for its memory; run the same "
-            "command to go on, with lower --processes if it happens again"
+            f"command {again}, with lower --processes if it happens again"
         ) from None
     finally:
-        _end_processes(pool, [p for p in multiprocessing.active_children() if p not in others])
+        ours = [p for p in multiprocessing.active_children() if p not in others]
+        _end_processes(pool, ours, is_bucket)
         counts.close()
 
 
@@ -231,11 +244,15 @@ def _interrupted_later() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def _end_processes(pool: ProcessPoolExecutor, processes: list[BaseProcess]) -> None:
+def _end_processes(
+    pool: ProcessPoolExecutor, processes: list[BaseProcess], is_bucket: bool
+) -> None:
     """Ends them, but waits no longer than a second: a call that hangs may keep a process for ever,
-    and the error that it led to has to come through."""
+    and the error that it led to has to come through. In a bucket they abort their uploads first."""
     pool.shutdown(wait=False, cancel_futures=True)
-    deadline = time.monotonic() + _END_S
+    deadline = time.monotonic() + (_END_IN_BUCKETS_S if is_bucket else _END_S)
+    for process in processes if is_bucket else []:
+        process.terminate()
     for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))
         process.kill()  # what it has written of a shard, the next start removes
@@ -268,16 +285,36 @@ class _ByteCounts:
 
 _job: PackJob
 _counts: _ByteCounts
+_is_packing = False
 
 
-def _start_process(job: PackJob, counts: _ByteCounts, parent: int) -> None:
+class _Ended(BaseException):
+    """What SIGTERM raises in a process that packs into a bucket: its writer aborts the upload."""
+
+
+def _start_process(job: PackJob, counts: _ByteCounts, parent: int, is_bucket: bool) -> None:
     global _job, _counts
     _job, _counts = job, counts
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the command's handler, which unwinds
+    # Not the command's handler.
+    signal.signal(signal.SIGTERM, _end if is_bucket else signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, too, which ends this
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTIONS)
     end_with(parent)
 
 
+def _end(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not _is_packing:
+        os._exit(1)
+    raise _Ended
+
+
 def _pack_in_process(number: int) -> ShardEntry:
-    return _job.pack_shard(number, _counts.send)
+    global _is_packing
+    try:
+        _is_packing = True
+        return _job.pack_shard(number, _counts.send)
+    except _Ended:
+        os._exit(1)  # nobody waits for a result, or for the next shard
+    finally:
+        _is_packing = False

@@ -15,7 +15,7 @@ from ..wording import count_of, listed
 if TYPE_CHECKING:
     from ..store.s3_store import S3Store
 
-_REMOVAL_S = 10.0  # of one object
+_REMOVAL_S = 10.0  # of one object, or one upload
 
 
 class RecordPrefix:
@@ -122,10 +122,34 @@ class RecordPrefix:
             self._warn_of(left, repr(error))
             raise
 
+    def remove_begun(self, stem: str, names: Iterable[str]) -> None:
+        """The shards of these names, all others whose names begin with ``stem``, and the uploads
+        of such; their writers have ended. Warns of what may stay."""
+        try:
+            for name in names:
+                self._store.remove(self.file(name), timeout_s=_REMOVAL_S)
+            for upload in self._store.uploads(self.file(stem)):
+                self._store.abort_upload(upload, timeout_s=_REMOVAL_S)
+            for path in self._store.list(self.file(stem)):
+                self._store.remove(path, timeout_s=_REMOVAL_S)
+        except Error as error:
+            self._warn_of_begun(stem, str(error))
+        except BaseException as error:
+            self._warn_of_begun(stem, repr(error))
+            raise
+
     def _warn_of(self, names: Sequence[str], why: str) -> None:
         warn(
             f"{self._named(names)}: belong to no data set, and could not be removed: {why}; remove "
             "them"
+        )
+
+    def _warn_of_begun(self, stem: str, why: str) -> None:
+        path = self.file(stem)
+        warn(
+            f"{path}*: shards of a data set that was not finished may be left, and parts of them: "
+            f"{why}; remove what begins so, and `python -m torch_s3io uploads {path}` lists "
+            "uploads, and aborts them with --abort-older"
         )
 
     def _named(self, names: Iterable[str]) -> str:
