@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from buckets import BUCKET, deny, needs_s3, serving
 from token_files import numbered, write_datatrove, write_ended, write_llm_c, write_megatron
 
 from torch_s3io import TokenDataset
@@ -52,6 +53,48 @@ def test_documents_come_back(disk, kind, capsys):
     assert "is there already" in capsys.readouterr().err
     pack(disk / "a.ds", "--documents", "-o", disk / "out" / "all", "--overwrite")
     assert parsed(disk / "out" / "all") == expected[:3]
+
+
+@needs_s3
+def test_documents_go_into_a_bucket_and_come_from_one(disk, capsys):
+    documents = numbered(LENGTHS)
+    write_datatrove(disk / "a.ds", documents, "<u2")
+    expected = [document.tolist() for document in documents]
+    prefix = f"s3://{BUCKET}/corpus/all"
+    with serving() as server:
+        pack(disk / "a.ds", "--documents", "-o", prefix)
+        assert f"{prefix}.bin: 6 documents of 383 tokens" in capsys.readouterr().out
+        assert sorted(key for _, key in server.buckets.objects) == [
+            "corpus/all.bin", "corpus/all.idx",
+        ]  # fmt: skip
+        for path in (prefix, f"{prefix}.bin"):
+            dataset = TokenDataset(path, documents="single", pool=None)
+            assert [one.tolist() for batch in dataset for one in batch] == expected
+        pack(prefix, "--documents", "-o", f"s3://{BUCKET}/again.bin")
+        for end in ("bin", "idx"):
+            again = server.buckets.objects[BUCKET, f"again.{end}"]
+            assert again.data == server.buckets.objects[BUCKET, f"corpus/all.{end}"].data
+        pack(disk / "a.ds", "--documents", "-o", prefix, status=1)
+        assert "all.bin: is there already" in capsys.readouterr().err
+        pack(disk / "a.ds", "--documents", "-o", prefix, "--overwrite")
+        assert not server.buckets.uploads
+
+
+@needs_s3
+@pytest.mark.parametrize("is_new", [True, False])
+def test_tokens_whose_index_is_refused_are_removed_or_told_of(disk, capsys, is_new):
+    write_datatrove(disk / "a.ds", numbered(LENGTHS), "<u2")
+    command = [disk / "a.ds", "--documents", "-o", f"s3://{BUCKET}/all"]
+    with serving() as server:
+        if not is_new:
+            pack(*command)
+            command.append("--overwrite")
+        deny(server, "PUT", "all.idx")
+        pack(*command, status=1)
+        text = capsys.readouterr().err
+        keys = sorted(key for _, key in server.buckets.objects)
+    assert keys == ([] if is_new else ["all.bin", "all.idx"])
+    assert ("all.bin is the new one, and" in text) == (not is_new)
 
 
 def test_documents_that_a_token_ends_are_listed_from_then_on(disk):

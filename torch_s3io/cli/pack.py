@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..store.store import FileOrder
 from ..store.stores import scheme_of
 from ..wording import count_of, size_text
-from ..writing.document_packing import find_documents, pack_documents
+from ..writing.document_packing import find_documents, pack_documents, size_of
 from ..writing.pack_run import run_pack
 from ..writing.packing import PackJob
 from ..writing.record_folder import refuse_to_replace
@@ -52,6 +52,7 @@ examples:
   %(prog)s cifar-10-batches-bin/data_batch_*.bin -o cifar    label and image
   %(prog)s corpus.bin --format tokens --window 1025 -o corpus
   %(prog)s 'corpus/*.ds' --format tokens --documents -o all  all.bin and all.idx, as Megatron reads
+  %(prog)s corpus.bin --format tokens --window 1025 -o s3://bucket/corpus    into a bucket
   %(prog)s raw/*.bin --format records --dtype float32 --shape 3,32,32 -o records
   %(prog)s --from mydata:samples -o photos                   samples of any length, from Python
 
@@ -110,7 +111,7 @@ def add_parser(subparsers: Any) -> None:
         help="tokens from one window's start to the next one's (default: the window)")  # fmt: skip
     add("--documents", action="store_true",
         help="with --format tokens: write documents instead of windows, to FOLDER.bin and "
-        "FOLDER.idx; of all that TokenDataset reads")  # fmt: skip
+        "FOLDER.idx, in a bucket too; of all that TokenDataset reads")  # fmt: skip
     add("--eos", type=whole_number(0), metavar="N",
         help="with --documents: the token that ends each, where nothing else says it")  # fmt: skip
     add("--shard-mib", type=_mib, default=256, metavar="MIB",
@@ -125,7 +126,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     is_bucket = scheme_of(args.output) == "s3"
-    if args.documents or not is_bucket:
+    if not is_bucket:
         refuse_address(args.output)
     if args.source is not None:
         return _run_samples(args)
@@ -189,14 +190,16 @@ def _run_documents(args: argparse.Namespace) -> int:
         dataset = find_documents(args.sources, args.file_order, args.dtype, args.eos)
     except ConfigError as error:
         raise _of_options(error) from None
-    total_bytes = sum(os.path.getsize(path) for path, _ in dataset.files)
+    total_bytes = size_of(dataset)
     start = time.monotonic()
     try:
         with _bar(total_bytes) as on_bytes:
-            prefix = os.path.abspath(args.output).removesuffix(".bin").removesuffix(".idx")
+            whole = args.output if scheme_of(args.output) else os.path.abspath(args.output)
+            prefix = whole.removesuffix(".bin").removesuffix(".idx")
             packed = pack_documents(dataset, prefix, overwrite=args.overwrite, on_bytes=on_bytes)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{args.output} has what it had before") from None
+    except KeyboardInterrupt as interrupt:
+        after = str(interrupt) or f"{args.output} has what it had before"
+        raise KeyboardInterrupt(after) from None
     elapsed_s = time.monotonic() - start
     say(
         f"{packed.path}: {count_of(packed.num_documents, 'document')} of "

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 
 from ..datasets.token_dataset import TokenDataset
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, Error
 from ..format.tokens.megatron import HEAD, MAGIC, TYPES
-from ..store.file_store import FileStore
+from ..store.object_writer import ObjectWriter
 from ..store.store import FileOrder
+from ..store.stores import scheme_of, store_of
+from .folder_writer import Place, place_of
 
 _BATCH = 64  # documents that are read together
 _MOST_TOKENS = (1 << 31) - 1  # of a document
@@ -50,6 +52,11 @@ def find_documents(
     )
 
 
+def size_of(dataset: TokenDataset) -> int:
+    """Bytes of the files with its tokens."""
+    return dataset._records.total_bytes
+
+
 def pack_documents(
     dataset: TokenDataset, prefix: str, *, overwrite: bool, on_bytes: Callable[[int], object]
 ) -> PackedDocuments:
@@ -57,21 +64,24 @@ def pack_documents(
     name when it is whole, the ``.idx`` at last.
 
     Args:
+        prefix: Of files, or of objects in a bucket.
+        overwrite: Else neither may be there, before or when it takes its name.
         on_bytes: Called with the bytes of each batch that was written.
 
     Raises:
-        ConfigError: The files are there, and ``overwrite`` is not given.
+        ConfigError, ExistsError: The files are there, and ``overwrite`` is not given.
         DataError: A document is longer than an ``.idx`` can say.
         WriteError, NoSpaceError, AccessError: They cannot be written.
     """
     path, index = f"{prefix}.bin", f"{prefix}.idx"
     for one in (path, index):
-        if os.path.lexists(one) and not overwrite:
+        if not overwrite and store_of(one).has(one):
             raise ConfigError(f"{one}: is there already; name another PREFIX, or --overwrite it")
-    os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
-    store, lengths = FileStore(), array("i")
+    if not scheme_of(prefix):
+        os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
+    place, lengths = place_of(prefix), array("i")
     code = ""
-    with store.writer(path, follow_links=False) as writer:
+    with _writer(place, path, overwrite) as writer:
         for batch in dataset:
             tokens, code = _as_megatron(batch.values, path)
             if batch.max_length > _MOST_TOKENS:
@@ -81,21 +91,35 @@ def pack_documents(
             on_bytes(tokens.nbytes)
     counts = np.frombuffer(lengths, np.int32).astype("<i4")
     item = np.dtype(code).itemsize
-    _write_index(store, index, counts, code)
+    unlike = f"{path} is the new one, and {index} perhaps not: write both again"
+    try:
+        with _writer(place, index, overwrite) as writer:
+            _write_index(writer, counts, code)
+    except Error as error:
+        if error.is_undone and not overwrite:
+            place.store.remove(path)
+            raise
+        raise type(error)(f"{error}; {unlike}") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(unlike) from None
     total = int(counts.sum(dtype=np.int64))
     assert len(counts) == dataset.num_documents
     return PackedDocuments(path, len(counts), total, total * item)
 
 
-def _write_index(store: FileStore, path: str, lengths: np.ndarray[Any, Any], code: str) -> None:
+def _writer(place: Place, path: str, overwrite: bool) -> ObjectWriter:
+    writer: ObjectWriter = place.store.writer(path, if_absent=not overwrite, **place.shard_options)
+    return writer
+
+
+def _write_index(writer: ObjectWriter, lengths: np.ndarray[Any, Any], code: str) -> None:
     count = len(lengths)
     number = next(number for number, kind in TYPES.items() if kind == code)
     sizes = lengths.astype("<i8") * np.dtype(code).itemsize
-    with store.writer(path, follow_links=False) as writer:
-        writer.write(HEAD.pack(MAGIC, 1, number, count, count + 1))
-        writer.write(lengths)
-        writer.write(np.cumsum(sizes, dtype="<i8") - sizes)
-        writer.write(np.arange(count + 1, dtype="<i8"))
+    writer.write(HEAD.pack(MAGIC, 1, number, count, count + 1))
+    writer.write(lengths)
+    writer.write(np.cumsum(sizes, dtype="<i8") - sizes)
+    writer.write(np.arange(count + 1, dtype="<i8"))
 
 
 def _as_megatron(values: torch.Tensor, path: str) -> tuple[np.ndarray[Any, Any], str]:
