@@ -8,8 +8,6 @@ import contextlib
 import weakref
 from typing import Protocol
 
-from ..errors import Error
-
 
 class _Writer(Protocol):
     def cancel(self) -> None: ...
@@ -30,6 +28,6 @@ def cancel_at_exit(writer: _Writer) -> None:
 
 
 def _cancel_all() -> None:
-    for writer in list(_writers):
-        with contextlib.suppress(Error):  # each one
-            writer.cancel()
+    with contextlib.ExitStack() as each:  # whatever becomes of the others
+        for writer in list(_writers):
+            each.callback(writer.cancel)
