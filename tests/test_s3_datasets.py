@@ -152,7 +152,7 @@ def test_a_bucket_has_one_config(server, tmp_path):
     (tmp_path / "x").write_bytes(bytes(16))
     with pytest.raises(s3io.ConfigError, match="for paths that begin with s3://"):
         records_of(str(tmp_path / "x"), store=config)
-    with pytest.raises(s3io.ConfigError, match="must be an S3Config or None"):
+    with pytest.raises(s3io.ConfigError, match="must be an S3Config, what open_store"):
         records_of(store="http://localhost")
 
 

@@ -70,8 +70,8 @@ class Reader(StorageReader):
 
     Args:
         path: The folder, or ``s3://bucket/prefix``.
-        store: How to read: a FileSystemConfig for a folder, an S3Config for a bucket. None:
-            the defaults.
+        store: How to read: a FileSystemConfig for a folder, an S3Config for a bucket, or what
+            ``open_store`` gives. None: the defaults.
 
     DCP raises its own CheckpointException, with the error of each rank in it:
 

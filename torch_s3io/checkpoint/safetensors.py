@@ -53,8 +53,8 @@ def load_safetensors(
         path: A file or an object (``s3://bucket/key``), or a pattern of some that have no name in
             common.
         device: Where the tensors are. One copy of each file goes there.
-        store: How to read: a FileSystemConfig for files, an S3Config for a bucket. None: the
-            defaults.
+        store: How to read: a FileSystemConfig for files, an S3Config for a bucket, or what
+            ``open_store`` gives. None: the defaults.
 
     Raises:
         NotFoundError: There is no such file.
@@ -159,8 +159,8 @@ def save_safetensors(
         tensors: By their names. Those on a device are copied from there, one after the other.
         path: The file, whose folder must exist; or ``s3://bucket/key``.
         metadata: Texts that the file keeps.
-        store: How to write: a FileSystemConfig for files, an S3Config for a bucket. None: the
-            defaults.
+        store: How to write: a FileSystemConfig for files, an S3Config for a bucket, or what
+            ``open_store`` gives. None: the defaults.
 
     Raises:
         ConfigError: A name, a type or a layout that the format does not have.

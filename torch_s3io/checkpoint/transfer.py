@@ -12,13 +12,12 @@ import torch
 from ..config import MIB, BufferPoolConfig, FileSystemConfig
 from ..store.file_store import FileStore
 from ..store.open import open_store
-from ..store.s3_config import S3Config
-from ..store.stores import scheme_of
+from ..store.stores import StoreSetting, scheme_of
 
 if TYPE_CHECKING:
     from ..store.s3_store import S3Store
 
-Config: TypeAlias = FileSystemConfig | S3Config | None
+Config: TypeAlias = FileSystemConfig | StoreSetting
 
 _THREADS = 4
 _PIECE_BYTES = 16 * MIB

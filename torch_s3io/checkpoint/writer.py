@@ -43,8 +43,8 @@ class Writer(StorageWriter):
 
     Args:
         path: The folder, which is made where it is missing; or ``s3://bucket/prefix``.
-        store: How to write: a FileSystemConfig for a folder, an S3Config for a bucket. None:
-            the defaults.
+        store: How to write: a FileSystemConfig for a folder, an S3Config for a bucket, or what
+            ``open_store`` gives. None: the defaults.
         overwrite: False refuses to replace a checkpoint, also one that appears meanwhile.
 
     DCP raises its own CheckpointException, with the error of each rank in it:

@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from ..keywords import keywords_of, refuse_unknown
 from ..order.record_order import Shuffle, check_order
 from ..processes.ranks import check_ranks
+from ..store.stores import StoreSetting, configure_store
 
 PoolSetting = Literal["auto"] | BufferPoolConfig | None
 
@@ -165,6 +166,25 @@ class DatasetOptions:
     def only(self, names: Iterable[str]) -> dict[str, Any]:
         """Those of these names."""
         return {name: getattr(self, name) for name in names}
+
+    def reading(self, paths: Any, store: StoreSetting) -> DatasetOptions:
+        """As ``store=`` of a data set of these paths says: see configure_store.
+
+        Raises:
+            ConfigError: See there; or a FileStore says something else than ``direct`` and
+                ``engine``.
+        """
+        files = configure_store(paths, store)
+        if files is None:
+            return self
+        settings: dict[str, Any] = {"direct": files.config.direct_io, "engine": files.engine}
+        for name, value in settings.items():
+            if getattr(self, name) not in ("auto", value):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r}: store= is a FileStore with {value!r}: leave "
+                    "one out"
+                )
+        return replace(self, **settings)
 
     def changed(self, caller: Callable[..., Any], changes: Mapping[str, Any]) -> DatasetOptions:
         """The same but for ``changes``, which are further keyword arguments of ``caller``."""

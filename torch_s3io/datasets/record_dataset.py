@@ -21,9 +21,8 @@ from ..format.layout import make_layout, make_window_layout
 from ..format.paths import Paths, find_files, manifest_folders
 from ..format.records import FixedRecords
 from ..keywords import checks_keywords
-from ..store.s3_config import S3Config
 from ..store.store import FileOrder
-from ..store.stores import configure_store
+from ..store.stores import StoreSetting
 from ..warning import warn
 from ..wording import count_of
 from .options import DatasetOptions, Options, takes_options
@@ -91,8 +90,10 @@ class RecordDataset(StoredDataset):
             without one get a record from the start of the epoch (``padded_records``).
         pad_last: Fill up the last step with records from the start of the epoch.
         header_bytes: Bytes to skip at the start of each file.
-        store: How the buckets of ``s3://bucket/key`` in ``paths`` are reached; None: as the
-            environment says. A bucket has one S3Config in a process.
+        store: An S3Config, how the buckets of ``s3://bucket/key`` in ``paths`` are reached, or what
+            ``open_store`` gives. None: as the environment says. A bucket has one S3Config in a
+            process. Of a FileStore its ``direct_io`` and ``engine`` are ``direct=`` and
+            ``engine=``; its other settings are for whole files.
         direct: ``"require"``: O_DIRECT, or DirectIOError. ``"off"``: through the page cache.
             ``"auto"``: from the page cache what is there, with O_DIRECT what is not; a set that
             fits in half of the free memory is brought into the page cache, which then keeps it:
@@ -136,11 +137,10 @@ class RecordDataset(StoredDataset):
         shape: int | Sequence[int] = (),
         header_bytes: int = 0,
         as_dtype: Any = None,
-        store: S3Config | None = None,
+        store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> None:
-        checked = DatasetOptions(**options)
-        configure_store(paths, store)
+        checked = DatasetOptions(**options).reading(paths, store)
         header_bytes = check_int("header_bytes", header_bytes, 0)
         folders = manifest_folders(paths, file_order)
         if folders:
@@ -165,7 +165,7 @@ class RecordDataset(StoredDataset):
         file_order: FileOrder = "name",
         dtype: Any = None,
         as_dtype: Any = None,
-        store: S3Config | None = None,
+        store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> Self:
         """Records of ``.npy`` arrays (format versions 1 to 3), which all have one dtype.
@@ -187,8 +187,7 @@ class RecordDataset(StoredDataset):
             DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
             ConfigError: ``dtype`` is needed, or is not what the headers say.
         """
-        checked = DatasetOptions().changed(cls.from_npy, options)
-        configure_store(paths, store)
+        checked = DatasetOptions().changed(cls.from_npy, options).reading(paths, store)
         if records is not None:
             check_choice("records", records, NpyRecords)
         files = find_files(paths, file_order, ending=".npy")
@@ -212,7 +211,7 @@ class RecordDataset(StoredDataset):
         file_order: FileOrder = "name",
         dtype: Any = "uint16",
         as_dtype: Any = None,
-        store: S3Config | None = None,
+        store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> Self:
         """Windows of token streams: ``window`` tokens every ``stride`` tokens, within each file.
@@ -231,8 +230,7 @@ class RecordDataset(StoredDataset):
             store: As for RecordDataset.
             **options: As for ``from_npy``.
         """
-        checked = DatasetOptions().changed(cls.from_tokens, options)
-        configure_store(paths, store)
+        checked = DatasetOptions().changed(cls.from_tokens, options).reading(paths, store)
         layout, token_bytes = make_window_layout(dtype, window, stride, as_dtype)
         files = find_files(paths, file_order)
         shards = count_windows(files, layout, token_bytes)

@@ -20,9 +20,8 @@ from ..format.sample_records import SampleRecords
 from ..format.tar.tar_format import open_tars
 from ..format.tar.tar_samples import Missing
 from ..index.place import Where
-from ..store.s3_config import S3Config
 from ..store.store import FileOrder
-from ..store.stores import configure_store
+from ..store.stores import StoreSetting
 from .options import DatasetOptions, Options, takes_options
 from .stored_dataset import StoredDataset
 
@@ -87,11 +86,10 @@ class SampleDataset(StoredDataset):
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
         verify: bool = False,
-        store: S3Config | None = None,
+        store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> None:
-        checked = DatasetOptions().changed(SampleDataset, options)
-        configure_store(paths, store)
+        checked = DatasetOptions().changed(SampleDataset, options).reading(paths, store)
         check_bool("verify", verify)
         found_by = format_of(paths, file_order, format)
         records = _records_of(found_by.open(paths, file_order), ragged, decode, verify)
@@ -114,7 +112,7 @@ class SampleDataset(StoredDataset):
         index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
-        store: S3Config | None = None,
+        store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> Self:
         """Whole files as they lie, one a sample: images that are encoded, sound, texts.
@@ -151,8 +149,7 @@ class SampleDataset(StoredDataset):
             DataError: ``labels="folder"``, and a file lies in no folder.
             ConfigError: Arguments that cannot work; a FIFO or a device is among the files.
         """
-        checked = DatasetOptions().changed(cls.from_files, options)
-        configure_store(paths, store)
+        checked = DatasetOptions().changed(cls.from_files, options).reading(paths, store)
         check_bool("return_key", return_key)
         samples = file_samples(paths, labels, columns, index)
         return cls._of(_records_of(samples, ragged, decode, return_key=return_key), checked)
@@ -170,7 +167,7 @@ class SampleDataset(StoredDataset):
         return_key: bool = False,
         index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
-        store: S3Config | None = None,
+        store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> Self:
         """Arrays of different shapes, one in each ``.npy`` file.
@@ -193,8 +190,7 @@ class SampleDataset(StoredDataset):
             DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
             Others: As for ``from_files``.
         """
-        checked = DatasetOptions().changed(cls.from_npy_files, options)
-        configure_store(paths, store)
+        checked = DatasetOptions().changed(cls.from_npy_files, options).reading(paths, store)
         check_bool("return_key", return_key)
         samples = npy_samples(paths, dtype, shape, labels, columns, index)
         return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
@@ -212,7 +208,7 @@ class SampleDataset(StoredDataset):
         return_key: bool = False,
         index: Where = True,
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
-        store: S3Config | None = None,
+        store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> Self:
         """Arrays in ``.npz`` archives that ``numpy.savez`` wrote, one archive a sample.
@@ -237,8 +233,7 @@ class SampleDataset(StoredDataset):
             DataError: An archive is damaged or compressed; it lacks an array; arrays do not match.
             Others: As for ``from_files``.
         """
-        checked = DatasetOptions().changed(cls.from_npz, options)
-        configure_store(paths, store)
+        checked = DatasetOptions().changed(cls.from_npz, options).reading(paths, store)
         check_bool("return_key", return_key)
         samples = npz_samples(paths, fields, labels, columns, index, compressed)
         return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
@@ -256,7 +251,7 @@ class SampleDataset(StoredDataset):
         ragged: RaggedMode | Mapping[str, RaggedMode] = "views",
         decode: Mapping[str, Decode] | None = None,
         index: Where = True,
-        store: S3Config | None = None,
+        store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> Self:
         """Samples of tar archives, as webdataset writes and groups them, in any order.
@@ -296,8 +291,7 @@ class SampleDataset(StoredDataset):
             FileChangedError: One was changed meanwhile.
             ConfigError: Arguments that cannot work.
         """
-        checked = DatasetOptions().changed(cls.from_tar, options)
-        configure_store(paths, store)
+        checked = DatasetOptions().changed(cls.from_tar, options).reading(paths, store)
         check_bool("return_key", return_key)
         samples = open_tars(paths, file_order, fields, missing, index)
         return cls._of(_records_of(samples, ragged, decode, return_key=return_key), checked)

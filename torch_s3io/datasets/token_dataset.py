@@ -25,9 +25,8 @@ from ..format.tokens.token_records import (
 )
 from ..index.place import Where
 from ..order.record_order import Stage, StreamOrder
-from ..store.s3_config import S3Config
 from ..store.store import FileOrder
-from ..store.stores import configure_store
+from ..store.stores import StoreSetting
 from ..wording import count_of
 from .options import DatasetOptions, Options, takes_options
 from .stored_dataset import StoredDataset
@@ -126,11 +125,10 @@ class TokenDataset(StoredDataset):
         index: Where = True,
         repair: Repair | None = None,
         file_order: FileOrder = "name",
-        store: S3Config | None = None,
+        store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> None:
-        checked = DatasetOptions().changed(TokenDataset, options)
-        configure_store(paths, store)
+        checked = DatasetOptions().changed(TokenDataset, options).reading(paths, store)
         check_choice("documents", documents, DocumentMode)
         check_bool("return_documents", return_documents)
         check_choice("names", names, Names)

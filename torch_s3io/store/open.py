@@ -9,15 +9,14 @@ from ..config import FileSystemConfig
 from ..errors import ConfigError
 from ..wording import short
 from .file_store import FileStore, as_path
-from .s3_config import S3Config
-from .stores import configure_store, scheme_of, store_of
+from .stores import StoreSetting, configure_store, scheme_of, store_of
 
 if TYPE_CHECKING:
     from .s3_store import S3Store
 
 
 def open_store(
-    path: str | os.PathLike[str], config: FileSystemConfig | S3Config | None = None
+    path: str | os.PathLike[str], config: FileSystemConfig | StoreSetting = None
 ) -> FileStore | S3Store:
     """The store that a path is in::
 
@@ -29,20 +28,22 @@ def open_store(
     Args:
         path: ``s3://bucket``, or anything in it: an S3Store. A folder, or a file: a FileStore.
         config: An S3Config for a bucket, which has one in a process; a FileSystemConfig for files.
-            None: the defaults.
+            Or a store that has such a one. None: the defaults.
 
     Raises:
         ConfigError: The config is of another kind; or the bucket has another one already.
     """
     if isinstance(path, str) and scheme_of(path) == "s3":
-        if config is not None and not isinstance(config, S3Config):
+        if isinstance(config, FileSystemConfig):
             raise ConfigError(f"{path}: its store takes an S3Config, not {short(config)}")
         configure_store(path, config)
         store_of(path)  # says so where the package was built without
         from .s3_store import S3Store
 
-        return S3Store()
+        return S3Store(path)
     as_path(path)
+    if isinstance(config, FileStore):
+        return config
     if config is not None and not isinstance(config, FileSystemConfig):
         raise ConfigError(f"{path}: its store takes a FileSystemConfig, not {short(config)}")
     return FileStore(config)

@@ -14,6 +14,7 @@ from ..errors import ConfigError, RangeError
 from ..wording import short
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 from .open_writers import cancel_at_exit
+from .s3_config import S3Config
 from .s3_objects import the_s3_objects
 from .store import Identity
 
@@ -55,8 +56,14 @@ class S3Store:
     proven. Thread-safe. Works after fork, too. Nothing is opened or started before the first call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
         self._objects = the_s3_objects()
+        self._path = path
+
+    @property
+    def config(self) -> S3Config:
+        """How the bucket is reached that the store was opened for."""
+        return self._objects.config_of(self._path)
 
     def stat(self, path: str) -> S3ObjectInfo:
         """Size and version of the object, by one request.
@@ -236,10 +243,10 @@ class S3Store:
         return {"checksums": config.upload_checksums, "headers": config.object_headers()}
 
     def __repr__(self) -> str:
-        return "S3Store()"
+        return f"open_store({self._path!r}, {self.config!r})"
 
     def __reduce__(self) -> Any:
-        return _restored, (self._objects,)
+        return _restored, (self._objects, self._path)
 
 
 def _limit(timeout_s: float | None) -> float:
@@ -256,6 +263,6 @@ def _numbers_of(version: S3ObjectInfo | None) -> tuple[int, int, int, int] | Non
     return _C.s3_version(size_bytes=version.size_bytes, etag=version.etag)
 
 
-def _restored(objects: Any) -> S3Store:
+def _restored(objects: Any, path: str) -> S3Store:
     """Where ``objects`` have joined those of this process."""
-    return S3Store()
+    return S3Store(path)

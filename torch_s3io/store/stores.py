@@ -4,39 +4,70 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .. import _C
 from ..config import refuse_address
 from ..errors import ConfigError
 from ..wording import short
+from .file_store import FileStore
 from .local_files import LocalFiles
 from .s3_config import S3Config
 from .store import Store
+
+# `store=` of data sets and writers: a config, or what `open_store` gives.
+if TYPE_CHECKING:
+    from .s3_store import S3Store
+
+    StoreSetting: TypeAlias = S3Config | S3Store | FileStore | None
+else:  # an S3Store's class is loaded with the first one
+    StoreSetting = S3Config | FileStore | None
 
 _FILES = LocalFiles()
 _STORES: dict[str, Store] = {}  # by scheme, as "s3" in s3://bucket/name
 
 
-def configure_store(paths: Any, config: S3Config | None) -> None:
-    """``store=`` of those who read these paths.
+def configure_store(paths: Any, store: StoreSetting) -> FileStore | None:
+    """``store=`` of those who read or write these paths. Gives it where it is one of files.
 
     Raises:
-        ConfigError: It is no config, or the paths are not in buckets; a bucket has another config.
+        ConfigError: It is neither a config nor a store, or not of these paths; a bucket has another
+            config.
     """
-    if config is None:
-        return
-    if not isinstance(config, S3Config):
-        raise ConfigError(f"store must be an S3Config or None, not {short(config)}")
+    if store is None:
+        return None
     items = [paths] if isinstance(paths, (str, bytes, os.PathLike)) else paths
     named = items if isinstance(items, Sequence) else []
     in_buckets = [path for path in named if isinstance(path, str) and scheme_of(path) == "s3"]
+    if isinstance(store, FileStore):
+        if in_buckets:
+            raise ConfigError(
+                f"store= is a FileStore, and {short(in_buckets[0])} is in a bucket: give an "
+                "S3Config, or what open_store gives for the bucket"
+            )
+        return store
+    config = store if isinstance(store, S3Config) else _config_of(store)
+    if config is None:
+        raise ConfigError(
+            f"store must be an S3Config, what open_store gives, or None, not {short(store)}"
+        )
     if len(in_buckets) < len(named) or not in_buckets:
-        raise ConfigError("store= is an S3Config, for paths that begin with s3://: leave it out")
+        what = "an S3Config" if config is store else "of a bucket"
+        raise ConfigError(f"store= is {what}, for paths that begin with s3://: leave it out")
     store_of(in_buckets[0])  # where it was built without, that says so
     from .s3_objects import bucket_of, the_s3_objects
 
     the_s3_objects().configure(dict.fromkeys(map(bucket_of, in_buckets)), config)
+    return None
+
+
+def _config_of(store: Any) -> S3Config | None:
+    """Of an S3Store; None of anything else."""
+    if not _C.built_with_s3:
+        return None
+    from .s3_store import S3Store
+
+    return store.config if isinstance(store, S3Store) else None
 
 
 def register_store(scheme: str, store: Store) -> None:

@@ -22,8 +22,7 @@ from ..store.file_store import FileStore, as_path, check_store_config
 from ..store.object_writer import ObjectWriter, WrittenObject
 from ..store.open import open_store
 from ..store.open_writers import cancel_at_exit
-from ..store.s3_config import S3Config
-from ..store.stores import scheme_of
+from ..store.stores import StoreSetting, configure_store, scheme_of
 from .record_folder import RecordFolder, refuse_to_replace
 from .record_prefix import RecordPrefix
 
@@ -69,7 +68,7 @@ def place_of(
     folder: str | os.PathLike[str],
     config: FileSystemConfig | None = None,
     engine: EngineKind = "auto",
-    store: S3Config | None = None,
+    store: StoreSetting = None,
 ) -> Place:
     """Of a folder, or of ``s3://bucket/prefix``; nothing is asked or made yet.
 
@@ -83,8 +82,11 @@ def place_of(
             )
         objects: Any = open_store(folder, store)  # an S3Store
         return Place(objects, partial(RecordPrefix, folder, objects), {})
-    if store is not None:
-        raise ConfigError("store= is an S3Config, for paths that begin with s3://: leave it out")
+    given = configure_store(folder, store)
+    if given is not None:
+        if config is not None or engine != "auto":
+            raise ConfigError(f"{folder}: store= is a FileStore: leave config= and engine= out")
+        config, engine = given.config, given.engine
     config = check_store_config(WRITE_CONFIG if config is None else config)
     files = FileStore(replace(config, checksum_writes=True), engine=engine)
     return Place(files, partial(RecordFolder, as_path(folder)), {"follow_links": False})
@@ -117,7 +119,7 @@ class FolderWriter(ABC, Generic[_Made]):
         config: FileSystemConfig | None,
         engine: EngineKind,
         overwrite: bool,
-        store: S3Config | None,
+        store: StoreSetting,
     ) -> None:
         check_bool("overwrite", overwrite)
         self._place = place_of(folder, config, engine, store)

@@ -12,7 +12,7 @@ from ..format.layout import make_layout
 from ..format.manifest import Manifest, ShardEntry
 from ..keywords import checks_keywords
 from ..store.object_writer import ObjectWriter, WrittenObject
-from ..store.s3_config import S3Config
+from ..store.stores import StoreSetting
 from .folder_writer import FolderWriter
 from .record_rows import rows_of
 
@@ -72,7 +72,9 @@ class RecordWriter(FolderWriter[Manifest]):
             from two buffers of 10 MiB.
         engine: As for FileStore.
         overwrite: Take the place of the data set that the folder holds, once this one is whole.
-        store: How the bucket of ``s3://bucket/prefix`` is reached; None: as the environment says.
+        store: An S3Config, how the bucket of ``s3://bucket/prefix`` is reached, or what
+            ``open_store`` gives. None: as the environment says. A FileStore stands for its
+            ``config`` and ``engine``.
 
     Raises:
         ConfigError: Arguments that cannot work; a data set is there already; another writer is at
@@ -93,7 +95,7 @@ class RecordWriter(FolderWriter[Manifest]):
         config: FileSystemConfig | None = None,
         engine: EngineKind = "auto",
         overwrite: bool = False,
-        store: S3Config | None = None,
+        store: StoreSetting = None,
     ) -> None:
         check_int("shard_bytes", shard_bytes, 1)
         self._layout = make_layout(dtype, shape)
