@@ -165,7 +165,7 @@ void S3NewObject::check_absent(const WaitCallback& on_wait) const {
 }
 
 WrittenObject S3NewObject::put(std::span<const std::byte> data, const WaitCallback& on_wait) const {
-  const WrittenObject written{.size_bytes = std::ssize(data), .crc32c = crc32c(0, data)};
+  WrittenObject written{.size_bytes = std::ssize(data), .crc32c = crc32c(0, data)};
   S3Call call = request("PUT", true);
   if (options_.checksums) {
     call.headers.push_back({"x-amz-checksum-crc32c", crc32c_in_base64(*written.crc32c)});

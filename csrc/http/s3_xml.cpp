@@ -243,7 +243,7 @@ int64_t parse_xml_time(std::string_view text) {
   };
   const year_month_day date{year(number(0, 4)), month(static_cast<unsigned>(number(5, 2))),
                             day(static_cast<unsigned>(number(8, 2)))};
-  const int hour = number(11, 2), minute = number(14, 2), second = number(17, 2);
+  const int64_t hour = number(11, 2), minute = number(14, 2), second = number(17, 2);
   if (!date.ok() || hour > 23 || minute > 59 || second > 60) return -1;
   const int64_t since = sys_days(date).time_since_epoch().count() * int64_t{86'400};
   return std::max<int64_t>(-1, since + hour * 3600 + minute * 60 + second);
