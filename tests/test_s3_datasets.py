@@ -145,10 +145,6 @@ def test_a_bucket_has_one_config(server, tmp_path):
     assert len(records_of(store=config)) == len(records_of(store=config)) == len(records_of())
     with pytest.raises(s3io.ConfigError, match="store= is another S3Config than this process"):
         records_of(store=config_of(server.endpoint))
-    server.buckets.put("other", "x.bin", bytes(16))
-    other = records_of("s3://other/*.bin", store=config_of(server.endpoint))
-    with pytest.raises(s3io.ConfigError, match=r"s3://other, s3://tests: .* by two loaders"):
-        s3io.Mix([records_of(), other])
     (tmp_path / "x").write_bytes(bytes(16))
     with pytest.raises(s3io.ConfigError, match="for paths that begin with s3://"):
         records_of(str(tmp_path / "x"), store=config)

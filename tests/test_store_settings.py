@@ -12,6 +12,7 @@ import pytest
 import torch
 from buckets import BUCKET, config_of, needs_s3, serving
 from object_servers.fault_server import FaultServer
+from support import end_workers
 from tar_files import write_tar
 from token_files import numbered, write_megatron
 
@@ -134,3 +135,35 @@ def test_a_store_of_another_kind_of_path_is_refused(server: FaultServer, tmp_pat
         DATASETS["records"](at, store="here")
     copied = pickle.loads(pickle.dumps(bucket))
     assert copied.config == bucket.config
+
+
+@needs_s3
+@pytest.mark.parametrize("start", [None, "fork", "spawn"])
+def test_a_data_set_reads_buckets_of_two_servers_each_by_its_own_config(
+    server: FaultServer, tmp_path: Path, start: str | None
+):
+    """With other keys; in a Mix there are files beside them."""
+    second = FaultServer()
+    second.keys = {"other": "secret"}
+    try:
+        config = s3io.S3Config(endpoint=second.endpoint, access_key="other", secret_key="secret")
+        paths = [f"s3://{BUCKET}/first.bin", "s3://second/second.bin", str(tmp_path / "third.bin")]
+        server.buckets.put(BUCKET, "first.bin", RECORDS[:30].tobytes())
+        second.buckets.put("second", "second.bin", RECORDS[30:60].tobytes())
+        RECORDS[60:].tofile(paths[2])
+        s3io.open_store(paths[1], config)
+        options = {"dtype": "u2", "shape": 40, "batch_size": 7}
+        together = s3io.RecordDataset(paths[:2], **options, shuffle=True, seed=3)
+        parts = [s3io.RecordDataset(path, **options) for path in paths]
+        workers = 0 if start is None else 2
+        for dataset, count in ((together, 2), (s3io.Mix(parts), 3)):
+            loader = s3io.DataLoader(dataset, num_workers=workers, multiprocessing_context=start)
+            got = np.concatenate([batch.numpy() for batch in loader])
+            numbers = got[:, 0] // 40  # a Mix repeats some
+            np.testing.assert_array_equal(got, RECORDS[numbers])
+            assert set(np.minimum(numbers // 30, 2)) == set(range(count))
+            end_workers(loader._iterator)
+        for one, name in ((server, "first"), (second, "second")):
+            assert {request.path.split("/")[-1] for request in one.requests} == {f"{name}.bin"}
+    finally:
+        second.close()

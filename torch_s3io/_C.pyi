@@ -215,7 +215,7 @@ class FileObjects(Store):
 class CompositeStore(Store):
     def __init__(self, stores: collections.abc.Mapping[str, Store]) -> None:
         """
-        By the schemes of paths; "": those without one.
+        By what paths begin with; "": those without a scheme.
         """
 class Objects:
     def __init__(self, *, paths: typing_extensions.Buffer, path_ends: typing_extensions.Buffer, versions: typing_extensions.Buffer) -> None:

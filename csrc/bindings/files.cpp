@@ -78,7 +78,7 @@ void register_files(py::module_& module) {
 
   py::class_<CompositeStore, Store, std::shared_ptr<CompositeStore>>(module, "CompositeStore")
       .def(py::init<std::map<std::string, std::shared_ptr<Store>>>(), py::arg("stores"),
-           "By the schemes of paths; \"\": those without one.");
+           "By what paths begin with; \"\": those without a scheme.");
 
   module.def(
       "inspect_files",

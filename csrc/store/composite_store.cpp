@@ -119,27 +119,25 @@ class CompositeReader final : public RangeReader {
   std::vector<pollfd> waited_for_;
 };
 
-std::string_view scheme_of(std::string_view path) {
-  const size_t end = path.find("://");
-  return end == std::string_view::npos ? std::string_view() : path.substr(0, end);
-}
-
 }  // namespace
 
 CompositeStore::CompositeStore(const std::map<std::string, std::shared_ptr<Store>>& stores) {
   if (stores.empty()) throw Error(ErrorKind::config, "there are no stores");
-  for (const auto& [scheme, store] : stores) {
-    schemes_.push_back(scheme);
+  for (const auto& [prefix, store] : stores) {
+    prefixes_.push_back(prefix);
     stores_.push_back(store);
   }
 }
 
 size_t CompositeStore::index_of(const std::string& path) const {
-  const auto found = std::ranges::find(schemes_, scheme_of(path));
-  if (found == schemes_.end()) {
+  const bool is_file = path.find("://") == std::string::npos;
+  const auto found = std::ranges::find_if(prefixes_, [&](const std::string& prefix) {
+    return prefix.empty() ? is_file : path.starts_with(prefix);
+  });
+  if (found == prefixes_.end()) {
     throw Error(ErrorKind::config, message(path, ": is in none of the stores of this data set"));
   }
-  return static_cast<size_t>(found - schemes_.begin());
+  return static_cast<size_t>(found - prefixes_.begin());
 }
 
 std::shared_ptr<Object> CompositeStore::open(const std::string& path) {

@@ -1,5 +1,5 @@
-// Several stores as one, by the scheme of a path ("s3" in s3://bucket/name; "" where it has none):
-// what a mixture of data sets in different places reads through.
+// Several stores as one, by what a path begins with ("s3://", or "s3://bucket/"; "" where it has no
+// scheme): what a mixture of data sets in different places reads through.
 #pragma once
 
 #include <map>
@@ -13,7 +13,7 @@ namespace s3io {
 
 class CompositeStore final : public Store {
  public:
-  // Throws Error(config) where there are none.
+  // By prefixes, of which none begins with another one. Throws Error(config) where there are none.
   explicit CompositeStore(const std::map<std::string, std::shared_ptr<Store>>& stores);
 
   ObjectInfo stat(const std::string& path) override { return store_of(path).stat(path); }
@@ -31,8 +31,8 @@ class CompositeStore final : public Store {
   size_t index_of(const std::string& path) const;
   Store& store_of(const std::string& path) const { return *stores_[index_of(path)]; }
 
-  std::vector<std::string> schemes_;
-  std::vector<std::shared_ptr<Store>> stores_;  // as the schemes
+  std::vector<std::string> prefixes_;
+  std::vector<std::shared_ptr<Store>> stores_;  // as the prefixes
 };
 
 }  // namespace s3io

@@ -217,16 +217,16 @@ TEST_CASE("an object that is replaced is noticed: before it is opened, and when 
 struct Spread {
   explicit Spread(const MemoryStore::Options& options) {
     std::map<std::string, std::shared_ptr<Store>> stores;
-    const std::array<std::string, 3> schemes{"", "one", "two"};
-    for (const std::string& scheme : schemes) {
+    const std::array<std::string, 3> prefixes{"", "one://a/", "one://b/"};
+    for (const std::string& prefix : prefixes) {
       memory.push_back(std::make_shared<MemoryStore>(options));
-      stores[scheme] = memory.back();
+      stores[prefix] = memory.back();
     }
     stores[""] = std::make_shared<FileObjects>(FileObjects::Options{});
     store = std::make_shared<CompositeStore>(std::move(stores));
     for (size_t shard = 0; shard < 6; ++shard) {
       const size_t place = shard % 3;
-      paths.push_back(place == 0 ? data.path(shard) : schemes[place] + ":/" + data.path(shard));
+      paths.push_back(prefixes[place] + data.path(shard));
       if (place != 0) memory[place]->put(paths[shard], data.contents(shard));
     }
   }
@@ -280,8 +280,9 @@ TEST_CASE("what goes wrong in one of several stores is the error of its batch") 
   CHECK(read(Spread({.failing_read = 2}), 10).kind == ErrorKind::read);
   CHECK(read(Spread({.lost_reads_from = 1}), 0.2).kind == ErrorKind::read_timeout);
   const Spread spread({});
-  CHECK(caught([&] { spread.store->open("three://x"); }).kind == ErrorKind::config);
-  CHECK(spread.store->list("one://").size() == 2);
+  CHECK(caught([&] { spread.store->open("two://a/x"); }).kind == ErrorKind::config);
+  CHECK(caught([&] { spread.store->open("one://c/x"); }).kind == ErrorKind::config);
+  CHECK(spread.store->list("one://a/").size() == 2);
 }
 
 TEST_CASE("ranges and checksums of any store") {

@@ -68,6 +68,10 @@ class Access(ABC):
     def make_store(self) -> _C.Store:
         """By which C++ opens and reads the objects now."""
 
+    def make_stores(self, prefix: str) -> dict[str, _C.Store]:
+        """The same by what paths begin with, of which all have this ``prefix``."""
+        return {prefix: self.make_store()}
+
     @abstractmethod
     def check(self) -> None:
         """Before the first read: warns of what does not go as one would expect."""

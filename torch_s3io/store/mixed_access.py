@@ -24,7 +24,10 @@ class MixedAccess(Access):
         return max(part.block_bytes for part in self._parts.values())
 
     def make_store(self) -> _C.Store:
-        return _C.CompositeStore({name: part.make_store() for name, part in self._parts.items()})
+        stores: dict[str, _C.Store] = {}
+        for scheme, part in self._parts.items():
+            stores |= part.make_stores(f"{scheme}://" if scheme else "")
+        return _C.CompositeStore(stores)
 
     def check(self) -> None:
         for part in self._parts.values():

@@ -1,7 +1,8 @@
-"""How a data set reads objects of a bucket."""
+"""How a data set reads objects of buckets."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import _C
@@ -12,27 +13,37 @@ if TYPE_CHECKING:
     from .s3_objects import S3Objects
 
 
+_SCHEME = "s3://"
+
+
 class S3Access(Access):
     """By ranges over HTTP, straight into the buffers; nothing is kept on this machine.
 
     Args:
-        path: Of the bucket, with a slash.
+        paths: Of the buckets, each with a slash.
 
     Raises:
         ConfigError: ``direct=`` or ``engine=`` of files are asked for.
     """
 
-    def __init__(self, objects: S3Objects, path: str, reading: Reading) -> None:
-        self._objects, self._path = objects, path
+    def __init__(self, objects: S3Objects, paths: Sequence[str], reading: Reading) -> None:
+        self._objects, self._paths = objects, paths
         for name, value in (("direct", reading.direct), ("engine", reading.engine)):
             if value != "auto":
                 raise ConfigError(
-                    f"{path}: {name}={value!r} is for files, and objects of s3:// are read over "
-                    "HTTP: leave it out"
+                    f"{paths[0]}: {name}={value!r} is for files, and objects of s3:// are read "
+                    "over HTTP: leave it out"
                 )
 
     def make_store(self) -> _C.Store:
-        return self._objects.core_store(self._path)
+        stores = self.make_stores(_SCHEME)
+        return _C.CompositeStore(stores) if len(stores) > 1 else stores[_SCHEME]
+
+    def make_stores(self, prefix: str) -> dict[str, _C.Store]:
+        """One, unless buckets have several configs."""
+        stores = {path: self._objects.core_store(path) for path in self._paths}
+        first, *others = stores.values()
+        return dict(stores) if any(one is not first for one in others) else {prefix: first}
 
     def check(self) -> None:
         """Nothing differs from what one expects."""

@@ -208,15 +208,7 @@ class S3Objects(Store):
         # There may be millions of paths, and seldom several configs.
         looked_at = len(reading.alignments) if self._buckets else 1
         buckets = {bucket_of(reading.path(number)) for number in range(looked_at)}
-        first, *others = sorted(buckets)
-        for other in others:
-            if self._core_key(f"s3://{other}/") != self._core_key(f"s3://{first}/"):
-                raise ConfigError(
-                    f"s3://{first}, s3://{other}: objects of one data set, or of one Mix, are in "
-                    "buckets with the same S3Config, and these have two: copy one of them, or "
-                    "read them by two loaders"
-                )
-        return S3Access(self, f"s3://{first}/", reading)
+        return S3Access(self, [f"{_SCHEME}{bucket}/" for bucket in sorted(buckets)], reading)
 
     def _list(self, prefix: str, keeps: bool = False) -> dict[str, Identity]:
         """What begins with it, but for folders that are objects themselves.
