@@ -295,6 +295,12 @@ def test_uploads_come_in_pages_and_hostile_lists_are_refused(server: FaultServer
             store.uploads(f"s3://{BUCKET}/many/")
 
 
+def test_who_may_not_list_uploads_is_told_what_is_needed(server: FaultServer):
+    deny(server, "GET", "uploads=")
+    with pytest.raises(s3io.AccessError, match=r"policy allows s3:ListBucketMultipartUploads$"):
+        s3io.open_store(PATH).uploads(PATH)
+
+
 def test_what_is_no_bucket_and_no_time_is_refused(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["uploads", "/tmp"]) == 1
     assert "/tmp: name a bucket, as s3://bucket/prefix" in capsys.readouterr().err

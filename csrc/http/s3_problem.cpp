@@ -35,6 +35,10 @@ std::string_view advice(const S3Call& call, ErrorKind kind) {
         return "; check the credentials, and that their policy allows s3:PutObject, "
                "s3:AbortMultipartUpload and s3:DeleteObject";
       }
+      if (call.query.ends_with("uploads=")) {
+        return "; check the credentials, and that their policy allows "
+               "s3:ListBucketMultipartUploads";
+      }
       return "; check the credentials, and that their policy allows s3:GetObject and s3:ListBucket";
     case ErrorKind::object_changed:
       if (!is_read) return "";

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, Error, WriteError
@@ -85,7 +86,7 @@ class RecordPrefix:
         self._is_settled = False
         stay = (
             f"its shards stay beside it, {self._named(shards)}: `python -m torch_s3io info "
-            f"{self.path}` says which data set is there; write again with overwrite=True"
+            f"{quote(self.path)}` says which data set is there; write again with overwrite=True"
         )
         unknown = f"{self.file(MANIFEST_NAME)}: whether it is in place is unknown; {stay}"
         try:
@@ -125,18 +126,34 @@ class RecordPrefix:
     def remove_begun(self, stem: str, names: Iterable[str]) -> None:
         """The shards of these names, all others whose names begin with ``stem``, and the uploads
         of such; their writers have ended. Warns of what may stay."""
-        try:
-            for name in names:
-                self._store.remove(self.file(name), timeout_s=_REMOVAL_S)
-            for upload in self._store.uploads(self.file(stem)):
-                self._store.abort_upload(upload, timeout_s=_REMOVAL_S)
-            for path in self._store.list(self.file(stem)):
+        begin = self.file(stem)
+
+        def remove(paths: Iterable[str]) -> None:
+            for path in paths:
                 self._store.remove(path, timeout_s=_REMOVAL_S)
-        except Error as error:
-            self._warn_of_begun(stem, str(error))
+
+        def abort_uploads() -> None:
+            for upload in self._store.uploads(begin):
+                self._store.abort_upload(upload, timeout_s=_REMOVAL_S)
+
+        steps: list[Callable[[], None]] = [
+            lambda: remove(map(self.file, names)),
+            abort_uploads,
+            lambda: remove(self._store.list(begin)),
+        ]
+        problems = []
+        try:
+            for step in steps:
+                try:  # not every server, or policy, has lists
+                    step()
+                except Error as error:
+                    problems.append(str(error))
         except BaseException as error:
-            self._warn_of_begun(stem, repr(error))
+            problems.append(repr(error))
             raise
+        finally:
+            if problems:
+                self._warn_of_begun(begin, problems[0])
 
     def _warn_of(self, names: Sequence[str], why: str) -> None:
         warn(
@@ -144,12 +161,11 @@ class RecordPrefix:
             "them"
         )
 
-    def _warn_of_begun(self, stem: str, why: str) -> None:
-        path = self.file(stem)
+    def _warn_of_begun(self, begin: str, why: str) -> None:
         warn(
-            f"{path}*: shards of a data set that was not finished may be left, and parts of them: "
-            f"{why}; remove what begins so, and `python -m torch_s3io uploads {path}` lists "
-            "uploads, and aborts them with --abort-older"
+            f"{begin}*: shards of a data set that was not finished may be left, and parts of them: "
+            f"{why}; remove what begins so, and `python -m torch_s3io uploads {quote(begin)}` "
+            "lists uploads, and aborts them with --abort-older"
         )
 
     def _named(self, names: Iterable[str]) -> str:
