@@ -85,6 +85,14 @@ def test_where_a_rename_may_replace_files_a_link_does_not(disk: Path, refusal: i
     assert sorted(os.listdir(disk)) == ["x", "y"]
 
 
+def test_a_file_system_that_has_neither_says_so(disk: Path):
+    plan = _C.FaultPlan(by_call={NAMING: errno.EINVAL, NAMING + 1: errno.EPERM})
+    with pytest.raises(ConfigError, match="neither renameat2 nor links; leave if_absent out") as no:
+        FileStore(SMALL)._with(faults=plan).put(disk / "x", b"new", if_absent=True)
+    assert no.value.is_undone
+    assert os.listdir(disk) == []
+
+
 def test_a_link_that_says_it_is_there_may_be_our_own(disk: Path):
     """NFS repeats a request whose reply was lost. Here the name is made before the call fails."""
 

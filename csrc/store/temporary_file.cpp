@@ -151,6 +151,13 @@ void TemporaryFile::commit() {
 void TemporaryFile::commit_if_absent() {
   const int renamed = rename_if_absent();
   if (renamed == -EEXIST) throw exists_already(path_);
+  if (renamed == -EPERM || renamed == -EOPNOTSUPP || renamed == -ENOSYS) {
+    throw Error(ErrorKind::config,
+                message(path_,
+                        ": its file system cannot write a file only where there is none: it has "
+                        "neither renameat2 nor links; leave if_absent out"),
+                true);
+  }
   if (renamed < 0) throw write_error_from_errno(-renamed, "give it its name", path_);
   temporary_path_.clear();
   fd_ = UniqueFd();
