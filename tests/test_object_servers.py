@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,24 @@ def test_uploads_in_parts_appear_whole_or_not_at_all(client):
     client.abort_multipart_upload(**place, UploadId=left)
     gone = code_of(client.upload_part, **place, UploadId=left, PartNumber=1, Body=b"x")
     assert gone == (404, "NoSuchUpload")
+
+
+def test_uploads_that_are_not_finished_are_listed_in_pages(client):
+    begun = [
+        (key, client.create_multipart_upload(Bucket="tests", Key=key)["UploadId"])
+        for key in ("open/b", "open/a", "open/b", "elsewhere")
+    ]
+    pages = client.get_paginator("list_multipart_uploads").paginate(
+        Bucket="tests", Prefix="open/", PaginationConfig={"PageSize": 2}
+    )
+    found = [entry for page in pages for entry in page.get("Uploads", [])]
+    assert sorted((entry["Key"], entry["UploadId"]) for entry in found) == sorted(begun[:3])
+    now = datetime.now(timezone.utc)
+    assert all(abs((now - entry["Initiated"]).total_seconds()) < 600 for entry in found)
+    for key, upload in begun:
+        client.abort_multipart_upload(Bucket="tests", Key=key, UploadId=upload)
+    left = client.list_multipart_uploads(Bucket="tests", Prefix="open/")
+    assert not left.get("Uploads")
 
 
 def test_a_wrong_signature_is_refused(client):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from buckets import BUCKET, config_of, deny, needs_s3, serving
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
+from support import DEADLINE_S, holds_soon
 
 import torch_s3io as s3io
 from torch_s3io import cli
@@ -157,6 +159,35 @@ def test_a_manifest_that_may_yet_be_taken_keeps_its_shards(
     assert {shard["name"] for shard in manifest["shards"]} <= set(keys(server))
     if kind != "samples":
         read(1000)
+
+
+@pytest.mark.parametrize("kind", ["records", "pack"])
+def test_ctrl_c_while_the_manifest_is_on_its_way_keeps_its_shards_and_says_so(
+    server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+):
+    answer, given_up = server.buckets.answer, threading.Event()
+
+    def interrupt(request: Request) -> Reply:
+        if request.method == "PUT" and "manifest" in request.target:
+            os.kill(os.getpid(), signal.SIGINT)
+            given_up.wait(DEADLINE_S)
+        return answer(request)
+
+    server.buckets.answer = interrupt  # type: ignore[method-assign]
+    told = f"{FOLDER}/manifest.json: whether it is in place is unknown; its shards stay beside it, "
+    try:
+        if kind == "pack":
+            np.save(tmp_path / "records.npy", RECORDS)
+            command = ["pack", str(tmp_path / "records.npy"), "-o", FOLDER, "--processes", "1"]
+            assert cli.main(command) == 130
+            assert f"interrupted; {told}{FOLDER}/records-" in capsys.readouterr().err
+        else:
+            with pytest.raises(KeyboardInterrupt, match=re.escape(told)):
+                write(1000)
+    finally:
+        given_up.set()
+    assert holds_soon(lambda: "manifest.json" in keys(server))  # the server takes it late
+    read(1000)
 
 
 def test_a_writer_that_is_killed_leaves_no_data_set(server: FaultServer):
