@@ -55,6 +55,8 @@ auto named_counters(const ReaderCounters& counters) {
       NamedCounter{"filled_bytes", counters.reads.filled_bytes.load()},
       NamedCounter{"reader_wait_s", counters.reader_wait_ns.load()},
       NamedCounter{"consumer_wait_s", counters.consumer_wait_ns.load()},
+      NamedCounter{"verified_bytes", counters.reads.verified_bytes.load()},
+      NamedCounter{"unverified_bytes", counters.reads.unverified_bytes.load()},
   };
 }
 

@@ -87,6 +87,11 @@ bool SampleForm::Work::is_whole(uint32_t index) const {
          table.starts.front() == nullptr;
 }
 
+// An object is of one table: with one of its samples all of them have one.
+bool SampleForm::Work::has_checksum(uint32_t index) const {
+  return form_.tables_[places_[index / form_.num_pieces()].table].crc32c != nullptr;
+}
+
 // Bytes that a piece is moved towards the start of the buffer.
 int64_t SampleForm::Work::shift_of(uint32_t index) const {
   const uint64_t alignment = form_.start_alignments_[index % form_.num_pieces()];
@@ -126,7 +131,8 @@ void SampleForm::Work::land() {
       order_.push_back(static_cast<uint32_t>(runs_.size()));
       runs_.push_back({.object = extent.object,
                        .offset = extent.offset,
-                       .position = free + (extent.offset & (alignment - 1))});
+                       .position = free + (extent.offset & (alignment - 1)),
+                       .has_checksums = has_checksum(index)});
       run = &runs_.back();
     }
     if (!is_repeated) run->length = extent.offset + extent.length - run->offset;

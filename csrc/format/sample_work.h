@@ -44,6 +44,7 @@ class SampleForm::Work final : public BatchWork {
   }
   void land();
   bool is_whole(uint32_t index) const;
+  bool has_checksum(uint32_t index) const;
   int64_t shift_of(uint32_t index) const;
   void realign(BatchView& out);
   void check_sums();

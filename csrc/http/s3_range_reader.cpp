@@ -201,7 +201,9 @@ void S3RangeReader::end(Part& part, std::vector<RangeRead*>& finished) {
     if (!range.error) range.error = part.call.error;
   } else if (!range.error) {
     static_cast<S3Object&>(*range.object).learn_etag(part.call.http.head.etag());
-    add(counters_.direct_bytes, part.call.http.expected->length);
+    const int64_t length = part.call.http.expected->length;
+    add(counters_.direct_bytes, length);
+    add(range.has_checksums ? counters_.verified_bytes : counters_.unverified_bytes, length);
   }
   if (range.parts_in_flight > 0) return;
   const bool is_whole = range.next_offset == range.offset + range.length;

@@ -60,6 +60,8 @@ struct RangeRead {
   int buffer_index = -1;    // registered with the reader, or -1
   int64_t chunk_bytes = 0;  // most bytes of one read of it; 0: as ReaderOptions say
   void* owner = nullptr;    // for the caller
+  // What the caller wants of it is compared with a checksum afterwards: for the counters.
+  bool has_checksums = false;
 
   std::optional<Error> error = std::nullopt;  // out: what went wrong first
 
@@ -79,6 +81,9 @@ struct ReadCounters {
   std::atomic<int64_t> retries{0};         // repeated after EINTR or EAGAIN, or directly after all
   std::atomic<int64_t> short_reads{0};     // reads that were continued
   std::atomic<int64_t> direct_refused{0};  // reads that fell back because O_DIRECT failed
+  // Of objects that came over a network: of ranges with checksums, and of those without.
+  std::atomic<int64_t> verified_bytes{0};
+  std::atomic<int64_t> unverified_bytes{0};
 };
 
 // One thread at a time. Does not allocate in the steady state.

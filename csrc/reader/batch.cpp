@@ -71,7 +71,8 @@ void PendingBatch::prepare_reads(int buffer_index, void* owner) {
                       .length = run.length,
                       .data = landing + run.position,
                       .buffer_index = buffer_index,
-                      .owner = owner});
+                      .owner = owner,
+                      .has_checksums = run.has_checksums});
   }
   num_objects_ = std::min(count_objects(), source_.max_open_objects());
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..console import CommandError
 from ..errors import DataError, NotFoundError
-from ..wording import count_of, printable
+from ..wording import count_of, printable, size_text
 
 _LARGEST = 1e100
 _MOST_LEVELS = 8
@@ -146,7 +146,16 @@ def storage_text(config: dict[str, Any], stats: dict[str, Any]) -> str:
         f"{stats.get('engine', storage['engine'])}, "
         f"{count_of(workers, 'worker') if workers else 'no workers'}, "
         f"{f'{compute_s:g} s computing a step' if compute_s else 'no computing'}"
+        f"{_verified_text(stats)}"
     )
+
+
+def _verified_text(stats: dict[str, Any]) -> str:
+    """Of what came from a bucket."""
+    verified, others = stats.get("verified_bytes", 0), stats.get("unverified_bytes", 0)
+    if not verified + others:
+        return ""
+    return f", {size_text(verified)} compared with checksums, {size_text(others)} without any"
 
 
 def overhead_text(result: dict[str, Any]) -> str:

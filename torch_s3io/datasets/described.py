@@ -72,6 +72,8 @@ class DescribedDataset(ViewedDataset):
         after many ranges that it held, or while it is being filled.
         ``requests``: reads submitted; ``retries``, ``short_reads``: of those, repeated or
         continued. ``direct_refused``: fell back because O_DIRECT failed.
+        ``verified_bytes``, ``unverified_bytes``: of objects of a bucket, what comes with checksums
+        that are compared (``verify=True``), and what nothing verifies but TCP, or TLS.
         ``copied_bytes``: written by copies in memory, of which ``converted_bytes`` for dtype, byte
         order or alignment. ``spilled_batches``: copied out of the pool. ``oversize_batches``: of
         samples that together were larger than a buffer, and got memory of their own.

@@ -101,6 +101,7 @@ class Runtime:
             window_block_records=1 if window is None else window.block_records,
             direct=options.direct,
             engine=options.engine,
+            has_checksums=records.has_checksums,
             keeps_cached=options.keeps_cached,
             faults=options.faults,
             is_told=is_told,

@@ -135,6 +135,11 @@ class Records(ABC):
         """Whether a batch has a row for each record, in all that it consists of."""
         return True
 
+    @property
+    def has_checksums(self) -> bool:
+        """Whether each record is compared with one, when it has come."""
+        return False
+
     def finished(self, batch: Any, with_record_numbers: bool) -> Any:
         """What the loop gets of what C++ made: a batch, or that and the numbers of its records."""
         return batch

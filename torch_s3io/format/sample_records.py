@@ -242,6 +242,10 @@ class SampleRecords(VaryingRecords):
             JoinedKeys(keys) if self._delivery.return_key else None,
         )
 
+    @property
+    def has_checksums(self) -> bool:
+        return self._checks and all(table.crc32c is not None for table in self.tables())
+
     def finished(self, batch: Any, with_record_numbers: bool) -> Any:
         made, numbers = batch if isinstance(batch, tuple) else (batch, None)
         delivered = self._delivery.of_batch(

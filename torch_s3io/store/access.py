@@ -28,6 +28,7 @@ class Reading:
         window_records: That the order mixes; 1: none.
         window_block_records: That lie one after the other in each block of what it mixes.
         direct: As the user said, like ``engine``.
+        has_checksums: Whether each record is compared with one, when it has come.
         keeps_cached: Whether a set that fits in memory may be kept there.
         faults: A _C.FaultPlan, by which reads fail, or None.
         is_told: Another process has warned of what does not go well here.
@@ -44,6 +45,7 @@ class Reading:
     window_block_records: int
     direct: DirectMode
     engine: EngineKind
+    has_checksums: bool
     keeps_cached: bool
     faults: Any
     is_told: bool

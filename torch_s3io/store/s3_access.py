@@ -34,6 +34,9 @@ class S3Access(Access):
                     f"{paths[0]}: {name}={value!r} is for files, and objects of s3:// are read "
                     "over HTTP: leave it out"
                 )
+        if not (reading.is_told or reading.has_checksums):
+            for path in paths:
+                objects.servers.warn_if_nothing_verifies(objects.endpoint_of(path))
 
     def make_store(self) -> _C.Store:
         stores = self.make_stores(_SCHEME)

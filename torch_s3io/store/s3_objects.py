@@ -19,6 +19,7 @@ from .s3_access import S3Access
 from .s3_config import S3Config, check_endpoint
 from .s3_connections import connections_here
 from .s3_credentials import S3Credentials, place_of
+from .s3_servers import Servers
 from .shared_lists import listed_once
 from .store import FileOrder, Found, Identity, Inspected, Store
 
@@ -49,6 +50,7 @@ class S3Objects(Store):
 
     def forget(self) -> None:
         """All buckets, as in a new process."""
+        self.servers = Servers()
         self._buckets: dict[str, Bucket] = {}
         self._others: Bucket | None = None  # of buckets without a config of their own
         self._found: dict[str, Identity] = {}  # that nobody has inspected yet
@@ -79,6 +81,10 @@ class S3Objects(Store):
 
     def config_of(self, path: str) -> S3Config:
         return self._bucket_of(path).config
+
+    def endpoint_of(self, path: str) -> str:
+        """Of the bucket's server; empty: AWS's."""
+        return place_of(self.config_of(path)).endpoint
 
     def core_store(self, path: str) -> _C.S3Objects:
         """Of this process, for the bucket of the path."""

@@ -181,6 +181,7 @@ def _core_store(archives: Sequence[_Archive]) -> _C.Store:
         window_block_records=1,
         direct="auto",
         engine="auto",
+        has_checksums=False,
         keeps_cached=False,
         faults=None,
         is_told=True,

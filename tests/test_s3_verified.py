@@ -1,0 +1,137 @@
+"""What is verified of what comes from a bucket, and what is said of a server that is not."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from buckets import BUCKET, config_of, needs_s3, path_of, put_files, serving
+from object_servers.fault_server import FaultServer
+from object_servers.faults import every, flipped_bit
+from order_check import write_number_samples
+
+import torch_s3io as s3io
+from torch_s3io.store.s3_servers import is_plain
+
+pytestmark = [
+    needs_s3,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(server: FaultServer, tmp_path: Path) -> Path:
+    folder = write_number_samples(tmp_path / "samples", 200)
+    put_files(server, folder)
+    return folder
+
+
+def numbers_of(batches: Any) -> list[int]:
+    return [int(number) for batch in batches for number in batch["number"]]
+
+
+def counted(dataset: Any) -> tuple[int, int]:
+    stats = dataset.stats()
+    return stats["verified_bytes"], stats["unverified_bytes"]
+
+
+def samples_of(path: Any, **options: Any) -> s3io.SampleDataset:
+    return s3io.SampleDataset(path, batch_size=20, **options)
+
+
+def test_a_flipped_bit_is_caught_by_a_checksum_and_else_counted_as_unverified(server, folder):
+    path = path_of(folder)
+    for verify in (True, False):
+        dataset = samples_of(path, verify=verify)
+        assert numbers_of(dataset) == list(range(200))
+        read = counted(dataset)
+        assert read[verify] == 0
+        # What lies between samples comes with them, and their tables do not come with batches.
+        sizes = sum(8 + number for number in range(200))
+        assert sizes <= read[not verify] < sizes + 200 * 64
+        assert sum(read) == dataset.stats()["direct_bytes"]
+        server.fault = every(1, flipped_bit)
+        if verify:
+            with pytest.raises(s3io.DataError, match=r"s3://tests/.*: sample \d+, .* checksum"):
+                numbers_of(dataset)
+        else:
+            numbers_of(dataset)
+            verified, unverified = counted(dataset)
+            assert verified == 0
+            assert unverified >= 2 * read[1]  # the third epoch has begun
+        server.fault = lambda reply, _request: reply
+
+
+def test_workers_count_and_files_do_not(server, folder):
+    loader = s3io.DataLoader(samples_of(path_of(folder), verify=True), num_workers=2)
+    assert sorted(numbers_of(loader)) == list(range(200))
+    verified, unverified = counted(loader)
+    assert verified > 0 == unverified
+    files = samples_of(folder, verify=True)
+    assert numbers_of(files) == list(range(200))
+    assert counted(files) == (0, 0)
+    mixed = s3io.Mix([samples_of(folder), samples_of(path_of(folder), verify=True)], pool=None)
+    assert len(numbers_of(mixed)) == 400
+    verified, unverified = counted(mixed)
+    assert mixed.stats()["batch_bytes"] > verified > 0 == unverified
+
+
+def test_records_have_no_checksums(server):
+    server.buckets.put(BUCKET, "x.bin", bytes(1000))
+    dataset = s3io.RecordDataset(f"s3://{BUCKET}/x.bin", dtype="u1", shape=10, batch_size=100)
+    assert next(iter(dataset)).sum() == 0
+    assert counted(dataset) == (0, 1000)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "says_so"),
+    [
+        ("", False),
+        ("https://10.0.0.1", False),
+        ("HTTP://10.0.0.1:9000", True),
+        ("http://store.local/", True),
+        ("http://localhost:9000", False),
+        ("http://x.localhost", False),
+        ("http://127.0.0.2:9000", False),
+        ("http://[::1]:9000", False),
+        ("http://[fd00::1]", True),
+    ],
+)
+def test_another_machine_without_tls_is_told_from_the_rest(endpoint, says_so):
+    assert is_plain(endpoint) is says_so
+
+
+def test_what_nothing_verifies_is_warned_of_once_for_a_server(server, folder):
+    endpoint = server.endpoint.replace("127.0.0.1", "0.0.0.0")  # which is this machine, too
+    config = config_of(endpoint)
+    server.buckets.put("other", "x.npy", array_file())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        verified = samples_of(path_of(folder), verify=True, store=config)
+        assert numbers_of(verified) == list(range(200))
+        assert not caught
+        samples_of(path_of(folder), store=config).split([0.5, 0.5])
+        s3io.RecordDataset.from_npy("s3://other/x.npy", batch_size=1, store=config)
+    assert [one.category for one in caught] == [RuntimeWarning]
+    assert caught[0].filename == __file__
+    text = str(caught[0].message)
+    assert text.startswith(f"{endpoint}: ")
+    assert "https://" in text
+    assert "verify=True" in text
+
+
+def array_file() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros((4, 2), np.uint8))
+    return file.getvalue()
