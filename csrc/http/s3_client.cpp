@@ -16,8 +16,6 @@ constexpr size_t kMostRegions = 64;  // that servers may send requests to
 constexpr std::string_view kEmptyHash =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-constexpr std::array<std::string_view, 3> kExpiredCodes{"ExpiredToken", "InvalidToken",
-                                                        "TokenRefreshRequired"};
 constexpr std::array<std::string_view, 3> kOtherRegionCodes{
     "AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"};
 

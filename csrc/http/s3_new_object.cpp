@@ -144,7 +144,8 @@ Error S3NewObject::of_write(const S3Call& call, const Error& error) const {
                  message(error.what(), "; another write of this object was at work: begin again"));
   }
   if (status == 507) return Error(ErrorKind::no_space, error.what());
-  if (options_.checksums && (status == 400 || status == 501)) {
+  const bool is_understood = error.kind() == ErrorKind::access;
+  if (options_.checksums && !is_understood && (status == 400 || status == 501)) {
     return Error(kind_of_write(error.kind()),
                  message(error.what(),
                          "; where the server takes no checksums of what it gets "

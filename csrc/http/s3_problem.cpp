@@ -24,12 +24,24 @@ std::string name_of(const S3Call& call) {
   return name;
 }
 
+// Whether it is the credentials that are too old. Of HEAD the reply has no text.
+bool is_expired(const S3Call& call, const S3Error& error) {
+  const bool is_silent = error.code.empty() && call.method == "HEAD";
+  return is_one_of(kExpiredCodes, error.code) ||
+         (is_silent && call.http.head.status() == 400 && !call.credentials->session_token.empty());
+}
+
 // What to do about it, for who cannot read the protocol.
-std::string_view advice(const S3Call& call, ErrorKind kind) {
+std::string_view advice(const S3Call& call, const S3Problem& problem) {
   const int status = call.http.head.status();
+  if (problem.kind == ErrorKind::access && is_expired(call, problem.error)) {
+    return "; the session token has expired, or is none, and there is no newer one: get new "
+           "credentials, as by `aws sso login`, and set AWS_SESSION_TOKEN, or session_token= of "
+           "S3Config, with the keys that belong to it";
+  }
   if (status >= 300 && status <= 399) return "; endpoint= and region= must be the bucket's own";
   const bool is_read = call.method == "GET" || call.method == "HEAD";
-  switch (kind) {
+  switch (problem.kind) {
     case ErrorKind::access:
       if (!is_read) {
         return "; check the credentials, and that their policy allows s3:PutObject, "
@@ -64,7 +76,7 @@ S3Problem problem_of_reply(const S3Call& call) {
   if (status == 404) {
     const bool was_there = call.http.expected && error.code != "NoSuchBucket";
     problem.kind = was_there ? ErrorKind::object_changed : ErrorKind::not_found;
-  } else if (status == 401 || status == 403) {
+  } else if (status == 401 || status == 403 || is_expired(call, error)) {
     problem.kind = ErrorKind::access;
   } else if (status == 412 || status == 409) {
     problem.kind = ErrorKind::object_changed;
@@ -143,7 +155,7 @@ Error error_of(const S3Call& call, const S3Problem& problem, std::string_view mo
   const std::string& id =
       call.http.head.request_id().empty() ? problem.error.request_id : call.http.head.request_id();
   if (!id.empty()) append(text, message(", request id ", quoted(id)));
-  append(text, more.empty() ? advice(call, problem.kind) : more);
+  append(text, more.empty() ? advice(call, problem) : more);
   return Error(problem.kind, without_secrets(text, *call.credentials));
 }
 

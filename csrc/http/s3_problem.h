@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,6 +24,10 @@ struct S3Problem {
 bool is_one_of(const auto& values, const auto& value) {
   return std::ranges::find(values, value) != values.end();
 }
+
+// Of credentials that were right for a while.
+inline constexpr std::array<std::string_view, 3> kExpiredCodes{"ExpiredToken", "InvalidToken",
+                                                               "TokenRefreshRequired"};
 
 // What to do about an object that is stored with Content-Encoding.
 inline constexpr std::string_view kEncodedAdvice =

@@ -242,6 +242,23 @@ TEST_CASE("credentials that have expired are renewed once, whatever the request"
   }
 }
 
+TEST_CASE("credentials that are too old, and cannot be renewed, are no wrong setting") {
+  for (const char* code : {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", ""}) {
+    CAPTURE(code);
+    ScriptedReply reply = ScriptedReply::error("400 Bad Request", code);
+    if (*code == 0) reply.body.clear();  // as of HEAD
+    Scene scene(always(reply));
+    if (*code == 0) scene.call.method = "HEAD";
+    const Caught error = scene.failure();
+    CHECK(error.kind == ErrorKind::access);
+    CHECK(error.says("session_token="));
+    CHECK(error.says("AWS_SESSION_TOKEN"));
+    CHECK(scene.s3->requests() == 1);
+  }
+  Scene other(always(ScriptedReply::error("400 Bad Request", "InvalidArgument")));
+  CHECK(other.failure().kind == ErrorKind::config);
+}
+
 TEST_CASE("a clock that is wrong is set once, by the server's") {
   std::string first_date, second_date;
   Scene scene([&](int number, const HttpRequest& request, ScriptedReply& reply) {
