@@ -45,7 +45,7 @@ def test_objects_are_listed_looked_at_and_read(server):
     server.buckets.put("bucket", "x/2 ä", b"")
     objects = objects_of(server)
     listed = objects.list_objects("s3://bucket/x/")
-    assert [(path, version[2]) for path, version in listed] == [
+    assert [(path, version[2]) for path, version, _ in listed] == [
         ("s3://bucket/x/1", len(DATA)), ("s3://bucket/x/2 ä", 0)
     ]  # fmt: skip
     version, etag = objects.stat("s3://bucket/x/1")

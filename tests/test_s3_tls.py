@@ -65,4 +65,4 @@ def test_what_comes_behind_a_reply_is_never_the_next_one(server, certificate):
     for _ in range(4):
         assert bytes(reads.read(PATH, 0, 5000, version=version).numpy()) == DATA[:5000]
         assert objects.stat(PATH)[0] == version
-        assert objects.list_objects("s3://bucket/") == [(PATH, version)]
+        assert objects.list_objects("s3://bucket/") == [(PATH, version, "")]

@@ -11,7 +11,10 @@ import torch.distributed as dist
 
 from torch_s3io.store import shared_lists
 
-FOUND = [("s3://bucket/a \udcff", (1 << 63, 7, 3, 1 << 62)), ("s3://bucket/b", (0, 0, 0, 5))]
+FOUND = [
+    ("s3://bucket/a \udcff", (1 << 63, 7, 3, 1 << 62), ""),
+    ("s3://bucket/b", (0, 0, 0, 5), "of-no-md5"),
+]
 
 
 class Ranks:

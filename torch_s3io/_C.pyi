@@ -427,13 +427,17 @@ class S3Objects(Store):
         """
         Of this process. An empty endpoint is AWS's of the region.
         """
-    def honours_if_match(self, path: os.PathLike | str | bytes) -> bool:
+    def honours_if_match(self, path: os.PathLike | str | bytes, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]) -> bool:
         """
         Whether the server refuses to send another version than is asked for.
         """
-    def list_objects(self, prefix: os.PathLike | str | bytes, most: typing.SupportsInt | typing.SupportsIndex = 0) -> list[tuple[str, tuple[int, int, int, int]]]:
+    def know_etags(self, etags: collections.abc.Sequence[str]) -> None:
         """
-        (path, version) of each object, by path; see `s3_version`. The first ones, at most 1000, where `most` is more than 0.
+        Of versions that will be opened, and do not tell them.
+        """
+    def list_objects(self, prefix: os.PathLike | str | bytes, most: typing.SupportsInt | typing.SupportsIndex = 0) -> list[tuple[str, tuple[int, int, int, int], str]]:
+        """
+        (path, version, ETag) of each object, by path; see `s3_version`. The ETag is empty where the version tells it. The first ones, at most 1000, where `most` is more than 0.
         """
     def stat(self, path: os.PathLike | str | bytes) -> tuple[tuple[int, int, int, int], str]:
         """

@@ -90,7 +90,12 @@ py::str text_of(const std::string& bytes) {
       PyUnicode_DecodeFSDefaultAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
 }
 
-using ListedTuple = py::typing::Tuple<py::str, S3Version>;
+using ListedTuple = py::typing::Tuple<py::str, S3Version, py::str>;
+
+ObjectVersion version_in(const S3Version& tuple) {
+  const auto [device, inode, size_bytes, modified_ns] = tuple;
+  return {device, inode, size_bytes, modified_ns};
+}
 
 S3Version tuple_of(const ObjectVersion& version) {
   return {version.device, version.inode, version.size_bytes, version.modified_ns};
@@ -106,8 +111,9 @@ py::typing::List<ListedTuple> list_s3_objects(S3Objects& objects, const Path& pr
   const std::string bucket = message("s3://", parse_s3_path(prefix.native).bucket, "/");
   py::typing::List<ListedTuple> listed;
   for (const ListedObject& one : found) {
-    listed.append(
-        py::make_tuple(text_of(bucket + one.key), tuple_of(version_of(one.size_bytes, one.etag))));
+    const ObjectVersion version = version_of(one.size_bytes, one.etag);
+    listed.append(py::make_tuple(text_of(bucket + one.key), tuple_of(version),
+                                 etag_of(version).empty() ? one.etag : std::string()));
   }
   return listed;
 }
@@ -194,8 +200,7 @@ class S3Reads {
 
   std::shared_ptr<Object> open(const std::string& path, std::optional<S3Version> version) {
     if (!version) return objects_->open(path, check_signals);
-    const auto [device, inode, size_bytes, modified_ns] = *version;
-    return objects_->open(path, {device, inode, size_bytes, modified_ns});
+    return objects_->open(path, version_in(*version));
   }
 
   const std::shared_ptr<S3Objects> objects_;
@@ -260,16 +265,23 @@ void register_s3(py::module_& module) {
            py::arg("part_bytes"), py::arg("connections"), py::arg("credentials"),
            "Of this process. An empty endpoint is AWS's of the region.")
       .def("list_objects", &list_s3_objects, py::arg("prefix"), py::arg("most") = 0,
-           "(path, version) of each object, by path; see `s3_version`. The first ones, at "
-           "most 1000, where `most` is more than 0.")
+           "(path, version, ETag) of each object, by path; see `s3_version`. The ETag is empty "
+           "where the version tells it. The first ones, at most 1000, where `most` is more than 0.")
       .def("stat", &stat_s3_object, py::arg("path"), "(version, ETag), by a HEAD.")
       .def(
           "honours_if_match",
-          [](S3Objects& objects, const Path& path) {
+          [](S3Objects& objects, const Path& path, S3Version version) {
             const NoGil no_gil;
-            return objects.honours_if_match(path.native);
+            return objects.honours_if_match(path.native, version_in(version), check_signals);
           },
-          py::arg("path"), "Whether the server refuses to send another version than is asked for.");
+          py::arg("path"), py::arg("version"),
+          "Whether the server refuses to send another version than is asked for.")
+      .def(
+          "know_etags",
+          [](S3Objects& objects, const std::vector<std::string>& etags) {
+            for (const std::string& etag : etags) objects.know_etag(etag);
+          },
+          py::arg("etags"), "Of versions that will be opened, and do not tell them.");
 
   py::class_<S3Reads>(module, "S3Reads")
       .def(py::init<std::shared_ptr<S3Objects>,

@@ -113,16 +113,17 @@ ObjectInfo S3Objects::stat(const std::string& path) {
   return {.version = look_up(path).first, .block_bytes = 0};
 }
 
-bool S3Objects::honours_if_match(const std::string& path) {
-  const auto [version, etag] = look_up(path);
+bool S3Objects::honours_if_match(const std::string& path, const ObjectVersion& version,
+                                 const WaitCallback& on_wait) {
   std::array<std::byte, 2> bytes{};
   S3Call call;
   call.object = parse_s3_path(path);
   call.headers = {{"range", "bytes=0-1"}, {"if-match", "\"of-no-version\""}};
-  call.http.expected = {0, std::ssize(bytes), version.size_bytes, etag, version.modified_ns};
+  call.may_repeat = false;
+  call.http.expected = {0, std::ssize(bytes), version.size_bytes, {}, version.modified_ns};
   call.http.data = bytes.data();
   try {
-    client_->call(call);
+    client_->call(call, on_wait);
   } catch (const Error&) {
     if (call.http.head.status() == 412) return true;
     throw;
@@ -188,7 +189,9 @@ std::shared_ptr<Object> S3Objects::open(const std::string& path) {
 }
 
 std::shared_ptr<Object> S3Objects::open(const std::string& path, const ObjectVersion& version) {
-  return std::make_shared<S3Object>(path, version, etag_of(version));
+  std::string etag = etag_of(version);
+  if (etag.empty()) etag = known_etags_.find(version.modified_ns);
+  return std::make_shared<S3Object>(path, version, std::move(etag));
 }
 
 std::unique_ptr<RangeReader> S3Objects::make_reader(const ReaderOptions& options,

@@ -8,9 +8,11 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "http/known_etags.h"
 #include "http/s3_client.h"
 #include "http/s3_xml.h"
 #include "store/store.h"
@@ -39,12 +41,16 @@ class S3Objects final : public Store {
   // first page that has any, at most so many, and at most a thousand.
   std::vector<ListedObject> list_objects(const std::string& prefix,
                                          const WaitCallback& on_wait = {}, int64_t most = 0);
-  // Asks the server, at an object of two bytes and more, for a version that there never was. False
-  // where it sends the object all the same: then the ETags of replies are the only guard. Throws
-  // Error(read) where it serves no ranges.
-  bool honours_if_match(const std::string& path);
+  // Asks the server once, at an object of two bytes and more, for a version that there never was.
+  // False where it sends this one all the same: then the ETags of replies are the only guard.
+  // Throws Error(read) where it serves no ranges.
+  bool honours_if_match(const std::string& path, const ObjectVersion& version,
+                        const WaitCallback& on_wait = {});
   std::shared_ptr<Object> open(const std::string& path) override;
-  // Asks nobody: another version is the error of the first read of it.
+  // Of versions that may be opened: where their numbers do not tell it (http/etag.h), it is kept.
+  void know_etag(std::string_view etag) { known_etags_.add(etag); }
+  // Asks nobody: another version is the error of the first read of it. Of one whose ETag nobody has
+  // said the first request goes without If-Match.
   std::shared_ptr<Object> open(const std::string& path, const ObjectVersion& version) override;
   // They are names: no more is open than anybody holds.
   int64_t max_open_objects() const override { return int64_t{1} << 20; }
@@ -64,6 +70,7 @@ class S3Objects final : public Store {
 
   const int64_t part_bytes_;
   const std::shared_ptr<S3Client> client_;
+  KnownEtags known_etags_;
 };
 
 }  // namespace s3io

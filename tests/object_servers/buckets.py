@@ -92,18 +92,26 @@ class Upload:
 
 
 class Buckets:
-    """Thread-safe. A bucket is made by the first object that is put there."""
+    """Thread-safe. A bucket is made by the first object that is put there.
+
+    Attributes:
+        etag_of: Makes the ETags of objects that are put whole.
+        etag_in_lists: As lists write it.
+    """
 
     def __init__(self) -> None:
+        self.etag_of = etag_of
+        self.etag_in_lists = '"{}"'.format
         self.objects: dict[tuple[str, str], Stored] = {}
         self.uploads: dict[str, Upload] = {}
         self._begun = 0
         self._lock = threading.Lock()
 
     def put(self, bucket: str, key: str, data: bytes) -> str:
+        stored = Stored(data, self.etag_of(data))
         with self._lock:
-            self.objects[bucket, key] = Stored(data, etag_of(data))
-        return etag_of(data)
+            self.objects[bucket, key] = stored
+        return stored.etag
 
     def answer(self, request: Request) -> Reply:
         bucket, _, key = request.path[1:].partition("/")
@@ -148,7 +156,7 @@ class Buckets:
     def _put(self, request: Request, bucket: str, key: str) -> Reply:
         if not self._may_put(request, bucket, key):
             return error(412, "PreconditionFailed")
-        stored = Stored(request.body, etag_of(request.body), _metadata(request))
+        stored = Stored(request.body, self.etag_of(request.body), _metadata(request))
         self.objects[bucket, key] = stored
         return Reply(200, [("ETag", f'"{stored.etag}"')])
 
@@ -177,7 +185,8 @@ class Buckets:
             stored = self.objects[bucket, name]
             entries.append(
                 f"<Contents><Key>{encode(name)}</Key><LastModified>2026-01-01T00:00:00.000Z"
-                f"</LastModified><ETag>&quot;{stored.etag}&quot;</ETag><Size>{len(stored.data)}"
+                f"</LastModified><ETag>{escape(self.etag_in_lists(stored.etag))}</ETag>"
+                f"<Size>{len(stored.data)}"
                 "</Size><StorageClass>STANDARD</StorageClass></Contents>"
             )
         last = escape(names[-1]) if names else ""

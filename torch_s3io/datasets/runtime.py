@@ -91,6 +91,7 @@ class Runtime:
         records, options = self._records, self._options
         return Reading(
             path=objects.path,
+            identity=lambda number: objects[number].identity,
             alignments=objects.direct_alignments,
             devices=objects.versions["device"],
             total_bytes=objects.total_bytes,

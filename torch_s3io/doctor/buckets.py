@@ -29,13 +29,13 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
     store = the_s3_objects()
     objects = store.core_store(path)
     report(f"listing {path}")
-    listed = {name: Identity(*one) for name, one in objects.list_objects(path, most=1000)}
+    listed = store.identities(path, objects.list_objects(path, most=1000))
     largest = max(listed, key=lambda name: listed[name].size_bytes, default="")
     if not largest or listed[largest].size_bytes < _LEAST_BYTES:
         raise ConfigError(f"{path}: no object begins with this name; name a prefix that has some")
     version = listed[largest]
     size = version.size_bytes
-    findings = [_conditions(objects, largest)]
+    findings = [_conditions(objects, largest, version)]
     part_bytes = store.config_of(path).part_bytes
     seconds = _QUICK_SECONDS_A_POINT if quick else _SECONDS_A_POINT
     rates = {}
@@ -47,8 +47,8 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
     return [*findings, _speed(largest, size, min(part_bytes, size), rates)]
 
 
-def _conditions(objects: _C.S3Objects, path: str) -> Finding:
-    if objects.honours_if_match(path):
+def _conditions(objects: _C.S3Objects, path: str, version: Identity) -> Finding:
+    if objects.honours_if_match(path, version):
         return Finding(
             topic="If-Match",
             found="the server serves ranges, and refuses them once an object has changed.",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _C
 from ..config import DirectMode, EngineKind
+
+if TYPE_CHECKING:
+    from .store import Identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,7 @@ class Reading:
 
     Attributes:
         path: Of the object of a number.
+        identity: The same, as it was when the data set was made.
         alignments: Of direct reads of each, in bytes; 0: there are none. int64 [n].
         devices: What each lies on, by any number: uint64 [n].
         total_bytes: Of all objects together.
@@ -35,6 +39,7 @@ class Reading:
     """
 
     path: Callable[[int], str]
+    identity: Callable[[int], Identity]
     alignments: np.ndarray[Any, Any]
     devices: np.ndarray[Any, Any]
     total_bytes: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import _C
@@ -12,8 +13,9 @@ from .access import Access, Reading
 if TYPE_CHECKING:
     from .s3_objects import S3Objects
 
-
 _SCHEME = "s3://"
+_LEAST_BYTES = 2  # of an object that tells what its server heeds
+_MOST_LOOKED_AT = 100  # for such objects
 
 
 class S3Access(Access):
@@ -34,9 +36,22 @@ class S3Access(Access):
                     f"{paths[0]}: {name}={value!r} is for files, and objects of s3:// are read "
                     "over HTTP: leave it out"
                 )
-        if not (reading.is_told or reading.has_checksums):
-            for path in paths:
-                objects.servers.warn_if_nothing_verifies(objects.endpoint_of(path))
+        if not reading.is_told:
+            self._look_at_servers(reading)
+
+    def _look_at_servers(self, reading: Reading) -> None:
+        servers = self._objects.servers
+        endpoints = {path: self._objects.endpoint_of(path) for path in self._paths}
+        if not reading.has_checksums:
+            for endpoint in endpoints.values():
+                servers.warn_if_nothing_verifies(endpoint)
+        for number in range(min(_MOST_LOOKED_AT, len(reading.alignments))):
+            path, identity = reading.path(number), reading.identity(number)
+            if identity.size_bytes < _LEAST_BYTES:
+                continue
+            endpoint = next(of for top, of in endpoints.items() if path.startswith(top))
+            asks = partial(self._objects.core_store(path).honours_if_match, path, identity)
+            servers.warn_if_versions_are_ignored(endpoint, asks)
 
     def make_store(self) -> _C.Store:
         stores = self.make_stores(_SCHEME)

@@ -20,13 +20,14 @@ from .s3_config import S3Config, check_endpoint
 from .s3_connections import connections_here
 from .s3_credentials import S3Credentials, place_of
 from .s3_servers import Servers
-from .shared_lists import listed_once
+from .shared_lists import Listed, listed_once
 from .store import FileOrder, Found, Identity, Inspected, Store
 
 _SCHEME = "s3://"
 _SAME_LIST_S = 5.0  # `matches` is followed by `find`, of the same pattern
 _MOST_REMEMBERED = 100_000
 _PAGE = 1000  # of a list
+_MOST_ETAGS = 10_000_000  # as many as a list has at most
 _FEWEST_LISTED = 16  # names in a folder that are looked for in a list of it
 _READ_DEPTH = 16  # parts of one read
 
@@ -53,6 +54,7 @@ class S3Objects(Store):
         self.servers = Servers()
         self._buckets: dict[str, Bucket] = {}
         self._others: Bucket | None = None  # of buckets without a config of their own
+        self._etags: set[str] = set()  # that versions do not tell; for all processes
         self._found: dict[str, Identity] = {}  # that nobody has inspected yet
         self._known: dict[str, Identity] = {}  # for reads, which notice where it is an old one
         self._expected: dict[str, float] = {}  # of those that are found: when that was
@@ -172,7 +174,7 @@ class S3Objects(Store):
             part = wanted[:_PAGE]
             begins = os.path.commonprefix(part)  # noqa: RUF071  (as texts, not as folders)
             page = self.core_store(begins).list_objects(begins, most=_PAGE)
-            listed = {path: Identity(*version) for path, version in page}
+            listed = self.identities(begins, page)
             there.update((path, listed[path]) for path in part if path in listed)
             passed = [path for path in part if len(page) < _PAGE or path <= page[-1][0]]
             if len(passed) < _FEWEST_LISTED:
@@ -227,7 +229,7 @@ class S3Objects(Store):
             return known.found
         core, place = self.core_store(prefix), place_of(self.config_of(prefix))
         listed = listed_once(f"{place.endpoint} {prefix}", lambda: core.list_objects(prefix))
-        found = {path: Identity(*version) for path, version in listed if not path.endswith("/")}
+        found = self.identities(prefix, (one for one in listed if not one[0].endswith("/")))
         if keeps:
             self._listed = _Listed(prefix, time.monotonic(), found)
         return found
@@ -250,14 +252,37 @@ class S3Objects(Store):
                 "'s3://bucket/train/*.bin', or a folder"
             )
         try:
-            version, _ = self.core_store(path).stat(path)
+            version, etag = self.core_store(path).stat(path)
         except NotFoundError as error:
             raise NotFoundError(
                 f"{error}; name an object, a pattern such as 's3://bucket/train/*.bin', or a folder"
             ) from None
         identity = Identity(*version)
+        if not identity.device:
+            self.know_etags(path, {etag})
         self._remember({path: identity})
         return identity
+
+    def identities(self, path: str, listed: Iterable[Listed]) -> dict[str, Identity]:
+        """Of what a list of the bucket of the path has."""
+        etags = set()
+        identities = {}
+        for name, version, etag in listed:
+            identities[name] = Identity(*version)
+            if etag:
+                etags.add(etag)
+        self.know_etags(path, etags)
+        return identities
+
+    def know_etags(self, path: str, etags: set[str]) -> None:
+        """Of versions that do not tell them, in the bucket of the path: reads ask for them, in this
+        process and in those that are begun later."""
+        if not etags:
+            return
+        if len(self._etags) + len(etags) > _MOST_ETAGS:
+            self._etags = set()
+        self._etags |= etags
+        self.core_store(path).know_etags(list(etags))
 
     def _remember(self, identities: Mapping[str, Identity]) -> None:
         if len(self._known) + len(identities) > _MOST_REMEMBERED:
@@ -280,10 +305,11 @@ class S3Objects(Store):
         core = self._cores.get(key)
         if core is None:
             core = self._cores[key] = _Core(self._bucket_of(path))
+            core.objects.know_etags(list(self._etags))
         return core
 
     def __reduce__(self) -> Any:
-        return _restored, (self._buckets, self._others)
+        return _restored, (self._buckets, self._others, self._etags)
 
 
 class _Core:
@@ -312,12 +338,13 @@ class _Core:
         self.reads = _C.S3Reads(objects=self.objects, buffer_pool=None, depth=_READ_DEPTH)
 
 
-def _restored(buckets: dict[str, Bucket], others: Bucket | None) -> S3Objects:
+def _restored(buckets: dict[str, Bucket], others: Bucket | None, etags: set[str]) -> S3Objects:
     """What this process has, and what another one had beside."""
     store = the_s3_objects()
     for name, bucket in buckets.items():
         store._buckets.setdefault(name, bucket)
     store._others = store._others or others
+    store._etags |= etags
     return store
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import os
 import urllib.parse
+from collections.abc import Callable
 
+import torch.distributed as dist
+from torch.utils.data import get_worker_info
+
+from ..errors import Error
 from ..warning import warn
 
 
@@ -13,6 +20,7 @@ class Servers:
 
     def __init__(self) -> None:
         self._warned: set[str] = set()
+        self._asked: set[str] = set()
 
     def warn_if_nothing_verifies(self, endpoint: str) -> None:
         """Where bytes come without a checksum, and without TLS, from another machine."""
@@ -25,6 +33,36 @@ class Servers:
             "samples by SampleWriter and read them with verify=True; "
             "stats()['unverified_bytes'] counts what nothing covers"
         )
+
+    def warn_if_versions_are_ignored(self, endpoint: str, asks: Callable[[], bool]) -> None:
+        """By one request for each server, of the first rank alone. AWS is known.
+
+        Args:
+            asks: The server, whether it refuses to send another version than is asked for. What is
+                wrong with the reply is told by the first read.
+        """
+        if not endpoint or endpoint in self._asked or not _is_first():
+            return
+        self._asked.add(endpoint)
+        heeds = True
+        with contextlib.suppress(Error):
+            heeds = asks()
+        if not heeds:
+            warn(
+                f"{endpoint}: the server ignores If-Match: where an object is overwritten while it "
+                "is read, it sends the new version. The ETag of each reply is compared, so that is "
+                "an ObjectChangedError all the same. Give new data new names, or use a server that "
+                "heeds If-Match"
+            )
+
+
+def _is_first() -> bool:
+    """Whether this process is the first rank, and no worker."""
+    if get_worker_info() is not None:
+        return False
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    return os.environ.get("RANK", "0") == "0"
 
 
 def is_plain(endpoint: str) -> bool:

@@ -76,7 +76,7 @@ class S3Store:
 
     def list(self, prefix: str) -> list[str]:
         """Every object whose path begins with ``prefix``, sorted; a request for each thousand."""
-        return [path for path, _ in self._core(prefix).list_objects(prefix)]
+        return [path for path, *_ in self._core(prefix).list_objects(prefix)]
 
     def get(self, path: str) -> torch.Tensor:
         """The whole object as a uint8 tensor [size].
@@ -109,7 +109,7 @@ class S3Store:
                 raise RangeError(f"{path}: {name} {short(value)} is not within any object")
         self._check(path)
         data: torch.Tensor = self._objects.reads(path).read(
-            path, offset, length, version=_numbers_of(version)
+            path, offset, length, version=self._numbers_of(path, version)
         )
         return data
 
@@ -134,7 +134,8 @@ class S3Store:
         if memory.readonly:
             raise ConfigError("into must be memory that may be written: a tensor, or a bytearray")
         if memory.nbytes:
-            self._objects.reads(path).read_into(path, offset, memory, version=_numbers_of(version))
+            numbers = self._numbers_of(path, version)
+            self._objects.reads(path).read_into(path, offset, memory, version=numbers)
 
     def checksum(self, path: str) -> int:
         """The CRC-32C of the object, which is read for it."""
@@ -238,6 +239,15 @@ class S3Store:
         self._check(path)
         return self._objects.core_store(path)
 
+    def _numbers_of(
+        self, path: str, version: S3ObjectInfo | None
+    ) -> tuple[int, int, int, int] | None:
+        """The version as C++ has it."""
+        if version is None:
+            return None
+        self._core(path).know_etags([version.etag])
+        return _C.s3_version(size_bytes=version.size_bytes, etag=version.etag)
+
     def _upload_options(self, path: str) -> dict[str, Any]:
         config = self._objects.config_of(path)
         return {"checksums": config.upload_checksums, "headers": config.object_headers()}
@@ -254,13 +264,6 @@ def _limit(timeout_s: float | None) -> float:
         return math.inf
     check_seconds("timeout_s", timeout_s)
     return timeout_s
-
-
-def _numbers_of(version: S3ObjectInfo | None) -> tuple[int, int, int, int] | None:
-    """The version as C++ has it."""
-    if version is None:
-        return None
-    return _C.s3_version(size_bytes=version.size_bytes, etag=version.etag)
 
 
 def _restored(objects: Any, path: str) -> S3Store:

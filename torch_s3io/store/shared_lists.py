@@ -22,7 +22,8 @@ from torch.utils.data import get_worker_info
 from ..torch_internals.process_groups import default_store
 from ..warning import warn
 
-Listed = tuple[str, tuple[int, int, int, int]]  # path, and version: see _C.s3_version
+# Path, version (see _C.s3_version), and the ETag where that does not tell it.
+Listed = tuple[str, tuple[int, int, int, int], str]
 
 _NEW_S = 300.0  # by clocks of several machines
 _LONGEST_WAIT_S, _WARN_AFTER_S = 600.0, 30.0
@@ -84,4 +85,4 @@ def _received(store: Any, key: str, name: str) -> list[Listed] | None:
     asked_s, found = json.loads(zlib.decompress(said))
     if abs(time.time() - asked_s) > _NEW_S:
         return None
-    return [(path, tuple(version)) for path, version in found]
+    return [(path, tuple(version), etag) for path, version, etag in found]

@@ -171,6 +171,7 @@ def _core_store(archives: Sequence[_Archive]) -> _C.Store:
     infos = [one.info for one in archives]
     reading = Reading(
         path=lambda number: archives[number].file.path,
+        identity=lambda number: infos[number].identity,
         alignments=np.array([info.direct_alignment for info in infos], np.int64),
         devices=np.array([info.identity.device for info in infos], np.uint64),
         total_bytes=sum(info.size_bytes for info in infos),
