@@ -86,14 +86,20 @@ std::optional<Error> S3NewObject::send(S3Call& call, const WaitCallback& on_wait
   }
 }
 
-bool S3NewObject::is_in_place(int64_t size_bytes, const WaitCallback& on_wait) const {
+bool S3NewObject::is_in_place(int64_t size_bytes, std::string_view etag,
+                              const WaitCallback& on_wait) const {
   S3Call call = request("HEAD");
   const std::optional<Error> error = send(call, on_wait);
   if (error && error->kind() == ErrorKind::not_found) return false;
   if (error) throw Error(*error);
   const ResponseHead& head = call.http.head;
+  const bool has_size = head.content_length() == size_bytes;
+  if (head.write_id().empty()) {  // another program's, or on a server that keeps no metadata
+    if (!etag.empty() || !has_size) return has_size && head.etag() == etag;
+    throw Error(ErrorKind::write, "what is there does not say of which write it is");
+  }
   if (head.write_id() != id_) return false;
-  if (head.content_length() == size_bytes) return true;
+  if (has_size) return true;
   throw Error(ErrorKind::write, message("it has ", head.content_length(), " bytes, not ",
                                         size_bytes, ", and is not what was written"));
 }
@@ -104,7 +110,7 @@ bool S3NewObject::resolve(Doubt doubt, int64_t size_bytes, Error& error,
   bool is_undone = true;
   if (doubt != Doubt::none) {
     try {
-      if (is_in_place(size_bytes, on_wait)) return true;
+      if (is_in_place(size_bytes, {}, on_wait)) return true;
       // A server that heeds the condition refuses what comes late, too.
       is_undone = doubt == Doubt::ended || error.kind() == ErrorKind::exists;
       if (!is_undone) known = "; it is not in place now, but the server may yet put it there";

@@ -53,8 +53,9 @@ class S3NewObject {
   // Sends it. What went wrong; none: the server answers that it is well. Throws what `on_wait`
   // does, and an Error that is_undone where nothing was sent.
   std::optional<Error> send(S3Call& call, const WaitCallback& on_wait) const;
-  // Whether the object there is that of this write. Throws Error where that cannot be found out.
-  bool is_in_place(int64_t size_bytes, const WaitCallback& on_wait) const;
+  // Whether the object there is that of this write: by the id that it keeps, or, on a server that
+  // keeps none, by the ETag of a reply to this write. Throws Error where that cannot be found out.
+  bool is_in_place(int64_t size_bytes, std::string_view etag, const WaitCallback& on_wait) const;
   // Looks where that is in doubt: true, if it is in place. Else the error says what is known: by
   // its text, and by is_undone.
   bool resolve(Doubt doubt, int64_t size_bytes, Error& error, const WaitCallback& on_wait) const;

@@ -222,8 +222,9 @@ std::optional<Error> S3Parts::try_to_complete(const std::string& list, int64_t s
   call.http.patience = kCompletionPatience;
   std::optional<Error> error = object_.send(call, on_wait);
   if (!error) {
-    error = read_completion(call, doubt, may_pass);
-    if (!error) return look(size_bytes, on_wait);
+    std::string etag;
+    error = read_completion(call, etag, doubt, may_pass);
+    if (!error) return look(size_bytes, etag, on_wait);
   } else {
     // An upload that is there no more was completed, or will be, where an attempt before asked so.
     const bool is_gone = call.http.head.status() == 404 && doubt != Doubt::none;
@@ -234,12 +235,12 @@ std::optional<Error> S3Parts::try_to_complete(const std::string& list, int64_t s
 }
 
 // A reply of 200 may say that it failed all the same.
-std::optional<Error> S3Parts::read_completion(const S3Call& call, Doubt& doubt,
+std::optional<Error> S3Parts::read_completion(const S3Call& call, std::string& etag, Doubt& doubt,
                                               bool& may_pass) const {
   std::string problem;
   try {
     std::optional<S3Error> failed;
-    parse_completed_upload(call.http.text, failed);
+    etag = parse_completed_upload(call.http.text, failed);
     if (!failed) return std::nullopt;
     may_pass = true;
     doubt = std::max(doubt, Doubt::ended);
@@ -253,10 +254,11 @@ std::optional<Error> S3Parts::read_completion(const S3Call& call, Doubt& doubt,
 }
 
 // The server says that it is complete.
-std::optional<Error> S3Parts::look(int64_t size_bytes, const WaitCallback& on_wait) const {
+std::optional<Error> S3Parts::look(int64_t size_bytes, std::string_view etag,
+                                   const WaitCallback& on_wait) const {
   std::string problem = "what is there is another object";
   try {
-    if (object_.is_in_place(size_bytes, on_wait)) return std::nullopt;
+    if (object_.is_in_place(size_bytes, etag, on_wait)) return std::nullopt;
   } catch (const Error& error) {
     // Who may write, and not read, has the server's word.
     if (error.kind() == ErrorKind::access) return std::nullopt;

@@ -68,8 +68,10 @@ class S3Parts {
   // `doubt`: of all attempts so far.
   std::optional<Error> try_to_complete(const std::string& list, int64_t size_bytes, Doubt& doubt,
                                        bool& may_pass, const WaitCallback& on_wait) const;
-  std::optional<Error> read_completion(const S3Call& call, Doubt& doubt, bool& may_pass) const;
-  std::optional<Error> look(int64_t size_bytes, const WaitCallback& on_wait) const;
+  std::optional<Error> read_completion(const S3Call& call, std::string& etag, Doubt& doubt,
+                                       bool& may_pass) const;
+  std::optional<Error> look(int64_t size_bytes, std::string_view etag,
+                            const WaitCallback& on_wait) const;
   void take_back() noexcept;
   std::string abort() const noexcept;
 

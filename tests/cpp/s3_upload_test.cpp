@@ -149,10 +149,11 @@ std::vector<Fault> faults() {
 
 // Writes an object of so many bytes where there was another one, with a fault in one request or in
 // all of this kind from that one on. Returns how many requests there were.
-int write_with(const Fault& fault, int64_t size, int at, bool is_once) {
+int write_with(const Fault& fault, int64_t size, int at, bool is_once, bool keeps_metadata) {
   S3Config config = scripted_config();
   config.max_attempts = 3;
   Scene scene(std::move(config));
+  scene.s3->keeps_metadata = keeps_metadata;
   const Bytes old = random_bytes(50, 1), bytes = random_bytes(size, 2);
   scene.s3->put(kPath, old);
   std::string method, kind;
@@ -186,7 +187,7 @@ int write_with(const Fault& fault, int64_t size, int at, bool is_once) {
   const bool is_new = scene.s3->bytes_of(kPath) == text_of(bytes);
   const bool is_begin = kind == "uploads=";
   if (!error) CHECK(is_new);
-  if (is_once && fault.may_pass) CHECK(!error);
+  if (is_once && fault.may_pass && keeps_metadata) CHECK(!error);
   if (error) {
     CAPTURE(error->what());
     const bool is_unsure = says(*error, "is unknown") || says(*error, "was completed, but");
@@ -213,8 +214,32 @@ TEST_CASE("a fault in any request: the new object whole, or the old one and no u
   for (const Fault& fault : faults()) {
     for (const int64_t size : {300, 3500}) {
       for (const bool is_once : {true, false}) {
-        for (int at = 0, count = 1; at < count; ++at) count = write_with(fault, size, at, is_once);
+        for (const bool keeps : {true, false}) {
+          for (int at = 0, count = 1; at < count; ++at) {
+            count = write_with(fault, size, at, is_once, keeps);
+          }
+        }
       }
+    }
+  }
+}
+
+TEST_CASE("on a server that keeps no metadata, ETags say whether a write is in place") {
+  for (const int64_t size : {300, 3500}) {
+    for (const bool is_changed : {false, true}) {
+      Scene scene;
+      scene.s3->keeps_metadata = false;
+      scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+        if (is_changed && request.method == "HEAD") reply.set("ETag", "\"version-x\"");
+      };
+      const auto error = error_of([&] {
+        const auto upload = scene.upload();
+        upload->write(random_bytes(size, 2), kNothing);
+        upload->finish(kNothing);
+      });
+      CHECK(error.has_value() == (is_changed && size == 3500));
+      if (error) CHECK(says(*error, "another object"));
+      CHECK(scene.s3->bytes_of(kPath) == text_of(random_bytes(size, 2)));
     }
   }
 }

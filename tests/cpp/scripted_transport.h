@@ -72,6 +72,7 @@ class ScriptedS3 final : public Transport {
   std::function<bool(int, const HttpRequest&)> ignores;
   bool heeds_conditions = true;  // of writes
   size_t page_size = 1000;
+  bool keeps_metadata = true;  // of objects
 
   void put(const std::string& path, const Bytes& bytes) {
     const std::lock_guard lock(mutex_);
@@ -171,7 +172,7 @@ class ScriptedS3 final : public Transport {
     ScriptedReply reply{.body = request.method == "HEAD" ? "" : bytes};
     reply.set("ETag", "\"" + etag + "\"");
     reply.set("Content-Length", std::to_string(bytes.size()));
-    if (!write_id.empty()) reply.set("x-amz-meta-s3io-write-id", write_id);
+    if (!write_id.empty() && keeps_metadata) reply.set("x-amz-meta-s3io-write-id", write_id);
     const std::string range = header_of(request, "range");
     if (!range.empty()) cut(range, reply);
     return reply;
