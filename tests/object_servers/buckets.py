@@ -43,6 +43,7 @@ class Reply:
     has_length: bool = True  # else the end of the connection is the end of the body
     sent_bytes: int | None = None  # of the body, before the connection is cut
     surplus: bytes = b""  # after the body, as if the next reply began with it
+    late_surplus: bytes = b""  # the same, sent when the next request has come
     bytes_per_s: float | None = None
     is_reset: bool = False  # the connection ends before a byte of the reply
 

@@ -76,10 +76,14 @@ class FaultServer:
         try:
             if self._context is not None:
                 wire = self._context.wrap_socket(connection, server_side=True)
+            late = b""
             for request in _requests(wire):
                 with self._lock:
                     self.requests.append(request)
-                if not _send(wire, request, self._answer(request)):
+                reply = self._answer(request)
+                wire.sendall(late)
+                late = reply.late_surplus
+                if not _send(wire, request, reply):
                     return
         except OSError:
             pass  # the client went away

@@ -6,6 +6,9 @@ object's. A flipped bit alone cannot be told from the headers.
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
+
 from .buckets import Reply, Request, error
 from .fault_server import Fault
 
@@ -93,17 +96,52 @@ def two_lengths(reply: Reply, _request: Request) -> Reply:
     return reply
 
 
+def _another(reply: Reply) -> bytes:
+    """A reply with the same head, and other bytes."""
+    head = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
+    length = f"Content-Length: {len(reply.body)}\r\n\r\n"
+    return f"HTTP/1.1 206 Reason\r\n{head}{length}".encode() + bytes(len(reply.body))
+
+
 def surplus(reply: Reply, _request: Request) -> Reply:
     """The next reply on this connection begins with bytes that nobody asked for."""
-    late = Reply(206, reply.headers, bytes(len(reply.body)))
-    head = "".join(f"{name}: {value}\r\n" for name, value in late.headers)
-    length = f"Content-Length: {len(late.body)}\r\n\r\n"
-    reply.surplus = f"HTTP/1.1 206 Reason\r\n{head}{length}".encode() + late.body
+    reply.surplus = _another(reply)
+    return reply
+
+
+def late_surplus(reply: Reply, _request: Request) -> Reply:
+    """The same; they come when that has been asked for."""
+    reply.late_surplus = _another(reply)
     return reply
 
 
 def redirect(reply: Reply, _request: Request) -> Reply:
     return Reply(307, [("Location", "http://127.0.0.1:1/elsewhere")])
+
+
+def moved(reply: Reply, _request: Request) -> Reply:
+    """To a region where the bucket is as little."""
+    return error(301, "PermanentRedirect").header("x-amz-bucket-region", "eu-nowhere-1")
+
+
+def precondition_failed(reply: Reply, _request: Request) -> Reply:
+    """Though the ETag is the one that was asked for, which it says."""
+    return error(412, "PreconditionFailed").header("ETag", dict(reply.headers).get("ETag", ""))
+
+
+def invalid_range(reply: Reply, _request: Request) -> Reply:
+    return error(416, "InvalidRange").header("Content-Range", "bytes */1")
+
+
+def expired_token(reply: Reply, _request: Request) -> Reply:
+    return error(400, "ExpiredToken")
+
+
+def skewed_clock(reply: Reply, _request: Request) -> Reply:
+    """The server's is 20 minutes ahead."""
+    return error(403, "RequestTimeTooSkewed").header(
+        "Date", formatdate(time.time() + 1200, usegmt=True)
+    )
 
 
 def huge_headers(reply: Reply, _request: Request) -> Reply:
@@ -135,7 +173,8 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         whole_object, cut, cut_without_length, error_with_200, error_with_206, flipped_bit,
         other_place, other_size, no_place, other_etag, weak_etag, no_etag, compressed, chunked,
-        two_lengths, surplus, redirect, huge_headers, reset, slow_down, internal_error, drip,
+        two_lengths, surplus, late_surplus, redirect, moved, precondition_failed, invalid_range,
+        expired_token, skewed_clock, huge_headers, reset, slow_down, internal_error, drip,
     )
 }  # fmt: skip
 
