@@ -44,8 +44,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "uploads",
         help="uploads into a bucket that nobody has finished",
-        description="Lists the uploads of objects whose names begin so: the age of each, its "
-        "object and its id. Nothing is changed\nwithout --abort-older.",
+        description="Lists uploads of the objects whose names begin with PREFIX: how old each is, "
+        "its object and its id.\nNothing is changed without --abort-older.",
         epilog=_EPILOG,
     )
     parser.add_argument("prefix", metavar="PREFIX", help="s3://bucket, or what names begin with")
