@@ -17,8 +17,8 @@ struct Run {
   int64_t object = 0;
   int64_t offset = 0;
   int64_t length = 0;
-  int64_t position = 0;  // in the buffer, from the start of the landing area
-  int64_t rows = 0;      // records that begin in it
+  int64_t position = 0;        // in the buffer, from the start of the landing area
+  int64_t rows = 0;            // records that begin in it
   bool has_checksums = false;  // each record in it is compared with one, once it has landed
 };
 
