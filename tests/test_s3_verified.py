@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from buckets import BUCKET, config_of, needs_s3, path_of, put_files, serving
 from object_servers.fault_server import FaultServer
 from object_servers.faults import every, flipped_bit
@@ -129,6 +130,18 @@ def test_what_nothing_verifies_is_warned_of_once_for_a_server(server, folder):
     assert text.startswith(f"{endpoint}: ")
     assert "https://" in text
     assert "verify=True" in text
+
+
+def test_safetensors_files_have_no_checksums(server):
+    config = config_of(server.endpoint.replace("127.0.0.1", "0.0.0.0"))
+    path = f"s3://{BUCKET}/x.safetensors"
+    s3io.save_safetensors({"x": torch.zeros(3)}, path, store=config)
+    for expected in (1, 0):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert s3io.load_safetensors(path, store=config)["x"].tolist() == [0, 0, 0]
+        assert len(caught) == expected
+        assert all("nothing but TCP" in str(one.message) for one in caught)
 
 
 def array_file() -> bytes:

@@ -14,7 +14,7 @@ from ..format.checked_json import CheckedJson
 from ..store.object_writer import as_bytes
 from ..store.stores import store_of
 from ..wording import short
-from .transfer import Config, Range, bytes_of, read_all, store_for
+from .transfer import Config, Range, bytes_of, read_all, store_for, warn_if_nothing_verifies
 
 _DTYPES = {
     **{"BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"},
@@ -63,6 +63,7 @@ def load_safetensors(
     tensors: dict[str, torch.Tensor] = {}
     text = os.fsdecode(path)
     store_for(text, store)  # of a bucket, how it is reached
+    warn_if_nothing_verifies(text)
     for found in store_of(text).find(text, "natural"):
         for name, tensor in _load_one(found.path, torch.device(device), store).items():
             if name in tensors:

@@ -56,6 +56,15 @@ def store_for(path: str, config: Config) -> FileStore | S3Store:
     return open_store(path, _CONFIG if config is None and is_file else config)
 
 
+def warn_if_nothing_verifies(path: str) -> None:
+    """Of a bucket, where what is read of it is compared with no checksum, and TLS is not there."""
+    if scheme_of(path) == "s3":
+        from ..store.s3_objects import the_s3_objects  # where it was built with that
+
+        objects = the_s3_objects()
+        objects.servers.warn_if_nothing_verifies(objects.endpoint_of(path))
+
+
 class Range(NamedTuple):
     """Bytes of an object, and the uint8 tensor [n] on the CPU that they go to."""
 
