@@ -183,16 +183,30 @@ def test_a_question_that_fails_fails_nothing(server, status):
     assert made(server) == ([], 1)
 
 
-def test_other_ranks_and_what_is_empty_cost_no_question(server, monkeypatch):
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+def test_other_ranks_ask_nothing(server, monkeypatch):
     put(server)
-    records_of(NAMES)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(dist, "is_initialized", lambda: True)
+        patch.setattr(dist, "get_rank", lambda: 1)
+        records_of(NAMES)
+    with monkeypatch.context() as patch:
+        patch.setenv("RANK", "1")
+        patch.setenv("WORLD_SIZE", "2")
+        records_of(NAMES)
     assert not asked_for(server)
+    records_of(NAMES)
+    assert asked_for(server) == [("/tests/train/0.bin", OF_NO_VERSION)]
 
 
-def test_inner_data_sets_of_workers_cost_none(server):
+def test_an_object_that_is_too_short_is_not_asked_for(server):
+    put(server)
+    server.buckets.put(BUCKET, "train/0.bin", b"")
+    server.buckets.put(BUCKET, "train/1.bin", b"x")
+    records_of(NAMES)
+    assert asked_for(server) == [("/tests/train/2.bin", OF_NO_VERSION)]
+
+
+def test_workers_ask_nothing(server):
     put(server)
     loader = s3io.DataLoader(records_of(), num_workers=1)
     the_s3_objects().servers._asked.clear()  # so that a worker that would ask does
