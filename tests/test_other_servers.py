@@ -13,6 +13,7 @@ import pytest
 from buckets import BUCKET, config_of, named_by_environment, needs_s3
 
 import torch_s3io as s3io
+from torch_s3io import cli
 
 pytest.importorskip("botocore", reason="NEEDS BOTOCORE: nothing else makes buckets")
 from test_object_servers import KEYS, SERVERS, client_of
@@ -112,3 +113,23 @@ def test_rclone_which_answers_200_to_a_range_is_refused(rclone: tuple[str, Path]
         for read in (store.get, lambda path: store.get_range(path, 0, 10)):
             with pytest.raises(s3io.ReadError, match="does not serve ranges"):
                 read(path)
+
+
+def test_uploads_that_nobody_has_finished_are_listed_and_aborted(endpoint, capsys):
+    store, paths = s3io.open_store(TOP), [f"{TOP}/open/{name}" for name in ("a", "b", "b c+é")]
+    writers = [store.writer(path) for path in paths]
+    for writer in writers:
+        writer.write(bytes(9 * MIB))
+    uploads = store.uploads(f"{TOP}/open/")
+    assert [upload.path for upload in uploads] == paths
+    assert all(0 <= upload.age_s < 600 for upload in uploads)
+    assert cli.main(["uploads", f"{TOP}/open/b", "--abort-older", "0s"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["aborted", "aborted"]
+    (left,) = store.uploads(f"{TOP}/open/")
+    assert (left.path, left.upload_id) == (paths[0], uploads[0].upload_id)
+    store.abort_upload(left)
+    store.abort_upload(left)  # nothing happens
+    assert store.uploads(f"{TOP}/open/") == ()
+    for writer in writers:
+        writer.cancel()

@@ -18,16 +18,12 @@ import pytest
 from buckets import (
     BUCKET,
     config_of,
-    create_bucket,
     deny,
-    named_by_environment,
     needs_s3,
-    needs_seaweed,
     serving,
 )
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
-from object_servers.seaweed import seaweed
 from support import DEADLINE_S, Running, holds_soon, program_env, warm_python
 
 import torch_s3io as s3io
@@ -308,26 +304,3 @@ def test_what_is_no_bucket_and_no_time_is_refused(capsys: pytest.CaptureFixture[
         with pytest.raises(SystemExit):
             cli.main(["uploads", f"s3://{BUCKET}", f"--abort-older={time_text}"])
         assert "is no time such as 90s, 30m, 12h or 7d" in capsys.readouterr().err
-
-
-@needs_seaweed
-def test_seaweedfs_tells_of_uploads_and_aborts_them(capsys: pytest.CaptureFixture[str]):
-    with seaweed() as endpoint, named_by_environment(endpoint):
-        create_bucket(endpoint)
-        writers = [begin(f"s3://{BUCKET}/train/{name}") for name in ("a", "b", "b c+é")]
-        store = s3io.open_store(PATH)
-        uploads = store.uploads(f"s3://{BUCKET}/train/")
-        assert [upload.path for upload in uploads] == [
-            f"s3://{BUCKET}/train/{name}" for name in ("a", "b", "b c+é")
-        ]
-        assert all(0 <= upload.age_s < DEADLINE_S for upload in uploads)
-        assert len(store.uploads(f"s3://{BUCKET}/train/b")) == 2
-        lines = shown(capsys, f"s3://{BUCKET}/train/b", "--abort-older", "0s")
-        assert [line.split()[0] for line in lines[1:]] == ["aborted", "aborted"]
-        (left,) = store.uploads(f"s3://{BUCKET}/")
-        assert left == uploads[0]._replace(age_s=left.age_s)
-        store.abort_upload(left)
-        store.abort_upload(left)
-        assert store.uploads(f"s3://{BUCKET}/") == ()
-        for writer in writers:
-            writer.cancel()
