@@ -1,6 +1,6 @@
 """Builds and tries the package with every PyTorch that it claims to work with: `make compat`.
 
-    python scripts/compat.py [--keep] [--pytest="-n 2"] [VERSION ...]
+    python scripts/compat.py [--keep] [--pytest="-n2 -x"] [VERSION ...]
 
 Every minor version is built against, from a copy of this tree. The oldest, one in the middle and
 the newest are installed with all that they need, and the test suite runs. The others come without
@@ -94,7 +94,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("versions", nargs="*", metavar="VERSION", default=VERSIONS)
     parser.add_argument("--keep", action="store_true", help="keep what was installed")
-    parser.add_argument("--pytest", default="", metavar="ARGS", help="passed on to pytest")
+    parser.add_argument(
+        "--pytest",
+        default=f"-n{(os.cpu_count() or 1) + 2} --dist worksteal",
+        metavar="ARGS",
+        help="what pytest is given (default: %(default)s)",
+    )
     options = parser.parse_args()
     if shutil.which("nm") is None:
         sys.exit("torch_s3io: nm is missing, which is part of binutils")
@@ -144,7 +149,8 @@ def copy_tree() -> None:
 def install(version: str, tested: bool) -> Environment:
     folder, log = FOLDER / version, FOLDER / f"{version}.log"
     log.write_text("")
-    variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = dict(os.environ)
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile PyTorch's
     if tested:
         python, packages = folder / "bin/python", folder / "lib" / python_folder() / "site-packages"
     else:
