@@ -253,6 +253,8 @@ def build_tests(name: str) -> None:
     command, main = compiler(*flags, *sanitizer, *rounds), "tests/cpp/main.cpp"
     tests = [path for path in sources_to_run(Path("tests/cpp")) if path != main]
     if name == "tsan":
+        # An exception in a CHECK then ends its test: what can be caught takes a fifth of the time.
+        command.append("-DDOCTEST_CONFIG_NO_TRY_CATCH_IN_ASSERTS")
         tests = [path for path in tests if Path(path).stem.removesuffix("_test") not in THREADLESS]
     units = units_of_equal_size(min(4, most_jobs()), folder / "tests", tests, command)
     units.append(Unit(folder / "main.o", [main], command))  # doctest's own code
@@ -283,7 +285,8 @@ def s3_libraries() -> list[str]:
 
 
 def asan_core() -> list[Unit]:
-    flags = [*SANITIZED, *SANITIZERS["asan"], SEEN_BY_FUZZER]
+    # clang-tidy's check of reserved identifiers takes a sixth of its time.
+    flags = [*SANITIZED, *SANITIZERS["asan"], SEEN_BY_FUZZER, "-Wreserved-identifier"]
     return core_units(Path("build/asan"), flags, USE_S3)
 
 

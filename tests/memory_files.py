@@ -55,7 +55,7 @@ def _command(library: Path) -> list[str]:
     systems = [Path(torch.__file__).parent / "include", sysconfig.get_paths()["include"]]
     return [
         *shlex.split(os.environ.get("CXX", "g++")),
-        *("-std=c++20", "-O1", "-fPIC", "-shared", "-fvisibility=hidden"),
+        *("-std=c++20", "-O0", "-fPIC", "-shared", "-fvisibility=hidden"),
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
         *(f"-I{folder}" for folder in includes),
         *(argument for folder in systems for argument in ("-isystem", str(folder))),
