@@ -31,6 +31,9 @@ bool HttpRequest::accept_head() {
   } else if (!head.problem().empty()) {
     problem = head.problem();
     outcome = HttpOutcome::refused;
+  } else if (head.status() == 206) {
+    problem = "it is a part of an object (206), which this request did not ask for";
+    outcome = HttpOutcome::refused;
   }
   return outcome != HttpOutcome::refused;
 }

@@ -67,7 +67,7 @@ struct HttpRequest {
   // Where the body goes. With `expected` a reply of verdict `right` goes to `data`, which has room
   // for expected->length bytes; one that is `changed` or `malformed` is refused before a byte of it
   // is stored. Every other body goes to `text`, up to `most_text_bytes`, beyond which it is
-  // refused.
+  // refused. So is a part of an object (206) where none is expected: it is another request's.
   std::optional<ExpectedRange> expected;
   std::byte* data = nullptr;
   size_t most_text_bytes = size_t{64} << 10;

@@ -184,6 +184,21 @@ TEST_CASE("what comes late on a kept connection is never the next reply") {
   CHECK(server.connections() == 2);
 }
 
+TEST_CASE("a part of an object is no reply to a request for something else") {
+  const LeakCheck leaks;
+  // Such as what comes late, once the connection has a list to bring.
+  RawServer server([](int, int, const std::string&) { return Reply{good(0, 1000)}; });
+  const auto transport = make_curl_transport();
+  for (int number = 1; number <= 2; ++number) {
+    Fetch list(server.url());
+    list.run(*transport);
+    CHECK(list.request.outcome == HttpOutcome::refused);
+    CHECK(list.request.problem.find("part of an object") != std::string::npos);
+    CHECK(list.request.text.empty());
+    CHECK(server.connections() == number);
+  }
+}
+
 TEST_CASE("a connection that the server has closed meanwhile is replaced by another one") {
   const LeakCheck leaks;
   RawServer server([](int, int, const std::string&) { return Reply{good(0, 1000), Then::close}; });
