@@ -41,7 +41,9 @@ def core() -> Any:
         read = [SOURCE, SOURCE.parents[1] / "memory_store.h", *(TOP / "csrc/store").glob("*.h")]
         newest = max(file.stat().st_mtime for file in (*read, Path(_C.__file__)))
         if not library.exists() or library.stat().st_mtime < newest:
-            subprocess.run(_command(library), check=True, timeout=300)
+            sources = [SOURCE, *sorted((TOP / "csrc/base").glob("*.cpp"))]
+            unit = "".join(f'#include "{source}"\n' for source in sources)  # headers are read once
+            subprocess.run(_command(library), input=unit, text=True, check=True, timeout=300)
     loader = ExtensionFileLoader("memory_store", str(library))
     spec = spec_from_loader("memory_store", loader)
     assert spec is not None
@@ -59,8 +61,7 @@ def _command(library: Path) -> list[str]:
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
         *(f"-I{folder}" for folder in includes),
         *(argument for folder in systems for argument in ("-isystem", str(folder))),
-        *(str(source) for source in (SOURCE, *sorted((TOP / "csrc/base").glob("*.cpp")))),
-        *("-o", str(library)),
+        *("-x", "c++", "-", "-o", str(library)),
     ]
 
 
