@@ -198,6 +198,39 @@ def test_other_ranks_ask_nothing(server, monkeypatch):
     assert asked_for(server) == [("/tests/train/0.bin", OF_NO_VERSION)]
 
 
+@pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID"])
+def test_ranks_that_the_environment_counts_ask_nothing(server, monkeypatch, name):
+    put(server)
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    records_of(NAMES, rank=0, world_size=1)
+    assert not asked_for(server)
+
+
+def test_buckets_without_a_config_of_their_own_have_one_server(server):
+    records = put(server)
+    server.buckets.put("other", "0.bin", bytes([9]) * 8)
+    paths = [*NAMES, "s3://other/0.bin"]
+    for dataset in (records_of(paths), s3io.Mix([records_of(NAMES), records_of(paths[3:])])):
+        assert set(read(dataset)) == {*records, 9}
+    etags = [etag for _, etag in asked_for(server)]
+    assert etags.count(OF_NO_VERSION) == 1
+
+
+def test_each_server_is_asked_however_late_its_objects_come(server):
+    for number in range(120):
+        server.buckets.put(BUCKET, f"train/{number:03}.bin", bytes(8))
+    second = FaultServer()
+    try:
+        second.buckets.put("second", "x.bin", bytes(8))
+        s3io.open_store("s3://second", config_of(second.endpoint))
+        records_of([PATTERN, "s3://second/x.bin"])
+        for one, path in ((server, f"/{BUCKET}/train/000.bin"), (second, "/second/x.bin")):
+            assert asked_for(one) == [(path, OF_NO_VERSION)]
+    finally:
+        second.close()
+
+
 def test_an_object_that_is_too_short_is_not_asked_for(server):
     put(server)
     server.buckets.put(BUCKET, "train/0.bin", b"")

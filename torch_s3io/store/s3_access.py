@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,36 +22,34 @@ class S3Access(Access):
     """By ranges over HTTP, straight into the buffers; nothing is kept on this machine.
 
     Args:
-        paths: Of the buckets, each with a slash.
+        firsts: Paths of the buckets, each with a slash, and the number of the first object there.
 
     Raises:
         ConfigError: ``direct=`` or ``engine=`` of files are asked for.
     """
 
-    def __init__(self, objects: S3Objects, paths: Sequence[str], reading: Reading) -> None:
-        self._objects, self._paths = objects, paths
+    def __init__(self, objects: S3Objects, firsts: Mapping[str, int], reading: Reading) -> None:
+        self._objects, self._paths = objects, list(firsts)
         for name, value in (("direct", reading.direct), ("engine", reading.engine)):
             if value != "auto":
                 raise ConfigError(
-                    f"{paths[0]}: {name}={value!r} is for files, and objects of s3:// are read "
-                    "over HTTP: leave it out"
+                    f"{self._paths[0]}: {name}={value!r} is for files, and objects of s3:// are "
+                    "read over HTTP: leave it out"
                 )
         if not reading.is_told:
-            self._look_at_servers(reading)
+            for bucket, first in firsts.items():
+                self._look_at_server(bucket, first, reading)
 
-    def _look_at_servers(self, reading: Reading) -> None:
-        servers = self._objects.servers
-        endpoints = {path: self._objects.endpoint_of(path) for path in self._paths}
+    def _look_at_server(self, bucket: str, first: int, reading: Reading) -> None:
+        servers, endpoint = self._objects.servers, self._objects.endpoint_of(bucket)
         if not reading.has_checksums:
-            for endpoint in endpoints.values():
-                servers.warn_if_nothing_verifies(endpoint)
-        for number in range(min(_MOST_LOOKED_AT, len(reading.alignments))):
+            servers.warn_if_nothing_verifies(endpoint)
+        for number in range(first, min(first + _MOST_LOOKED_AT, len(reading.alignments))):
             path, identity = reading.path(number), reading.identity(number)
-            if identity.size_bytes < _LEAST_BYTES:
-                continue
-            endpoint = next(of for top, of in endpoints.items() if path.startswith(top))
-            asks = partial(self._objects.core_store(path).honours_if_match, path, identity)
-            servers.warn_if_versions_are_ignored(endpoint, asks)
+            if path.startswith(bucket) and identity.size_bytes >= _LEAST_BYTES:
+                asks = partial(self._objects.core_store(path).honours_if_match, path, identity)
+                servers.warn_if_versions_are_ignored(endpoint, asks)
+                return
 
     def make_store(self) -> _C.Store:
         stores = self.make_stores(_SCHEME)

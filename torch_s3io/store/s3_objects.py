@@ -76,7 +76,8 @@ class S3Objects(Store):
                     f"s3://{name}: store= is another S3Config than this process reads the bucket "
                     f"with, {known.config}{keys}: a bucket has one in a process"
                 )
-        same = (one for one in self._buckets.values() if one.config == config)
+        known_ones = [*self._buckets.values(), *([self._others] if self._others else [])]
+        same = (one for one in known_ones if one.config == config)
         bucket = next(same, None) or Bucket(config, S3Credentials(config))
         for name in names:
             self._buckets.setdefault(name, bucket)
@@ -215,8 +216,10 @@ class S3Objects(Store):
     def access(self, reading: Reading) -> Access:
         # There may be millions of paths, and seldom several configs.
         looked_at = len(reading.alignments) if self._buckets else 1
-        buckets = {bucket_of(reading.path(number)) for number in range(looked_at)}
-        return S3Access(self, [f"{_SCHEME}{bucket}/" for bucket in sorted(buckets)], reading)
+        firsts: dict[str, int] = {}
+        for number in range(looked_at):
+            firsts.setdefault(f"{_SCHEME}{bucket_of(reading.path(number))}/", number)
+        return S3Access(self, firsts, reading)
 
     def _list(self, prefix: str, keeps: bool = False) -> dict[str, Identity]:
         """What begins with it, but for folders that are objects themselves.
@@ -345,6 +348,9 @@ def _restored(buckets: dict[str, Bucket], others: Bucket | None, etags: set[str]
         store._buckets.setdefault(name, bucket)
     store._others = store._others or others
     store._etags |= etags
+    for (process, _), core in store._cores.items():
+        if process == os.getpid():
+            core.objects.know_etags(list(etags))
     return store
 
 

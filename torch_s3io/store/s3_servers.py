@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import multiprocessing
 import os
 import urllib.parse
 from collections.abc import Callable
@@ -24,7 +25,7 @@ class Servers:
 
     def warn_if_nothing_verifies(self, endpoint: str) -> None:
         """Where bytes come without a checksum, and without TLS, from another machine."""
-        if not is_plain(endpoint) or endpoint in self._warned:
+        if not is_plain(endpoint) or endpoint in self._warned or not _is_first():
             return
         self._warned.add(endpoint)
         warn(
@@ -57,12 +58,14 @@ class Servers:
 
 
 def _is_first() -> bool:
-    """Whether this process is the first rank, and no worker."""
+    """Whether this process is the first rank, and nobody's child: no worker, and none of `pack`."""
     if get_worker_info() is not None:
         return False
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank() == 0
-    return os.environ.get("RANK", "0") == "0"
+    if multiprocessing.parent_process() is not None:
+        return False
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID"))
 
 
 def is_plain(endpoint: str) -> bool:
@@ -72,6 +75,8 @@ def is_plain(endpoint: str) -> bool:
     if parts.scheme != "http" or host == "localhost" or host.endswith(".localhost"):
         return False
     try:
-        return not ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return True  # a name
+    address = getattr(address, "ipv4_mapped", None) or address
+    return not (address.is_loopback or address.is_unspecified)
