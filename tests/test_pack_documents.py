@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import struct
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 from buckets import BUCKET, deny, needs_s3, serving
 from token_files import numbered, write_datatrove, write_ended, write_llm_c, write_megatron
 
-from torch_s3io import TokenDataset
+from torch_s3io import ConfigError, TokenDataset, WriteError, open_store
 from torch_s3io.cli import main
+from torch_s3io.store.object_writer import ObjectWriter
+from torch_s3io.writing import document_packing
 
 LENGTHS = [5, 0, 1, 300, 7, 70]
 
@@ -94,7 +98,85 @@ def test_tokens_whose_index_is_refused_are_removed_or_told_of(disk, capsys, is_n
         text = capsys.readouterr().err
         keys = sorted(key for _, key in server.buckets.objects)
     assert keys == ([] if is_new else ["all.bin", "all.idx"])
-    assert ("all.bin is the new one, and" in text) == (not is_new)
+    assert ("all.idx may not belong together: write both again" in text) == (not is_new)
+
+
+@needs_s3
+def test_tokens_that_cannot_be_removed_either_are_told_of(disk, capsys):
+    write_datatrove(disk / "a.ds", numbered(LENGTHS), "<u2")
+    with serving() as server:
+        deny(server, "PUT", "all.idx")
+        deny(server, "DELETE", "all.bin")
+        pack(disk / "a.ds", "--documents", "-o", f"s3://{BUCKET}/all", status=1)
+    text = capsys.readouterr().err
+    assert re.search(r"all.idx: .*AccessDenied.*all.bin is left without .*all.idx: remove it", text)
+
+
+@pytest.mark.parametrize("is_bucket", [False, pytest.param(True, marks=needs_s3)])
+def test_tokens_of_another_run_stay(disk, is_bucket, monkeypatch, capsys):
+    """It overwrites those of this run, whose index is then there already."""
+    for name, documents in (("ours", [[1, 2]]), ("theirs", [[3], [4, 5, 6]])):
+        write_datatrove(disk / f"{name}.ds", [np.array(one) for one in documents], "<u2")
+    pack(disk / "theirs.ds", "--documents", "-o", disk / "expected")
+    out = f"s3://{BUCKET}/out" if is_bucket else str(disk / "out")
+    write_index = document_packing._write_index
+
+    def while_another_packs(*arguments):
+        monkeypatch.setattr(document_packing, "_write_index", write_index)
+        pack(disk / "theirs.ds", "--documents", "-o", out, "--overwrite")
+        write_index(*arguments)
+
+    monkeypatch.setattr(document_packing, "_write_index", while_another_packs)
+    with serving() if is_bucket else contextlib.nullcontext():
+        pack(disk / "ours.ds", "--documents", "-o", out, status=1)
+        for end in ("bin", "idx"):
+            there = open_store(out).get(f"{out}.{end}").numpy().tobytes()
+            assert there == (disk / f"expected.{end}").read_bytes()
+    assert "out.idx may not belong together: write both again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (".bin", "whether {}.bin is the new one is unknown: write both again"),
+        (".idx", "{0}.bin and {0}.idx may not belong together: write both again"),
+    ],
+)
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, WriteError])
+def test_what_ends_a_pack_in_its_last_steps_says_what_it_leaves(
+    disk, end, told, kind, monkeypatch, capsys
+):
+    write_datatrove(disk / "a.ds", numbered(LENGTHS), "<u2")
+    pack(disk / "a.ds", "--documents", "-o", disk / "all")
+    finish = ObjectWriter.finish
+
+    def ended(writer):
+        written = finish(writer)
+        if writer.path.endswith(end):
+            raise kind
+        return written
+
+    monkeypatch.setattr(ObjectWriter, "finish", ended)
+    command = [disk / "a.ds", "--documents", "-o", disk / "all", "--overwrite"]
+    told = told.format(disk / "all")
+    if kind is SystemExit:  # as SIGTERM raises it
+        with pytest.warns(RuntimeWarning, match=re.escape(told)), pytest.raises(SystemExit):
+            pack(*command)
+    else:
+        pack(*command, status=130 if kind is KeyboardInterrupt else 1)
+        assert told in capsys.readouterr().err
+
+
+def test_a_file_system_that_cannot_spare_a_file_needs_overwrite(disk, monkeypatch, capsys):
+    write_datatrove(disk / "a.ds", numbered(LENGTHS), "<u2")
+
+    def cannot(writer):
+        raise ConfigError(f"{writer.path}: its file system cannot; leave if_absent out")
+
+    monkeypatch.setattr(ObjectWriter, "finish", cannot)
+    pack(disk / "a.ds", "--documents", "-o", disk / "all", status=1)
+    text = capsys.readouterr().err
+    assert text.endswith("all.bin: its file system cannot; give --overwrite\n")
 
 
 def test_documents_that_a_token_ends_are_listed_from_then_on(disk):

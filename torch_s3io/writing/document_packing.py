@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from array import array
 from collections.abc import Callable, Sequence
@@ -12,11 +13,12 @@ import numpy as np
 import torch
 
 from ..datasets.token_dataset import TokenDataset
-from ..errors import ConfigError, DataError, Error
+from ..errors import ConfigError, DataError, Error, ExistsError
 from ..format.tokens.megatron import HEAD, MAGIC, TYPES
 from ..store.object_writer import ObjectWriter
 from ..store.store import FileOrder
 from ..store.stores import scheme_of, store_of
+from ..warning import warn
 from .folder_writer import Place, place_of
 
 _BATCH = 64  # documents that are read together
@@ -89,22 +91,57 @@ def pack_documents(
             lengths.extend(batch.lengths.tolist())
             writer.write(tokens)
             on_bytes(tokens.nbytes)
-    counts = np.frombuffer(lengths, np.int32).astype("<i4")
+        counts = np.frombuffer(lengths, np.int32).astype("<i4")
+        _finish_both(place, writer, index, counts, code, overwrite)
     item = np.dtype(code).itemsize
-    unlike = f"{path} is the new one, and {index} perhaps not: write both again"
-    try:
-        with _writer(place, index, overwrite) as writer:
-            _write_index(writer, counts, code)
-    except Error as error:
-        if error.is_undone and not overwrite:
-            place.store.remove(path)
-            raise
-        raise type(error)(f"{error}; {unlike}") from None
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(unlike) from None
     total = int(counts.sum(dtype=np.int64))
     assert len(counts) == dataset.num_documents
     return PackedDocuments(path, len(counts), total, total * item)
+
+
+def _finish_both(
+    place: Place,
+    tokens: ObjectWriter,
+    index: str,
+    lengths: np.ndarray[Any, Any],
+    code: str,
+    overwrite: bool,
+) -> None:
+    """Puts ``tokens`` in place, and then the ``index``. What ends this says what it leaves."""
+    path = tokens.path
+    left = f"whether {path} is the new one is unknown: write both again"
+    try:
+        try:
+            tokens.finish()
+        except ConfigError as error:  # the file system can only replace
+            left, text = "", str(error).replace("leave if_absent out", "give --overwrite")
+            raise ConfigError(text) from None
+        except Error as error:
+            left = "" if error.is_undone else left
+            raise
+        left = f"{path} and {index} may not belong together: write both again"
+        try:
+            with _writer(place, index, overwrite) as writer:
+                _write_index(writer, lengths, code)
+        except ExistsError:  # another run's, whose tokens may have taken the place of ours
+            raise
+        except Error as error:
+            if error.is_undone and not overwrite:
+                left = f"{path} is left without {index}: remove it"
+                with contextlib.suppress(Error):
+                    place.store.remove(path)
+                    left = ""
+            raise
+    except Error as error:
+        if left:
+            raise type(error)(f"{error}; {left}") from None
+        raise
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(left) from None
+    except BaseException:  # SIGTERM's, say
+        if left:
+            warn(left)
+        raise
 
 
 def _writer(place: Place, path: str, overwrite: bool) -> ObjectWriter:
