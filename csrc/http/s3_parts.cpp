@@ -221,14 +221,14 @@ std::optional<Error> S3Parts::try_to_complete(const std::string& list, int64_t s
   call.http.payload = std::as_bytes(std::span(list));
   call.http.patience = kCompletionPatience;
   std::optional<Error> error = object_.send(call, on_wait);
+  doubt = std::max(doubt, call.doubt);  // of attempts that failed, whatever the last one says
   if (!error) {
     std::string etag;
     error = read_completion(call, etag, doubt, may_pass);
     if (!error) return look(size_bytes, etag, on_wait);
   } else {
     // An upload that is there no more was completed, or will be, where an attempt before asked so.
-    const bool is_gone = call.http.head.status() == 404 && doubt != Doubt::none;
-    doubt = std::max(doubt, is_gone ? Doubt::open : call.doubt);
+    if (call.http.head.status() == 404 && doubt != Doubt::none) doubt = Doubt::open;
     error = object_.of_write(call, *error);
   }
   return object_.resolve(doubt, size_bytes, *error, on_wait) ? std::nullopt : error;

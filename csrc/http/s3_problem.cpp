@@ -140,9 +140,11 @@ Doubt doubt_of(const HttpRequest& http, const S3Problem& problem) {
   if (status < 300) return Doubt::ended;
   if (status < 500) return Doubt::none;
   // What has no code of S3's is of a gateway, which gives up before the server does.
-  const bool is_gateways = problem.error.code.empty() || status == 502 || status == 504;
-  if (is_gateways) return Doubt::open;
-  return status == 503 ? Doubt::none : Doubt::ended;  // SlowDown: it did not begin
+  const std::string& code = problem.error.code;
+  const bool is_gateways = code.empty() || status == 502 || status == 504;
+  // MinIO says SlowDownWrite where too few of its disks have answered, others may yet.
+  const bool is_begun = status == 503 && code != "SlowDown";
+  return is_gateways || is_begun ? Doubt::open : Doubt::ended;
 }
 
 Error error_of(const S3Call& call, const S3Problem& problem, std::string_view more) {

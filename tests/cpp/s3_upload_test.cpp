@@ -130,6 +130,10 @@ std::vector<Fault> faults() {
   for (const bool is_done : {false, true}) {
     all.push_back({"500", is_done, true, false, true,
                    becomes(ScriptedReply::error("500 X", "InternalError"))});
+    all.push_back(
+        {"503", is_done, true, false, true, becomes(ScriptedReply::error("503 X", "SlowDown"))});
+    all.push_back({"503 of a write that has begun", is_done, true, true, true,
+                   becomes(ScriptedReply::error("503 X", "SlowDownWrite"))});
     all.push_back({"504", is_done, true, true, true, becomes({.status = "504 X"})});
     all.push_back({"broken", is_done, true, true, true, becomes({.outcome = HttpOutcome::broken})});
     all.push_back({"late", is_done, true, true, true, becomes({.outcome = HttpOutcome::late})});
@@ -139,7 +143,6 @@ std::vector<Fault> faults() {
     all.push_back({name, false, may_pass, false, false, becomes(std::move(reply))});
   };
   none("unreached", true, {.outcome = HttpOutcome::unreached});
-  none("503", true, ScriptedReply::error("503 X", "SlowDown"));
   none("403", false, ScriptedReply::error("403 X", "AccessDenied"));
   none("400", false, ScriptedReply::error("400 X", "InvalidRequest"));
   none("untrusted", false, {.outcome = HttpOutcome::untrusted});
@@ -271,6 +274,27 @@ TEST_CASE("a completion of status 200 that says it failed is tried again, or pro
       CHECK(scene.s3->uploads() == 0);
     }
   }
+}
+
+TEST_CASE("a completion that was lost may come yet, whatever the server says of the next one") {
+  Scene scene;
+  int completions = 0;
+  const auto is_completion = [](const HttpRequest& request) {
+    return request.method == "POST" && request.url.find("uploadId=") != std::string::npos;
+  };
+  scene.s3->ignores = [&](int, const HttpRequest& request) { return is_completion(request); };
+  scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+    if (!is_completion(request)) return;
+    reply = {.body = "<Error><Code>InternalError</Code></Error>"};
+    if (completions++ == 0) reply = {.outcome = HttpOutcome::broken};
+  };
+  const auto upload = scene.upload();
+  upload->write(random_bytes(3500, 2), kNothing);
+  const auto error = error_of([&] { upload->finish(kNothing); });
+  REQUIRE(error);
+  CHECK(completions == 4);
+  CHECK_FALSE(error->is_undone());
+  CHECK(says(*error, "the server may yet put it there"));
 }
 
 TEST_CASE("an upload that is gone after a completion that failed is looked after") {
