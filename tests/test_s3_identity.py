@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +17,10 @@ from buckets import BUCKET, config_of, needs_s3, serving
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import Fault, FaultServer
 from object_servers.faults import whole_object
-from support import CONTEXTS
+from support import CONTEXTS, DEADLINE_S
 
 import torch_s3io as s3io
+from torch_s3io.store import s3_access
 from torch_s3io.store.s3_objects import the_s3_objects
 
 pytestmark = [
@@ -181,6 +184,35 @@ def test_a_question_that_fails_fails_nothing(server, status):
 
     server.fault = fault
     assert made(server) == ([], 1)
+
+
+def test_a_question_that_is_not_answered_is_soon_given_up_in_silence(server, monkeypatch):
+    monkeypatch.setattr(s3_access, "_MOST_ASKED_S", 0.2)
+    may_answer = threading.Event()
+
+    def fault(reply: Reply, request: Request) -> Reply:
+        if request.headers.get("if-match") == OF_NO_VERSION:
+            may_answer.wait(DEADLINE_S)
+        return reply
+
+    server.fault = fault
+    records = put(server)
+    begun_s = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = records_of()
+    assert time.monotonic() - begun_s < s3io.S3Config().stall_timeout_s / 2
+    may_answer.set()
+    assert read(dataset) == records
+
+
+def test_a_question_that_reaches_nobody_is_given_up_in_time(server):
+    put(server)
+    objects = the_s3_objects().core_store(NAMES[0])
+    (version, _) = objects.stat(NAMES[0])
+    server.close()
+    with pytest.raises(s3io.ReadTimeoutError, match=r"did not answer within 0\.2 s"):
+        objects.honours_if_match(NAMES[0], version, timeout_s=0.2)
 
 
 def test_other_ranks_ask_nothing(server, monkeypatch):

@@ -427,7 +427,7 @@ class S3Objects(Store):
         """
         Of this process. An empty endpoint is AWS's of the region.
         """
-    def honours_if_match(self, path: os.PathLike | str | bytes, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]) -> bool:
+    def honours_if_match(self, path: os.PathLike | str | bytes, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], *, timeout_s: typing.SupportsFloat | typing.SupportsIndex) -> bool:
         """
         Whether the server refuses to send another version than is asked for.
         """

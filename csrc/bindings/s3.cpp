@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/byte_range.h"
+#include "base/clock.h"
 #include "bindings/bindings.h"
 #include "bindings/path.h"
 #include "bindings/tensors.h"
@@ -270,11 +271,17 @@ void register_s3(py::module_& module) {
       .def("stat", &stat_s3_object, py::arg("path"), "(version, ETag), by a HEAD.")
       .def(
           "honours_if_match",
-          [](S3Objects& objects, const Path& path, S3Version version) {
+          [](S3Objects& objects, const Path& path, S3Version version, double timeout_s) {
+            const auto on_wait = [deadline = deadline_after(timeout_s), timeout_s] {
+              check_signals();
+              if (Clock::now() < deadline) return;
+              throw Error(ErrorKind::read_timeout,
+                          message("the server did not answer within ", timeout_s, " s"));
+            };
             const NoGil no_gil;
-            return objects.honours_if_match(path.native, version_in(version), check_signals);
+            return objects.honours_if_match(path.native, version_in(version), on_wait);
           },
-          py::arg("path"), py::arg("version"),
+          py::arg("path"), py::arg("version"), py::kw_only(), py::arg("timeout_s"),
           "Whether the server refuses to send another version than is asked for.")
       .def(
           "know_etags",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
 
 
 def _conditions(objects: _C.S3Objects, path: str, version: Identity) -> Finding:
-    if objects.honours_if_match(path, version):
+    if objects.honours_if_match(path, version, timeout_s=math.inf):
         return Finding(
             topic="If-Match",
             found="the server serves ranges, and refuses them once an object has changed.",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _SCHEME = "s3://"
 _LEAST_BYTES = 2  # of an object that tells what its server heeds
 _MOST_LOOKED_AT = 100  # for such objects
+_MOST_ASKED_S = 3.0  # a server that does not answer is told of by the first read
 
 
 class S3Access(Access):
@@ -47,7 +48,12 @@ class S3Access(Access):
         for number in range(first, min(first + _MOST_LOOKED_AT, len(reading.alignments))):
             path, identity = reading.path(number), reading.identity(number)
             if path.startswith(bucket) and identity.size_bytes >= _LEAST_BYTES:
-                asks = partial(self._objects.core_store(path).honours_if_match, path, identity)
+                asks = partial(
+                    self._objects.core_store(path).honours_if_match,
+                    path,
+                    identity,
+                    timeout_s=_MOST_ASKED_S,
+                )
                 servers.warn_if_versions_are_ignored(endpoint, asks)
                 return
 
