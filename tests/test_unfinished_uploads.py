@@ -8,7 +8,8 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from support import DEADLINE_S, Running, holds_soon, program_env, warm_python
 
 import torch_s3io as s3io
 from torch_s3io import cli
+from torch_s3io.store import open_writers
 
 pytestmark = needs_s3
 MIB = 1 << 20
@@ -129,6 +131,103 @@ def test_a_program_that_ends_with_an_open_writer_leaves_no_upload_or_says_so(
     else:
         (upload,) = server.buckets.uploads.values()
         assert f"s3://{BUCKET}/{upload.key}: the server may keep parts of it" in program.stderr
+
+
+def ends_in_a_child(call: Callable[[], object]) -> bool:
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            call()
+            os._exit(0)
+        os._exit(1)
+    statuses: list[int] = []
+
+    def has_ended() -> bool:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        statuses.extend([status] if ended else [])
+        return bool(ended)
+
+    if holds_soon(has_ended):
+        return statuses == [0]
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def test_a_child_that_was_forked_while_another_thread_finished_comes_to_its_end(
+    server: FaultServer,
+):
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def hold(reply: Reply, request: Request) -> Reply:
+        if request.method == "POST" and "uploadId" in request.query:
+            asked.set()
+            may_answer.wait(DEADLINE_S)
+        return reply
+
+    server.fault = hold
+    writer = begin()
+    with ThreadPoolExecutor(1) as thread:
+        finishing = thread.submit(writer.finish)
+        try:
+            assert asked.wait(DEADLINE_S)
+            assert ends_in_a_child(open_writers._cancel_all)
+            assert ends_in_a_child(writer.cancel)
+        finally:
+            may_answer.set()
+        assert finishing.result().size_bytes == 20 * MIB
+
+
+class Cancelled:
+    """A writer whose `cancel` waits for that."""
+
+    def __init__(self, may_end: threading.Event | None = None) -> None:
+        self.may_end, self.has_begun = may_end, threading.Event()
+        open_writers.cancel_at_exit(self, PATH)
+
+    def cancel(self) -> None:
+        self.has_begun.set()
+        if self.may_end is not None:
+            self.may_end.wait(DEADLINE_S)
+
+
+@pytest.fixture
+def no_other_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_writers, "_open", None)
+
+
+@pytest.mark.usefixtures("no_other_writers")
+def test_the_exit_of_a_child_cancels_its_own_writers_alone():
+    parents = Cancelled()
+
+    def child() -> None:
+        open_writers._cancel_all()
+        own = Cancelled()
+        open_writers._cancel_all()
+        assert own.has_begun.is_set()
+        assert not parents.has_begun.is_set()
+
+    assert ends_in_a_child(child)
+    open_writers._cancel_all()
+    assert parents.has_begun.is_set()
+
+
+@pytest.mark.usefixtures("no_other_writers")
+def test_the_exit_waits_for_all_writers_together_and_names_those_that_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(open_writers, "_EXIT_S", 0.2)
+    may_end = threading.Event()
+    writers = [Cancelled(may_end), Cancelled(), Cancelled(may_end)]
+    try:
+        with pytest.warns(RuntimeWarning) as caught:
+            open_writers._cancel_all()
+        assert all(writer.has_begun.is_set() for writer in writers)
+    finally:
+        may_end.set()
+    assert len(caught) == 2
+    for warning in caught:
+        assert str(warning.message).startswith(f"{PATH}: the writer is open, and could not be")
 
 
 # pack by several processes -----------------------------------------------------------------------

@@ -41,6 +41,10 @@ Writer::~Writer() {
 
 template <typename Work>
 void Writer::run(Work work) {
+  if (!home_.is_here()) {
+    throw Error(ErrorKind::config,
+                message(writer_->path(), ": this writer belongs to the parent process"));
+  }
   std::vector<std::shared_ptr<const void>> returned;  // let go of with the GIL, but unlocked
   const NoGil no_gil;
   const std::lock_guard lock(mutex_);
@@ -107,6 +111,7 @@ std::tuple<int64_t, std::optional<uint32_t>, bool> Writer::finish() {
 }
 
 void Writer::cancel() {
+  if (!home_.is_here()) return;
   cancelling_ = true;
   std::string left_behind;
   run([&] {

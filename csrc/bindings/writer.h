@@ -11,13 +11,15 @@
 #include <tuple>
 #include <vector>
 
+#include "base/fork_owned.h"
 #include "bindings/sample_parts.h"
 #include "store/byte_writer.h"
 
 namespace s3io::bindings {
 
 // A ByteWriter that several Python threads may call, one after the other; `cancel` ends the call
-// that another one is in.
+// that another one is in. A forked child cannot use it, and `cancel` does nothing there: a thread
+// of the parent's may have had the lock.
 class Writer {
  public:
   explicit Writer(std::unique_ptr<ByteWriter> writer) : writer_(std::move(writer)) {}
@@ -43,6 +45,7 @@ class Writer {
   void check_waiting() const;                          // for calls that wait, as their callback
   void warn_of(const std::string& left_behind) const;  // with the GIL; nothing where it is empty
 
+  const HomeProcess home_ = {};
   std::atomic<bool> cancelling_{false};
   std::mutex mutex_;  // taken without the GIL only
   std::unique_ptr<ByteWriter> writer_;

@@ -197,7 +197,7 @@ class S3Store:
             **self._upload_options(path),
         )
         writer = ObjectWriter(core, path, lambda path: None)
-        cancel_at_exit(writer)
+        cancel_at_exit(writer, path)
         return writer
 
     def remove(self, path: str, *, timeout_s: float | None = None) -> None:

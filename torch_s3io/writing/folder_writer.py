@@ -148,7 +148,7 @@ class FolderWriter(ABC, Generic[_Made]):
             self.replaced = self._folder.current()  # the data set whose place this one takes
             self._is_open = True
             if isinstance(self._folder, RecordPrefix):
-                cancel_at_exit(self)
+                cancel_at_exit(self, self._folder.path)
         except BaseException:
             self._folder.close()
             raise
