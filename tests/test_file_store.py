@@ -26,6 +26,7 @@ from torch_s3io import (
     BufferPoolConfig,
     ConfigError,
     Error,
+    FileChangedError,
     FileStore,
     FileSystemConfig,
     NotFoundError,
@@ -323,3 +324,14 @@ def test_paths_may_be_of_any_kind_and_name(disk):
             store.put(path, name.encode())
             assert store.get(str(path)).numpy().tobytes() == name.encode()
             assert store.list(folder + "/") == [str(path)]
+
+
+def test_a_range_of_another_version_is_an_error(disk: Path):
+    path, store = disk / "x", FileStore()
+    path.write_bytes(b"01234567")
+    info = store.stat(path)
+    assert bytes(store.get_range(path, 2, 3, version=info).numpy()) == b"234"
+    for change in (lambda: os.utime(path, ns=(0, 5)), lambda: path.write_bytes(b"01")):
+        change()
+        with pytest.raises(FileChangedError, match="not 8 of"):
+            store.get_range(path, 2, 3, version=info)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from buckets import BUCKET, needs_s3, serving
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
@@ -25,7 +26,7 @@ pytestmark = [
 ACCESS_KEY = "AKIACANARYACCESSKEY1"
 SECRET_KEY = "Canary" + "s3cr3t/+" * 4 + "=="
 TOKEN = "CanaryToken/" * 40
-HIDDEN = (ACCESS_KEY, SECRET_KEY[:10], SECRET_KEY[9:30], TOKEN[:12], TOKEN[100:130])
+HIDDEN = ("hunter" + "2", ACCESS_KEY, SECRET_KEY[:10], SECRET_KEY[9:30], TOKEN[:12], TOKEN[100:130])
 PATH = f"s3://{BUCKET}/train/0.bin"
 
 
@@ -123,3 +124,34 @@ def test_errors_hide_what_a_server_repeats(server, config, act, status, caplog):
     assert PATH.split("/")[2] in text
     shown = text, repr(raised.value), pickle.dumps(raised.value), raised.value.args
     assert_hidden(*shown, *(one.message for one in caught), caplog.text)
+
+
+AT_PASSWORD: dict[str, Callable[[], Any]] = {
+    "data set": lambda: s3io.RecordDataset(PATH, dtype="u1", shape=8),
+    "pattern": lambda: s3io.RecordDataset(f"s3://{BUCKET}/*.bin", dtype="u1", shape=8),
+    "folder": lambda: s3io.SampleDataset(f"s3://{BUCKET}/samples"),
+    "safetensors": lambda: s3io.load_safetensors(PATH),
+    "tensors": lambda: s3io.save_safetensors({"x": torch.zeros(1)}, PATH),
+    "checkpoint": lambda: s3io.checkpoint.Reader(f"s3://{BUCKET}/x").read_metadata(),
+    "put": lambda: s3io.open_store(PATH).put(PATH, b"x"),
+    "writer": lambda: s3io.open_store(PATH).writer(PATH),
+    "get": lambda: s3io.open_store(PATH).get(PATH),
+    "config": lambda: s3io.S3Config(endpoint=WITH_PASSWORD),
+}
+WITH_PASSWORD = "http://user:hunter2@10.0.0.9:9000"
+
+
+@pytest.mark.parametrize("act", AT_PASSWORD)
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_a_password_in_an_address_is_refused_and_not_shown(act, variable, caplog):
+    caplog.set_level(logging.DEBUG)
+    with serving(), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_ENDPOINT_URL")
+        patch.setenv(variable, WITH_PASSWORD)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with pytest.raises(s3io.ConfigError, match="with a user's name or password") as raised:
+                AT_PASSWORD[act]()
+    assert not caught
+    text = "".join(traceback.format_exception(raised.value))
+    assert_hidden(text, repr(raised.value), pickle.dumps(raised.value), caplog.text)

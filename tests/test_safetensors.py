@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from buckets import BUCKET, needs_s3, serving
+from object_servers.buckets import Reply, Request
 
 import torch_s3io as s3io
 
@@ -131,6 +134,58 @@ def test_a_file_that_is_cut_anywhere_is_an_error(tmp_path: Path):
     cut.write_bytes((1 << 60).to_bytes(8, "little") + whole[8:])
     with pytest.raises(s3io.DataError, match="header would have"):
         s3io.load_safetensors(cut)
+
+
+@pytest.mark.parametrize("is_bucket", [False, pytest.param(True, marks=needs_s3)])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_file_that_is_replaced_between_two_reads_is_an_error(
+    disk: Path, step: int, is_bucket: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """It is as long as before, and its header too, but names another tensor."""
+    for name in "ab":
+        s3io.save_safetensors({name: torch.full((5,), ord(name))}, disk / name)
+    old, new = (disk / "a").read_bytes(), (disk / "b").read_bytes()
+    assert len(old) == len(new)
+    count = 0
+
+    def replaces() -> bool:
+        nonlocal count
+        count += 1
+        return count == step
+
+    if is_bucket:
+        with serving() as server:
+            server.buckets.put(BUCKET, "x", old)
+            answer = server.buckets.answer
+
+            def answer_first(request: Request) -> Reply:
+                reply = answer(request)
+                if replaces():
+                    server.buckets.put(BUCKET, "x", new)
+                return reply
+
+            count = -1  # it is looked for before it is looked at
+            server.buckets.answer = answer_first  # type: ignore[method-assign]
+            with pytest.raises(s3io.ObjectChangedError, match="x"):
+                s3io.load_safetensors(f"s3://{BUCKET}/x")
+            assert count == step + 1
+            loaded = s3io.load_safetensors(f"s3://{BUCKET}/x")
+    else:
+        (disk / "x").write_bytes(old)
+        os.utime(disk / "b", ns=(0, (disk / "x").stat().st_mtime_ns + 1))
+        get_range = s3io.FileStore.get_range
+
+        def get_late(*arguments: Any, **options: Any) -> torch.Tensor:
+            if replaces():
+                os.replace(disk / "b", disk / "x")
+            return get_range(*arguments, **options)
+
+        monkeypatch.setattr(s3io.FileStore, "get_range", get_late)
+        with pytest.raises(s3io.FileChangedError, match="x: was changed or replaced"):
+            s3io.load_safetensors(disk / "x")
+        assert count == step
+        loaded = s3io.load_safetensors(disk / "x")
+    assert loaded.keys() == {"b"}
 
 
 def test_what_the_format_has_no_place_for_is_refused(tmp_path: Path):

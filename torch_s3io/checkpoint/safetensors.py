@@ -58,6 +58,7 @@ def load_safetensors(
 
     Raises:
         NotFoundError: There is no such file.
+        FileChangedError, ObjectChangedError: It was changed or replaced while it was read.
         DataError: It is no safetensors file, or is cut; or two files have a tensor of one name.
     """
     tensors: dict[str, torch.Tensor] = {}
@@ -73,23 +74,24 @@ def load_safetensors(
 
 
 def _load_one(path: str, device: torch.device, config: Config) -> dict[str, torch.Tensor]:
-    store = store_for(path, config)
-    size = store.stat(path).size_bytes
+    store: Any = store_for(path, config)
+    info = store.stat(path)  # that of all reads
+    size = info.size_bytes
     header = CheckedJson(path)
     if size < _LENGTH_BYTES:
         header.fail(f"has {size} bytes, which is no safetensors file")
-    length = int.from_bytes(bytes(as_bytes(store.get_range(path, 0, _LENGTH_BYTES))), "little")
+    head = store.get_range(path, 0, _LENGTH_BYTES, version=info)
+    length = int.from_bytes(bytes(as_bytes(head)), "little")
     begins = _LENGTH_BYTES + length
     if length > _MOST_HEADER_BYTES or begins > size:
         header.fail(
             f"its header would have {length} bytes, and the file has {size}; it is no safetensors "
             "file, or is cut"
         )
-    entries = _entries(
-        header, bytes(as_bytes(store.get_range(path, _LENGTH_BYTES, length))), size - begins
-    )
+    text = store.get_range(path, _LENGTH_BYTES, length, version=info)
+    entries = _entries(header, bytes(as_bytes(text)), size - begins)
     data = torch.empty(size - begins, dtype=torch.uint8)
-    read_all(store, [Range(path, begins, data)])
+    read_all(store, [Range(path, begins, data)], version=info)
     data = data.to(device)
     return {entry.name: _view(data, entry) for entry in entries}
 

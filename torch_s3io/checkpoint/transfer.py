@@ -62,6 +62,7 @@ def warn_if_nothing_verifies(path: str) -> None:
         from ..store.s3_objects import the_s3_objects  # where it was built with that
 
         objects = the_s3_objects()
+        objects.core_store(path)  # refuses an address with a password, which a warning would show
         objects.servers.warn_if_nothing_verifies(objects.endpoint_of(path))
 
 
@@ -77,22 +78,29 @@ class Range(NamedTuple):
             yield Range(self.path, self.offset + begin, self.into[begin : begin + _PIECE_BYTES])
 
 
-def read_all(store: FileStore | S3Store, ranges: Iterable[Range]) -> None:
+def read_all(store: FileStore | S3Store, ranges: Iterable[Range], *, version: Any = None) -> None:
     """Reads them, several at a time; of each object of a bucket all from one version.
 
+    Args:
+        version: Of the only object or file that they are of, as ``stat`` gave it: another one is an
+            error.
+
     Raises:
+        FileChangedError, ObjectChangedError: It has another version.
         NotFoundError, RangeError: An object is missing, or too short. Others: of ``get_range``.
     """
     pieces = [piece for one in ranges for piece in one.pieces()]
-    versions: dict[str, Any] = {}
-    if not isinstance(store, FileStore):
-        versions = {path: store.stat(path) for path in dict.fromkeys(one.path for one in pieces)}
+    versions: dict[str, Any] = dict.fromkeys((one.path for one in pieces), version)
+    assert version is None or len(versions) <= 1
+    if version is None and not isinstance(store, FileStore):
+        versions = {path: store.stat(path) for path in versions}
 
     def read(piece: Range) -> None:
+        path, offset, into, of = piece.path, piece.offset, piece.into, versions[piece.path]
         if isinstance(store, FileStore):
-            piece.into.copy_(store.get_range(piece.path, piece.offset, piece.into.numel()))
+            into.copy_(store.get_range(path, offset, into.numel(), version=of))
         else:
-            store.read_into(piece.path, piece.offset, piece.into, version=versions[piece.path])
+            store.read_into(path, offset, into, version=of)
 
     with ThreadPoolExecutor(_THREADS, "torch_s3io-checkpoint") as threads:
         reads = [threads.submit(read, piece) for piece in pieces]

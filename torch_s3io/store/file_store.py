@@ -18,7 +18,7 @@ from ..config import (
     check_int,
     refuse_address,
 )
-from ..errors import AccessError, ConfigError, RangeError, WriteError
+from ..errors import AccessError, ConfigError, FileChangedError, RangeError, WriteError
 from ..keywords import checks_keywords
 from ..warning import warn
 from ..wording import short
@@ -112,8 +112,19 @@ class FileStore:
         data: torch.Tensor = self._store.get(as_path(path))
         return data
 
-    def get_range(self, path: str | os.PathLike[str], offset: int, length: int) -> torch.Tensor:
+    def get_range(
+        self,
+        path: str | os.PathLike[str],
+        offset: int,
+        length: int,
+        *,
+        version: ObjectInfo | None = None,
+    ) -> torch.Tensor:
         """Bytes ``[offset, offset + length)`` of the file as a uint8 tensor [length].
+
+        Args:
+            version: What ``stat`` gave: a file of another size or time of change is a
+                FileChangedError. None: the one that is there now.
 
         Raises:
             RangeError: The range does not lie within the file. Others: as ``get``.
@@ -125,8 +136,26 @@ class FileStore:
                 raise RangeError(
                     f"{os.fspath(path)!r}: {name} {short(value)} is not within any file"
                 )
-        data: torch.Tensor = self._store.get_range(as_path(path), offset, length)
+        text = as_path(path)
+        try:
+            data: torch.Tensor = self._store.get_range(text, offset, length)
+        except RangeError:
+            self._check_version(text, version)
+            raise
+        # Afterwards: what it is still, it was while it was read.
+        self._check_version(text, version)
         return data
+
+    def _check_version(self, path: str, version: ObjectInfo | None) -> None:
+        if version is None:
+            return
+        now = self._store.stat(path)
+        if (now.size_bytes, now.modified_ns) != (version.size_bytes, version.modified_ns):
+            raise FileChangedError(
+                f"{path}: was changed or replaced while it was read: it has {now.size_bytes} "
+                f"bytes of {now.modified_ns} ns, not {version.size_bytes} of {version.modified_ns} "
+                "ns; read it again"
+            )
 
     def put(
         self,
