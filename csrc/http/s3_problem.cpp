@@ -24,17 +24,23 @@ std::string name_of(const S3Call& call) {
   return name;
 }
 
-// Whether it is the credentials that are too old. Of HEAD the reply has no text.
-bool is_expired(const S3Call& call, const S3Error& error) {
-  const bool is_silent = error.code.empty() && call.method == "HEAD";
-  return is_one_of(kExpiredCodes, error.code) ||
-         (is_silent && call.http.head.status() == 400 && !call.credentials->session_token.empty());
+// Whether the credentials may be what is too old, or wrong: of HEAD the reply has no text.
+bool may_have_expired(const S3Call& call, const S3Error& error) {
+  return error.code.empty() && call.method == "HEAD" && call.http.head.status() == 400 &&
+         !call.credentials->session_token.empty();
 }
 
 // What to do about it, for who cannot read the protocol.
 std::string_view advice(const S3Call& call, const S3Problem& problem) {
   const int status = call.http.head.status();
-  if (problem.kind == ErrorKind::access && is_expired(call, problem.error)) {
+  if (problem.kind == ErrorKind::access && may_have_expired(call, problem.error)) {
+    return "; the server does not say why: the session token may have expired (get new "
+           "credentials, as by `aws sso login`, and set AWS_SESSION_TOKEN, or session_token= of "
+           "S3Config, with the keys that belong to it), the object may be encrypted with a key of "
+           "its own (SSE-C), which cannot be read, or the bucket may be of another region "
+           "(region=)";
+  }
+  if (problem.kind == ErrorKind::access && is_one_of(kExpiredCodes, problem.error.code)) {
     return "; the session token has expired, or is none, and there is no newer one: get new "
            "credentials, as by `aws sso login`, and set AWS_SESSION_TOKEN, or session_token= of "
            "S3Config, with the keys that belong to it";
@@ -76,7 +82,8 @@ S3Problem problem_of_reply(const S3Call& call) {
   if (status == 404) {
     const bool was_there = call.http.expected && error.code != "NoSuchBucket";
     problem.kind = was_there ? ErrorKind::object_changed : ErrorKind::not_found;
-  } else if (status == 401 || status == 403 || is_expired(call, error)) {
+  } else if (status == 401 || status == 403 || is_one_of(kExpiredCodes, error.code) ||
+             may_have_expired(call, error)) {
     problem.kind = ErrorKind::access;
   } else if (status == 412 || status == 409) {
     problem.kind = ErrorKind::object_changed;

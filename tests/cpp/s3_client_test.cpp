@@ -253,6 +253,11 @@ TEST_CASE("credentials that are too old, and cannot be renewed, are no wrong set
     CHECK(error.kind == ErrorKind::access);
     CHECK(error.says("session_token="));
     CHECK(error.says("AWS_SESSION_TOKEN"));
+    // Who got no word of it names what else it may be.
+    CHECK(error.says("token has expired") == (*code != 0));
+    for (const char* cause : {"token may have expired", "SSE-C", "region="}) {
+      CHECK(error.says(cause) == (*code == 0));
+    }
     CHECK(scene.s3->requests() == 1);
   }
   Scene other(always(ScriptedReply::error("400 Bad Request", "InvalidArgument")));
