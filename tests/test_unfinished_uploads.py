@@ -364,6 +364,24 @@ def test_uploads_are_listed_and_the_older_ones_aborted(
     elsewhere.cancel()
 
 
+def test_by_a_clock_that_is_not_the_servers_nothing_is_aborted(
+    server: FaultServer, capsys: pytest.CaptureFixture[str]
+):
+    def without_date(reply: Reply, _request: Request) -> Reply:
+        reply.headers = [pair for pair in reply.headers if pair[0] != "Date"]
+        return reply
+
+    server.fault = without_date
+    writer = begin()
+    (upload,) = s3io.open_store(PATH).uploads(PATH)
+    assert upload.age_s is None
+    assert re.fullmatch(rf" *\?  {PATH}  id upload-1", shown(capsys, PATH)[1])
+    assert cli.main(["uploads", PATH, "--abort-older", "1d"]) == 1
+    assert "nothing was aborted: the server does not say what time it is" in capsys.readouterr().err
+    assert len(server.buckets.uploads) == 1
+    assert writer.finish().size_bytes == 20 * MIB
+
+
 def test_uploads_come_in_pages_and_hostile_lists_are_refused(server: FaultServer):
     keys = [f"many/{number:04d}&<'é" for number in range(1203)]
     for key in keys:

@@ -712,9 +712,9 @@ def s3_remove(objects: S3Objects, path: os.PathLike | str | bytes, *, timeout_s:
     """
     Nothing happens where there is none.
     """
-def s3_uploads(objects: S3Objects, prefix: os.PathLike | str | bytes) -> list[tuple[str, str, int]]:
+def s3_uploads(objects: S3Objects, prefix: os.PathLike | str | bytes) -> list[tuple[str, str, int | None]]:
     """
-    (path, id, age in s) of uploads in parts that nobody has finished, sorted.
+    (path, id, age in s) of uploads in parts that nobody has finished, sorted. The age is None where the server does not say what time it is.
     """
 def s3_version(*, size_bytes: typing.SupportsInt | typing.SupportsIndex, etag: str) -> tuple[int, int, int, int]:
     """

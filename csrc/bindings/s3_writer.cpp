@@ -77,7 +77,7 @@ WaitCallback signals_until(double timeout_s) {
 }
 
 // (path, id, age in seconds)
-using UploadTuple = py::typing::Tuple<py::str, py::str, int64_t>;
+using UploadTuple = py::typing::Tuple<py::str, py::str, std::optional<int64_t>>;
 
 py::typing::List<UploadTuple> list_open_uploads(S3Objects& objects, const Path& prefix) {
   std::vector<OpenUpload> found;
@@ -113,8 +113,10 @@ void register_s3_writer(py::module_& module) {
       },
       py::arg("objects"), py::arg("path"), py::kw_only(), py::arg("timeout_s"),
       "Nothing happens where there is none.");
-  module.def("s3_uploads", &list_open_uploads, py::arg("objects"), py::arg("prefix"),
-             "(path, id, age in s) of uploads in parts that nobody has finished, sorted.");
+  module.def(
+      "s3_uploads", &list_open_uploads, py::arg("objects"), py::arg("prefix"),
+      "(path, id, age in s) of uploads in parts that nobody has finished, sorted. The age is None "
+      "where the server does not say what time it is.");
   module.def(
       "s3_abort_upload",
       [](S3Objects& objects, const Path& path, const Path& id, double timeout_s) {

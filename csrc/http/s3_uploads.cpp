@@ -1,7 +1,6 @@
 #include "http/s3_uploads.h"
 
 #include <algorithm>
-#include <chrono>
 #include <tuple>
 #include <utility>
 
@@ -29,9 +28,10 @@ std::string query_of_page(const std::string& prefix, const UploadPage& before) {
   return query + "&uploads=";
 }
 
-int64_t now_s(const ResponseHead& head) {
-  using std::chrono::system_clock;
-  return head.date() >= 0 ? head.date() : system_clock::to_time_t(system_clock::now());
+// This machine's clock may be wrong: who aborts by it aborts what is at work.
+std::optional<int64_t> age_of(const ListedUpload& upload, const ResponseHead& head) {
+  if (head.date() < 0) return std::nullopt;
+  return std::max<int64_t>(0, head.date() - upload.begun_s);
 }
 
 // In quotes for a shell.
@@ -64,7 +64,7 @@ std::vector<OpenUpload> list_uploads(S3Client& client, const std::string& prefix
       const UploadPage before = std::exchange(page, parse_upload_page(call.http.text, name.key));
       for (ListedUpload& one : page.uploads) {
         uploads.push_back({message("s3://", name.bucket, "/", one.key), std::move(one.id),
-                           std::max<int64_t>(0, now_s(call.http.head) - one.begun_s)});
+                           age_of(one, call.http.head)});
       }
       if (page.is_last) break;
       const bool goes_on = page.next_key != before.next_key || page.next_id != before.next_id;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ namespace s3io {
 struct OpenUpload {
   std::string path;  // of the object that it would become
   std::string id;
-  int64_t age_s = 0;  // by the server's clock
+  std::optional<int64_t> age_s;  // by the server's clock; none: it does not say what time it is
 };
 
 // Those of objects whose path begins with `prefix`, sorted by path and id; a request for each

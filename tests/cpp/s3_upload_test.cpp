@@ -340,6 +340,13 @@ TEST_CASE("uploads that nobody has finished are found in pages, and aborted") {
     CHECK(list_uploads(*scene.client, "s3://bucket/y").empty());
     CHECK(list_uploads(*scene.client, "s3://bucket").size() == 5);
   }
+  scene.s3->script = [](int, const HttpRequest&, ScriptedReply& reply) {
+    reply.set("Date", "now");
+  };
+  for (const OpenUpload& one : list_uploads(*scene.client, "s3://bucket/x/b")) {
+    CHECK_FALSE(one.age_s);  // by no other clock than the server's
+  }
+  scene.s3->script = nullptr;
   for (const OpenUpload& one : list_uploads(*scene.client, "s3://bucket/x/b")) {
     const S3Path object = parse_s3_path(one.path);
     abort_upload(*scene.client, object, one.id, kNothing);

@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from email.utils import formatdate
 from xml.sax.saxutils import escape
 
 MOST_KEYS = 1000
@@ -224,7 +225,7 @@ class Buckets:
             f"<NextUploadIdMarker>{next_number}</NextUploadIdMarker><MaxUploads>{most}</MaxUploads>"
             f"<IsTruncated>{str(is_truncated).lower()}</IsTruncated>{''.join(entries)}"
             "</ListMultipartUploadsResult>"
-        )
+        ).header("Date", formatdate(usegmt=True))
 
     def _begin_upload(self, request: Request, bucket: str, key: str) -> Reply:
         self._begun += 1

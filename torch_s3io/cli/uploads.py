@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..console import note, say
-from ..errors import ConfigError, Error
+from ..errors import ConfigError, Error, ReadError
 from ..store.open import open_store
 from ..store.stores import scheme_of
 from ..wording import count_of, printable, short
@@ -65,6 +65,12 @@ def run(args: argparse.Namespace) -> int:
     uploads = store.uploads(args.prefix)
     count = count_of(len(uploads), "upload")
     say(f"{args.prefix}: {count} that nobody has finished")
+    if args.abort_older is not None and any(upload.age_s is None for upload in uploads):
+        raise ReadError(
+            f"{args.prefix}: nothing was aborted: the server does not say what time it is (Date), "
+            "and by the clock of this machine an upload at work may look old. S3Store.abort_upload "
+            "aborts the one it is given"
+        )
     failed = 0
     for upload in uploads:
         text = f"{_age_text(upload.age_s):>8}  {upload.path}  id {upload.upload_id}"
@@ -91,8 +97,10 @@ def _is_aborted(store: S3Store, upload: OpenUpload) -> bool:
     return True
 
 
-def _age_text(seconds: int) -> str:
+def _age_text(seconds: int | None) -> str:
     """In the largest unit of which there are two at least."""
+    if seconds is None:
+        return "?"
     unit = next((unit for unit, size in reversed(_UNITS.items()) if seconds >= 2 * size), "s")
     return f"{seconds // _UNITS[unit]} {'min' if unit == 'm' else unit}"
 

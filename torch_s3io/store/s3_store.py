@@ -39,12 +39,13 @@ class OpenUpload(NamedTuple):
     Attributes:
         path: Of the object that it would become.
         upload_id: Its number at the server.
-        age_s: Since it was begun, in seconds, by the server's clock.
+        age_s: Since it was begun, in seconds, by the server's clock; None where the reply does not
+            tell its time (``Date``).
     """
 
     path: str
     upload_id: str
-    age_s: int
+    age_s: int | None
 
 
 class S3Store:
