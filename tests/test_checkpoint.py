@@ -102,7 +102,7 @@ def test_a_checkpoint_is_replaced_only_where_that_is_asked_for(tmp_path: Path):
 def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: Any):
     saved = save(tmp_path, 1)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise s3io.NoSpaceError("the disk is full")
 
     for name in ("writer", "put"):  # in the data, and in the metadata
@@ -133,6 +133,31 @@ def test_of_two_saves_at_once_one_fails_and_the_other_is_whole(tmp_path: Path):
     loaded = {"w": torch.zeros(100)}
     dcp.load(loaded, storage_reader=s3io.checkpoint.Reader(tmp_path))
     check_equal(loaded, second)
+
+
+def test_of_two_that_complete_at_once_the_second_fails(tmp_path: Path, monkeypatch: Any):
+    put = s3io.FileStore.put
+
+    def put_late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(s3io.FileStore, "put", put)
+        save(tmp_path, 1)
+        return put(*arguments, **options)
+
+    monkeypatch.setattr(s3io.FileStore, "put", put_late)
+    with pytest.raises(CheckpointException, match="ExistsError"):
+        save(tmp_path, 2)
+    loaded = state_of(3)
+    dcp.load(loaded, storage_reader=s3io.checkpoint.Reader(tmp_path))
+    assert loaded["step"] == 1
+
+
+def test_a_file_system_that_can_only_replace_needs_overwrite(tmp_path: Path, monkeypatch: Any):
+    def cannot(*arguments: Any, **options: Any) -> Any:
+        raise s3io.ConfigError("x: its file system cannot; leave if_absent out")
+
+    monkeypatch.setattr(s3io.FileStore, "put", cannot)
+    with pytest.raises(CheckpointException, match="cannot; give overwrite=True"):
+        save(tmp_path, 1)
 
 
 def test_two_that_overwrite_at_once_leave_one_that_is_whole(tmp_path: Path):

@@ -46,10 +46,6 @@ class Folder:
         if isinstance(self.store, FileStore):
             os.makedirs(self.path, exist_ok=True)
 
-    def put_options(self, overwrite: bool) -> dict[str, Any]:
-        """Of a file that must not replace another one, unless ``overwrite``."""
-        return {} if overwrite or isinstance(self.store, FileStore) else {"if_absent": True}
-
 
 def store_for(path: str, config: Config) -> FileStore | S3Store:
     is_file = scheme_of(path) != "s3"

@@ -50,7 +50,9 @@ class Writer(StorageWriter):
     DCP raises its own CheckpointException, with the error of each rank in it:
 
     Raises:
-        ConfigError: There is a checkpoint already.
+        ConfigError: There is a checkpoint already; or the file system can only replace files, which
+            takes ``overwrite=True``.
+        ExistsError: Another save completed one meanwhile.
         NoSpaceError, WriteError, WriteTimeoutError, AccessError: As of FileStore.writer.
     """
 
@@ -131,8 +133,11 @@ class Writer(StorageWriter):
         path = self._folder.file(self._own_metadata or METADATA_NAME)
         if not self._overwrite:
             self._refuse_to_replace()
-        options = self._folder.put_options(self._overwrite)
-        self._folder.store.put(path, pickle.dumps(metadata), **options)
+        try:
+            self._folder.store.put(path, pickle.dumps(metadata), if_absent=not self._overwrite)
+        except ConfigError as error:  # the file system can only replace
+            text = str(error).replace("leave if_absent out", "give overwrite=True")
+            raise ConfigError(text) from None
         for name in sorted(self._replaced - {place.file for place in places.values()}):
             try:
                 self._folder.store.remove(self._folder.file(name))
