@@ -31,6 +31,9 @@ cannot, nor one that could not reach the server.
 A writer that is still at work fails when its upload is aborted: give a time in which the longest
 write is done. A rule of the bucket (AbortIncompleteMultipartUpload) does the same by itself.
 
+MinIO does not list by what names begin with: give the whole name of an object there, or rely on
+such a rule.
+
 The bucket is reached as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL
 say. The policy of the keys must allow s3:ListBucketMultipartUploads and s3:AbortMultipartUpload.
 
