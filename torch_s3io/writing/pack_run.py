@@ -248,7 +248,8 @@ def _end_processes(
     pool: ProcessPoolExecutor, processes: list[BaseProcess], is_bucket: bool
 ) -> None:
     """Ends them, but waits no longer than a second: a call that hangs may keep a process for ever,
-    and the error that it led to has to come through. In a bucket they abort their uploads first."""
+    and the error that it led to has to come through. In a bucket they abort their uploads first,
+    for which they have 20 seconds."""
     pool.shutdown(wait=False, cancel_futures=True)
     deadline = time.monotonic() + (_END_IN_BUCKETS_S if is_bucket else _END_S)
     for process in processes if is_bucket else []:
