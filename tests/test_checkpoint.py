@@ -151,13 +151,23 @@ def test_of_two_that_complete_at_once_the_second_fails(tmp_path: Path, monkeypat
     assert loaded["step"] == 1
 
 
-def test_a_file_system_that_can_only_replace_needs_overwrite(tmp_path: Path, monkeypatch: Any):
-    def cannot(*arguments: Any, **options: Any) -> Any:
-        raise s3io.ConfigError("x: its file system cannot; leave if_absent out")
+def test_a_file_system_that_can_only_replace_takes_a_save_all_the_same(
+    tmp_path: Path, monkeypatch: Any
+):
+    put = s3io.FileStore.put
 
-    monkeypatch.setattr(s3io.FileStore, "put", cannot)
-    with pytest.raises(CheckpointException, match="cannot; give overwrite=True"):
-        save(tmp_path, 1)
+    def put_or_replace(*arguments: Any, if_absent: bool = False) -> Any:
+        if if_absent:
+            raise s3io.ConfigError("x: its file system cannot; leave if_absent out")
+        return put(*arguments)
+
+    monkeypatch.setattr(s3io.FileStore, "put", put_or_replace)
+    save(tmp_path, 1)
+    loaded = state_of(3)
+    dcp.load(loaded, storage_reader=s3io.checkpoint.Reader(tmp_path))
+    assert loaded["step"] == 1
+    with pytest.raises(CheckpointException, match="checkpoint"):
+        save(tmp_path, 2)
 
 
 def test_two_that_overwrite_at_once_leave_one_that_is_whole(tmp_path: Path):

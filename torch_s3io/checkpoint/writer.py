@@ -50,8 +50,7 @@ class Writer(StorageWriter):
     DCP raises its own CheckpointException, with the error of each rank in it:
 
     Raises:
-        ConfigError: There is a checkpoint already; or the file system can only replace files, which
-            takes ``overwrite=True``.
+        ConfigError: There is a checkpoint already.
         ExistsError: Another save completed one meanwhile.
         NoSpaceError, WriteError, WriteTimeoutError, AccessError: As of FileStore.writer.
     """
@@ -133,11 +132,11 @@ class Writer(StorageWriter):
         path = self._folder.file(self._own_metadata or METADATA_NAME)
         if not self._overwrite:
             self._refuse_to_replace()
+        data = pickle.dumps(metadata)
         try:
-            self._folder.store.put(path, pickle.dumps(metadata), if_absent=not self._overwrite)
-        except ConfigError as error:  # the file system can only replace
-            text = str(error).replace("leave if_absent out", "give overwrite=True")
-            raise ConfigError(text) from None
+            self._folder.store.put(path, data, if_absent=not self._overwrite)
+        except ConfigError:  # the file system can only replace: the look above has to do
+            self._folder.store.put(path, data)
         for name in sorted(self._replaced - {place.file for place in places.values()}):
             try:
                 self._folder.store.remove(self._folder.file(name))
