@@ -198,9 +198,9 @@ def test_only_the_rows_that_are_asked_for_are_read(tmp_path: Path, monkeypatch: 
     asked: list[int] = []
     get_range = s3io.FileStore.get_range
 
-    def counted(self: Any, path: Any, offset: int, length: int) -> torch.Tensor:
+    def counted(self: Any, path: Any, offset: int, length: int, **options: Any) -> torch.Tensor:
         asked.append(length)
-        return get_range(self, path, offset, length)
+        return get_range(self, path, offset, length, **options)
 
     monkeypatch.setattr(s3io.FileStore, "get_range", counted)
 
