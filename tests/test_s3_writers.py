@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,24 @@ def test_shards_that_cannot_be_removed_are_named(server: FaultServer):
     ):
         write(1000)
     assert [key[-9:] for key in keys(server)] == ["00001.bin", "00002.bin"]
+
+
+def test_a_pack_by_one_process_removes_the_shard_that_ctrl_c_met(server, tmp_path, monkeypatch):
+    """It came in place, and nobody was told."""
+    finish = s3io.ObjectWriter.finish
+
+    def interrupted(writer: s3io.ObjectWriter) -> Any:
+        written = finish(writer)
+        if writer.path.endswith("-00001.bin"):
+            assert len(keys(server)) == 2
+            raise KeyboardInterrupt
+        return written
+
+    monkeypatch.setattr(s3io.ObjectWriter, "finish", interrupted)
+    np.save(tmp_path / "records.npy", RECORDS)
+    command = ["pack", str(tmp_path / "records.npy"), "-o", FOLDER, "--shard-mib", "0.05"]
+    assert cli.main([*command, "--processes", "1"]) == 130
+    assert keys(server) == []
 
 
 def error_of(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:

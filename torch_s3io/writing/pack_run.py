@@ -117,11 +117,9 @@ def _pack_into_bucket(
             place.store.put(folder.file(MANIFEST_NAME), manifest.to_json(), **options)
     except BaseException:
         if folder.is_settled():  # else it may be in place, or come there
+            # More than is done may be there: of other processes, or one whose reply was lost.
             names = [entry.name for entry in done.values()]
-            if processes == 1:
-                folder.remove_shards(names)
-            else:  # others may have written more
-                folder.remove_begun(job.name(0).rpartition("-")[0], names)
+            folder.remove_begun(job.name(0).rpartition("-")[0], names)
         raise
     folder.tidy_after_manifest()
     return Packed(manifest, 0, replaced)
