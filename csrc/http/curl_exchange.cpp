@@ -330,10 +330,10 @@ HttpRequest& CurlExchange::end_unbegun(std::string_view problem) noexcept {
   return request;
 }
 
-void CurlExchange::give_back_cancelled() {
+HttpRequest& CurlExchange::end_cancelled() noexcept {
   HttpRequest& request = *std::exchange(request_, nullptr);
   request.outcome = HttpOutcome::cancelled;
-  request.inbox->put(request);
+  return request;
 }
 
 }  // namespace s3io

@@ -47,8 +47,8 @@ class CurlExchange {
   HttpRequest& end(CURLcode result) noexcept;
   // The same where it could not even begin.
   HttpRequest& end_unbegun(std::string_view problem) noexcept;
-  // Not a byte is stored any more.
-  void give_back_cancelled();
+  // The same at any time: not a byte is stored any more.
+  HttpRequest& end_cancelled() noexcept;
 
  private:
   struct Cleanup {

@@ -1,4 +1,4 @@
-// HTTP/1.1 by libcurl: one thread and one set of connections.
+// HTTP/1.1 by libcurl: few threads, each with connections of its own (CurlReactor).
 //
 // Connections are used again only where their last reply was whole, its status is 2xx, 404 or 412,
 // and nothing came after it. No signals, no redirects, no decompression; proxies and their
@@ -13,13 +13,18 @@ namespace s3io {
 
 struct CurlOptions {
   int connections = 64;  // most at once; further requests wait
+  // They share the connections. One brings some GB/s; TLS takes three times the processor, so it
+  // needs a second one. A request goes to the one that has the fewest in hand.
+  int threads = 1;
+
+  bool operator==(const CurlOptions&) const = default;
 };
 
-// The thread starts with the first request, and ends with the transport.
+// A thread starts with its first request, and ends with the transport.
 std::unique_ptr<Transport> make_curl_transport(const CurlOptions& options = {});
 
-// One for all of a process that want as many connections, as long as somebody has it. A forked
-// child makes its own.
+// One for all of a process that want the same, as long as somebody has it. A forked child makes its
+// own.
 std::shared_ptr<Transport> shared_curl_transport(const CurlOptions& options = {});
 
 // Ends their threads, for good: before a process ends, since OpenSSL is taken down then. Requests

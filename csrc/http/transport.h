@@ -82,6 +82,7 @@ struct HttpRequest {
 
   HttpRequest* next = nullptr;    // the transport's, then the inbox's
   bool is_cancel_wanted = false;  // the transport's
+  int reactor = 0;                // the same
 
   void clear_reply();
   // Judges the head that is there: whether its body may come. Else outcome and problem say why not.

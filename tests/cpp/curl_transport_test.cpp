@@ -32,13 +32,26 @@ TEST_CASE("ranges land where they belong, one after the other on one connection"
   CHECK(server.connections() == 1);
 }
 
+int64_t reactor_threads() {
+  const std::vector<std::string> numbers = entries_of("/proc/self/task");
+  return std::ranges::count_if(numbers, [](const std::string& number) {
+    std::string name;
+    std::getline(std::ifstream("/proc/self/task/" + number + "/comm"), name);
+    return name == "s3io-http";
+  });
+}
+
 TEST_CASE("many at once share so many connections as there may be") {
+  int threads = 1;
+  SUBCASE("by one thread") {}
+  SUBCASE("by two") { threads = 2; }
+  SUBCASE("by as many as there are connections") { threads = 9; }
   const LeakCheck leaks;
   RawServer server([](int, int, const std::string& head) {
     const int64_t offset = std::stoll(head.substr(head.find("offset: ") + 8));
     return Reply{good(offset, 200'000)};
   });
-  const auto transport = make_curl_transport({.connections = 3});
+  const auto transport = make_curl_transport({.connections = 3, .threads = threads});
   std::vector<std::unique_ptr<Fetch>> fetches;
   for (int number = 0; number < 12; ++number) {
     fetches.push_back(std::make_unique<Fetch>(server, number * 1000, 200'000));
@@ -50,6 +63,28 @@ TEST_CASE("many at once share so many connections as there may be") {
     CHECK(fetch->is_right());
   }
   CHECK(server.connections() <= 3);
+  CHECK(holds_soon([&] { return reactor_threads() == std::min(threads, 3); }));
+}
+
+TEST_CASE("a second thread is begun by the second request in hand, and gives back what it has") {
+  const LeakCheck leaks;
+  RawServer server([](int, int, const std::string&) { return Reply{"", Then::stall}; });
+  auto transport = make_curl_transport({.connections = 4, .threads = 2});
+  Fetch first(server, 0, 1000), second(server, 0, 1000), third(server, 0, 1000);
+  transport->submit(first.request);
+  CHECK(holds_soon([&] { return server.requests() == 1; }));
+  CHECK(reactor_threads() == 1);
+  transport->submit(second.request);
+  CHECK(holds_soon([&] { return reactor_threads() == 2; }));
+  transport->cancel(second.request);
+  second.wait();
+  CHECK(second.request.outcome == HttpOutcome::cancelled);
+  transport->submit(third.request);
+  transport.reset();
+  for (Fetch* one : {&first, &third}) {
+    one->wait();
+    CHECK(one->request.outcome == HttpOutcome::cancelled);
+  }
 }
 
 TEST_CASE("a head that is wrong is refused before a byte of its body is stored") {
