@@ -67,13 +67,13 @@ def put_files(server: FaultServer, top: Path) -> None:
 
 def deny(server: FaultServer, method: str, name: str) -> None:
     """The server refuses these requests from now on."""
-    answer = server.buckets.answer
+    answer = server.answer
 
     def refuse(request: Request) -> Reply:
         is_hit = request.method == method and name in request.target
         return error(403, "AccessDenied") if is_hit else answer(request)
 
-    server.buckets.answer = refuse  # type: ignore[method-assign]
+    server.answer = refuse
 
 
 def create_bucket(endpoint: str) -> None:

@@ -130,7 +130,7 @@ def ignoring(server: FaultServer) -> Fault:
         if reply.status != 412:
             return reply
         headers = {name: value for name, value in request.headers.items() if name != "if-match"}
-        return server.buckets.answer(Request(request.method, request.target, headers, b""))
+        return server.answer(Request(request.method, request.target, headers, b""))
 
     return fault
 

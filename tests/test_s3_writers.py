@@ -155,7 +155,7 @@ def test_a_manifest_that_may_yet_be_taken_keeps_its_shards(
     """Its reply is lost, and nobody says what is there; or a gateway gives up before the server."""
     write(300)
     s3io.open_store(FOLDER, config_of(server.endpoint, max_attempts=2, retry_timeout_s=2.0))
-    answer, late = server.buckets.answer, []
+    answer, late = server.answer, []
 
     def gateway(request: Request) -> Reply:
         if request.method != "PUT" or "manifest" not in request.target:
@@ -164,13 +164,13 @@ def test_a_manifest_that_may_yet_be_taken_keeps_its_shards(
         late.append(request)
         return error(504, "GatewayTimeout") if is_late else replace(answer(request), is_reset=True)
 
-    server.buckets.answer = gateway
+    server.answer = gateway
     text = error_of(kind, tmp_path, capsys)
     stem = "samples" if kind == "samples" else "records"
     assert re.search(
         rf"its shards stay beside it, {FOLDER}/{stem}-\w+-\*.bin \(\d shards?\): `", text
     )
-    server.buckets.answer = answer
+    server.answer = answer
     if is_late:
         read(300)
         answer(late[0])
@@ -184,7 +184,7 @@ def test_a_manifest_that_may_yet_be_taken_keeps_its_shards(
 def test_ctrl_c_while_the_manifest_is_on_its_way_keeps_its_shards_and_says_so(
     server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ):
-    answer, given_up = server.buckets.answer, threading.Event()
+    answer, given_up = server.answer, threading.Event()
 
     def interrupt(request: Request) -> Reply:
         if request.method == "PUT" and "manifest" in request.target:
@@ -192,7 +192,7 @@ def test_ctrl_c_while_the_manifest_is_on_its_way_keeps_its_shards_and_says_so(
             given_up.wait(DEADLINE_S)
         return answer(request)
 
-    server.buckets.answer = interrupt  # type: ignore[method-assign]
+    server.answer = interrupt
     told = f"{FOLDER}/manifest.json: whether it is in place is unknown; its shards stay beside it, "
     try:
         if kind == "pack":

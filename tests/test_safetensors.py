@@ -156,7 +156,7 @@ def test_a_file_that_is_replaced_between_two_reads_is_an_error(
     if is_bucket:
         with serving() as server:
             server.buckets.put(BUCKET, "x", old)
-            answer = server.buckets.answer
+            answer = server.answer
 
             def answer_first(request: Request) -> Reply:
                 reply = answer(request)
@@ -165,7 +165,7 @@ def test_a_file_that_is_replaced_between_two_reads_is_an_error(
                 return reply
 
             count = -1  # it is looked for before it is looked at
-            server.buckets.answer = answer_first  # type: ignore[method-assign]
+            server.answer = answer_first
             with pytest.raises(s3io.ObjectChangedError, match="x"):
                 s3io.load_safetensors(f"s3://{BUCKET}/x")
             assert count == step + 1

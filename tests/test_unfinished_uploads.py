@@ -244,8 +244,8 @@ class Gate:
     """Shards other than two are not finished before it is opened."""
 
     def __init__(self, server: FaultServer) -> None:
-        self._answer, self.opened, self.waiting = server.buckets.answer, threading.Event(), 0
-        server.buckets.answer = self.answer  # type: ignore[method-assign]
+        self._answer, self.opened, self.waiting = server.answer, threading.Event(), 0
+        server.answer = self.answer
         self.server = server
 
     def answer(self, request: Request) -> Reply:
@@ -274,7 +274,7 @@ def test_a_pack_that_fails_leaves_nothing_of_any_process_or_names_it(
     server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], may_list: bool
 ):
     with gate(server) as closed:
-        answer = server.buckets.answer
+        answer = server.answer
 
         def refuse(request: Request) -> Reply:
             if request.method == "PUT" and "-00003.bin" in request.target:
@@ -282,7 +282,7 @@ def test_a_pack_that_fails_leaves_nothing_of_any_process_or_names_it(
                 return error(403, "AccessDenied")
             return answer(request)
 
-        server.buckets.answer = refuse  # type: ignore[method-assign]
+        server.answer = refuse
         if not may_list:
             deny(server, "GET", "uploads=")
         warned = contextlib.nullcontext() if may_list else pytest.warns(
@@ -385,9 +385,7 @@ def test_by_a_clock_that_is_not_the_servers_nothing_is_aborted(
 def test_uploads_come_in_pages_and_hostile_lists_are_refused(server: FaultServer):
     keys = [f"many/{number:04d}&<'é" for number in range(1203)]
     for key in keys:
-        server.buckets.answer(
-            Request("POST", f"/{BUCKET}/{key.replace('&', '%26')}?uploads", {}, b"")
-        )
+        server.answer(Request("POST", f"/{BUCKET}/{key.replace('&', '%26')}?uploads", {}, b""))
     store = s3io.open_store(PATH)
     uploads = store.uploads(f"s3://{BUCKET}/many/")
     assert [upload.path for upload in uploads] == [f"s3://{BUCKET}/{key}" for key in keys]

@@ -14,6 +14,7 @@ from dataclasses import replace
 from .buckets import Buckets, Reply, Request, error
 from .signature import problem
 
+Answer = Callable[[Request], Reply]
 Fault = Callable[[Reply, Request], Reply]
 
 ACCESS_KEY, SECRET_KEY = "access-key-of-tests", "secret-key-of-tests"
@@ -23,13 +24,14 @@ _MOST_HEAD_BYTES = 1 << 20
 class FaultServer:
     """Serves ``buckets`` at ``endpoint`` until it is closed.
 
-    ``fault`` is asked for each reply: it gets the right one, and the request, and returns what is
-    sent. ``requests`` has all requests, in the order in which they came.
+    ``answer`` gives the right reply to a request. ``fault`` gets it, and the request, and returns
+    what is sent. ``requests`` has all requests, in the order in which they came.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.buckets = Buckets()
         self.requests: list[Request] = []
+        self.answer: Answer = self.buckets.answer
         self.fault: Fault = lambda reply, _request: reply
         self.keys = {ACCESS_KEY: SECRET_KEY}
         self._context = context
@@ -94,7 +96,7 @@ class FaultServer:
 
     def _answer(self, request: Request) -> Reply:
         code = problem(request.method, request.target, request.headers, request.body, self.keys)
-        reply = error(403, code) if code else self.buckets.answer(request)
+        reply = error(403, code) if code else self.answer(request)
         reply.headers += [("x-amz-request-id", f"request-{len(self.requests)}")]
         return self.fault(replace(reply, headers=list(reply.headers)), request)
 
