@@ -19,6 +19,7 @@ from buckets import (
     needs_seaweed,
     serving,
 )
+from object_servers import faults
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
 from object_servers.seaweed import seaweed
@@ -70,6 +71,35 @@ def test_what_is_put_or_written_in_chunks_is_the_object(server: FaultServer, siz
     store.remove(PATH + "2")
     store.remove(PATH + "2")
     assert store.list(f"s3://{BUCKET}/a") == [PATH]
+
+
+def flipped(server: FaultServer, replies: int) -> Any:
+    """The server flips a bit of the bodies of its next GETs."""
+    left = iter(range(replies))
+
+    def flip(reply: Reply, request: Request) -> Reply:
+        if request.method == "GET" and reply.status == 206 and next(left, None) is not None:
+            return faults.flipped_bit(reply, request)
+        return reply
+
+    server.fault = flip
+    return store_of(server)
+
+
+def test_a_whole_object_is_compared_with_the_checksum_that_the_server_keeps(server: FaultServer):
+    data = data_of(100_000)
+    store_of(server).put(PATH, data)
+    for read in (lambda one: _C.crc32c(one.get(PATH).numpy()), lambda one: one.checksum(PATH)):
+        assert read(flipped(server, replies=1)) == _C.crc32c(data)  # asked for once more
+        with pytest.raises(s3io.DataError, match=r"the server says .*: the object is damaged"):
+            read(flipped(server, replies=2))
+    requests = server.requests
+    server.fault = lambda reply, _request: reply
+    store_of(server).get(PATH)
+    assert [one.method for one in requests[-2:]] == ["HEAD", "GET"]
+
+    server.buckets.put(BUCKET, "other", bytes(100))  # whoever put it sent no checksum
+    assert flipped(server, replies=1).get(f"s3://{BUCKET}/other").sum() == 1
 
 
 def test_ranges_are_read_and_memory_is_filled_from_one_version(server: FaultServer):

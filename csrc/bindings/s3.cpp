@@ -12,12 +12,14 @@
 
 #include "base/byte_range.h"
 #include "base/clock.h"
+#include "base/crc32c.h"
 #include "bindings/bindings.h"
 #include "bindings/path.h"
 #include "bindings/tensors.h"
 #include "http/credentials.h"
 #include "http/curl_transport.h"
 #include "http/etag.h"
+#include "http/s3_new_object.h"
 #include "http/s3_objects.h"
 #include "http/s3_range_reader.h"
 #include "memory/buffer_pool.h"
@@ -82,8 +84,10 @@ std::shared_ptr<S3Objects> make_s3_objects(const std::string& endpoint, const st
                                     .retry_timeout_s = retry_timeout_s,
                                     .retries_per_s = retries_per_s},
                              .part_bytes = part_bytes};
+  const bool is_tls = endpoint.empty() || parse_endpoint(endpoint).is_tls;
+  const CurlOptions transport{.connections = connections, .threads = is_tls ? 2 : 1};
   return std::make_shared<S3Objects>(std::move(options), std::move(credentials),
-                                     shared_curl_transport({.connections = connections}));
+                                     shared_curl_transport(transport));
 }
 
 py::str text_of(const std::string& bytes) {
@@ -141,6 +145,17 @@ class S3Reads {
     pool_.emplace(BufferPoolConfig{capacity, buffer_size, alignment});
   }
 
+  // As it is now. Compared with the checksum that the server has of it, if any.
+  ObjectData read_whole(const std::string& path) {
+    const std::shared_ptr<S3Object> object = objects_->open_whole(path, check_signals);
+    ObjectData data = take(object->size());
+    check_whole(*object, [&] {
+      read(*object, {0, data.length}, data);
+      return crc32c(0, {data.begin, static_cast<size_t>(data.length)});
+    });
+    return data;
+  }
+
   // Of this version, or of the one that is there now. What lies beyond the end is left out where
   // `clips`, else Error(range).
   ObjectData read(const std::string& path, ByteRange range, std::optional<S3Version> version,
@@ -152,13 +167,8 @@ class S3Reads {
     } else {
       check_within(*object, range);
     }
-    ObjectData data;
-    const int64_t needed = std::max<int64_t>(range.length, 1);
-    data.buffer = pool_ ? pool_->take(needed, kPoolTimeoutS, check_signals)
-                        : AlignedBuf::allocate(needed, kCacheLineBytes);
-    data.begin = data.buffer.data();
-    data.length = range.length;
-    if (range.length > 0) ranges_.read(*object, range, data.begin, data.buffer, check_signals);
+    ObjectData data = take(range.length);
+    read(*object, range, data);
     return data;
   }
 
@@ -178,20 +188,43 @@ class S3Reads {
     }
   }
 
-  FileChecksum checksum(const std::string& path) {
-    return checksum_of_object(*objects_, path, kLongestReadS, check_signals);
-  }
-
-  StatsDict stats() const {
-    StatsDict dict;
-    const ReadCounters& counters = ranges_.counters();
-    dict["requests"] = counters.requests.load();
-    dict["retries"] = counters.retries.load();
-    return dict;
+  // Compared with the server's, too.
+  uint32_t checksum(const std::string& path) {
+    const std::shared_ptr<S3Object> object = objects_->open_whole(path, check_signals);
+    return check_whole(*object, [&] {
+      return checksum_of_object(*objects_, object, kLongestReadS, check_signals).crc32c;
+    });
   }
 
  private:
   static constexpr double kPoolTimeoutS = 30;
+
+  // `read` gives the CRC-32C of what came: a bit may have flipped on the way, or at the server.
+  template <typename Read>
+  static uint32_t check_whole(const S3Object& object, const Read& read) {
+    const std::string& kept = object.crc32c();
+    uint32_t found = read();
+    if (kept.empty() || crc32c_in_base64(found) == kept) return found;
+    found = read();  // once more: the way is not the object's fault
+    if (crc32c_in_base64(found) == kept) return found;
+    throw Error(ErrorKind::data, message(object.path(), ": its bytes have the CRC-32C ",
+                                         crc32c_in_base64(found), ", and the server says ", kept,
+                                         ": the object is damaged there, or on the way"));
+  }
+
+  ObjectData take(int64_t length) {
+    ObjectData data;
+    const int64_t needed = std::max<int64_t>(length, 1);
+    data.buffer = pool_ ? pool_->take(needed, kPoolTimeoutS, check_signals)
+                        : AlignedBuf::allocate(needed, kCacheLineBytes);
+    data.begin = data.buffer.data();
+    data.length = length;
+    return data;
+  }
+
+  void read(Object& object, ByteRange range, ObjectData& data) {
+    if (range.length > 0) ranges_.read(object, range, data.begin, data.buffer, check_signals);
+  }
 
   static void check_within(const Object& object, ByteRange range) {
     if (range.end() <= object.size()) return;
@@ -218,6 +251,15 @@ py::object read_s3(S3Reads& reads, const Path& path, int64_t offset, std::option
     const ByteRange range = ByteRange::checked(
         offset, length ? *length : kMost - std::max<int64_t>(offset, 0), path.native);
     data = reads.read(path.native, range, version, clips);
+  }
+  return bytes_tensor(std::move(data));
+}
+
+py::object read_whole_s3(S3Reads& reads, const Path& path) {
+  ObjectData data;
+  {
+    const NoGil no_gil;
+    data = reads.read_whole(path.native);
   }
   return bytes_tensor(std::move(data));
 }
@@ -295,6 +337,8 @@ void register_s3(py::module_& module) {
                     std::optional<std::tuple<int64_t, int64_t, int64_t>>, int>(),
            py::kw_only(), py::arg("objects"), py::arg("buffer_pool"), py::arg("depth"),
            "buffer_pool: (capacity, buffer_size, alignment).")
+      .def("read_whole", &read_whole_s3, py::arg("path"),
+           "A uint8 tensor of the object as it is now, as the server's checksum of it says.")
       .def("read", &read_s3, py::arg("path"), py::arg("offset"), py::arg("length"), py::kw_only(),
            py::arg("version") = py::none(), py::arg("clips") = false,
            "A uint8 tensor. version: see `s3_version`; else the one that is there now.")
@@ -304,10 +348,9 @@ void register_s3(py::module_& module) {
           "checksum",
           [](S3Reads& reads, const Path& path) {
             const NoGil no_gil;
-            return reads.checksum(path.native).crc32c;
+            return reads.checksum(path.native);
           },
-          py::arg("path"))
-      .def("stats", &S3Reads::stats);
+          py::arg("path"));
   module.def(
       "s3_version",
       [](int64_t size_bytes, const std::string& etag) {

@@ -94,9 +94,7 @@ S3Objects::S3Objects(Options options, std::shared_ptr<CredentialSource> credenti
   }
 }
 
-std::pair<ObjectVersion, std::string> S3Objects::look_up(const std::string& path,
-                                                         const WaitCallback& on_wait) {
-  S3Call call;
+void S3Objects::look_up(S3Call& call, const std::string& path, const WaitCallback& on_wait) {
   call.method = "HEAD";
   call.object = parse_s3_path(path);
   client_->call(call, on_wait);
@@ -106,11 +104,13 @@ std::pair<ObjectVersion, std::string> S3Objects::look_up(const std::string& path
                                          ": the server does not say how long it is, or which "
                                          "version (Content-Length, ETag)"));
   }
-  return {version_of(head.content_length(), head.etag()), head.etag()};
 }
 
 ObjectInfo S3Objects::stat(const std::string& path) {
-  return {.version = look_up(path).first, .block_bytes = 0};
+  S3Call call;
+  look_up(call, path, {});
+  const ResponseHead& head = call.http.head;
+  return {.version = version_of(head.content_length(), head.etag()), .block_bytes = 0};
 }
 
 bool S3Objects::honours_if_match(const std::string& path, const ObjectVersion& version,
@@ -180,8 +180,24 @@ std::vector<std::string> S3Objects::list(const std::string& prefix) {
 }
 
 std::shared_ptr<S3Object> S3Objects::open(const std::string& path, const WaitCallback& on_wait) {
-  auto [version, etag] = look_up(path, on_wait);
-  return std::make_shared<S3Object>(path, version, std::move(etag));
+  S3Call call;
+  look_up(call, path, on_wait);
+  const ResponseHead& head = call.http.head;
+  return std::make_shared<S3Object>(path, version_of(head.content_length(), head.etag()),
+                                    head.etag());
+}
+
+std::shared_ptr<S3Object> S3Objects::open_whole(const std::string& path,
+                                                const WaitCallback& on_wait) {
+  S3Call call;
+  call.headers = {{"x-amz-checksum-mode", "ENABLED"}};
+  look_up(call, path, on_wait);
+  const ResponseHead& head = call.http.head;
+  // That of an object of parts may be of their checksums.
+  const bool is_of_parts = head.etag().find('-') != std::string::npos;
+  return std::make_shared<S3Object>(path, version_of(head.content_length(), head.etag()),
+                                    head.etag(),
+                                    is_of_parts ? std::string() : head.checksum_crc32c());
 }
 
 std::shared_ptr<Object> S3Objects::open(const std::string& path) {

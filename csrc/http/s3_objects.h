@@ -36,6 +36,8 @@ class S3Objects final : public Store {
   ObjectInfo stat(const std::string& path) override;
   // The object as it is now, by a HEAD.
   std::shared_ptr<S3Object> open(const std::string& path, const WaitCallback& on_wait);
+  // The same for who reads all of it: with its checksum, if the server has one of the whole object.
+  std::shared_ptr<S3Object> open_whole(const std::string& path, const WaitCallback& on_wait);
   std::vector<std::string> list(const std::string& prefix) override;
   // The same with sizes and ETags: a request for each thousand. With `most` above 0 those of the
   // first page that has any, at most so many, and at most a thousand.
@@ -61,9 +63,8 @@ class S3Objects final : public Store {
   int64_t part_bytes() const { return part_bytes_; }
 
  private:
-  // Its version and its ETag, by a HEAD.
-  std::pair<ObjectVersion, std::string> look_up(const std::string& path,
-                                                const WaitCallback& on_wait = {});
+  // A HEAD that says which version is there.
+  void look_up(S3Call& call, const std::string& path, const WaitCallback& on_wait);
 
   // One page of a list. Throws Error(data) where what comes is none.
   ListPage read_page(S3Call& call, const std::string& key_prefix, const WaitCallback& on_wait);

@@ -28,11 +28,13 @@ void set_if_match(S3Call& call, std::string_view etag) {
 
 }  // namespace
 
-S3Object::S3Object(std::string path, const ObjectVersion& version, std::string etag)
+S3Object::S3Object(std::string path, const ObjectVersion& version, std::string etag,
+                   std::string crc32c)
     : path_(std::move(path)),
       name_(parse_s3_path(path_)),
       size_bytes_(version.size_bytes),
       etag_number_(version.modified_ns),
+      crc32c_(std::move(crc32c)),
       etag_(std::move(etag)),
       has_etag_(!etag_.empty()) {}
 

@@ -20,7 +20,8 @@ namespace s3io {
 class S3Object final : public Object {
  public:
   // Without an ETag the first reply says it, which must have the version's number.
-  S3Object(std::string path, const ObjectVersion& version, std::string etag);
+  S3Object(std::string path, const ObjectVersion& version, std::string etag,
+           std::string crc32c = {});
 
   const std::string& path() const override { return path_; }
   int64_t size() const override { return size_bytes_; }
@@ -33,12 +34,15 @@ class S3Object final : public Object {
   int64_t etag_number() const { return etag_number_; }
   std::string_view etag() const;  // empty: not known yet. It stays where it is.
   void learn_etag(const std::string& etag);
+  // Of all its bytes, in base64, as the server keeps it; empty: it was not asked, or has none.
+  const std::string& crc32c() const { return crc32c_; }
 
  private:
   const std::string path_;
   const S3Path name_;
   const int64_t size_bytes_;
   const int64_t etag_number_;
+  const std::string crc32c_;
   std::mutex mutex_;  // for who writes etag_
   std::string etag_;  // once it is known
   std::atomic<bool> has_etag_;

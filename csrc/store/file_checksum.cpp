@@ -23,8 +23,8 @@ constexpr int64_t kLeastBlockBytes = int64_t{1} << 20;
 
 // What reads may still touch when a call gives up; it is then left behind.
 struct Reading {
-  Reading(Store& store, const std::string& path)
-      : object(store.open(path)),
+  Reading(Store& store, const std::shared_ptr<Object>& read)
+      : object(read),
         block_bytes(std::max(kLeastBlockBytes, object->block_bytes())),
         reader(store.make_reader({.depth = kDepth, .chunk_bytes = block_bytes, .any_thread = true},
                                  counters)),
@@ -88,9 +88,9 @@ uint32_t read_all(Reading& reading, double timeout_s, const WaitCallback& on_wai
 
 }  // namespace
 
-FileChecksum checksum_of_object(Store& store, const std::string& path, double timeout_s,
-                                const WaitCallback& on_wait) {
-  auto reading = std::make_unique<Reading>(store, path);
+FileChecksum checksum_of_object(Store& store, const std::shared_ptr<Object>& object,
+                                double timeout_s, const WaitCallback& on_wait) {
+  auto reading = std::make_unique<Reading>(store, object);
   try {
     const uint32_t crc = read_all(*reading, timeout_s, on_wait);
     return {reading->object->size(), crc};

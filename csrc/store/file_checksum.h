@@ -12,8 +12,8 @@ namespace s3io {
 
 // Reads the object, giving up when for so long nothing came. Throws Error naming the path, also
 // when the object changes meanwhile.
-FileChecksum checksum_of_object(Store& store, const std::string& path, double timeout_s,
-                                const WaitCallback& on_wait);
+FileChecksum checksum_of_object(Store& store, const std::shared_ptr<Object>& object,
+                                double timeout_s, const WaitCallback& on_wait);
 
 // The checksum that the file keeps in its attribute (checksum_text.h). Nothing where there is none,
 // or where it is of another size than the file has: then the file was changed by other means.

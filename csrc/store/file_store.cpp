@@ -175,7 +175,8 @@ std::unique_ptr<ObjectWriter> FileStore::writer(const std::string& path,
 }
 
 FileChecksum FileStore::checksum(const std::string& path, const WaitCallback& on_wait) {
-  return checksum_of_object(runtime().files, path, config_.range_engine.range_timeout_s, on_wait);
+  Store& files = runtime().files;
+  return checksum_of_object(files, files.open(path), config_.range_engine.range_timeout_s, on_wait);
 }
 
 FileStoreStats FileStore::stats() {

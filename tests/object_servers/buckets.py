@@ -14,6 +14,7 @@ from email.utils import formatdate
 from xml.sax.saxutils import escape
 
 MOST_KEYS = 1000
+_CHECKSUM = "x-amz-checksum-crc32c"
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -78,6 +79,7 @@ class Stored:
     data: bytes
     etag: str
     metadata: tuple[tuple[str, str], ...] = ()  # headers, which come back with it
+    checksum: str = ""  # CRC-32C as it was sent with it, for who asks a HEAD for it
 
 
 def _metadata(request: Request) -> tuple[tuple[str, str], ...]:
@@ -146,6 +148,8 @@ class Buckets:
         size = len(stored.data)
         reply = Reply(200, [("ETag", f'"{stored.etag}"'), ("Accept-Ranges", "bytes")], stored.data)
         reply.headers += stored.metadata
+        if stored.checksum and request.headers.get("x-amz-checksum-mode") == "ENABLED":
+            reply.header(_CHECKSUM, stored.checksum)
         match = _RANGE.fullmatch(request.headers.get("range", ""))
         if match is not None:
             first, last = int(match[1]), min(int(match[2] or size), size - 1)
@@ -158,7 +162,8 @@ class Buckets:
     def _put(self, request: Request, bucket: str, key: str) -> Reply:
         if not self._may_put(request, bucket, key):
             return error(412, "PreconditionFailed")
-        stored = Stored(request.body, self.etag_of(request.body), _metadata(request))
+        checksum = request.headers.get(_CHECKSUM, "")
+        stored = Stored(request.body, self.etag_of(request.body), _metadata(request), checksum)
         self.objects[bucket, key] = stored
         return Reply(200, [("ETag", f'"{stored.etag}"')])
 

@@ -80,15 +80,17 @@ class S3Store:
         return [path for path, *_ in self._core(prefix).list_objects(prefix)]
 
     def get(self, path: str) -> torch.Tensor:
-        """The whole object as a uint8 tensor [size].
+        """The whole object as a uint8 tensor [size]. Where the server keeps a CRC-32C of it, as of
+        what ``put`` sent as one part, the bytes are compared with it.
 
         Raises:
             NotFoundError, AccessError: There is none, or it may not be read.
+            DataError: Its bytes are not those of its checksum, twice.
             ReadError, ReadTimeoutError: The server cannot be reached, or sends something else.
             ObjectChangedError: It was replaced while it was read.
         """
         self._check(path)
-        data: torch.Tensor = self._objects.reads(path).read(path, 0, None, clips=True)
+        data: torch.Tensor = self._objects.reads(path).read_whole(path)
         return data
 
     def get_range(
@@ -139,7 +141,9 @@ class S3Store:
             self._objects.reads(path).read_into(path, offset, memory, version=numbers)
 
     def checksum(self, path: str) -> int:
-        """The CRC-32C of the object, which is read for it."""
+        """The CRC-32C of the object, which is read for it. Raises as ``get``, which it is compared
+        like.
+        """
         self._check(path)
         return self._objects.reads(path).checksum(path)
 
