@@ -25,6 +25,8 @@ from torch_s3io import ConfigError, DataError, TokenDataset
 from torch_s3io.cli import main
 from torch_s3io.format.tokens import ends, spans
 from torch_s3io.format.tokens.document_index import Sought
+from torch_s3io.index.column_file import map_columns
+from torch_s3io.index.column_writer import write_columns
 
 
 def indexes(folder: Path) -> list[Path]:
@@ -133,6 +135,29 @@ def test_a_damaged_index_is_made_anew(disk, eos):
     for at in range(0, len(right), 3):
         index.write_bytes(changed(right, at, bytes([right[at] ^ 1 << at % 8])))
         assert documents_in(disk / "a.npy", dtype="u2", eos=eos) == expected, at
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("counts", np.array([np.nan])),
+        ("counts", np.array(2)),
+        ("counts", np.array([[2]])),
+        ("counts", np.array([3])),
+        ("sizes", np.array(12)),
+        ("starts", np.array(0, "u8")),
+        ("lengths", np.array([1, 2], "u2")),
+    ],
+)
+def test_an_index_of_columns_that_cannot_be_is_made_anew(disk, name, column):
+    write_ended(disk / "a.bin", [np.append(one + 1, 0) for one in numbered([3, 1])], eos=0)
+    expected = documents_in(disk / "a.bin", dtype="u2", eos=0)
+    [path] = indexes(disk)
+    right = path.read_bytes()
+    index = map_columns(str(path))
+    write_columns(str(path), index.head, {**index.columns, name: column})  # right checksums
+    assert documents_in(disk / "a.bin", dtype="u2", eos=0) == expected
+    assert path.read_bytes() == right
 
 
 def test_an_end_that_is_no_token_is_refused_and_one_that_is_nowhere_is_said(disk):

@@ -24,6 +24,7 @@ from .document_table import DocumentTable, TokenFile
 
 _VERSION = 2  # of the columns
 _OF_FILES = ("sizes", "modified_ns", "counts", "ends")  # columns
+_TYPES = {**dict.fromkeys(_OF_FILES, ("<i8",)), "starts": ("<u8",), "lengths": ("<u4", "<u8")}
 
 
 class Sought(NamedTuple):
@@ -99,19 +100,17 @@ def _is_current(files: Sequence[Sought], index: ColumnFile) -> bool:
 def check_columns(index: ColumnFile) -> None:
     """Reads all of it. Raises DataError where something is damaged, or does not fit."""
     index.check()
-    names, columns = index.head.get("names"), {*_OF_FILES, "starts", "lengths"}
-    if set(index.columns) != columns or not _are_names(names):
+    names, columns = index.head.get("names"), index.columns
+    if set(columns) != set(_TYPES) or not _are_names(names):
         raise DataError(f"{printable(index.path)}: is no index of documents of tokens")
-    counts, starts = index.columns["counts"], index.columns["starts"]
-    lengths, kinds = index.columns["lengths"], (np.uint32, np.uint64)
+    counts, starts = columns["counts"], columns["starts"]
     if (
-        len(starts) != len(lengths)
-        or starts.dtype != np.uint64
-        or lengths.dtype not in kinds
+        any(one.ndim != 1 or one.dtype.str not in _TYPES[name] for name, one in columns.items())
+        or len(starts) != len(columns["lengths"])
         or len(counts) != len(index.head["names"])
+        or bool(((counts < 0) | (counts > len(starts))).any())
         or int(counts.sum()) != len(starts)
-        or bool((counts < 0).any())
-        or any(len(index.columns[name]) != len(counts) for name in _OF_FILES)
+        or any(len(columns[name]) != len(counts) for name in _OF_FILES)
     ):
         raise DataError(f"{printable(index.path)}: its columns do not fit each other")
 
