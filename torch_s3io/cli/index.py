@@ -6,9 +6,11 @@ import argparse
 import os
 from typing import Any
 
-from ..console import say
+from ..console import note, say
 from ..errors import AccessError, ConfigError, DataError
 from ..format.index_kinds import kind_for
+from ..index.column_file import ColumnFile
+from ..index.in_bucket import put_index
 from ..index.place import Where
 from .index_facts import index_as_text
 
@@ -18,6 +20,12 @@ examples:
   %(prog)s 'shards/{000..999}.tar'      as in SampleDataset.from_tar
   %(prog)s 'volumes/*.npz' --fields x,y  as in SampleDataset.from_npz(..., fields=("x", "y"))
   %(prog)s shards/*.tar --place /fast   the index lies in /fast; then index="/fast" in the program
+  %(prog)s 's3://bucket/shards/*.tar'    the index is an object beside the shards, for all machines
+
+The index of shards in a bucket is put beside them. Each machine that reads the shards copies it
+into its cache folder, and reads no headers. Where the bucket may not be written to, the index is in
+the cache folder of this user alone. The bucket is reached as AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL say.
 
 exit status:
   0  the index is there, and holds     1  it cannot be made: a line on stderr says why
@@ -40,8 +48,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--place",
         metavar="PATH",
-        help="a file or folder for the index; else it lies beside the data, or where these cannot "
-        "be written to in the user's cache folder",
+        help="a file or folder for the index, or a folder in a bucket; else it lies beside the "
+        "data, or where these cannot be written to in the user's cache folder",
     )
     parser.add_argument(
         "--fields",
@@ -66,5 +74,23 @@ def run(args: argparse.Namespace) -> int:
     except DataError:
         os.unlink(file.path)
         file = kind.make(args.paths, where, args.fields)
+    if file.in_bucket and _is_put(file, must_be=args.place is not None):
+        say(f"{file.in_bucket}, of which this machine has a copy:")
     say(*index_as_text(file))
     return 0
+
+
+def _is_put(file: ColumnFile, must_be: bool) -> bool:
+    """Says where it may not be written.
+
+    Raises:
+        AccessError: So, and it must be.
+    """
+    try:
+        put_index(file)
+    except AccessError as error:
+        if must_be:
+            raise
+        note(f"the index is in the cache folder of this user alone: {error}")
+        return False
+    return True

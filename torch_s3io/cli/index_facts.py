@@ -16,7 +16,7 @@ from ..wording import size_text
 def indexes_at(path: str) -> list[ColumnFile]:
     """The index that the path is, or those of the data in a folder that nobody packed, or that of
     a pattern."""
-    if scheme_of(path):  # those of buckets lie in the cache folder
+    if scheme_of(path):  # `index` shows those
         return []
     if os.path.isdir(path):
         return [] if has_manifest(path) else list(indexes_of(path))

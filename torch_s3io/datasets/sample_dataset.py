@@ -279,8 +279,9 @@ class SampleDataset(StoredDataset):
             file_order: As for RecordDataset, of the archives.
             ragged, decode: As for SampleDataset.
             index: Where the index of the archives lies, which is made when it is not there: True:
-                in a hidden file beside them, or in the user's cache folder; a path; False: nowhere,
-                the archives are read through each time.
+                in a hidden file beside them, or in the user's cache folder; of archives in a bucket
+                there, as a copy of the object that the command ``index`` put beside them. A path,
+                or a folder of a bucket. False: nowhere, the archives are read through each time.
             store: As for RecordDataset.
             **options: As for SampleDataset.
 

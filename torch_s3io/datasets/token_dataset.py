@@ -93,7 +93,7 @@ class TokenDataset(StoredDataset):
             GPT-2's tokens.
         index: Where it is kept what ``eos`` or ``bos`` was found to say, so that it is looked for
             once: True: beside the data, else in the user's cache folder. False: nowhere. Or the
-            path of a file or folder.
+            path of a file or folder; ``s3://bucket/folder``: in a bucket, for all machines.
         repair: ``"recompute"``: where the offsets in an ``.idx`` wrapped around, take its lengths.
         file_order: As for RecordDataset.
         store: As for RecordDataset.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from .. import _C
 from ..config import MIB
 from ..errors import ConfigError
+from ..index.place import is_index_name
 from ..store.s3_objects import the_s3_objects
 from ..store.store import Identity
 from .finding import Finding, in_bytes
@@ -31,7 +33,8 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
     objects = store.core_store(path)
     report(f"listing {path}")
     listed = store.identities(path, objects.list_objects(path, most=1000))
-    largest = max(listed, key=lambda name: listed[name].size_bytes, default="")
+    data = (name for name in listed if not is_index_name(os.path.basename(name)))
+    largest = max(data, key=lambda name: listed[name].size_bytes, default="")
     if not largest or listed[largest].size_bytes < _LEAST_BYTES:
         raise ConfigError(f"{path}: no object begins with this name; name a prefix that has some")
     version = listed[largest]

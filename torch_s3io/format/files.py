@@ -245,6 +245,13 @@ def inspect(files: list[Found]) -> list[Inspected]:
     return store_of(paths[0]).inspect(paths) if paths else []
 
 
+def inspect_again(paths: list[str]) -> list[Inspected]:
+    """What the store says of objects that nobody has just listed; raises as ``inspect``."""
+    if paths:
+        store_of(paths[0]).expect(paths)
+    return inspect([Found(path, "") for path in paths])
+
+
 def _inspect(files: list[Found]) -> list[tuple[Found, Inspected]]:
     return list(zip(files, inspect(files), strict=True))
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import AccessError, ConfigError, DataError, Error, NotFoundError, ReadError
 from ..warning import warn
@@ -14,11 +14,14 @@ from ..wording import printable
 from .column_file import Column, ColumnFile, is_index, map_columns
 from .column_writer import columns_in_memory, write_columns
 from .file_lock import file_lock
+from .in_bucket import copy_index, put_index
 from .place import Where, index_places
 
 Made = tuple[Mapping[str, Any], Mapping[str, Column]]
 IsCurrent = Callable[[ColumnFile], bool]
 Build = Callable[[ColumnFile | None], Made]
+
+_MOST_BYTES = 16 << 30
 
 
 def indexed(
@@ -28,12 +31,14 @@ def indexed(
     build: Build,
     where: Where = True,
     passing: Container[str] = (),
+    most_bytes: int = _MOST_BYTES,
 ) -> ColumnFile:
     """The index that is there, if it is current; else a new one, written where that can be.
 
     One process of a machine builds; the others wait for it, and map what it wrote. When it is
     killed another one builds. Where no file can be written, the index is in memory, which is warned
-    of.
+    of. In place of building, the index in a bucket is copied, if there is a current one. A new one
+    is put there where ``where`` names the bucket, and else by who calls ``put_index``.
 
     Args:
         sources: Absolute paths or patterns, in any order: what the index is of.
@@ -45,6 +50,7 @@ def indexed(
         where: As for ``index_places``.
         passing: Columns that tell whether it is current, and nothing of the data: a data set that
             was pickled reads on with a new index that differs in these alone.
+        most_bytes: That an index of these data may have: a longer one in a bucket is not read.
 
     Raises:
         ConfigError: ``where`` is a file that is something else than this index.
@@ -53,18 +59,21 @@ def indexed(
     """
     places = index_places(sources, recipe, where)
     entries = {"recipe": json.loads(json.dumps(recipe)), "name": places.name}
-    search = _Search(entries, is_current, build, passing)
     is_path = not isinstance(where, bool)
-    if is_path:
+    bucket = _InBucket(places.in_bucket, most_bytes, is_path) if places.in_bucket else None
+    search = _Search(entries, is_current, build, passing, bucket)
+    if is_path and bucket is None:
         _refuse_other_file(places.paths[0], places.name)
     for find in (search.found_in, search.made_in):
         for path in places.paths:
             found = find(path)
             if found is not None:
+                found.in_bucket = places.in_bucket
                 return found
     if is_path:
+        what = "index=" if bucket is None else "the copy of index= in the cache folder"
         raise AccessError(
-            f"index= cannot be written to, {search.problems[0]}; name another path, or leave it out"
+            f"{what} cannot be written to, {search.problems[0]}; name another path, or leave it out"
         )
     if search.problems:
         warn(
@@ -73,6 +82,20 @@ def indexed(
             "without one, and without this warning"
         )
     return columns_in_memory(*search.made())
+
+
+class _InBucket(NamedTuple):
+    """Where an index may be, too.
+
+    Attributes:
+        path: Of the object.
+        most_bytes: That it may have.
+        is_asked_for: So a new one is put there.
+    """
+
+    path: str
+    most_bytes: int
+    is_asked_for: bool
 
 
 class _Search:
@@ -84,7 +107,9 @@ class _Search:
         is_current: IsCurrent,
         build: Build,
         passing: Container[str],
+        bucket: _InBucket | None,
     ) -> None:
+        self._bucket = bucket
         self._entries = entries
         self._passing = passing
         self._is_current = is_current
@@ -119,16 +144,51 @@ class _Search:
             except OSError as error:
                 self._note(path, error)
                 return None
-            found = self.found_in(path)  # whoever had the lock before has built it, perhaps
+            # Whoever had the lock before has built it, perhaps.
+            found = self.found_in(path) or self._copied_to(path)
             if found is not None:
                 return found
             made = self.made()
             try:
                 write_columns(path, *made, self._passing)
-                return map_columns(path)
+                new = map_columns(path)
             except OSError as error:
                 self._note(path, error)
                 return None
+            self._put(new)
+            return new
+
+    def _copied_to(self, path: str) -> ColumnFile | None:
+        """A copy of the index in the bucket, if that is current."""
+        if self._bucket is None:
+            return None
+        try:
+            if not copy_index(self._bucket.path, path, self._bucket.most_bytes):
+                return None
+        except OSError:
+            return None  # neither can a new one be written; that is told
+        found = self.found_in(path)
+        if found is None:
+            warn(
+                f"{printable(self._bucket.path)}: the data have changed since this index was made: "
+                "it is made anew on this machine. `python -m torch_s3io index` puts a new one there"
+            )
+        return found
+
+    def _put(self, new: ColumnFile) -> None:
+        if self._bucket is None or not self._bucket.is_asked_for:
+            return
+        new.in_bucket = self._bucket.path
+        try:
+            put_index(new)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.unlink(new.path)  # so that the next program tries it again
+            if isinstance(error, AccessError):
+                raise AccessError(
+                    f"index= cannot be written to, {error}; name another place, or leave it out"
+                ) from None
+            raise
 
     def made(self) -> Made:
         if self._made is None:

@@ -58,11 +58,13 @@ class ColumnFile:
     Attributes:
         path: Absolute; empty: there is no file.
         uid: Of what is in it, but for columns that its writer left out.
+        in_bucket: The object that the file is a copy of, or may be put as; empty: there is none.
     """
 
     def __init__(self, path: str, uid: str, mapped: Mapped) -> None:
         self.path = path
         self.uid = uid
+        self.in_bucket = ""
         self._mapped: Mapped | None = mapped
 
     @property
@@ -126,8 +128,11 @@ def bytes_of(column: Column) -> memoryview:
     return column.reshape(-1).view(np.uint8).data
 
 
-def map_columns(path: str) -> ColumnFile:
+def map_columns(path: str, called: str = "") -> ColumnFile:
     """Maps the file. What it says of itself is checked; the columns are not read.
+
+    Args:
+        called: What errors call it; empty: by its path.
 
     Raises:
         DataError: It is no such file, of another version, damaged, or cut off.
@@ -139,7 +144,7 @@ def map_columns(path: str) -> ColumnFile:
         try:
             size = os.fstat(fd).st_size
             if size < START.size:
-                fail(path, f"it has {size} bytes, fewer than any index")
+                fail(called or path, f"it has {size} bytes, fewer than any index")
             memory = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
         finally:
             os.close(fd)
@@ -149,7 +154,7 @@ def map_columns(path: str) -> ColumnFile:
         raise AccessError(f"{printable(path)}: cannot open the index: {error.strerror}") from None
     except OSError as error:
         raise ReadError(f"{printable(path)}: cannot map the index: {error.strerror}") from None
-    return _parsed(path, memory)
+    return _parsed(called or path, memory)
 
 
 def is_index(path: str) -> bool:

@@ -52,7 +52,7 @@ def write_columns(
     ]
     uid = _uid_of(head, [entry for entry in entries if entry["name"] not in passing])
     text, offsets = _head_text(uid, head, entries)
-    with _new_file(path) as file:
+    with new_file(path) as file:
         file.write(START.pack(MAGIC, VERSION, _C.crc32c(text), len(text)))
         file.write(text)
         for offset, column in zip(offsets, stored.values(), strict=True):
@@ -95,16 +95,20 @@ def _as_stored(column: Column) -> Column:
 
 
 @contextlib.contextmanager
-def _new_file(path: str) -> Iterator[BinaryIO]:
+def new_file(path: str) -> Iterator[BinaryIO]:
     """A file beside ``path``, which gets its name at the end. Whoever writes it has its lock: those
-    of writers that died are removed."""
+    of writers that died are removed.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     start = f"{path}{_TEMPORARY}"
     for left in glob.glob(f"{glob.escape(start)}*"):
         _remove_left(left)
     temporary = f"{start}{secrets.token_hex(8)}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with open(fd, "wb") as file:
+        with open(temporary, "wb", opener=lambda *_: fd) as file:
             try_to_lock(fd)
             yield file
             file.flush()

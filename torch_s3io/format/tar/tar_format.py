@@ -13,7 +13,7 @@ from ...config import check_choice
 from ...errors import ConfigError, DataError
 from ...index.builder import indexed
 from ...index.column_file import ColumnFile
-from ...index.place import Where, folder_of
+from ...index.place import Where, folder_of, names_below
 from ...store.store import FileOrder, Found, Inspected
 from ...store.stores import store_of
 from ...warning import warn
@@ -108,7 +108,7 @@ def index_of(
     by_path = {file.path: (file, info) for file, info in zip(files, infos, strict=True)}
     paths = sorted(by_path)
     folder = folder_of(paths)
-    names = [os.path.relpath(path, folder) if folder else path for path in paths]
+    names = names_below(folder, paths)
     versions = [version_of(by_path[path][1]) for path in paths]
 
     def is_current(file: ColumnFile) -> bool:
@@ -120,7 +120,8 @@ def index_of(
         known = _usable(old)
         return build_index([file for file, _ in of], [info for _, info in of], names, folder, known)
 
-    index = TarIndex(indexed(paths, RECIPE, is_current, build, where))
+    most_bytes = sum(size for size, _ in versions)  # of a member it has less than the header
+    index = TarIndex(indexed(paths, RECIPE, is_current, build, where, most_bytes=most_bytes))
     number_of = {path: number for number, path in enumerate(paths)}
     return index, [number_of[file.path] for file in files]
 

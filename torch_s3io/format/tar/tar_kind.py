@@ -10,10 +10,10 @@ import numpy as np
 from ...errors import AccessError, ConfigError, NotFoundError
 from ...index.column_file import ColumnFile
 from ...index.kind import IndexKind
-from ...index.place import Where
+from ...index.place import Where, path_below
 from ...store.stores import store_of
 from ...wording import listed, printable, size_text
-from ..files import inspect
+from ..files import inspect, inspect_again
 from ..paths import find_files
 from .build_index import version_of
 from .tar_format import expanded, index_of, looks_like_tars
@@ -42,11 +42,11 @@ def _make(paths: Sequence[str], where: Where, fields: Sequence[str]) -> ColumnFi
 def _is_current(file: ColumnFile) -> bool:
     index = TarIndex(file)
     folder = os.path.dirname(file.path)
-    if not (index.names and os.path.lexists(os.path.join(folder, index.names[0]))):
+    if not (index.names and os.path.lexists(path_below(folder, index.names[0]))):
         folder = str(file.head.get("folder"))
-    paths = [os.path.join(folder, name) for name in index.names]
+    paths = [path_below(folder, name) for name in index.names]
     try:
-        infos = store_of(paths[0]).inspect(paths) if paths else []
+        infos = inspect_again(paths)
     except (NotFoundError, AccessError, ConfigError):
         return False
     versions: list[list[int]] = index.columns["versions"].tolist()

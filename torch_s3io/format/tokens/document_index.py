@@ -5,7 +5,6 @@ A file that has changed since is looked through anew.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import numpy as np
 from ...errors import DataError
 from ...index.builder import indexed
 from ...index.column_file import ColumnFile
-from ...index.place import Where, folder_of
+from ...index.place import Where, folder_of, names_below
 from ...index.showing import Show, showing
 from ...store.store import Found, Identity, Inspected
 from ...wording import printable
@@ -25,6 +24,7 @@ from .document_table import DocumentTable, TokenFile
 _VERSION = 2  # of the columns
 _OF_FILES = ("sizes", "modified_ns", "counts", "ends")  # columns
 _TYPES = {**dict.fromkeys(_OF_FILES, ("<i8",)), "starts": ("<u8",), "lengths": ("<u4", "<u8")}
+_MOST_DOCUMENT_BYTES = 16  # of the columns
 
 
 class Sought(NamedTuple):
@@ -71,6 +71,7 @@ def find_documents(
         partial(_is_current, ordered),
         partial(_build, ordered, look),
         where,
+        most_bytes=_MOST_DOCUMENT_BYTES * sum(one.num_tokens for one in files),
     )
     found = {one.file.path: _file_of(one, index, row) for row, one in enumerate(ordered)}
     return [found[one.file.path] for one in files], int(index.columns["ends"].sum())
@@ -124,10 +125,10 @@ def _are_names(names: Any) -> bool:
 def _names(files: Sequence[Sought]) -> list[list[Any]]:
     """Relative to their folder, so that they may lie elsewhere; with what is before the tokens, and
     how many there are."""
-    folder = folder_of([one.source for one in files])
-    paths = [os.path.relpath(one.source, folder) if folder else one.source for one in files]
+    sources = [one.source for one in files]
+    names = names_below(folder_of(sources), sources)
     return [
-        [path, one.header_bytes, one.num_tokens] for path, one in zip(paths, files, strict=True)
+        [name, one.header_bytes, one.num_tokens] for name, one in zip(names, files, strict=True)
     ]
 
 

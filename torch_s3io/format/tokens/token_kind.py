@@ -11,9 +11,9 @@ import numpy as np
 from ...errors import AccessError, ConfigError, NotFoundError
 from ...index.column_file import ColumnFile
 from ...index.kind import IndexKind
-from ...index.place import Where
-from ...store.stores import store_of
+from ...index.place import Where, path_below
 from ...wording import short, size_text
+from ..files import inspect_again
 from .document_index import check_columns
 
 _ENDINGS = (".bin", ".npy")
@@ -36,11 +36,11 @@ def _is_current(file: ColumnFile) -> bool:
     check_columns(file)
     names = [str(name) for name, *_ in file.head["names"]]
     folder = os.path.dirname(file.path)
-    if not (names and os.path.lexists(os.path.join(folder, names[0]))):
+    if not (names and os.path.lexists(path_below(folder, names[0]))):
         folder = str(file.head.get("folder"))
-    paths = [os.path.join(folder, name) for name in names]
+    paths = [path_below(folder, name) for name in names]
     try:
-        found = [info.identity for info in store_of(paths[0]).inspect(paths)] if paths else []
+        found = [info.identity for info in inspect_again(paths)]
     except (NotFoundError, AccessError, ConfigError):
         return False
     sizes, times = file.columns["sizes"].tolist(), file.columns["modified_ns"].tolist()
