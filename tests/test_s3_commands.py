@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from buckets import BUCKET, needs_s3, path_of, put_files, serving
+from object_servers.buckets import Reply, Request
 from object_servers.fault_server import FaultServer
 from order_check import write_number_samples
 
@@ -58,6 +59,57 @@ def test_index_finds_samples_ahead(server, tmp_path, capsys):
     assert len(s3io.SampleDataset.from_tar(pattern, batch_size=1)) == 2
     # A list, and the question whether the server heeds versions.
     assert ["prefix" in one.query for one in server.requests] == [True, False]
+
+
+def test_store_says_how_buckets_are_reached(server, tmp_path, capsys, monkeypatch):
+    folder = Path(write_number_samples(tmp_path / "packed", 20))
+    put_files(server, folder)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
+
+    def serve_anybody(reply: Reply, request: Request) -> Reply:
+        is_signed = "authorization" in request.headers
+        return reply if is_signed else server.buckets.answer(request)
+
+    server.fault = serve_anybody
+    store = f"anonymous=true,endpoint={server.endpoint},max_attempts=2,stall_timeout_s=1.5"
+    for command in ("info", "verify"):
+        assert cli.main([command, path_of(folder), "--store", store]) == 0
+    server.buckets.put(BUCKET, "raw/0.bin", bytes(range(40)))
+    layout = ["--format", "records", "--dtype", "uint8", "--shape", "4", "--store", store]
+    source = f"s3://{BUCKET}/raw/*.bin"
+    assert cli.main(["pack", source, "-o", str(tmp_path / "copy"), *layout]) == 0
+    assert s3io.RecordDataset(str(tmp_path / "copy")).num_records == 10
+    config = s3io.open_store(f"s3://{BUCKET}").config
+    assert (config.anonymous, config.max_attempts, config.stall_timeout_s) == (True, 2, 1.5)
+    assert all("authorization" not in request.headers for request in server.requests)
+    assert cli.main(["info", str(folder), "--store", "anonymous=true"]) == 1
+    assert "--store is for paths that begin with s3://" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["doctor", "info", "verify", "index", "uploads", "pack"])
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("anonymos=true", "S3Config has no field 'anonymos': did you mean anonymous?"),
+        ("anonymous=yes", "anonymous is true or false, not 'yes'"),
+        ("part_bytes=8MiB", "part_bytes is a number, not '8MiB'"),
+        ("connections=0", "S3Config.connections must be"),
+        ("region=a,region=b", "region comes twice"),
+        ("endpoint=http://me:geheim@host", "not an address with a user's name or password"),
+        ("secret_key=geheim", "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TO"),
+        ("", "S3Config has no field ''"),
+    ],
+)
+def test_a_store_that_cannot_be_is_wrong_usage(command, store, said, capsys):
+    output = ["-o", "x"] if command == "pack" else []
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "s3://bucket/x", *output, "--store", store])
+    shown = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said in shown
+    assert "geheim" not in shown
 
 
 def test_doctor_tells_what_a_server_heeds(server, capsys):

@@ -19,6 +19,7 @@ from ..console import note, open_standard_streams, show_progress
 from ..errors import Error
 from ..processes.lifetime import cleaning_up_on_sigterm
 from .parser import Parser
+from .store_option import use_store
 
 COMMANDS = ("doctor", "pack", "index", "info", "verify", "uploads", "bench")
 
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_standard_streams()
     try:
         args = make_parser().parse_args(arguments)
+        use_store(args)
         with cleaning_up_on_sigterm():
             return int(args.run(args))
     except Error as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..console import say_text, show_step
 from ..doctor import examine
+from .store_option import add_store_option
 
 STATUS_COSTS = 3
 
@@ -49,6 +50,7 @@ def add_parser(subparsers: Any) -> None:
         "--quick", action="store_true", help="read for some seconds only; the figures are rough"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    add_store_option(parser)
     parser.set_defaults(run=run)
 
 

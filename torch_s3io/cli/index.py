@@ -13,6 +13,7 @@ from ..index.column_file import ColumnFile
 from ..index.in_bucket import put_index
 from ..index.place import Where
 from .index_facts import index_as_text
+from .store_option import add_store_option
 
 _EPILOG = """\
 examples:
@@ -25,7 +26,7 @@ examples:
 The index of shards in a bucket is put beside them. Each machine that reads the shards copies it
 into its cache folder, and reads no headers. Where the bucket may not be written to, the index is in
 the cache folder of this user alone. The bucket is reached as AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL say.
+AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL say, and --store.
 
 exit status:
   0  the index is there, and holds     1  it cannot be made: a line on stderr says why
@@ -58,6 +59,7 @@ def add_parser(subparsers: Any) -> None:
         default=[],
         help="of .npz archives: the arrays that the program reads",
     )
+    add_store_option(parser)
     parser.set_defaults(run=run)
 
 

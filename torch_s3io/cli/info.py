@@ -16,6 +16,7 @@ from ..format.tokens.token_format import TokenOptions, open_tokens
 from ..store.stores import scheme_of, store_of
 from ..wording import printable, size_text
 from .index_facts import index_as_json, index_as_text, indexes_at
+from .store_option import add_store_option
 
 _EPILOG = """\
 examples:
@@ -23,6 +24,7 @@ examples:
   %(prog)s packed --json | python -m json.tool
   %(prog)s shards                     the indexes of the data in a folder
   %(prog)s corpus.bin                 tokens: of Megatron, llm.c or datatrove, or their documents
+  %(prog)s s3://public/packed --store anonymous=true
 
 exit status:
   0  shown     1  no data set that can be read: a line on stderr says why     2  wrong usage
@@ -46,6 +48,7 @@ def add_parser(subparsers: Any) -> None:
         "index, or that index",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    add_store_option(parser)
     parser.set_defaults(run=run)
 
 

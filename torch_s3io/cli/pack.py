@@ -26,6 +26,7 @@ from ..writing.sample_packing import pack_samples
 from ..writing.sample_source import find_source
 from ..writing.sources import PackFormat, find_sources
 from .parser import whole_number
+from .store_option import add_store_option
 
 _MOST_SHARD_MIB = 1 << 40
 # Options that say nothing of samples.
@@ -121,6 +122,7 @@ def add_parser(subparsers: Any) -> None:
     processes = min(4, _C.available_processors())
     add("--processes", type=whole_number(1), default=processes, metavar="N",
         help="that pack shards at the same time (default: %(default)s)")  # fmt: skip
+    add_store_option(parser)
     parser.set_defaults(run=run, parser=parser)
 
 

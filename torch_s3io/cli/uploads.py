@@ -11,6 +11,7 @@ from ..errors import ConfigError, Error, ReadError
 from ..store.open import open_store
 from ..store.stores import scheme_of
 from ..wording import count_of, printable, short
+from .store_option import add_store_option
 
 if TYPE_CHECKING:
     from ..store.s3_store import OpenUpload, S3Store
@@ -35,7 +36,8 @@ MinIO does not list by what names begin with: give the whole name of an object t
 such a rule.
 
 The bucket is reached as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL
-say. The policy of the keys must allow s3:ListBucketMultipartUploads and s3:AbortMultipartUpload.
+say, and --store. The policy of the keys must allow s3:ListBucketMultipartUploads and
+s3:AbortMultipartUpload.
 
 exit status:
   0  listed, and aborted as asked     1  some could not be: a line on stderr says why
@@ -58,6 +60,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="TIME",
         help="abort those that were begun so long ago, or before: 90s, 30m, 12h, 7d",
     )
+    add_store_option(parser)
     parser.set_defaults(run=run)
 
 

@@ -18,6 +18,7 @@ from ..store.stores import scheme_of, store_of
 from ..wording import count_of, size_text
 from ..writing.folder_writer import WRITE_CONFIG
 from .sample_checks import table_differences
+from .store_option import add_store_option
 
 _EPILOG = """\
 examples:
@@ -42,6 +43,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="folders of data sets, in a bucket too, or files"
     )
+    add_store_option(parser)
     parser.set_defaults(run=run)
 
 

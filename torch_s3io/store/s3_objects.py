@@ -82,6 +82,10 @@ class S3Objects(Store):
         for name in names:
             self._buckets.setdefault(name, bucket)
 
+    def configure_others(self, config: S3Config) -> None:
+        """Buckets without a config of their own."""
+        self._others = Bucket(config, S3Credentials(config))
+
     def config_of(self, path: str) -> S3Config:
         return self._bucket_of(path).config
 
@@ -296,8 +300,8 @@ class S3Objects(Store):
     def _bucket_of(self, path: str) -> Bucket:
         known = self._buckets.get(bucket_of(path)) or self._others
         if known is None:
-            config = S3Config()
-            known = self._others = Bucket(config, S3Credentials(config))
+            self.configure_others(S3Config())
+            return self._bucket_of(path)
         return known
 
     def _core_key(self, path: str) -> tuple[int, int]:

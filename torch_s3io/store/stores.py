@@ -61,6 +61,14 @@ def configure_store(paths: Any, store: StoreSetting) -> FileStore | None:
     return None
 
 
+def reach_buckets(config: S3Config) -> None:
+    """Those that have no config of their own are reached like this from now on."""
+    store_of("s3://")  # where it was built without, that says so
+    from .s3_objects import the_s3_objects
+
+    the_s3_objects().configure_others(config)
+
+
 def _config_of(store: Any) -> S3Config | None:
     """Of an S3Store; None of anything else."""
     if not _C.built_with_s3:
