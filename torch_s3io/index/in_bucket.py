@@ -86,5 +86,5 @@ def _is_there(path: str, data: Bytes) -> bool:
     try:
         is_as_long = store.stat(path).size_bytes == len(data)
         return is_as_long and store.checksum(path) == _C.crc32c(data)
-    except (NotFoundError, AccessError, ObjectChangedError):
+    except (NotFoundError, AccessError, ObjectChangedError, DataError):
         return False
