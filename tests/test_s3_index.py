@@ -227,6 +227,31 @@ def test_a_server_that_does_not_send_it_is_told_of(server, shards, new_machine):
         assert read() == expected(shards)
 
 
+def test_one_that_is_replaced_while_it_is_read_is_not_mixed(
+    server, shards, new_machine, monkeypatch
+):
+    monkeypatch.setattr("torch_s3io.index.in_bucket._PIECE_BYTES", 1000)
+    make_index()
+    [key] = index_keys(server)
+    right = server.buckets.objects[BUCKET, key].data
+    new_machine()
+    server.requests.clear()
+    assert read() == expected(shards)
+    assert asked_of(server, ".idx") == ["HEAD", *["GET"] * -(-len(right) // 1000)]
+
+    def replace_it(reply: Reply, request: Request) -> Reply:
+        if request.method == "GET" and ".idx" in request.path:
+            server.buckets.put(BUCKET, key, bytes(len(right)))
+        return reply
+
+    server.fault = replace_it
+    cache = new_machine()
+    with pytest.warns(RuntimeWarning, match=rf"of no use: .*{key}: the checksum of"):
+        assert read() == expected(shards)
+    [made] = cache.iterdir()
+    assert made.read_bytes() == right
+
+
 def test_of_programs_that_begin_at_once_one_reads_it(server, shards, new_machine, monkeypatch):
     make_index()
     new_machine()
