@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -417,11 +418,20 @@ def test_a_listing_of_local_files_may_lie_in_a_bucket(server, tmp_path, new_mach
     assert contents() == [b"\0", b"\1", b"\2"]
 
 
-def test_without_a_cache_folder_it_is_in_memory_or_refused(server, shards, new_machine):
-    make_index()
+def test_without_a_cache_folder_it_is_in_memory_or_refused(
+    server, shards, new_machine, monkeypatch
+):
     new_machine().parent.write_bytes(b"no folder")
     with pytest.warns(RuntimeWarning, match="it is in memory, and made again by every program"):
         assert read() == expected(shards)
+    new_machine()
+    make_index()
+    new_machine().parent.write_bytes(b"no folder")
+    with monkeypatch.context() as patch:
+        patch.setattr("torch_s3io.format.tar.build_index.scan_tars", None)
+        with pytest.warns(RuntimeWarning, match="and read from its bucket again by every program"):
+            dataset = SampleDataset.from_tar(f"{FOLDER}/*.tar", fields=("jpg", "cls"))
+    assert pickle.loads(pickle.dumps(dataset)).num_records == 30
     with pytest.raises(s3io.AccessError, match="the copy of index= in the cache folder cannot be"):
         read(index=f"s3://{BUCKET}/i")
     assert cli.main(["index", f"{FOLDER}/*.tar", "--place", f"s3://{BUCKET}/i"]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -75,13 +76,15 @@ def indexed(
         raise AccessError(
             f"{what} cannot be written to, {search.problems[0]}; name another path, or leave it out"
         )
+    copy = search.copied_to_memory()
     if search.problems:
+        how = "made" if copy is None else "read from its bucket"
         warn(
             f"the index cannot be written to {', nor to '.join(search.problems)}: it is in memory, "
-            "and made again by every program. index= names a place for it; index=False does "
+            f"and {how} again by every program. index= names a place for it; index=False does "
             "without one, and without this warning"
         )
-    return columns_in_memory(*search.made())
+    return copy or columns_in_memory(*search.made())
 
 
 class _InBucket(NamedTuple):
@@ -157,6 +160,16 @@ class _Search:
                 return None
             self._put(new)
             return new
+
+    def copied_to_memory(self) -> ColumnFile | None:
+        """A copy of the index in the bucket, if that is current, in no file."""
+        if self._bucket is None:
+            return None
+        with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as folder:
+            found = self._copied_to(os.path.join(folder, "index"))
+            if found is not None:
+                return columns_in_memory(found.head, found.columns)
+        return None
 
     def _copied_to(self, path: str) -> ColumnFile | None:
         """A copy of the index in the bucket, if that is current."""
