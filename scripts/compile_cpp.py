@@ -51,6 +51,7 @@ RELEASE = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
 # To optimize the tests themselves takes longer than they run; ThreadSanitizer's gain by a little.
 UNOPTIMIZED, HARDLY_OPTIMIZED = ["-O0", "-g1"], ["-Og", "-g1"]
 SANITIZED = ["-O1", "-g1", "-fno-omit-frame-pointer"]
+ADDRESS = "-fsanitize=address"
 ASAN = "-fsanitize=address,undefined,float-cast-overflow"
 SANITIZERS = {
     "cpptest": [],  # what is shipped
@@ -166,7 +167,7 @@ def most_jobs() -> int:
 
 
 def compiler(*flags: str) -> list[str]:
-    clang = ASAN in flags
+    clang = ASAN in flags or ADDRESS in flags
     command = shlex.split(os.environ.get("CXX") or ("clang++" if clang else "g++"))
     warnings = ["-Wall"] if clang else ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"]
     command += [STANDARD, "-pthread", *warnings, *(["-Werror"] if WERROR else [])]
@@ -250,7 +251,8 @@ def build_tests(name: str) -> None:
     folder, sanitizer = Path("build") / name, SANITIZERS[name]
     flags = HARDLY_OPTIMIZED if name == "tsan" else UNOPTIMIZED
     rounds = ["-DS3IO_FEW_ROUNDS"] if sanitizer else []
-    command, main = compiler(*flags, *sanitizer, *rounds), "tests/cpp/main.cpp"
+    own = [ADDRESS] if name == "asan" else sanitizer  # what is undefined is looked for in csrc/
+    command, main = compiler(*flags, *own, *rounds), "tests/cpp/main.cpp"
     tests = [path for path in sources_to_run(Path("tests/cpp")) if path != main]
     if name == "tsan":
         # An exception in a CHECK then ends its test: what can be caught takes a fifth of the time.
