@@ -12,7 +12,7 @@ import pytest
 from buckets import BUCKET, deny, needs_s3, serving
 from token_files import numbered, write_datatrove, write_ended, write_llm_c, write_megatron
 
-from torch_s3io import ConfigError, TokenDataset, WriteError, open_store
+from torch_s3io import ConfigError, FileStore, TokenDataset, WriteError, open_store
 from torch_s3io.cli import main
 from torch_s3io.store.object_writer import ObjectWriter
 from torch_s3io.writing import document_packing
@@ -113,8 +113,9 @@ def test_tokens_that_cannot_be_removed_either_are_told_of(disk, capsys):
 
 
 @pytest.mark.parametrize("is_bucket", [False, pytest.param(True, marks=needs_s3)])
-def test_tokens_of_another_run_stay(disk, is_bucket, monkeypatch, capsys):
-    """It overwrites those of this run, whose index is then there already."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_tokens_of_another_run_stay(disk, is_bucket, fails, monkeypatch, capsys):
+    """It overwrites those of this run, whose index is then there already, or fails otherwise."""
     for name, documents in (("ours", [[1, 2]]), ("theirs", [[3], [4, 5, 6]])):
         write_datatrove(disk / f"{name}.ds", [np.array(one) for one in documents], "<u2")
     pack(disk / "theirs.ds", "--documents", "-o", disk / "expected")
@@ -124,6 +125,10 @@ def test_tokens_of_another_run_stay(disk, is_bucket, monkeypatch, capsys):
     def while_another_packs(*arguments):
         monkeypatch.setattr(document_packing, "_write_index", write_index)
         pack(disk / "theirs.ds", "--documents", "-o", out, "--overwrite")
+        if fails:
+            error = WriteError("the disk is gone")
+            error.is_undone = True
+            raise error
         write_index(*arguments)
 
     monkeypatch.setattr(document_packing, "_write_index", while_another_packs)
@@ -132,7 +137,8 @@ def test_tokens_of_another_run_stay(disk, is_bucket, monkeypatch, capsys):
         for end in ("bin", "idx"):
             there = open_store(out).get(f"{out}.{end}").numpy().tobytes()
             assert there == (disk / f"expected.{end}").read_bytes()
-    assert "out.idx may not belong together: write both again" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert ("the disk is gone" if fails else "out.idx may not belong together: write both") in error
 
 
 @pytest.mark.parametrize(
@@ -170,13 +176,19 @@ def test_what_ends_a_pack_in_its_last_steps_says_what_it_leaves(
 def test_a_file_system_that_cannot_spare_a_file_needs_overwrite(disk, monkeypatch, capsys):
     write_datatrove(disk / "a.ds", numbered(LENGTHS), "<u2")
 
-    def cannot(writer):
-        raise ConfigError(f"{writer.path}: its file system cannot; leave if_absent out")
+    def cannot(store, path, data, *, if_absent):
+        assert if_absent
+        raise ConfigError(f"{path}: its file system cannot; leave if_absent out")
 
-    monkeypatch.setattr(ObjectWriter, "finish", cannot)
+    def write(writer, data):
+        raise AssertionError("it is known before anything is written")
+
+    monkeypatch.setattr(FileStore, "put", cannot)
+    monkeypatch.setattr(ObjectWriter, "write", write)
     pack(disk / "a.ds", "--documents", "-o", disk / "all", status=1)
     text = capsys.readouterr().err
-    assert text.endswith("all.bin: its file system cannot; give --overwrite\n")
+    assert text.endswith("/all: its file system cannot; give --overwrite\n")
+    assert not list(disk.glob("*all*"))
 
 
 def test_documents_that_a_token_ends_are_listed_from_then_on(disk):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def pack_documents(
     if not scheme_of(prefix):
         os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
     place, lengths = place_of(prefix), array("i")
+    if not (overwrite or scheme_of(prefix)):
+        _check_that_files_are_spared(place, prefix)
     code = ""
     with _writer(place, path, overwrite) as writer:
         for batch in dataset:
@@ -99,6 +102,18 @@ def pack_documents(
     return PackedDocuments(path, len(counts), total, total * item)
 
 
+def _check_that_files_are_spared(place: Place, prefix: str) -> None:
+    """Raises ConfigError, before anything is written, where a file can only be replaced."""
+    folder, name = os.path.split(prefix)
+    path = os.path.join(folder, f".{name[:100]}-{secrets.token_hex(8)}")
+    try:
+        place.store.put(path, b"", if_absent=True)
+    except ConfigError as error:
+        text = str(error).replace(path, prefix).replace("leave if_absent out", "give --overwrite")
+        raise ConfigError(text) from None
+    place.store.remove(path)
+
+
 def _finish_both(
     place: Place,
     tokens: ObjectWriter,
@@ -113,13 +128,11 @@ def _finish_both(
     try:
         try:
             tokens.finish()
-        except ConfigError as error:  # the file system can only replace
-            left, text = "", str(error).replace("leave if_absent out", "give --overwrite")
-            raise ConfigError(text) from None
         except Error as error:
             left = "" if error.is_undone else left
             raise
         left = f"{path} and {index} may not belong together: write both again"
+        mine = place.store.stat(path)
         try:
             with _writer(place, index, overwrite) as writer:
                 _write_index(writer, lengths, code)
@@ -129,7 +142,8 @@ def _finish_both(
             if error.is_undone and not overwrite:
                 left = f"{path} is left without {index}: remove it"
                 with contextlib.suppress(Error):
-                    place.store.remove(path)
+                    if place.store.stat(path) == mine:  # not another run's, which replaces files
+                        place.store.remove(path)
                     left = ""
             raise
     except Error as error:
