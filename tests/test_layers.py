@@ -156,7 +156,13 @@ def test_liburing_is_included_in_one_place():
 
 def test_libcurl_and_openssl_are_included_by_what_hides_them():
     for library, names in {
-        "curl/": {"curl_exchange.cpp", "curl_exchange.h", "curl_reactor.h", "curl_transport.cpp"},
+        "curl/": {
+            "curl_exchange.cpp",
+            "curl_exchange.h",
+            "curl_reactor.h",
+            "curl_sockets.h",
+            "curl_transport.cpp",
+        },
         "openssl/": {"sigv4.cpp"},
     }.items():
         seeing = {

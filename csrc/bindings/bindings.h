@@ -21,8 +21,10 @@ void register_store(pybind11::module_& module);
 void register_files(pybind11::module_& module);
 // Object storage, or only the note that it was left out.
 void register_s3(pybind11::module_& module);
+// Of it, with object storage alone.
+void register_s3_reads(pybind11::module_& module);
 void register_s3_writer(pybind11::module_& module);
-void register_s3_credentials(pybind11::module_& module);  // of it, with object storage alone
+void register_s3_credentials(pybind11::module_& module);
 void register_objects(pybind11::module_& module);
 void register_forms(pybind11::module_& module);
 void register_order(pybind11::module_& module);

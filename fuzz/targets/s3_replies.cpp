@@ -9,6 +9,7 @@
 #include "http/etag.h"
 #include "http/response_head.h"
 #include "http/s3_xml.h"
+#include "http/xml.h"
 
 namespace s3io::fuzz {
 namespace {

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "http/xml.h"
 #include "testing.h"
 
 namespace s3io::testing::s3_xml_test {
