@@ -82,6 +82,25 @@ def test_many_names_cost_a_list_as_well(server):
         records_of([*names, f"{TRAIN}/x.bin"])
 
 
+def test_a_folder_with_a_manifest_costs_a_list_and_no_request_for_each_shard(server):
+    folder = f"s3://{BUCKET}/written"
+    with s3io.RecordWriter(folder, dtype="u1", shape=10, shard_bytes=4096) as writer:
+        writer.write(np.arange(16_000).astype("u1").reshape(-1, 10).repeat(10, 0))
+    server.requests.clear()
+    assert len(s3io.RecordDataset(folder, batch_size=100).files) == 40
+    of_shards = [one.method for one in server.requests if "records-" in one.target]
+    assert sorted(of_shards) == ["GET", "GET"]  # a list, and whether it heeds versions
+    with s3io.SampleWriter(
+        f"{folder}-of-samples", fields={"x": bytes}, shard_bytes=4096
+    ) as samples:
+        for _ in range(40):
+            samples.write({"x": bytes(4000)})
+    server.requests.clear()
+    assert len(s3io.SampleDataset(f"{folder}-of-samples", batch_size=1)) == 40
+    of_shards = [one.method for one in server.requests if "samples-" in one.target]
+    assert of_shards == ["GET"] * 41  # a list, and the tables
+
+
 def test_named_objects_need_no_list(server):
     put_records(server, 40)
     forbidden = error(403, "AccessDenied")

@@ -216,8 +216,9 @@ def _count_manifest(
         raise ConfigError(f"{folder}: has a manifest, which says the shape; leave shape= out")
     top = store_of(folder).absolute(folder)
     files = [Found(os.path.join(top, entry.name), entry.name) for entry in manifest.shards]
+    infos = inspect_again([file.path for file in files])
     shards = []
-    for entry, (file, info) in zip(manifest.shards, _inspect(files), strict=True):
+    for entry, file, info in zip(manifest.shards, files, infos, strict=True):
         if info.size_bytes != entry.size_bytes:
             raise DataError(
                 f"{file.path}: has {info.size_bytes} bytes, but the manifest says "

@@ -10,7 +10,7 @@ from ..errors import ConfigError, DataError
 from ..store.store import FileOrder, Found
 from ..store.stores import store_of
 from ..wording import short
-from .files import inspect
+from .files import inspect_again
 from .objects import Shard, shard_of
 from .paths import Paths, manifest_folders
 from .sample_format import SampleFormat, Samples
@@ -52,7 +52,8 @@ def _open(paths: Paths, order: FileOrder) -> Samples:
 def _objects(folder: str, manifest: SampleManifest) -> Iterator[tuple[Shard, TablePlace]]:
     top = store_of(folder).absolute(folder)
     files = [Found(os.path.join(top, entry.name), entry.name) for entry in manifest.shards]
-    for entry, file, info in zip(manifest.shards, files, inspect(files), strict=True):
+    infos = inspect_again([file.path for file in files])
+    for entry, file, info in zip(manifest.shards, files, infos, strict=True):
         if info.size_bytes != entry.size_bytes:
             raise DataError(
                 f"{file.path}: has {info.size_bytes} bytes, but the manifest says "
