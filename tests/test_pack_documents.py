@@ -86,7 +86,7 @@ def test_documents_go_into_a_bucket_and_come_from_one(disk, capsys):
 
 @needs_s3
 @pytest.mark.parametrize("is_new", [True, False])
-def test_tokens_whose_index_is_refused_are_removed_or_told_of(disk, capsys, is_new):
+def test_tokens_whose_index_is_refused_are_told_of(disk, capsys, is_new):
     write_datatrove(disk / "a.ds", numbered(LENGTHS), "<u2")
     command = [disk / "a.ds", "--documents", "-o", f"s3://{BUCKET}/all"]
     with serving() as server:
@@ -95,21 +95,27 @@ def test_tokens_whose_index_is_refused_are_removed_or_told_of(disk, capsys, is_n
             command.append("--overwrite")
         deny(server, "PUT", "all.idx")
         pack(*command, status=1)
-        text = capsys.readouterr().err
         keys = sorted(key for _, key in server.buckets.objects)
-    assert keys == ([] if is_new else ["all.bin", "all.idx"])
-    assert ("all.idx may not belong together: write both again" in text) == (not is_new)
+    text = capsys.readouterr().err
+    left = "is left without .*all.idx: write both again, with --overwrite"
+    told = left if is_new else "and .*all.idx may not belong together: write both again"
+    assert re.search(rf"all.idx: .*AccessDenied.*all.bin {told}", text)
+    assert keys == (["all.bin"] if is_new else ["all.bin", "all.idx"])
 
 
 @needs_s3
-def test_tokens_that_cannot_be_removed_either_are_told_of(disk, capsys):
-    write_datatrove(disk / "a.ds", numbered(LENGTHS), "<u2")
+def test_objects_that_may_not_be_looked_at_are_replaced_together(disk):
+    write_datatrove(disk / "a.ds", numbered(LENGTHS[:3]), "<u2")
+    write_datatrove(disk / "b.ds", numbered(LENGTHS), "<u2")
+    command = ["--documents", "--overwrite", "-o", f"s3://{BUCKET}/all"]
+    pack(disk / "b.ds", "--documents", "-o", disk / "expected")
     with serving() as server:
-        deny(server, "PUT", "all.idx")
-        deny(server, "DELETE", "all.bin")
-        pack(disk / "a.ds", "--documents", "-o", f"s3://{BUCKET}/all", status=1)
-    text = capsys.readouterr().err
-    assert re.search(r"all.idx: .*AccessDenied.*all.bin is left without .*all.idx: remove it", text)
+        pack(disk / "a.ds", *command)
+        deny(server, "HEAD", "all")
+        pack(disk / "b.ds", *command)
+        for end in ("bin", "idx"):
+            there = server.buckets.objects[BUCKET, f"all.{end}"].data
+            assert there == (disk / f"expected.{end}").read_bytes()
 
 
 @pytest.mark.parametrize("is_bucket", [False, pytest.param(True, marks=needs_s3)])
@@ -189,6 +195,13 @@ def test_a_file_system_that_cannot_spare_a_file_needs_overwrite(disk, monkeypatc
     text = capsys.readouterr().err
     assert text.endswith("/all: its file system cannot; give --overwrite\n")
     assert not list(disk.glob("*all*"))
+
+
+def test_a_name_of_many_bytes_is_written(disk):
+    write_datatrove(disk / "a.ds", numbered(LENGTHS), "<u2")
+    name = "\N{DESERT}" * 60  # 240 bytes
+    pack(disk / "a.ds", "--documents", "-o", disk / name)
+    assert parsed(disk / name) == [document.tolist() for document in numbered(LENGTHS)]
 
 
 def test_documents_that_a_token_ends_are_listed_from_then_on(disk):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from array import array
@@ -104,8 +103,7 @@ def pack_documents(
 
 def _check_that_files_are_spared(place: Place, prefix: str) -> None:
     """Raises ConfigError, before anything is written, where a file can only be replaced."""
-    folder, name = os.path.split(prefix)
-    path = os.path.join(folder, f".{name[:100]}-{secrets.token_hex(8)}")
+    path = os.path.join(os.path.dirname(prefix), f".torch_s3io-{secrets.token_hex(8)}")
     try:
         place.store.put(path, b"", if_absent=True)
     except ConfigError as error:
@@ -122,7 +120,8 @@ def _finish_both(
     code: str,
     overwrite: bool,
 ) -> None:
-    """Puts ``tokens`` in place, and then the ``index``. What ends this says what it leaves."""
+    """Puts ``tokens`` in place, and then the ``index``. What ends this says what it leaves. Tokens
+    whose index fails stay: another run may have put its own in their place."""
     path = tokens.path
     left = f"whether {path} is the new one is unknown: write both again"
     try:
@@ -132,19 +131,13 @@ def _finish_both(
             left = "" if error.is_undone else left
             raise
         left = f"{path} and {index} may not belong together: write both again"
-        mine = place.store.stat(path)
         try:
             with _writer(place, index, overwrite) as writer:
                 _write_index(writer, lengths, code)
-        except ExistsError:  # another run's, whose tokens may have taken the place of ours
-            raise
         except Error as error:
-            if error.is_undone and not overwrite:
-                left = f"{path} is left without {index}: remove it"
-                with contextlib.suppress(Error):
-                    if place.store.stat(path) == mine:  # not another run's, which replaces files
-                        place.store.remove(path)
-                    left = ""
+            is_there = isinstance(error, ExistsError)  # another run's
+            if error.is_undone and not (overwrite or is_there):
+                left = f"{path} is left without {index}: write both again, with --overwrite"
             raise
     except Error as error:
         if left:
