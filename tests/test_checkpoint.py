@@ -162,7 +162,8 @@ def test_a_file_system_that_can_only_replace_takes_a_save_all_the_same(
         return put(*arguments)
 
     monkeypatch.setattr(s3io.FileStore, "put", put_or_replace)
-    save(tmp_path, 1)
+    with pytest.warns(RuntimeWarning, match=r"\.metadata: its file system can only replace files"):
+        save(tmp_path, 1)
     loaded = state_of(3)
     dcp.load(loaded, storage_reader=s3io.checkpoint.Reader(tmp_path))
     assert loaded["step"] == 1

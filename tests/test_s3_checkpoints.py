@@ -73,6 +73,21 @@ def test_a_checkpoint_is_its_metadata_which_comes_last(server: FaultServer):
     assert loaded["n"] == 3
 
 
+def test_a_bucket_that_refuses_conditions_keeps_the_checkpoint_of_another_save(server: FaultServer):
+    answer, path = server.answer, f"{FOLDER}/.metadata".removeprefix(f"s3://{BUCKET}/")
+
+    def refuse(request: Request) -> Reply:
+        if "if-none-match" not in request.headers:
+            return answer(request)
+        server.buckets.put(BUCKET, path, b"of another save")
+        return error(400, "InvalidArgument")
+
+    server.answer = refuse
+    with pytest.raises(CheckpointException, match="ConfigError"):
+        dcp.save(state_of(1), storage_writer=s3io.checkpoint.Writer(FOLDER))
+    assert server.buckets.objects[BUCKET, path].data == b"of another save"
+
+
 def test_safetensors_are_read_from_several_objects(server: FaultServer):
     weights = {name: value for name, value in state_of(1).items() if name != "n"}
     store = config_of(server.endpoint)

@@ -21,6 +21,7 @@ from .. import _C
 from ..config import check_bool
 from ..errors import ConfigError, DataError, Error, NotFoundError
 from ..keywords import checks_keywords
+from ..store.file_store import FileStore
 from ..store.object_writer import as_bytes
 from ..warning import warn
 from .layout import ALIGNMENT, METADATA_NAME, Place, data_name, is_data_name
@@ -45,7 +46,9 @@ class Writer(StorageWriter):
         path: The folder, which is made where it is missing; or ``s3://bucket/prefix``.
         store: How to write: a FileSystemConfig for a folder, an S3Config for a bucket, or what
             ``open_store`` gives. None: the defaults.
-        overwrite: False refuses to replace a checkpoint, also one that appears meanwhile.
+        overwrite: False refuses to replace a checkpoint, also one that appears meanwhile. A file
+            system that can only replace files (no renameat2, no links) allows a look before alone,
+            which a RuntimeWarning says.
 
     DCP raises its own CheckpointException, with the error of each rank in it:
 
@@ -135,8 +138,14 @@ class Writer(StorageWriter):
         data = pickle.dumps(metadata)
         try:
             self._folder.store.put(path, data, if_absent=not self._overwrite)
-        except ConfigError:  # the file system can only replace: the look above has to do
+        except ConfigError:
+            if self._overwrite or not isinstance(self._folder.store, FileStore):
+                raise
             self._folder.store.put(path, data)
+            warn(
+                f"{path}: its file system can only replace files: a checkpoint that another save "
+                "completed in the meantime is lost"
+            )
         for name in sorted(self._replaced - {place.file for place in places.values()}):
             try:
                 self._folder.store.remove(self._folder.file(name))
