@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/fork_gate.h"
 #include "base/limits.h"
 
 namespace s3io {
@@ -18,7 +19,8 @@ constexpr milliseconds kBusySlice{1'000};
 
 }  // namespace
 
-CurlReactor::CurlReactor(int connections) : multi_(make_multi(connections)) {
+CurlReactor::CurlReactor(int connections)
+    : connections_(connections), multi_(make_multi(connections)) {
   leaving_.reserve(static_cast<size_t>(connections));
   for (int number = 0; number < connections; ++number) {
     exchanges_.push_back(std::make_unique<CurlExchange>(sockets_));
@@ -95,10 +97,14 @@ void CurlReactor::start_thread() {
 }
 
 void CurlReactor::run() {
-  while (begin_and_cancel()) {
-    int running = 0;
-    curl_multi_perform(multi_.get(), &running);
-    if (take_back()) continue;  // others may wait for their place
+  while (true) {
+    {
+      const NotWhileForking at_work;
+      if (!begin_and_cancel()) return;
+      int running = 0;
+      curl_multi_perform(multi_.get(), &running);
+      if (take_back()) continue;  // others may wait for their place
+    }
     const bool is_idle = idle_.size() == exchanges_.size();
     const milliseconds slice = is_idle ? kIdleSlice : kBusySlice;
     curl_multi_poll(multi_.get(), nullptr, 0, static_cast<int>(slice.count()), nullptr);

@@ -30,8 +30,8 @@ class CurlReactor {
   void cancel(HttpRequest& request) noexcept;
   // Ends the thread; what is in flight, and what comes later, is given back as cancelled.
   void stop();
-  // Requests that are not back yet.
-  int in_hand() const { return in_hand_.load(std::memory_order_relaxed); }
+  // Less than none where requests wait for one.
+  int free_connections() const { return connections_ - in_hand_.load(std::memory_order_relaxed); }
 
  private:
   struct CloseMulti {
@@ -52,14 +52,15 @@ class CurlReactor {
   void leave(CurlExchange& exchange);
   bool take_back();
 
+  const int connections_;
   CurlSockets sockets_;  // outlives the handles
   const std::unique_ptr<CURLM, CloseMulti> multi_;
   std::vector<std::unique_ptr<CurlExchange>> exchanges_;
   std::vector<CurlExchange*> idle_;     // the thread's
   std::vector<CurlExchange*> leaving_;  // the same: their requests are back
   WaitingRequests waiting_;             // the thread's
-  std::atomic<int> in_hand_{0};
-  std::mutex mutex_;  // guards what follows
+  std::atomic<int> in_hand_{0};         // requests that are not back yet
+  std::mutex mutex_;                    // guards what follows
   std::thread thread_;
   bool is_stopping_ = false;
   HttpRequest* first_ = nullptr;  // those that the thread has not seen

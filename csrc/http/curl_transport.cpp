@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <utility>
 #include <vector>
 
@@ -38,7 +39,7 @@ class CurlTransport final : public Transport {
     auto reactors = std::make_unique<Reactors>();
     int left = options.connections;
     for (int threads = std::min(options.threads, left); threads > 0; --threads) {
-      const int share = left / threads;
+      const int share = (left + threads - 1) / threads;
       reactors->push_back(std::make_unique<CurlReactor>(share));
       left -= share;
     }
@@ -51,12 +52,14 @@ class CurlTransport final : public Transport {
                   "these connections belong to the parent process; make a store of its own after "
                   "fork");
     }
-    const auto has_fewer = [](const auto& one, const auto& other) {
-      return one->in_hand() < other->in_hand();
-    };
-    const auto chosen = std::ranges::min_element(*reactors_, has_fewer);
-    request.reactor = static_cast<int>(chosen - reactors_->begin());
-    (*chosen)->submit(request);
+    const auto free = [](const auto& reactor) { return reactor->free_connections(); };
+    const auto chosen = std::ranges::max_element(*reactors_, {}, free);
+    try {
+      submit_to(chosen - reactors_->begin(), request);
+    } catch (const Error&) {  // no thread can be started: the first one may be there
+      if (chosen == reactors_->begin()) throw;
+      submit_to(0, request);
+    }
   }
   void cancel(HttpRequest& request) noexcept override {
     if (reactors_.is_here()) (*reactors_)[static_cast<size_t>(request.reactor)]->cancel(request);
@@ -67,6 +70,11 @@ class CurlTransport final : public Transport {
   }
 
  private:
+  void submit_to(ptrdiff_t number, HttpRequest& request) {
+    request.reactor = static_cast<int>(number);
+    (*reactors_)[static_cast<size_t>(number)]->submit(request);
+  }
+
   ForkOwned<Reactors> reactors_;
 };
 

@@ -14,7 +14,7 @@ namespace s3io {
 struct CurlOptions {
   int connections = 64;  // most at once; further requests wait
   // They share the connections. One brings some GB/s; TLS takes three times the processor, so it
-  // needs a second one. A request goes to the one that has the fewest in hand.
+  // needs a second one. A request goes to the one that has the most connections free.
   int threads = 1;
 
   bool operator==(const CurlOptions&) const = default;

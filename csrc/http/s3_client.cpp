@@ -6,6 +6,8 @@
 #include <cmath>
 #include <utility>
 
+#include "base/fork_gate.h"
+
 namespace s3io {
 namespace {
 
@@ -87,6 +89,7 @@ void S3Client::submit(S3Call& call) {
 }
 
 void S3Client::address_and_sign(S3Call& call) {
+  const NotWhileForking at_work;  // OpenSSL
   using std::chrono::system_clock;
   const int64_t now = system_clock::to_time_t(system_clock::now());
   const AmzDate date = amz_date(now + call.clock_offset_s);

@@ -66,6 +66,23 @@ TEST_CASE("many at once share so many connections as there may be") {
   CHECK(holds_soon([&] { return reactor_threads() == std::min(threads, 3); }));
 }
 
+TEST_CASE("threads share the connections, of which none is idle where a request waits") {
+  const LeakCheck leaks;
+  RawServer server([](int, int, const std::string&) { return Reply{"", Then::stall}; });
+  for (const int connections : {1, 3, 5}) {
+    auto transport = make_curl_transport({.connections = connections, .threads = 2});
+    const int before = server.requests();
+    std::vector<std::unique_ptr<Fetch>> fetches;
+    for (int number = 0; number < connections + 2; ++number) {
+      fetches.push_back(std::make_unique<Fetch>(server, 0, 1000));
+      transport->submit(fetches.back()->request);
+    }
+    CHECK(holds_soon([&] { return server.requests() - before == connections; }));
+    transport.reset();
+    for (const auto& fetch : fetches) fetch->wait();
+  }
+}
+
 TEST_CASE("a second thread is begun by the second request in hand, and gives back what it has") {
   const LeakCheck leaks;
   RawServer server([](int, int, const std::string&) { return Reply{"", Then::stall}; });

@@ -51,7 +51,8 @@ class S3Config:
             system's; None: what AWS_CA_BUNDLE says, else the system's.
         part_bytes: A longer range is read in parts of this size, several at once; and a longer
             object is written so, in parts of 5 MiB at least.
-        connections: Open at once, of all buckets with as many. The ranks of a machine
+        connections: Open at once, of all buckets with as many; those over ``http://`` and
+            ``https://`` count by themselves. The ranks of a machine
             (LOCAL_WORLD_SIZE) and their workers share them, and each has one at least.
         upload_checksums: A CRC-32C goes with all that is written, for the server to compare. False
             for servers that refuse that.
