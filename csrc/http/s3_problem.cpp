@@ -149,9 +149,10 @@ Doubt doubt_of(const HttpRequest& http, const S3Problem& problem) {
   // What has no code of S3's is of a gateway, which gives up before the server does.
   const std::string& code = problem.error.code;
   const bool is_gateways = code.empty() || status == 502 || status == 504;
-  // MinIO says SlowDownWrite where too few of its disks have answered, others may yet.
-  const bool is_begun = status == 503 && code != "SlowDown";
-  return is_gateways || is_begun ? Doubt::open : Doubt::ended;
+  // SlowDown is said instead of doing it. MinIO says SlowDownWrite where too few of its disks have
+  // answered, others may yet.
+  if (status == 503 && code == "SlowDown") return Doubt::none;
+  return is_gateways || status == 503 ? Doubt::open : Doubt::ended;
 }
 
 Error error_of(const S3Call& call, const S3Problem& problem, std::string_view more) {

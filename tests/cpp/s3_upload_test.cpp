@@ -130,8 +130,6 @@ std::vector<Fault> faults() {
   for (const bool is_done : {false, true}) {
     all.push_back({"500", is_done, true, false, true,
                    becomes(ScriptedReply::error("500 X", "InternalError"))});
-    all.push_back(
-        {"503", is_done, true, false, true, becomes(ScriptedReply::error("503 X", "SlowDown"))});
     all.push_back({"503 of a write that has begun", is_done, true, true, true,
                    becomes(ScriptedReply::error("503 X", "SlowDownWrite"))});
     all.push_back({"504", is_done, true, true, true, becomes({.status = "504 X"})});
@@ -143,6 +141,7 @@ std::vector<Fault> faults() {
     all.push_back({name, false, may_pass, false, false, becomes(std::move(reply))});
   };
   none("unreached", true, {.outcome = HttpOutcome::unreached});
+  none("503 of one who asks too often", true, ScriptedReply::error("503 X", "SlowDown"));
   none("403", false, ScriptedReply::error("403 X", "AccessDenied"));
   none("400", false, ScriptedReply::error("400 X", "InvalidRequest"));
   none("untrusted", false, {.outcome = HttpOutcome::untrusted});
