@@ -448,8 +448,10 @@ class S3Reads:
         """
         buffer_pool: (capacity, buffer_size, alignment).
         """
-    def checksum(self, path: os.PathLike | str | bytes) -> int:
-        ...
+    def checksum(self, path: os.PathLike | str | bytes, *, compares: bool = True) -> int:
+        """
+        CRC-32C of the object as it is now, compared with the server's, if any.
+        """
     def read(self, path: os.PathLike | str | bytes, offset: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex | None, *, version: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex] | None = None, clips: bool = False) -> typing.Any:
         """
         A uint8 tensor. version: see `s3_version`; else the one that is there now.

@@ -48,10 +48,15 @@ class S3Reads {
   ObjectData read_whole(const std::string& path) {
     const std::shared_ptr<S3Object> object = objects_->open_whole(path, check_signals);
     ObjectData data = take(object->size());
-    check_whole(*object, [&] {
-      read(*object, {0, data.length}, data);
-      return crc32c(0, {data.begin, static_cast<size_t>(data.length)});
-    });
+    const auto fill = [&] { read(*object, {0, data.length}, data); };
+    if (object->crc32c().empty()) {
+      fill();
+    } else {
+      check_whole(*object, [&] {
+        fill();
+        return crc32c(0, {data.begin, static_cast<size_t>(data.length)});
+      });
+    }
     return data;
   }
 
@@ -87,9 +92,10 @@ class S3Reads {
     }
   }
 
-  // Compared with the server's, too.
-  uint32_t checksum(const std::string& path) {
-    const std::shared_ptr<S3Object> object = objects_->open_whole(path, check_signals);
+  // Compared with the server's, where `compares`.
+  uint32_t checksum(const std::string& path, bool compares) {
+    const std::shared_ptr<S3Object> object =
+        compares ? objects_->open_whole(path, check_signals) : objects_->open(path, check_signals);
     return check_whole(*object, [&] {
       return checksum_of_object(*objects_, object, kLongestReadS, check_signals).crc32c;
     });
@@ -198,11 +204,12 @@ void register_s3_reads(py::module_& module) {
            py::kw_only(), py::arg("version") = py::none(), "The same, into contiguous memory.")
       .def(
           "checksum",
-          [](S3Reads& reads, const Path& path) {
+          [](S3Reads& reads, const Path& path, bool compares) {
             const NoGil no_gil;
-            return reads.checksum(path.native);
+            return reads.checksum(path.native, compares);
           },
-          py::arg("path"));
+          py::arg("path"), py::kw_only(), py::arg("compares") = true,
+          "CRC-32C of the object as it is now, compared with the server's, if any.");
 }
 
 }  // namespace s3io::bindings

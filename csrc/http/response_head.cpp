@@ -53,7 +53,8 @@ void ResponseHead::clear() {
   status_ = 0;
   content_length_ = range_first_ = range_last_ = range_size_ = date_ = retry_after_s_ = -1;
   has_content_encoding_ = has_transfer_encoding_ = false;
-  for (std::string* text : {&etag_, &request_id_, &bucket_region_, &checksum_crc32c_, &write_id_}) {
+  for (std::string* text :
+       {&etag_, &request_id_, &bucket_region_, &checksum_crc32c_, &checksum_type_, &write_id_}) {
     text->clear();
   }
 }
@@ -120,6 +121,8 @@ bool ResponseHead::add_header(std::string_view name, std::string_view value) {
     if (value.size() <= kMostValueBytes && is_printable(value)) bucket_region_ = value;
   } else if (is("x-amz-meta-s3io-write-id")) {
     if (value.size() <= kMostValueBytes && is_printable(value)) write_id_ = value;
+  } else if (is("x-amz-checksum-type")) {
+    if (value.size() <= kMostValueBytes) checksum_type_ = value;
   } else if (is("x-amz-checksum-crc32c")) {
     if (value.size() > kMostValueBytes || !keep(checksum_crc32c_, value)) {
       return fail("it has two checksums");

@@ -39,6 +39,8 @@ class ResponseHead {
   const std::string& bucket_region() const { return bucket_region_; }
   // x-amz-checksum-crc32c, in base64 as it came; of the whole object or the part, never of a range.
   const std::string& checksum_crc32c() const { return checksum_crc32c_; }
+  // x-amz-checksum-type: FULL_OBJECT, or COMPOSITE, which is of the checksums of parts.
+  const std::string& checksum_type() const { return checksum_type_; }
   // x-amz-meta-s3io-write-id: which of our writes the object is of (S3NewObject).
   const std::string& write_id() const { return write_id_; }
 
@@ -58,7 +60,7 @@ class ResponseHead {
   bool has_content_encoding_ = false;
   bool has_transfer_encoding_ = false;
   int64_t date_ = -1;
-  std::string etag_, request_id_, bucket_region_, checksum_crc32c_, write_id_;
+  std::string etag_, request_id_, bucket_region_, checksum_crc32c_, checksum_type_, write_id_;
   int64_t retry_after_s_ = -1;
 };
 

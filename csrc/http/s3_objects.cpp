@@ -33,6 +33,16 @@ void write_list_query(const std::string& prefix, const std::string& token, int64
   append_percent_encoded(out, prefix, false);
 }
 
+// Empty where there is none of all bytes: that of an object in parts may be of their checksums.
+std::string checksum_of_all(const ResponseHead& head) {
+  constexpr size_t kBase64Bytes = 8;
+  const std::string& type = head.checksum_type();
+  const bool is_of_all =
+      type.empty() ? head.etag().find('-') == std::string::npos : type == "FULL_OBJECT";
+  const bool is_one = head.checksum_crc32c().size() == kBase64Bytes;
+  return is_of_all && is_one ? head.checksum_crc32c() : std::string();
+}
+
 // All pages of a list. It ends, whatever the server says: new keys are bounded, and so are pages
 // that bring none.
 class Listing {
@@ -193,11 +203,8 @@ std::shared_ptr<S3Object> S3Objects::open_whole(const std::string& path,
   call.headers = {{"x-amz-checksum-mode", "ENABLED"}};
   look_up(call, path, on_wait);
   const ResponseHead& head = call.http.head;
-  // That of an object of parts may be of their checksums.
-  const bool is_of_parts = head.etag().find('-') != std::string::npos;
   return std::make_shared<S3Object>(path, version_of(head.content_length(), head.etag()),
-                                    head.etag(),
-                                    is_of_parts ? std::string() : head.checksum_crc32c());
+                                    head.etag(), checksum_of_all(head));
 }
 
 std::shared_ptr<Object> S3Objects::open(const std::string& path) {

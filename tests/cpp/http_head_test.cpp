@@ -50,6 +50,10 @@ TEST_CASE("what a head says is read, in any case of letters") {
   CHECK(head.request_id() == "4442587FB7D0A2F9");
   CHECK(head.date() == 784111777);
   CHECK(head.checksum_crc32c() == "wdBDMA==");
+  CHECK(head.checksum_type().empty());
+  const ResponseHead in_parts =
+      head_of(with("ETag: \"abc-2\"", "ETag: \"a\"\r\nX-Amz-Checksum-Type: COMPOSITE"));
+  CHECK(in_parts.checksum_type() == "COMPOSITE");
   CHECK_FALSE(head.has_transfer_encoding());
   CHECK(head_of(with("ETag: \"abc-2\"", "etag:abc-2")).etag() == "abc-2");  // as NetApp sends it
   const ResponseHead later = head_of("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n");
