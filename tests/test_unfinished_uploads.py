@@ -230,6 +230,38 @@ def test_the_exit_waits_for_all_writers_together_and_names_those_that_go_on(
         assert str(warning.message).startswith(f"{PATH}: the writer is open, and could not be")
 
 
+OPEN_WRITERS = """
+    import atexit, sys, threading
+    import torch_s3io as s3io
+
+    def cannot_start(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")  # as Python 3.12
+
+    store = s3io.open_store(sys.argv[1])
+    writers = [store.writer(f"{sys.argv[1]}/{number}") for number in range(2)]
+    for writer in writers:
+        writer.write(bytes(20 << 20))
+    atexit.register(setattr, threading.Thread, "start", cannot_start)
+"""
+
+
+def test_a_program_that_exits_cancels_all_its_writers_at_once(server: FaultServer):
+    both = threading.Barrier(2)
+
+    def wait_for_the_other(reply: Reply, request: Request) -> Reply:
+        if request.method == "DELETE":
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(8.0)  # less than a writer waits for its server
+        return reply
+
+    server.fault = wait_for_the_other
+    done = Running(OPEN_WRITERS, f"s3://{BUCKET}/open").ended()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sum(one.method == "DELETE" for one in server.requests) == 2
+    assert not both.broken
+    assert not server.buckets.uploads
+
+
 # pack by several processes -----------------------------------------------------------------------
 
 
