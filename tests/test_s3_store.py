@@ -98,6 +98,14 @@ def test_a_whole_object_is_compared_with_the_checksum_that_the_server_keeps(serv
     store_of(server).get(PATH)
     assert [one.method for one in requests[-2:]] == ["HEAD", "GET"]
 
+    data = data_of(6 * MIB)  # in two parts: what the server keeps is of their checksums
+    store = s3io.open_store(f"s3://{BUCKET}-2/x", config_of(server.endpoint, part_bytes=5 * MIB))
+    store.put(f"s3://{BUCKET}-2/x", data)
+    assert server.buckets.objects[f"{BUCKET}-2", "x"].checksum.endswith("==-2")
+    server.requests.clear()
+    assert store.get(f"s3://{BUCKET}-2/x").numpy().tobytes() == data.tobytes()
+    assert [one.method for one in server.requests] == ["HEAD", "GET", "GET"]
+
     server.buckets.put(BUCKET, "other", bytes(100))  # whoever put it sent no checksum
     assert flipped(server, replies=1).get(f"s3://{BUCKET}/other").sum() == 1
 

@@ -10,6 +10,7 @@ import pytest
 from buckets import needs_s3
 from object_servers.certificate import context_of, make_certificate
 from object_servers.fault_server import FaultServer
+from support import holds_soon, threads
 
 from torch_s3io import _C, errors
 
@@ -46,6 +47,21 @@ def test_who_is_vouched_for_by_ca_file_is_trusted_and_nobody_else(
         with pytest.raises(errors.ConfigError, match=r"127\.0\.0\.1.*not trusted.*ca_file="):
             objects_of(server, ca_file=ca_file).stat(PATH)
     assert len(server.requests) == count
+
+
+def test_over_tls_two_threads_share_the_connections(server, certificate):
+    plain = FaultServer()
+    plain.buckets.put("bucket", "k", DATA)
+    try:
+        for one, ca_file, expected in ((plain, "", 1), (server, str(certificate[0]), 2)):
+            objects = objects_of(one, ca_file=ca_file, part_bytes=1000)
+            reads = _C.S3Reads(objects=objects, buffer_pool=None, depth=8)
+            assert bytes(reads.read(PATH, 0, 9000).numpy()) == DATA[:9000]
+            assert list(threads().values()).count("s3io-http") == expected
+            del reads, objects
+            assert holds_soon(lambda: "s3io-http" not in threads().values())
+    finally:
+        plain.close()
 
 
 def test_what_comes_behind_a_reply_is_never_the_next_one(server, certificate):

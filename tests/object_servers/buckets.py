@@ -79,7 +79,8 @@ class Stored:
     data: bytes
     etag: str
     metadata: tuple[tuple[str, str], ...] = ()  # headers, which come back with it
-    checksum: str = ""  # CRC-32C as it was sent with it, for who asks a HEAD for it
+    checksum: str = ""  # CRC-32C as it was sent with it, for who asks a HEAD for it. Of an object
+    # in parts it has the form of a checksum of their checksums, "...==-3", and is none.
 
 
 def _metadata(request: Request) -> tuple[tuple[str, str], ...]:
@@ -92,6 +93,7 @@ class Upload:
     key: str
     metadata: tuple[tuple[str, str], ...]
     parts: dict[int, bytes] = field(default_factory=dict)
+    checksums: dict[int, str] = field(default_factory=dict)  # as parts came with them
     begun: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
@@ -149,7 +151,8 @@ class Buckets:
         reply = Reply(200, [("ETag", f'"{stored.etag}"'), ("Accept-Ranges", "bytes")], stored.data)
         reply.headers += stored.metadata
         if stored.checksum and request.headers.get("x-amz-checksum-mode") == "ENABLED":
-            reply.header(_CHECKSUM, stored.checksum)
+            kind = "COMPOSITE" if "-" in stored.checksum else "FULL_OBJECT"
+            reply.header(_CHECKSUM, stored.checksum).header("x-amz-checksum-type", kind)
         match = _RANGE.fullmatch(request.headers.get("range", ""))
         if match is not None:
             first, last = int(match[1]), min(int(match[2] or size), size - 1)
@@ -245,7 +248,10 @@ class Buckets:
         upload = self.uploads.get(request.query["uploadId"])
         if upload is None:
             return error(404, "NoSuchUpload")
-        upload.parts[int(request.query["partNumber"])] = request.body
+        number = int(request.query["partNumber"])
+        upload.parts[number] = request.body
+        if _CHECKSUM in request.headers:
+            upload.checksums[number] = request.headers[_CHECKSUM]
         return Reply(200, [("ETag", f'"{etag_of(request.body)}"')])
 
     def _complete(self, request: Request, bucket: str, key: str) -> Reply:
@@ -270,7 +276,8 @@ class Buckets:
         data = b"".join(parts[number] for number in numbers)
         digests = b"".join(hashlib.md5(parts[number]).digest() for number in numbers)
         etag = f"{hashlib.md5(digests).hexdigest()}-{len(numbers)}"
-        self.objects[bucket, key] = Stored(data, etag, upload.metadata)
+        in_parts = f"{upload.checksums[numbers[0]]}-{len(numbers)}" if upload.checksums else ""
+        self.objects[bucket, key] = Stored(data, etag, upload.metadata, in_parts)
         del self.uploads[request.query["uploadId"]]
         return _xml(
             f"<CompleteMultipartUploadResult><Bucket>{escape(bucket)}</Bucket><Key>{escape(key)}"
