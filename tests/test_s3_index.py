@@ -319,13 +319,54 @@ def test_a_place_in_a_bucket_may_be_named(server, shards, new_machine, capsys, m
     assert read(index=place) == expected(shards)  # who names a bucket has the index put there
     assert (bucket, key) in server.buckets.objects
     server.buckets.objects.pop((bucket, key))
-    cache = new_machine()
+    server.requests.clear()
+    assert read(index=place) == expected(shards)  # also where this machine has it already
+    assert (bucket, key) in server.buckets.objects
+    server.requests.clear()
+    assert read(index=place) == expected(shards)
+    assert asked_of(server, ".idx") == ["HEAD"]
+    server.buckets.objects.pop((bucket, key))
+    new_machine()
     deny(server, "PUT", ".idx")
     for _ in range(2):
         with pytest.raises(s3io.AccessError, match=r"index= cannot be written to, s3://others/ind"):
             read(index=place)
-    assert list(cache.iterdir()) == []
     assert cli.main(["index", f"{FOLDER}/*.tar", "--place", place]) == 1
+
+
+def test_one_that_cannot_be_put_for_a_moment_is_put_by_the_next_program(
+    server, shards, new_machine, monkeypatch
+):
+    answer, place = server.answer, "s3://others/i"
+
+    def fail(request: Request) -> Reply:
+        is_put = request.method == "PUT" and ".idx" in request.path
+        return error(500, "InternalError") if is_put else answer(request)
+
+    s3io.open_store(place, config_of(server.endpoint, max_attempts=2))
+    server.answer = fail
+    paths, options = f"{FOLDER}/*.tar", {"fields": ("jpg", "cls"), "return_key": True}
+    with pytest.warns(RuntimeWarning, match="the index is on this machine alone, and the next"):
+        dataset = SampleDataset.from_tar(paths, **options, index=place)
+    assert read_samples(dataset) == expected(shards)
+    assert index_keys(server) == []
+    server.answer = answer
+    monkeypatch.setattr("torch_s3io.format.tar.build_index.scan_tars", None)
+    assert read(index=place) == expected(shards)
+    assert len(index_keys(server)) == 1
+    new_machine()
+    assert read(index=place) == expected(shards)
+
+
+def test_the_command_that_puts_a_new_one_does_not_ask_for_it(server, shards, new_machine, recwarn):
+    make_index()
+    write_tar(shards[1], numbered(12, 500))
+    server.buckets.put(BUCKET, f"shards/{shards[1].name}", shards[1].read_bytes())
+    new_machine()
+    make_index()
+    assert [str(one.message) for one in recwarn] == []
+    new_machine()
+    assert read() == expected(shards)
 
 
 def test_documents_of_tokens_are_found_by_the_first_machine(server, new_machine, monkeypatch):

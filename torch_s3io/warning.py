@@ -10,15 +10,15 @@ from types import FrameType
 _NOT_THE_USERS = ("torch_s3io", "torch", "torchdata", "multiprocessing", "threading", "contextlib")
 
 
-def warn(text: str) -> None:
-    """A RuntimeWarning at the line of the program that led to it, however deep it comes from.
+def warn(text: str, kind: type[Warning] = RuntimeWarning) -> None:
+    """A warning at the line of the program that led to it, however deep it comes from.
 
     So Python's own filters show it once for each such line.
     """
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and _package_of(frame) in _NOT_THE_USERS:
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, RuntimeWarning, stacklevel=level)
+    warnings.warn(text, kind, stacklevel=level)
 
 
 def _package_of(frame: FrameType) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from typing import Any
 
 from ..console import note, say
 from ..errors import AccessError, ConfigError, DataError
 from ..format.index_kinds import kind_for
 from ..index.column_file import ColumnFile
-from ..index.in_bucket import put_index
+from ..index.in_bucket import StaleIndexWarning, put_index
 from ..index.place import Where
 from .index_facts import index_as_text
 from .store_option import add_store_option
@@ -68,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     where: Where = True if args.place is None else args.place
     if args.fields and not kind.has_fields:
         raise ConfigError(f"--fields is for .npz archives, and these are {kind.data}: leave it out")
-    file = kind.make(args.paths, where, args.fields)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StaleIndexWarning)  # this puts a new one there
+        file = kind.make(args.paths, where, args.fields)
     if not file.path:
         raise AccessError("the index cannot be written: name another place by --place PATH")
     try:

@@ -9,13 +9,23 @@ import tempfile
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import AccessError, ConfigError, DataError, Error, NotFoundError, ReadError
+from ..errors import (
+    AccessError,
+    ConfigError,
+    DataError,
+    Error,
+    NotFoundError,
+    ReadError,
+    ReadTimeoutError,
+    WriteError,
+    WriteTimeoutError,
+)
 from ..warning import warn
 from ..wording import printable
 from .column_file import Column, ColumnFile, is_index, map_columns
 from .column_writer import columns_in_memory, write_columns
 from .file_lock import file_lock
-from .in_bucket import copy_index, put_index
+from .in_bucket import StaleIndexWarning, copy_index, is_missing, put_index
 from .place import Where, index_places
 
 Made = tuple[Mapping[str, Any], Mapping[str, Column]]
@@ -39,7 +49,8 @@ def indexed(
     One process of a machine builds; the others wait for it, and map what it wrote. When it is
     killed another one builds. Where no file can be written, the index is in memory, which is warned
     of. In place of building, the index in a bucket is copied, if there is a current one. A new one
-    is put there where ``where`` names the bucket, and else by who calls ``put_index``.
+    is put there where ``where`` names the bucket, and else by who calls ``put_index``. So is one
+    that this machine has already, where the bucket has none.
 
     Args:
         sources: Absolute paths or patterns, in any order: what the index is of.
@@ -70,6 +81,8 @@ def indexed(
             found = find(path)
             if found is not None:
                 found.in_bucket = places.in_bucket
+                if find == search.found_in:
+                    search.put_where_missing(found)
                 return found
     if is_path:
         what = "index=" if bucket is None else "the copy of index= in the cache folder"
@@ -182,11 +195,31 @@ class _Search:
             return None  # neither can a new one be written; that is told
         found = self.found_in(path)
         if found is None:
+            how = "made anew, and put there"
+            if not self._bucket.is_asked_for:
+                how = "made anew on this machine. `python -m torch_s3io index` puts a new one there"
             warn(
                 f"{printable(self._bucket.path)}: the data have changed since this index was made: "
-                "it is made anew on this machine. `python -m torch_s3io index` puts a new one there"
+                f"it is {how}",
+                StaleIndexWarning,
             )
         return found
+
+    def put_where_missing(self, found: ColumnFile) -> None:
+        """A current one that this machine has: who made it could not put it, or it was removed."""
+        if self._bucket is None or not self._bucket.is_asked_for:
+            return
+        if not is_missing(self._bucket.path):
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(file_lock(f"{found.path}.lock", "puts the index into a bucket"))
+            except Error:
+                raise
+            except OSError:
+                return  # somebody else's cache folder
+            if is_missing(self._bucket.path):
+                self._put(found)
 
     def _put(self, new: ColumnFile) -> None:
         if self._bucket is None or not self._bucket.is_asked_for:
@@ -194,14 +227,15 @@ class _Search:
         new.in_bucket = self._bucket.path
         try:
             put_index(new)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                os.unlink(new.path)  # so that the next program tries it again
-            if isinstance(error, AccessError):
-                raise AccessError(
-                    f"index= cannot be written to, {error}; name another place, or leave it out"
-                ) from None
-            raise
+        except AccessError as error:
+            raise AccessError(
+                f"index= cannot be written to, {error}; name another place, or leave it out"
+            ) from None
+        except (WriteError, WriteTimeoutError, ReadError, ReadTimeoutError) as error:
+            warn(
+                "the index is on this machine alone, and the next program puts it into its bucket "
+                f"where that has none: {error}"
+            )
 
     def made(self) -> Made:
         if self._made is None:

@@ -10,6 +10,7 @@ from .. import _C
 from ..errors import (
     AccessError,
     DataError,
+    Error,
     NotFoundError,
     ObjectChangedError,
     ReadError,
@@ -26,6 +27,10 @@ from .showing import showing
 
 _PIECE_BYTES = 64 << 20
 _ALWAYS_READ_BYTES = 64 << 20
+
+
+class StaleIndexWarning(RuntimeWarning):
+    """The index in a bucket is of other data than are there now."""
 
 
 def copy_index(path_in_bucket: str, path: str, most_bytes: int) -> bool:
@@ -79,6 +84,18 @@ def put_index(file: ColumnFile) -> None:
         data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     if not _is_there(file.in_bucket, data):
         open_store(file.in_bucket).put(file.in_bucket, data)
+
+
+def is_missing(path: str) -> bool:
+    """Whether there is no index in the bucket, by one request. True as well where that may not be
+    asked, as of a missing object by who may not list any; False where the server fails."""
+    try:
+        open_store(path).stat(path)
+    except (NotFoundError, AccessError):
+        return True
+    except Error:
+        return False
+    return False
 
 
 def _is_there(path: str, data: Bytes) -> bool:
