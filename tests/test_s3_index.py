@@ -22,6 +22,7 @@ import torch_s3io as s3io
 from torch_s3io import SampleDataset, TokenDataset, cli
 from torch_s3io.index.column_file import map_columns
 from torch_s3io.index.place import index_places
+from torch_s3io.store.s3_objects import the_s3_objects
 
 pytestmark = needs_s3
 FOLDER = f"s3://{BUCKET}/shards"
@@ -332,6 +333,24 @@ def test_a_place_in_a_bucket_may_be_named(server, shards, new_machine, capsys, m
         with pytest.raises(s3io.AccessError, match=r"index= cannot be written to, s3://others/ind"):
             read(index=place)
     assert cli.main(["index", f"{FOLDER}/*.tar", "--place", place]) == 1
+
+
+@pytest.mark.parametrize("has_its_own", [False, True])
+def test_the_bucket_of_index_is_reached_as_the_data_are(server, shards, new_machine, has_its_own):
+    other = FaultServer()
+    try:
+        for file in shards:
+            other.buckets.put("data", f"shards/{file.name}", file.read_bytes())
+        if has_its_own:
+            s3io.open_store("s3://indexes", config_of(server.endpoint))
+        store = config_of(other.endpoint)
+        found = read("s3://data/shards/*.tar", store=store, index="s3://indexes/i")
+        assert found == expected(shards)
+        numbers = [len(index_keys(one)) for one in (server, other)]
+        assert numbers == ([1, 0] if has_its_own else [0, 1])
+        the_s3_objects().forget()
+    finally:
+        other.close()
 
 
 def test_one_that_cannot_be_put_for_a_moment_is_put_by_the_next_program(

@@ -167,14 +167,15 @@ class DatasetOptions:
         """Those of these names."""
         return {name: getattr(self, name) for name in names}
 
-    def reading(self, paths: Any, store: StoreSetting) -> DatasetOptions:
-        """As ``store=`` of a data set of these paths says: see configure_store.
+    def reading(self, paths: Any, store: StoreSetting, index: Any = None) -> DatasetOptions:
+        """As ``store=`` of a data set of these paths says, whose ``index=`` may name another
+        bucket: see configure_store.
 
         Raises:
             ConfigError: See there; or a FileStore says something else than ``direct`` and
                 ``engine``.
         """
-        files = configure_store(paths, store)
+        files = configure_store(paths, store, index)
         if files is None:
             return self
         settings: dict[str, Any] = {"direct": files.config.direct_io, "engine": files.engine}

@@ -149,7 +149,7 @@ class SampleDataset(StoredDataset):
             DataError: ``labels="folder"``, and a file lies in no folder.
             ConfigError: Arguments that cannot work; a FIFO or a device is among the files.
         """
-        checked = DatasetOptions().changed(cls.from_files, options).reading(paths, store)
+        checked = DatasetOptions().changed(cls.from_files, options).reading(paths, store, index)
         check_bool("return_key", return_key)
         samples = file_samples(paths, labels, columns, index)
         return cls._of(_records_of(samples, ragged, decode, return_key=return_key), checked)
@@ -190,7 +190,7 @@ class SampleDataset(StoredDataset):
             DataError: A damaged header, Fortran order, Python objects, arrays that do not match.
             Others: As for ``from_files``.
         """
-        checked = DatasetOptions().changed(cls.from_npy_files, options).reading(paths, store)
+        checked = DatasetOptions().changed(cls.from_npy_files, options).reading(paths, store, index)
         check_bool("return_key", return_key)
         samples = npy_samples(paths, dtype, shape, labels, columns, index)
         return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
@@ -233,7 +233,7 @@ class SampleDataset(StoredDataset):
             DataError: An archive is damaged or compressed; it lacks an array; arrays do not match.
             Others: As for ``from_files``.
         """
-        checked = DatasetOptions().changed(cls.from_npz, options).reading(paths, store)
+        checked = DatasetOptions().changed(cls.from_npz, options).reading(paths, store, index)
         check_bool("return_key", return_key)
         samples = npz_samples(paths, fields, labels, columns, index, compressed)
         return cls._of(_records_of(samples, ragged, None, return_key=return_key), checked)
@@ -292,7 +292,7 @@ class SampleDataset(StoredDataset):
             FileChangedError: One was changed meanwhile.
             ConfigError: Arguments that cannot work.
         """
-        checked = DatasetOptions().changed(cls.from_tar, options).reading(paths, store)
+        checked = DatasetOptions().changed(cls.from_tar, options).reading(paths, store, index)
         check_bool("return_key", return_key)
         samples = open_tars(paths, file_order, fields, missing, index)
         return cls._of(_records_of(samples, ragged, decode, return_key=return_key), checked)

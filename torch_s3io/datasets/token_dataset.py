@@ -128,7 +128,7 @@ class TokenDataset(StoredDataset):
         store: StoreSetting = None,
         **options: Unpack[Options],
     ) -> None:
-        checked = DatasetOptions().changed(TokenDataset, options).reading(paths, store)
+        checked = DatasetOptions().changed(TokenDataset, options).reading(paths, store, index)
         check_choice("documents", documents, DocumentMode)
         check_bool("return_documents", return_documents)
         check_choice("names", names, Names)

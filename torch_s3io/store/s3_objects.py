@@ -86,6 +86,10 @@ class S3Objects(Store):
         """Buckets without a config of their own."""
         self._others = Bucket(config, S3Credentials(config))
 
+    def is_configured(self, path: str) -> bool:
+        """Whether its bucket has a config of its own."""
+        return bucket_of(path) in self._buckets
+
     def config_of(self, path: str) -> S3Config:
         return self._bucket_of(path).config
 

@@ -27,8 +27,12 @@ _FILES = LocalFiles()
 _STORES: dict[str, Store] = {}  # by scheme, as "s3" in s3://bucket/name
 
 
-def configure_store(paths: Any, store: StoreSetting) -> FileStore | None:
+def configure_store(paths: Any, store: StoreSetting, index: Any = None) -> FileStore | None:
     """``store=`` of those who read or write these paths. Gives it where it is one of files.
+
+    Args:
+        index: Where their index lies. A bucket that it names is reached alike, unless it has a
+            config already.
 
     Raises:
         ConfigError: It is neither a config nor a store, or not of these paths; a bucket has another
@@ -57,7 +61,10 @@ def configure_store(paths: Any, store: StoreSetting) -> FileStore | None:
     store_of(in_buckets[0])  # where it was built without, that says so
     from .s3_objects import bucket_of, the_s3_objects
 
-    the_s3_objects().configure(dict.fromkeys(map(bucket_of, in_buckets)), config)
+    objects = the_s3_objects()
+    objects.configure(dict.fromkeys(map(bucket_of, in_buckets)), config)
+    if isinstance(index, str) and scheme_of(index) == "s3" and not objects.is_configured(index):
+        objects.configure([bucket_of(index)], config)
     return None
 
 
