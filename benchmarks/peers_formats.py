@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from libraries import library
 from peers_workload import (
     SHARD_BYTES,
     SHUFFLE_BUFFER,
@@ -119,9 +119,7 @@ def litdata(workload: Workload, folder: Path) -> Contestant:
 
 def mosaicml_streaming(workload: Workload, folder: Path) -> Contestant:
     """MDS shards, by DataLoader with workers."""
-    _let_torchvision_be_imported()
-    import streaming
-
+    streaming = library("streaming")
     target = folder / f"mds-{workload.name()}"
     with _converted(target) as new:
         if new is not None:
@@ -145,16 +143,6 @@ def mosaicml_streaming(workload: Workload, folder: Path) -> Contestant:
         collate_fn=_stack_bytes,
     )
     return Contestant(loader, _files_in(target))
-
-
-def _let_torchvision_be_imported() -> None:
-    """Streaming imports torchvision for data sets of pictures. PyPI's is built for CUDA: beside
-    another PyTorch its operators are missing, two of which it describes as it is imported."""
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", "(Tensor a, Tensor b, float c) -> Tensor")
 
 
 def _stack_bytes(samples: list[dict[str, bytes]]) -> torch.Tensor:

@@ -15,40 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from s3_bucket import LARGE_BYTES, NAME, RANGE_BYTES, RECORD_BYTES, Bucket
 from torch.utils.data import DataLoader
 
-RANGE_BYTES = 8 << 20
-RECORD_BYTES, RECORDS_PER_SHARD, BATCH = 114_660, 250, 64
-NAME = "bench"
+BATCH = 64
 
 Read = tuple[int, int]  # pieces, bytes
 Epoch = Callable[[], Read]
 ReadRange = Callable[[str, int, int], int]  # key, offset, length -> bytes that came
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """What was put on the server.
-
-    Attributes:
-        large: Keys of objects that are read by ranges, each of ``large_bytes``.
-        shards: Keys of objects of ``RECORDS_PER_SHARD`` records.
-        files: Keys of objects that hold one record.
-        tars: The same records as archives.
-        converted: Data sets in formats of their own, by name.
-    """
-
-    endpoint: str
-    large: list[str]
-    large_bytes: int
-    shards: list[str]
-    files: list[str]
-    tars: list[str]
-    converted: dict[str, str]
-
-    def ranges(self) -> list[tuple[str, int, int]]:
-        starts = range(0, self.large_bytes, RANGE_BYTES)
-        return [(key, start, RANGE_BYTES) for key in self.large for start in starts]
 
 
 def _lengths(pieces: Iterable[Any]) -> Read:
@@ -140,7 +114,10 @@ def _pyarrow(bucket: Bucket) -> ReadRange:
 
     pyarrow.set_io_thread_count(32)
     keys = {"access_key": _keys()["key"], "secret_key": _keys()["secret"]}
-    system = fs.S3FileSystem(endpoint_override=bucket.endpoint, region="us-east-1", **keys)
+    system = fs.S3FileSystem(
+        endpoint_override=bucket.endpoint, region="us-east-1",
+        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE"), **keys,
+    )  # fmt: skip
     files = {key: system.open_input_file(f"{NAME}/{key}") for key in bucket.large}
     return lambda key, offset, length: len(files[key].read_at(length, offset))
 
@@ -165,7 +142,7 @@ def _obstore(bucket: Bucket, depth: int) -> Epoch:
     def epoch() -> Read:
         pieces = total = 0
         for key in bucket.large:
-            starts = list(range(0, bucket.large_bytes, RANGE_BYTES))
+            starts = list(range(0, LARGE_BYTES, RANGE_BYTES))
             for first in range(0, len(starts), depth):
                 part = starts[first : first + depth]
                 found = obstore.get_ranges(
@@ -203,12 +180,12 @@ def _tensorstore(bucket: Bucket, depth: int) -> Epoch:
 # Records of 114,660 bytes -------------------------------------------------------------------------
 
 
-def _our_records(shuffle: bool | str, workers: int, bucket: Bucket, depth: int) -> Epoch:
+def _our_records(workers: int, order: dict[str, Any], bucket: Bucket, depth: int) -> Epoch:
     import torch_s3io as s3io
 
     paths = [f"s3://{NAME}/{key}" for key in bucket.shards]
     dataset = s3io.RecordDataset(
-        paths, dtype="uint8", shape=(RECORD_BYTES,), batch_size=BATCH, shuffle=shuffle, depth=depth
+        paths, dtype="uint8", shape=(RECORD_BYTES,), batch_size=BATCH, depth=depth, **order
     )
     loader = s3io.DataLoader(dataset, num_workers=workers)
     return lambda: _lengths_of_batches(loader)
@@ -257,7 +234,6 @@ def _s3torchconnector_map(bucket: Bucket, workers: int) -> Epoch:
     )  # fmt: skip
     loader: Any = DataLoader(
         dataset, BATCH, shuffle=True, num_workers=workers, collate_fn=_same,
-        multiprocessing_context="forkserver" if workers else None,
     )  # fmt: skip
     return lambda: _lengths(one for batch in loader for one in batch)
 
@@ -274,13 +250,36 @@ def _streaming(bucket: Bucket, workers: int) -> Epoch:
     cache = tempfile.mkdtemp(prefix="streaming-")
     os.environ["S3_ENDPOINT_URL"] = bucket.endpoint
     dataset = StreamingDataset(
-        remote=f"s3://{NAME}/{bucket.converted['MosaicML Streaming']}", local=cache, shuffle=True,
+        remote=f"s3://{NAME}/mds", local=cache, shuffle=True,
         batch_size=BATCH, num_canonical_nodes=1,
     )  # fmt: skip
     loader: Any = DataLoader(dataset, BATCH, num_workers=workers, collate_fn=_same)
 
     def epoch() -> Read:
         read = _lengths(one["x"] for batch in loader for one in batch)
+        shutil.rmtree(cache, ignore_errors=True)
+        return read
+
+    return epoch
+
+
+def _litdata(bucket: Bucket, workers: int) -> Epoch:
+    import litdata
+    from litdata.streaming import downloader
+
+    # It reads by obstore, which refuses plain HTTP unless it is told.
+    options: Any = downloader._OBSTORE_CLIENT_OPTIONS
+    options["allow_http"] = "true"
+    # By default it reads all of a chunk anew for each record, or each 256.
+    cache = tempfile.mkdtemp(prefix="litdata-")
+    dataset = litdata.StreamingDataset(
+        f"s3://{NAME}/litdata", cache_dir=cache, shuffle=True, batch_decode="all",
+        storage_options={"endpoint_url": bucket.endpoint},
+    )  # fmt: skip
+    loader: Any = litdata.StreamingDataLoader(dataset, batch_size=BATCH, num_workers=workers)
+
+    def epoch() -> Read:
+        read = _lengths(one for batch in loader for one in batch)
         shutil.rmtree(cache, ignore_errors=True)
         return read
 
@@ -313,6 +312,9 @@ class Contestant:
 
 
 _WORKERS = 2
+_SINGLE = 64  # requests for a record each, as wrk has
+_SHUFFLED: dict[str, Any] = {"shuffle": True}
+_IN_BLOCKS: dict[str, Any] = {"shuffle": "block", "block_records": 32}
 
 RANGES = {
     "RecordDataset": Contestant(partial(_ours, 0), "torch_s3io"),
@@ -328,12 +330,20 @@ RANGES = {
 }
 
 RECORDS = {
-    "RecordDataset, shuffled": Contestant(partial(_our_records, True, 0), "torch_s3io"),
-    "RecordDataset, shuffled, 2 workers": Contestant(partial(_our_records, True, 2), "torch_s3io"),
-    "RecordDataset, shuffle='block'": Contestant(partial(_our_records, "block", 0), "torch_s3io"),
-    "from_files, shuffled": Contestant(_our_samples(_our_files, "data"), "torch_s3io"),
-    "from_tar, shuffled": Contestant(_our_samples(_our_tars, "bin"), "torch_s3io"),
+    "RecordDataset, shuffled": Contestant(
+        partial(_our_records, 0, _SHUFFLED), "torch_s3io", _SINGLE
+    ),
+    "RecordDataset, shuffled, 2 workers": Contestant(
+        partial(_our_records, 2, _SHUFFLED), "torch_s3io", _SINGLE // 2
+    ),
+    "RecordDataset, blocks of 32": Contestant(partial(_our_records, 0, _IN_BLOCKS), "torch_s3io"),
+    "RecordDataset, blocks of 32, 2 workers": Contestant(
+        partial(_our_records, 2, _IN_BLOCKS), "torch_s3io"
+    ),
+    "from_files, shuffled": Contestant(_our_samples(_our_files, "data"), "torch_s3io", _SINGLE),
+    "from_tar, shuffled": Contestant(_our_samples(_our_tars, "bin"), "torch_s3io", _SINGLE),
     "s3torchconnector, objects": Contestant(_s3torchconnector_map, "s3torchconnector", _WORKERS),
     "MosaicML Streaming": Contestant(_streaming, "streaming", _WORKERS),
+    "LitData": Contestant(_litdata, "litdata", _WORKERS),
     "webdataset, buffer of 1000": Contestant(_webdataset, "webdataset", _WORKERS),
 }

@@ -54,13 +54,17 @@ def test_a_benchmark_runs_and_writes_every_sample(disk, tmp_path, name):
 @pytest.mark.slow
 @needs_s3
 @needs_seaweed
-def test_object_storage_is_read_from_a_server_of_its_own(tmp_path):
+def test_object_storage_is_read_and_written_on_servers_of_its_own():
     result = run_file(
-        BENCHMARKS / "bench_s3.py", "--records", 500, "--size-gib", 0.0625, "--rounds", 1,
-        "--only", "Records", "--peer", "from_tar", timeout_s=300,
+        BENCHMARKS / "bench_s3.py", "--records", 500, "--checkpoint-gib", 0.0625, "--rounds", 1,
+        "--peer", "from_tar", "--peer", "s3io.checkpoint", timeout_s=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert re.search(r"^from_tar, shuffled  +\d+\.\d+ ", result.stdout, re.M), result.stdout
+    # A contestant that reads something else than what was written fails.
+    for name, columns in (("from_tar, shuffled", 3), ("s3io.checkpoint", 4)):
+        row = re.search(rf"^{re.escape(name)}  +(.*)$", result.stdout, re.M)
+        assert row, result.stdout
+        assert len(re.findall(r"[\d.,]+ \(", row[1])) == columns
 
 
 def test_the_results_of_peers_become_a_picture(tmp_path):
