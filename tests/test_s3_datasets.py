@@ -71,6 +71,19 @@ def test_a_pattern_costs_one_list_and_an_epoch_a_read_per_part(server):
     assert asked(server) == ["GET"] * 30
 
 
+def test_blocks_of_a_bucket_have_4_mib_unless_another_length_is_given(server):
+    records = np.random.default_rng(0).integers(0, 256, (600, 65536), dtype="u1")
+    server.buckets.put(BUCKET, "large.bin", records.tobytes())
+    path, layout = f"s3://{BUCKET}/large.bin", {"dtype": "u1", "shape": 65536}
+    for more, gets in (({}, 10), ({"block_records": 10}, 60)):
+        dataset = s3io.RecordDataset(path, **layout, batch_size=100, shuffle="block", **more)
+        asked(server)
+        read = np.concatenate([batch.numpy() for batch in dataset])
+        assert sorted(map(bytes, read[:, :8])) == sorted(map(bytes, records[:, :8]))
+        # A block that lies in two batches is asked for in two parts.
+        assert gets <= len(asked(server)) <= gets + 6
+
+
 def test_many_names_cost_a_list_as_well(server):
     put_records(server, 1200)
     names = [f"{TRAIN}/{number:05}.bin" for number in range(1199, -1, -1)]

@@ -124,7 +124,8 @@ class LoaderConfig:
         batch_size: Records, or files, in a batch.
         workers: Worker processes; 0: none.
         shuffle: false; true; "block" (records alone).
-        block_records: Records of a block; null: as many as make 128 KiB (shuffle block).
+        block_records: Records of a block; null: as many as make 128 KiB, or 4 MiB in
+            a bucket (shuffle block).
         window_blocks: Mix the records of so many blocks (shuffle block).
         seed: Of the order.
         drop_last: Leave out a last batch that is not full.

@@ -69,7 +69,8 @@ class RecordDataset(StoredDataset):
             order, for devices that want large reads; inside a block the records keep the order of
             the file, unless ``window_blocks``.
         seed: Of the order, from 0 to 2**64 - 1; each epoch has an order of its own.
-        block_records: Records per block; None: as many as make 128 KiB.
+        block_records: Records per block; None: as many as make 128 KiB, or 4 MiB in a
+            bucket.
         window_blocks: Mix the records of so many blocks that come one after the other; 1: do not.
             Blocks of small records (below 16 KiB) then come through the page cache, a window
             ahead, unless ``direct="require"``; but not in a split or a Mix, where they are read one

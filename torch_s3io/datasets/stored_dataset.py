@@ -73,7 +73,8 @@ class StoredDataset(DescribedDataset):
             self._num_numbers,
             options.shuffle,
             options.seed,
-            options.block_records or default_block_records(records.spacing_bytes),
+            options.block_records
+            or default_block_records(records.spacing_bytes, records.block_bytes),
             options.window_blocks,
             view,
         )

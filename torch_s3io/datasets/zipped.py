@@ -74,7 +74,7 @@ class Zip(PlannedDataset):
         options = first._options.changed(Zip, {**own, **changes})
         if options.shuffle == "block" and options.block_records is None:
             together = sum(part._records.spacing_bytes for part in parts.values())
-            block = default_block_records(together)
+            block = default_block_records(together, first._records.block_bytes)
             options = options.changed(Zip, {"block_records": block})
         shared = options.only(PLAN_OPTIONS)
         self._parts = {

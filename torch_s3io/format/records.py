@@ -11,6 +11,7 @@ import torch
 
 from .. import _C
 from ..errors import ConfigError
+from ..store.stores import store_of
 from .layout import RecordLayout
 from .objects import Objects, Shard
 
@@ -78,6 +79,11 @@ class Records(ABC):
     @abstractmethod
     def spacing_bytes(self) -> int:
         """From the start of one record to the next one's, on average; at least 1."""
+
+    @property
+    def block_bytes(self) -> int:
+        """Of a block of ``shuffle="block"`` where nothing else is said; see Store."""
+        return store_of(self.objects.path(0)).block_bytes
 
     @property
     @abstractmethod

@@ -17,7 +17,6 @@ Shuffle = bool | Literal["block"]
 # where there is (size, key). Of a view of a view, the stage of the outer view comes first.
 Stage = tuple[int, int, tuple[int, int] | None]
 
-_BLOCK_BYTES = 128 << 10
 _LAST_EPOCH = (1 << 48) - 1
 MOST_MIXED = 1 << 61  # positions of a mixture's epochs, one after the other
 
@@ -45,8 +44,8 @@ def check_seed(seed: Any) -> int:
     raise ConfigError(f"seed must be an integer from 0 to 2**64 - 1, not {short(seed)}")
 
 
-def default_block_records(stride_bytes: int) -> int:
-    return max(1, _BLOCK_BYTES // stride_bytes)
+def default_block_records(stride_bytes: int, block_bytes: int) -> int:
+    return max(1, block_bytes // stride_bytes)
 
 
 @dataclass(frozen=True)

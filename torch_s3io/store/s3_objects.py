@@ -46,6 +46,8 @@ class _Listed(NamedTuple):
 class S3Objects(Store):
     """Of all buckets that this process reads, each with its S3Config."""
 
+    block_bytes = 4 << 20  # a request costs as much as 1 to 8 MB take to come
+
     def __init__(self) -> None:
         self.forget()
 
