@@ -88,6 +88,19 @@ def test_store_says_how_buckets_are_reached(server, tmp_path, capsys, monkeypatc
     assert "--store is for paths that begin with s3://" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["index"], ["doctor", "--quick"]])
+def test_index_and_doctor_reach_buckets_as_store_says(server, command, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("0.txt"))
+    server.buckets.put(BUCKET, "shards/0.tar", archive.getvalue())
+    options = ["--store", f"endpoint={server.endpoint},max_attempts=2"]
+    assert cli.main([*command, f"s3://{BUCKET}/shards/0.tar", *options]) == 0
+    assert server.requests
+
+
 @pytest.mark.parametrize("command", ["doctor", "info", "verify", "index", "uploads", "pack"])
 @pytest.mark.parametrize(
     ("store", "said"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import pickle
 import threading
 import time
 import warnings
@@ -22,6 +23,7 @@ from support import CONTEXTS, DEADLINE_S
 import torch_s3io as s3io
 from torch_s3io.store import s3_access
 from torch_s3io.store.s3_objects import the_s3_objects
+from torch_s3io.store.stores import reach_buckets
 
 pytestmark = [
     needs_s3,
@@ -121,6 +123,19 @@ def test_so_does_that_of_a_store_for_a_version_that_was_looked_up(server):
     store.read_into(NAMES[0], 0, into, version=version)
     assert not into.any()
     assert [etag for _, etag in asked_for(server)] == [f'"{version.etag}"'] * 2
+
+
+def test_so_does_that_of_a_process_that_has_read_other_objects(server):
+    server.buckets.etag_of = ETAGS["base64"]
+    records = put(server)
+    sent = pickle.dumps(records_of())
+    the_s3_objects().forget()
+    the_s3_objects().core_store(NAMES[0])
+    dataset = pickle.loads(sent)
+    server.requests.clear()
+    assert read(dataset) == records
+    asked = {one for one in asked_for(server) if one[1] != OF_NO_VERSION}
+    assert asked == wanted(server)
 
 
 def ignoring(server: FaultServer) -> Fault:
@@ -247,6 +262,23 @@ def test_buckets_without_a_config_of_their_own_have_one_server(server):
         assert set(read(dataset)) == {*records, 9}
     etags = [etag for _, etag in asked_for(server)]
     assert etags.count(OF_NO_VERSION) == 1
+
+
+def test_a_bucket_with_the_config_of_all_others_shares_their_connections(server):
+    config = config_of(server.endpoint)
+    reach_buckets(config)
+    s3io.open_store("s3://own", config)
+    objects = the_s3_objects()
+    assert objects.core_store("s3://own/x") is objects.core_store("s3://any/x")
+
+
+def test_another_config_for_all_others_has_connections_of_its_own(server):
+    objects, cores = the_s3_objects(), []
+    for number in range(20):
+        for _ in range(2):  # the second may lie where the one before them lay
+            reach_buckets(config_of(server.endpoint, max_attempts=2 + number))
+        cores.append(objects.core_store("s3://any/x"))
+    assert len(set(map(id, cores))) == 20
 
 
 def test_each_server_is_asked_however_late_its_objects_come(server):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from object_servers.faults import every, flipped_bit
 from order_check import write_number_samples
 
 import torch_s3io as s3io
-from torch_s3io.store.s3_servers import is_plain
+from torch_s3io.store.s3_servers import Servers, is_plain
 
 pytestmark = [
     needs_s3,
@@ -120,6 +122,26 @@ def test_records_have_no_checksums(server):
 )
 def test_another_machine_without_tls_is_told_from_the_rest(endpoint, says_so):
     assert is_plain(endpoint) is says_so
+
+
+def num_warned() -> int:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Servers().warn_if_nothing_verifies("http://10.0.0.1:9000")
+    return len(caught)
+
+
+@pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID"])
+def test_other_ranks_warn_of_nothing(name, monkeypatch):
+    assert num_warned() == 1
+    monkeypatch.setenv(name, "1")
+    assert num_warned() == 0
+
+
+def test_a_child_warns_of_nothing():
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=context) as child:
+        assert child.submit(num_warned).result() == 0
 
 
 @pytest.mark.usefixtures("_seems_far")

@@ -329,6 +329,7 @@ class _Core:
     """What C++ has for one config, in one process."""
 
     def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket  # kept: another one's credentials have another id
         config, place = bucket.config, place_of(bucket.config)
         if place.endpoint:
             check_endpoint("AWS_ENDPOINT_URL, or AWS_ENDPOINT_URL_S3,", place.endpoint)
