@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,19 @@ def test_info_and_verify_look_at_a_folder(server, tmp_path, capsys):
     assert cli.main(["verify", path]) == 0
     assert "all as they were written" in capsys.readouterr().out
     key = next(key for _, key in server.buckets.objects if not key.endswith(".json"))
-    data = bytearray(server.buckets.objects[BUCKET, key].data)
-    data[200] ^= 1
-    server.buckets.put(BUCKET, key, bytes(data))
-    assert cli.main(["verify", path]) == 1
-    assert f"s3://{BUCKET}/{key}: DAMAGED: its checksum is" in capsys.readouterr().out
+    data = server.buckets.objects[BUCKET, key].data
+    s3io.open_store(path).put(f"s3://{BUCKET}/{key}", data)
+    stored = server.buckets.objects[BUCKET, key]
+    assert stored.checksum
+    damaged = replace(stored, data=data[:200] + bytes([data[200] ^ 1]) + data[201:])
+    for one in (damaged, replace(damaged, checksum="")):
+        server.buckets.objects[BUCKET, key] = one
+        assert cli.main(["verify", path]) == 1
+        shown = capsys.readouterr().out
+        assert f"s3://{BUCKET}/{key}: DAMAGED: its checksum is" in shown
+        assert f"{key}: its samples and its table are as they were written; zeros between" in shown
+    assert cli.main(["verify", f"s3://{BUCKET}/{key}"]) == 1
+    assert "is a single object, and only those of a folder" in capsys.readouterr().out
 
 
 def test_index_finds_samples_ahead(server, tmp_path, capsys):

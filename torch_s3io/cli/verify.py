@@ -93,7 +93,10 @@ def _in_folder(folder: str) -> list[_Wanted]:
 
 def _kept(path: str) -> tuple[int, int]:
     if scheme_of(path):
-        raise DataError(f"{path}: keeps no checksum: only the manifest of a folder says one")
+        raise DataError(
+            f"{path}: is a single object, and only those of a folder have checksums in a manifest; "
+            "open_store(path).checksum(path) compares it with that of its server, if it has one"
+        )
     store = FileStore(WRITE_CONFIG)
     kept = store.kept_checksum(path)
     if kept is None:
@@ -139,4 +142,5 @@ def _checksum_of(path: str) -> int:
         return FileStore(WRITE_CONFIG).checksum(path)
     from ..store.s3_objects import the_s3_objects
 
-    return the_s3_objects().reads(path).checksum(path)
+    # Not compared with the server's: what differs from the manifest is told of in detail.
+    return the_s3_objects().reads(path).checksum(path, compares=False)
