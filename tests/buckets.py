@@ -76,7 +76,7 @@ def deny(server: FaultServer, method: str, name: str) -> None:
     server.answer = refuse
 
 
-def create_bucket(endpoint: str) -> None:
+def create_bucket(endpoint: str, name: str = BUCKET) -> None:
     """Of this name, at a server that does not make it by itself."""
     import botocore.session
 
@@ -87,4 +87,4 @@ def create_bucket(endpoint: str) -> None:
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
     )
-    client.create_bucket(Bucket=BUCKET)
+    client.create_bucket(Bucket=name)

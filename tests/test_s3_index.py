@@ -424,13 +424,13 @@ def test_it_is_not_taken_for_data(server, shards):
 
 
 def test_a_real_server_keeps_it(real, tmp_path, new_machine, monkeypatch):
-    files = write_shards(tmp_path)
+    files, folder = write_shards(tmp_path), "s3://indexes/index tests/ä +%="
     with named_by_environment(real):
-        create_bucket(real)
-        store = s3io.open_store(f"s3://{BUCKET}")
+        create_bucket(real, "indexes")
+        store = s3io.open_store(folder)
         for file in files:
-            store.put(f"s3://{BUCKET}/index tests/ä +%=/{file.name}", file.read_bytes())
-        pattern = f"s3://{BUCKET}/index tests/ä +%=/*.tar"
+            store.put(f"{folder}/{file.name}", file.read_bytes())
+        pattern = f"{folder}/*.tar"
         assert cli.main(["index", pattern]) == 0
         new_machine()
         monkeypatch.setattr("torch_s3io.format.tar.build_index.scan_tars", None)
