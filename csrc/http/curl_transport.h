@@ -13,8 +13,8 @@ namespace s3io {
 
 struct CurlOptions {
   int connections = 64;  // most at once; further requests wait
-  // They share the connections. One brings some GB/s; TLS takes three times the processor, so it
-  // needs a second one. A request goes to the one that has the most connections free.
+  // They share the connections. A second one is for TLS, which takes a processor sooner. A request
+  // goes to the one that has the most connections free.
   int threads = 1;
 
   bool operator==(const CurlOptions&) const = default;
