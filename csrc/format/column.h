@@ -14,4 +14,10 @@ Number number_at(const std::byte* column, int64_t index) {
   return number;
 }
 
+// Brings it into the processor's cache. Loads that nothing waits for run side by side; a prefetch
+// instruction may be dropped: of 256 numbers of a large table, it left most of the waiting.
+inline void touch(const void* address) {
+  asm volatile("" : : "r"(*static_cast<const unsigned char*>(address)));
+}
+
 }  // namespace s3io

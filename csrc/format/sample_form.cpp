@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "format/column.h"
 #include "format/sample_work.h"
 
 namespace s3io {
@@ -109,18 +110,25 @@ SampleForm::Place SampleForm::place_of(int64_t record, size_t near) const {
   return {table, sample, first_objects_[table] + object};
 }
 
-void SampleForm::prefetch(const Place& place) const {
-  const SampleTable& table = tables_[place.table];
-  for (const uint64_t* starts : table.starts) {
-    if (starts != nullptr) __builtin_prefetch(starts + place.sample);
+void SampleForm::touch_tables(std::span<const Place> places) const {
+  for (size_t piece = 0; piece < num_pieces(); ++piece) {
+    for (const Place& place : places) {
+      const uint64_t* starts = tables_[place.table].starts[piece];
+      if (starts != nullptr) touch(starts + place.sample);
+    }
   }
-  for (size_t field = 0; field < table.lengths.size(); ++field) {
-    const int64_t index = place.sample * open_axes_[field];
-    __builtin_prefetch(static_cast<const std::byte*>(table.lengths[field]) +
-                       index * (table.has_wide_lengths ? 8 : 4));
+  for (size_t field = 0; field < open_axes_.size(); ++field) {
+    if (open_axes_[field] == 0) continue;
+    for (const Place& place : places) {
+      const SampleTable& table = tables_[place.table];
+      const int64_t index = place.sample * open_axes_[field];
+      touch(static_cast<const std::byte*>(table.lengths[field]) +
+            index * (table.has_wide_lengths ? 8 : 4));
+    }
   }
-  if (table.num_objects > 1) {
-    __builtin_prefetch(table.ends + (place.object - first_objects_[place.table]));
+  for (const Place& place : places) {
+    const SampleTable& table = tables_[place.table];
+    if (table.num_objects > 1) touch(table.ends + (place.object - first_objects_[place.table]));
   }
 }
 

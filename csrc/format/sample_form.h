@@ -105,8 +105,8 @@ class SampleForm final : public BatchForm {
 
   void check_tables();
   Place place_of(int64_t record, size_t near) const;
-  // Tells the processor that what the table says of it will be looked at.
-  void prefetch(const Place& place) const;
+  // Brings what the tables say of them into the processor's cache, all at once.
+  void touch_tables(std::span<const Place> places) const;
   int64_t number_in_object(const Place& place) const;
   int64_t length_of(const Place& place, size_t field, int64_t axis) const;
   // Elements of a ragged field. Throws Error(data) where they are more than a sample can have.

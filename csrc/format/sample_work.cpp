@@ -52,8 +52,8 @@ int64_t SampleForm::Work::place(std::span<const int64_t> records) {
     const Place place = form_.place_of(record, near);
     near = place.table;
     places_.push_back(place);
-    form_.prefetch(place);
   }
+  form_.touch_tables(places_);
   const size_t num_fields = form_.layout_.ragged.size();
   elements_.resize(places_.size() * num_fields);
   std::span<int64_t> elements = elements_;
