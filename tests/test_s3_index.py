@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
 from collections.abc import Callable, Iterator
@@ -151,6 +152,37 @@ def test_after_a_shard_has_changed_it_alone_is_read_again(server, shards, new_ma
     assert server.buckets.objects[BUCKET, key].data != put
     new_machine()
     assert read() == expected(shards)
+
+
+@pytest.mark.parametrize("what", ["folder", "pattern", "index"])
+def test_info_shows_the_indexes_of_a_bucket(server, shards, new_machine, capsys, what):
+    make_index()
+    [key] = index_keys(server)
+    path = f"s3://{BUCKET}/{key}"
+    named = {"folder": f"{FOLDER}/", "pattern": f"{FOLDER}/*.tar", "index": path}[what]
+    cache = new_machine()
+    capsys.readouterr()
+    assert cli.main(["info", named]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == path
+    assert shown[1].startswith("  index        of tar archives, ")
+    assert shown[1].endswith("as the data are")
+    assert cli.main(["info", named, "--json"]) == 0
+    [facts] = json.loads(capsys.readouterr().out)
+    size = len(server.buckets.objects[BUCKET, key].data)
+    assert (facts["path"], facts["size_bytes"], facts["is_current"]) == (path, size, True)
+    server.buckets.put(BUCKET, f"shards/{shards[0].name}", shards[1].read_bytes())
+    assert cli.main(["info", named]) == 0
+    assert "STALE" in capsys.readouterr().out
+    server.buckets.put(BUCKET, key, b"no index")
+    assert cli.main(["info", named]) == 1
+    assert f"{path}: it has 8 bytes, fewer than any index" in capsys.readouterr().err
+    assert not cache.exists()
+
+
+def test_info_of_a_folder_without_an_index_says_that_it_is_no_data_set(server, shards, capsys):
+    assert cli.main(["info", FOLDER]) == 1
+    assert FOLDER in capsys.readouterr().err
 
 
 def flipped(data: bytes, column: str, path: Path) -> bytes:

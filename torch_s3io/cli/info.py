@@ -25,6 +25,7 @@ examples:
   %(prog)s shards                     the indexes of the data in a folder
   %(prog)s corpus.bin                 tokens: of Megatron, llm.c or datatrove, or their documents
   %(prog)s s3://public/packed --store anonymous=true
+  %(prog)s 's3://bucket/shards/*.tar'  the indexes that lie beside the shards
 
 exit status:
   0  shown     1  no data set that can be read: a line on stderr says why     2  wrong usage
@@ -53,13 +54,13 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    indexes = indexes_at(args.folder)
-    if indexes:
-        if args.json:
+    with indexes_at(args.folder) as indexes:
+        if indexes and args.json:
             say(*json.dumps([index_as_json(one) for one in indexes], indent=1).splitlines())
-        else:
+        elif indexes:
             say(*(line for one in indexes for line in index_as_text(one)))
-        return 0
+        if indexes:
+            return 0
     if _is_file(args.folder):
         try:
             [file] = open_tokens(args.folder, "name", TokenOptions())

@@ -42,11 +42,13 @@ _DTYPE = re.compile(r"[|<][biuf][1248]")
 
 
 class Mapped(NamedTuple):
-    """What is in a file: its head, and by name its columns and their checksums."""
+    """What is in a file of so many bytes (0: of none): its head, and by name its columns and their
+    checksums."""
 
     head: dict[str, Any]
     columns: dict[str, Column]
     checksums: dict[str, int]
+    size_bytes: int = 0
 
 
 class ColumnFile:
@@ -71,6 +73,11 @@ class ColumnFile:
     def head(self) -> dict[str, Any]:
         """What the writer was given; raises as ``columns``."""
         return self._map().head
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file; raises as ``columns``."""
+        return self._map().size_bytes
 
     @property
     def columns(self) -> Mapping[str, Column]:
@@ -201,7 +208,7 @@ def _parsed(path: str, memory: mmap.mmap) -> ColumnFile:
         uid, head = str(root["uid"]), dict(root["head"])
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         fail(path, f"its head does not fit its {size} bytes")
-    return ColumnFile(path, uid, Mapped(head, columns, checksums))
+    return ColumnFile(path, uid, Mapped(head, columns, checksums, size))
 
 
 def _column(memory: mmap.mmap, head_end: int, entry: dict[str, Any]) -> Column:

@@ -45,7 +45,7 @@ def copy_index(path_in_bucket: str, path: str, most_bytes: int) -> bool:
     """
     try:
         with new_file(path) as file:
-            _read(path_in_bucket, max(most_bytes, _ALWAYS_READ_BYTES), file)
+            read_index(path_in_bucket, file, max(most_bytes, _ALWAYS_READ_BYTES))
             map_columns(file.name, called=path_in_bucket).check()
     except (NotFoundError, AccessError):  # who may not list objects is told so of a missing one
         return False
@@ -55,7 +55,14 @@ def copy_index(path_in_bucket: str, path: str, most_bytes: int) -> bool:
     return True
 
 
-def _read(path: str, most_bytes: int, file: BinaryIO) -> None:
+def read_index(path: str, file: BinaryIO, most_bytes: int) -> None:
+    """Writes the bytes of an index to a file. They are not looked at.
+
+    Raises:
+        NotFoundError, AccessError, ReadError, ReadTimeoutError: It cannot be read.
+        DataError: It is longer than that.
+        OSError: The file cannot be written.
+    """
     store = store_of(path)
     [info] = store.inspect([path])
     size = info.size_bytes

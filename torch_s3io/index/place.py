@@ -16,6 +16,7 @@ from ..wording import short
 Where = bool | str | os.PathLike[str]
 
 _START, _END = ".torch_s3io-", ".idx"
+ANY_INDEX = f"{_START}*{_END}"  # a pattern of their names
 _BUCKET_PARTS = 3  # of "s3://bucket".split("/")
 
 
