@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from torch_s3io import (
+    _C,
     AccessError,
     ConfigError,
     FileStore,
@@ -65,6 +66,15 @@ def test_a_nul_character_never_cuts_a_path_short(odd):
             call(odd + "\0x")
     with pytest.raises(ConfigError, match="NUL"):
         FileStore().put(odd + "\0x", b"")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_what_no_file_can_be_called_is_no_path(tmp_path, name):
+    """Whoever gives it: a user, or a file that says where others are."""
+    with pytest.raises(ConfigError, match="is not a path: no file can have such a name"):
+        _C.inspect_files([str(tmp_path), name])
+    with pytest.raises(ConfigError, match="path"):
+        RecordDataset(f"{tmp_path}/{name}", dtype="u1")
 
 
 @pytest.mark.parametrize(("offset", "length"), [(1 << 70, 1), (0, 1 << 63), (-1, 1), (0, -1)])

@@ -6,9 +6,12 @@
 
 #include <string>
 
+#include "base/error.h"
+
 namespace s3io::bindings {
 
-// str, bytes or os.PathLike in Python; the bytes that the kernel takes (os.fsencode) here.
+// str, bytes or os.PathLike in Python; the bytes that the kernel takes (os.fsencode) here. What no
+// file can be called is an Error(config).
 struct Path {
   std::string native;
 };
@@ -24,8 +27,12 @@ struct type_caster<s3io::bindings::Path> {
   bool load(handle source, bool /*convert*/) {
     PyObject* bytes = nullptr;
     if (PyUnicode_FSConverter(source.ptr(), &bytes) == 0) {
+      const bool is_other_type = PyErr_ExceptionMatches(PyExc_TypeError) != 0;
       PyErr_Clear();
-      return false;
+      if (is_other_type) return false;
+      throw s3io::Error(s3io::ErrorKind::config,
+                        s3io::message(repr(source).cast<std::string>(),
+                                      " is not a path: no file can have such a name"));
     }
     const auto owner = reinterpret_steal<object>(bytes);
     value.native =

@@ -15,6 +15,7 @@ Of array ``i`` of a sample, of n files:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ from .zip_members import refuse_compressed
 
 KIND = "arrays"
 _ARRAYS = "arrays"  # of the head
+_DTYPE = re.compile(r"[|<>][biufcV][0-9]{1,3}")
 _NPY, _NPZ = "npy", "npz"
 _MOST_BYTES = 1 << 53  # of a file; doubles hold all integers up to there
 
@@ -228,7 +230,7 @@ def arrays_in(file: ColumnFile) -> dict[str, StoredArray]:
         entry["name"]: StoredArray(
             file,
             entry["name"],
-            np.dtype(entry["dtype"]),
+            _dtype(entry["dtype"]),
             tuple(entry["shape"]),
             number,
             bool(entry["is_packed"]),
@@ -237,15 +239,26 @@ def arrays_in(file: ColumnFile) -> dict[str, StoredArray]:
     }
 
 
+def _dtype(text: str) -> np.dtype[Any]:
+    """Raises ValueError for another one than arrays of numbers have."""
+    if _DTYPE.fullmatch(text) is None:
+        raise ValueError(text)
+    return np.dtype(text)
+
+
 def check_arrays(file: ColumnFile) -> None:
     """Raises DataError where what an index says of arrays does not fit together."""
     try:
         arrays = arrays_in(file)
-        is_npy = file.head["recipe"]["of"] == _NPY
-        kinds = {_checked_lengths(array, file.columns, is_npy) for array in arrays.values()}
+        recipe = file.head["recipe"]
+        kinds = {
+            _checked_lengths(array, file.columns, is_npy=recipe["of"] == _NPY)
+            for array in arrays.values()
+        }
+        is_fitting = len(kinds - {""}) <= 1 and sorted(arrays) == recipe["fields"]
     except (KeyError, TypeError, ValueError, SyntaxError, AttributeError):
         fail(file.path, "its arrays are not described as they must be")
-    if len(kinds - {""}) > 1 or sorted(arrays) != file.head["recipe"]["fields"]:
+    if not is_fitting:
         fail(file.path, "its arrays do not fit together")
 
 
