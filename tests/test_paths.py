@@ -16,9 +16,14 @@ from torch_s3io import (
     RangeError,
     RecordDataset,
     RecordWriter,
+    SampleDataset,
+    TokenDataset,
     Zip,
+    checkpoint,
+    load_safetensors,
 )
 from torch_s3io.cli import main
+from torch_s3io.index.place import check_where
 
 
 @pytest.fixture
@@ -68,13 +73,28 @@ def test_a_nul_character_never_cuts_a_path_short(odd):
         FileStore().put(odd + "\0x", b"")
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
-def test_what_no_file_can_be_called_is_no_path(tmp_path, name):
-    """Whoever gives it: a user, or a file that says where others are."""
-    with pytest.raises(ConfigError, match="is not a path: no file can have such a name"):
-        _C.inspect_files([str(tmp_path), name])
-    with pytest.raises(ConfigError, match="path"):
-        RecordDataset(f"{tmp_path}/{name}", dtype="u1")
+TAKES_A_PATH = {
+    "records": lambda path: RecordDataset(path, dtype="u1"),
+    "arrays": RecordDataset.from_npy,
+    "samples": SampleDataset,
+    "files": lambda path: SampleDataset.from_files(path, labels=None),
+    "list of files": lambda path: SampleDataset.from_files([path], labels=None),
+    "archives": lambda path: SampleDataset.from_tar(path, fields=("jpg",)),
+    "tokens": lambda path: TokenDataset(path, window=2),
+    "index": check_where,
+    "writer": lambda path: RecordWriter(path, dtype="u1", shape=1),
+    "store": lambda path: FileStore().get(path),
+    "safetensors": load_safetensors,
+    "checkpoint": checkpoint.Reader,
+    "what an index names": lambda path: _C.inspect_files([path]),
+}
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "s3://bucket/a\0b", "s3://bucket/\ud800"])
+@pytest.mark.parametrize("what", TAKES_A_PATH)
+def test_what_no_file_can_be_called_is_no_path(what, name):
+    with pytest.raises(ConfigError, match="is not a path"):
+        TAKES_A_PATH[what](name)
 
 
 @pytest.mark.parametrize(("offset", "length"), [(1 << 70, 1), (0, 1 << 63), (-1, 1), (0, -1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import re
 from dataclasses import dataclass, field
 from numbers import Real
@@ -18,6 +19,25 @@ EngineKind = Literal["auto", "uring", "threads"]
 
 MIB = 1 << 20
 PAGE_BYTES = 4096
+
+
+PATH_TYPES = (str, bytes, os.PathLike)
+
+
+def path_text(path: Any) -> str:
+    """A path as text, which os.fsencode takes back. Raises ConfigError for what no file can be
+    called."""
+    try:
+        name = os.fsencode(path)
+    except TypeError:
+        raise ConfigError(f"{short(path)} is not a path") from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"{short(path)} is not a path: half of a character is in it") from None
+    if not name:
+        raise ConfigError(f"{short(path)} is not a path: it is empty")
+    if b"\0" in name:
+        raise ConfigError(f"{short(path)} is not a path: it contains a NUL character")
+    return os.fsdecode(name)
 
 
 def check_choice(name: str, value: Any, choices: Any) -> None:

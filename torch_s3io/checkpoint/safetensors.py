@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..config import path_text
 from ..errors import ConfigError, DataError
 from ..format.checked_json import CheckedJson
 from ..store.object_writer import as_bytes
@@ -62,7 +63,7 @@ def load_safetensors(
         DataError: It is no safetensors file, or is cut; or two files have a tensor of one name.
     """
     tensors: dict[str, torch.Tensor] = {}
-    text = os.fsdecode(path)
+    text = path_text(path)
     store_for(text, store)  # of a bucket, how it is reached
     warn_if_nothing_verifies(text)
     for found in store_of(text).find(text, "natural"):
@@ -174,8 +175,8 @@ def save_safetensors(
     text = header.encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     size = _LENGTH_BYTES + len(text) + sum(tensor.nbytes for _, tensor in order)
-    to = store_for(os.fsdecode(path), store)
-    with to.writer(os.fsdecode(path), size_bytes=size) as file:
+    to = store_for(path_text(path), store)
+    with to.writer(path_text(path), size_bytes=size) as file:
         file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
         for _, tensor in order:
             file.write(as_bytes(bytes_of(tensor.detach().cpu().contiguous())), copy=False)

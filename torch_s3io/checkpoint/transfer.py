@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 
-from ..config import MIB, BufferPoolConfig, FileSystemConfig
+from ..config import MIB, BufferPoolConfig, FileSystemConfig, path_text
 from ..store.file_store import FileStore
 from ..store.open import open_store
 from ..store.stores import StoreSetting, scheme_of
@@ -36,7 +36,7 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike[str], config: Config = None) -> None:
-        self.path = os.fsdecode(path).rstrip("/") or "/"
+        self.path = path_text(path).rstrip("/") or "/"
         self.store = store_for(self.path, config)
 
     def file(self, name: str) -> str:

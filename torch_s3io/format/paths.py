@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..config import check_choice
+from ..config import PATH_TYPES, check_choice, path_text
 from ..errors import ConfigError, NotFoundError
 from ..store.local_files import in_order
 from ..store.store import FileOrder, Found, Store
@@ -17,7 +17,6 @@ from ..wording import short
 from .manifest import has_manifest, has_own_manifest
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-_PATH = (str, bytes, os.PathLike)
 _LOOKED_AT = 10_000  # of the files in a folder, for an error about it
 
 
@@ -36,7 +35,7 @@ def find_files(
         ConfigError: Something that is not a path.
     """
     check_choice("file_order", order, FileOrder)
-    items = [paths] if isinstance(paths, _PATH) else paths
+    items = [paths] if isinstance(paths, PATH_TYPES) else paths
     has_no_order = isinstance(items, (set, frozenset))
     if not isinstance(items, Iterable) or has_no_order:
         raise ConfigError(
@@ -48,11 +47,7 @@ def find_files(
     if isinstance(first, str) and scheme_of(first):
         store_of(first).expect(item for item in items if isinstance(item, str))
     for item in items:
-        if not isinstance(item, _PATH):
-            raise ConfigError(f"{item!r} is not a path")
-        path = os.path.expanduser(os.fsdecode(item))
-        if not isinstance(path, str) or not path or "\0" in path:
-            raise ConfigError(f"{item!r} is not a path")
+        path = os.path.expanduser(path_text(item))
         store = store_of(path)
         if store.is_folder(path):
             files += _of_folder(store, path, order, ending)
@@ -103,21 +98,19 @@ def _advice_for_folder(store: Store, path: str) -> str:
 
 def refuse_missing(paths: Any, order: FileOrder) -> None:
     """Raises NotFoundError for the first one that names nothing."""
-    items = [paths] if isinstance(paths, _PATH) else paths
+    items = [paths] if isinstance(paths, PATH_TYPES) else paths
     for item in items if isinstance(items, Sequence) else []:
-        path = os.path.expanduser(os.fsdecode(item)) if isinstance(item, _PATH) else "\0"
-        if path and "\0" not in path and not store_of(path).is_folder(path):
+        path = os.path.expanduser(path_text(item))
+        if not store_of(path).is_folder(path):
             store_of(path).find(path, order)
 
 
 def manifest_folders(paths: Any, order: FileOrder = "name") -> list[str]:
     """The folders that ``paths`` names, also by patterns, if all of them have a manifest."""
-    items = [paths] if isinstance(paths, _PATH) else paths
+    items = [paths] if isinstance(paths, PATH_TYPES) else paths
     folders: list[str] = []
     for item in items if isinstance(items, Sequence) else []:
-        path = os.path.expanduser(os.fsdecode(item)) if isinstance(item, _PATH) else "\0"
-        if "\0" in path:
-            return []
+        path = os.path.expanduser(path_text(item))
         store = store_of(path)
         found = store.matches(path, order)
         if not found or not all(store.is_folder(one) and has_manifest(one) for one in found):

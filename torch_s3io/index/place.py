@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..config import refuse_address
+from ..config import path_text, refuse_address
 from ..errors import ConfigError
 from ..store.stores import scheme_of
 from ..wording import short
@@ -64,20 +64,22 @@ def index_places(sources: Sequence[str], recipe: Mapping[str, Any], where: Where
 
 def check_where(where: Any) -> None:
     """Raises ConfigError for what says no place."""
-    is_path = isinstance(where, (str, os.PathLike))
-    path = os.fspath(where) if is_path else None
-    if not (isinstance(where, bool) or (isinstance(path, str) and path and "\0" not in path)):
+    if isinstance(where, bool):
+        return
+    path = os.fspath(where) if isinstance(where, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path:
         raise ConfigError(
             f"index= is True, False, or the path of a file or folder for the index, not "
             f"{short(where)}"
         )
-    if path is not None and os.path.expanduser(path).startswith("~"):
+    path_text(path)
+    if os.path.expanduser(path).startswith("~"):
         raise ConfigError(
             f"index={short(path)}: there is no such user; a file of this name is './~...'"
         )
-    if path is not None and not _is_in_bucket(path):
+    if not _is_in_bucket(path):
         refuse_address(path)
-    elif path is not None and not path.split("/")[2]:
+    elif not path.split("/")[2]:
         raise ConfigError(f"index={short(path)}: name a bucket, as in 's3://bucket/index/'")
 
 

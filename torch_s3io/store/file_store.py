@@ -16,6 +16,7 @@ from ..config import (
     check_bool,
     check_choice,
     check_int,
+    path_text,
     refuse_address,
 )
 from ..errors import AccessError, ConfigError, FileChangedError, RangeError, WriteError
@@ -28,13 +29,7 @@ ObjectInfo = _C.ObjectInfo
 
 
 def as_path(path: str | bytes | os.PathLike[str]) -> str:
-    if not isinstance(path, (str, bytes, os.PathLike)):
-        raise ConfigError(f"{path!r} is not a path")
-    text = os.fsdecode(path)
-    if not text:
-        raise ConfigError("'' is not a path")
-    if "\0" in text:
-        raise ConfigError(f"{text!r} is not a path: it contains a NUL character")
+    text = path_text(path)
     refuse_address(text)
     return text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..config import FileSystemConfig
+from ..config import FileSystemConfig, path_text
 from ..errors import ConfigError
 from ..wording import short
 from .file_store import FileStore, as_path
@@ -36,6 +36,7 @@ def open_store(
     if isinstance(path, str) and scheme_of(path) == "s3":
         if isinstance(config, FileSystemConfig):
             raise ConfigError(f"{path}: its store takes an S3Config, not {short(config)}")
+        path_text(path)
         configure_store(path, config)
         store_of(path)  # says so where the package was built without
         from .s3_store import S3Store

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import _C
-from ..config import check_bool, check_int, check_seconds
+from ..config import check_bool, check_int, check_seconds, path_text
 from ..errors import ConfigError, RangeError
 from ..wording import short
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
@@ -239,6 +239,7 @@ class S3Store:
     def _check(self, path: str) -> None:
         if not isinstance(path, str) or not path.startswith(_SCHEME):
             raise ConfigError(f"{short(path)} is no path in a bucket, as 's3://bucket/key'")
+        path_text(path)
 
     def _core(self, path: str) -> _C.S3Objects:
         self._check(path)

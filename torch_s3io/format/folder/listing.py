@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ... import _C
+from ...config import PATH_TYPES, path_text
 from ...errors import ConfigError, NotFoundError
 from ...index.column_file import ColumnFile
 from ...index.place import Where, check_where
@@ -25,7 +27,6 @@ from ..paths import Paths, find_files
 from .folder_index import NOTHING, Contents, IndexColumn, folder_index, labels_in, objects_in
 from .labels import label_files
 
-_PATH = (str, bytes, os.PathLike)
 _IS_SPECIAL = re.compile(rb"[*?[]|(?:\A|\0)~")  # a pattern, somebody's home
 
 
@@ -90,7 +91,7 @@ def list_files(paths: Paths, where: Where = False, contents: Contents = NOTHING)
         ConfigError: Something that is not a path or no file.
     """
     check_where(where)
-    if isinstance(paths, _PATH):
+    if isinstance(paths, PATH_TYPES):
         path = _text_of(paths)
         if scheme_of(path):
             return _list_elsewhere(path)
@@ -135,19 +136,15 @@ def _listing_of(found: FileColumns) -> Listing:
 
 
 def _encoded(names: list[Any]) -> list[bytes]:
-    try:
-        encoded = list(map(os.fsencode, names))
-    except TypeError:
-        wrong = next(name for name in names if not isinstance(name, _PATH))
-        raise ConfigError(f"{short(wrong)} is not a path") from None
-    if b"" in encoded or b"\0".join(encoded).count(b"\0") >= len(encoded):
-        wrong = next(name for name in encoded if not name or b"\0" in name)
-        raise ConfigError(f"{short(wrong)} is not a path")
-    return encoded
+    encoded: list[bytes] = []
+    with contextlib.suppress(TypeError, UnicodeEncodeError):
+        encoded = list(map(os.fsencode, names))  # there may be millions
+    is_well = b"" not in encoded and b"\0".join(encoded).count(b"\0") == len(encoded) - 1
+    return encoded if is_well else [os.fsencode(path_text(name)) for name in names]
 
 
 def _text_of(path: Any) -> str:
-    return os.path.expanduser(os.fsdecode(_encoded([path])[0]))
+    return os.path.expanduser(path_text(path))
 
 
 def _list_special(names: list[Any]) -> Listing:
@@ -166,7 +163,7 @@ def _list_elsewhere(paths: Paths) -> Listing:
     files = find_files(paths)
     shards = [shard_of(file, info, 0, 1) for file, info in zip(files, inspect(files), strict=True)]
     objects = Objects.of(shards)
-    is_pattern = isinstance(paths, _PATH)
+    is_pattern = isinstance(paths, PATH_TYPES)
     if not is_pattern:
         above = _C.common_folder_bytes(paths=objects.paths.data, path_ends=objects.path_ends.data)
         objects = replace(objects, name_bytes=objects.path_bytes - above)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...config import check_choice
+from ...config import PATH_TYPES, check_choice, path_text
 from ...errors import ConfigError, DataError
 from ...index.builder import indexed
 from ...index.column_file import ColumnFile
@@ -33,7 +33,6 @@ _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 _OF_ALL = ("total_bytes", "largest_bytes")
 _MOST = 1 << 60  # bytes, however often links name them
 _MOST_FOUND = 64  # fields that are taken where none are named
-_PATH = (str, bytes, os.PathLike)
 
 
 def open_tars(
@@ -90,13 +89,13 @@ def open_tars(
 
 def expanded(paths: Any) -> Any:
     """The paths with what their braces stand for; a name that is there is meant as it is."""
-    items = [paths] if isinstance(paths, _PATH) else paths
+    items = [paths] if isinstance(paths, PATH_TYPES) else paths
     if not isinstance(items, Sequence):
         return paths  # whoever looks for the files says what is wrong
     every: list[Any] = []
     for item in items:
-        path = os.path.expanduser(os.fsdecode(item)) if isinstance(item, _PATH) else item
-        is_pattern = isinstance(path, str) and "{" in path and not store_of(path).has(path)
+        path = os.path.expanduser(path_text(item))
+        is_pattern = "{" in path and not store_of(path).has(path)
         every += expand_braces(path) if is_pattern else [item]
     return every
 
@@ -230,12 +229,13 @@ def _sizes(index: TarIndex, fields: Sequence[TarField]) -> SampleSizes:
 
 def looks_like_tars(paths: Any) -> bool:
     """By their names."""
-    items = [paths] if isinstance(paths, _PATH) else paths
+    items = [paths] if isinstance(paths, PATH_TYPES) else paths
     return (
         isinstance(items, Sequence)
         and bool(items)
         and all(
-            isinstance(one, _PATH) and os.fsdecode(one).lower().endswith(_ENDINGS) for one in items
+            isinstance(one, PATH_TYPES) and os.fsdecode(one).lower().endswith(_ENDINGS)
+            for one in items
         )
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from ...config import check_choice, check_int
+from ...config import PATH_TYPES, check_choice, check_int, path_text
 from ...errors import ConfigError, NotFoundError
 from ...index.place import Where, check_where
 from ...store.store import FileOrder, Found, Inspected
@@ -30,7 +30,6 @@ from .spans import find_listed
 
 TokenFormat = Literal["auto", "megatron", "llm.c", "raw", "datatrove"]
 
-_PATH = (str, bytes, os.PathLike)
 # Files beside tokens, by the endings of their names.
 _BESIDE = (".idx", ".ds.index", ".ds.metadata", ".ds.loss", ".csv.gz")
 
@@ -109,9 +108,9 @@ def _find(sought: Sequence[Sought], options: TokenOptions) -> list[TokenFile]:
 
 def find_token_files(paths: Paths, order: FileOrder) -> list[Found]:
     """Raises NotFoundError, ConfigError."""
-    items = [paths] if isinstance(paths, _PATH) else paths
+    items = [paths] if isinstance(paths, PATH_TYPES) else paths
     if isinstance(items, Sequence):
-        paths = [_named(item) if isinstance(item, _PATH) else item for item in items]
+        paths = [_named(item) for item in items]
     files = find_files(paths, order)
     # Once each: a file and the one beside it may both be named.
     data = list({file.path: file for file in files if not file.path.endswith(_BESIDE)}.values())
@@ -125,9 +124,7 @@ def find_token_files(paths: Paths, order: FileOrder) -> list[Found]:
 
 def _named(item: str | bytes | os.PathLike[Any]) -> str:
     """What a path or pattern of an index, or a prefix of Megatron's, stands for."""
-    path = os.path.expanduser(os.fsdecode(item))
-    if not path or "\0" in path:
-        return path
+    path = os.path.expanduser(path_text(item))
     store = store_of(path)
     if store.is_folder(path):
         raise ConfigError(
