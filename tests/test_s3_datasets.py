@@ -7,6 +7,7 @@ import copy
 import pickle
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,38 @@ def test_an_object_that_is_overwritten_ends_the_epoch(server):
     put(BUCKET, "train/00003.bin", bytes(16))
     with pytest.raises(s3io.DataError, match="sizes of files"):
         records_of(batch_size=8).load_state_dict(state)
+
+
+def overwrite_empty(server: FaultServer) -> None:
+    server.buckets.put(BUCKET, "files/2.bin", b"bytes")
+
+
+def remove_empty(server: FaultServer) -> None:
+    del server.buckets.objects[BUCKET, "files/2.bin"]
+
+
+@pytest.mark.parametrize("heeds_versions", [True, False])
+@pytest.mark.parametrize("change", [overwrite_empty, remove_empty])
+def test_so_does_one_that_was_empty(server, change, heeds_versions):
+    for number in range(6):
+        server.buckets.put(BUCKET, f"files/{number}.bin", b"x" * (number % 2))
+    if not heeds_versions:
+        answer = server.answer
+        server.answer = lambda request: answer(
+            replace(request, headers=request.headers | {"if-match": "*"})
+        )
+    pattern = f"s3://{BUCKET}/files/*.bin"
+    dataset = s3io.SampleDataset.from_files(pattern, batch_size=6)
+    before = len(server.requests)
+    (batch,) = dataset
+    assert [sample.tolist() for sample in batch["data"]] == [[], [120]] * 3
+    requests = [(request.method, request.path) for request in server.requests[before:]]
+    assert sorted(requests) == sorted(
+        ("GET" if number % 2 else "HEAD", f"/{BUCKET}/files/{number}.bin") for number in range(6)
+    )
+    change(server)
+    with pytest.raises(s3io.ObjectChangedError, match=r"s3://tests/files/2\.bin: "):
+        list(dataset)
 
 
 def test_what_is_for_files_is_refused(server):

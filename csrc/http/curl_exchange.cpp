@@ -155,7 +155,7 @@ void CurlExchange::set_connection() {
   // What TLS has decrypted no socket shows. The head of a range says whether it is the one that was
   // asked for; a text does not, so it has a connection of its own.
   const bool is_hidden = is_tls() || proxy().starts_with("https://");
-  if (is_hidden && !request_->expected) {
+  if (is_hidden && !request_->is_told_by_head()) {
     is_fresh_ = true;
     set(CURLOPT_FORBID_REUSE, 1L);
   }
@@ -213,7 +213,7 @@ const std::string& CurlExchange::proxy() const { return request_->settings->prox
 
 bool CurlExchange::may_be_used_again() const {
   if (is_tls() || proxy().starts_with("https://")) {
-    return request_->verdict == RangeVerdict::right;
+    return request_->is_told_by_head() && request_->verdict == RangeVerdict::right;
   }
   const int status = request_->head.status();
   return (status >= 200 && status <= 299) || status == 404 || status == 412;

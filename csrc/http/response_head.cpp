@@ -211,7 +211,7 @@ RangeVerdict judge_range(const ResponseHead& head, const ExpectedRange& expected
   if (status == 412) return say(changed, "it has another ETag now (412)");
   if (status == 416) return say(changed, "it is shorter now (416)");
   if (status < 200 || status > 299) return other;
-  if (status != 206) {
+  if (status != 206 && !expected.is_look()) {
     return say(malformed, "the status is ", status,
                ", not 206: the server does not serve ranges of objects");
   }
@@ -221,6 +221,13 @@ RangeVerdict judge_range(const ResponseHead& head, const ExpectedRange& expected
   const bool is_version = expected.etag.empty() ? etag_number(head.etag()) == expected.etag_number
                                                 : head.etag() == expected.etag;
   if (!is_version) return say(changed, "it has another ETag now, ", quoted(head.etag()));
+  if (expected.is_look()) {
+    if (status != 200) return say(malformed, "the status is ", status, ", not 200");
+    if (head.content_length() < 0) return say(malformed, "it has no Content-Length");
+    if (head.content_length() == expected.object_bytes) return right;
+    return say(changed, "it has ", head.content_length(), " bytes now, not ",
+               expected.object_bytes);
+  }
   if (head.range_first() < 0) return say(malformed, "it has no Content-Range");
   if (head.range_size() != expected.object_bytes) {
     return say(changed, "it has ", head.range_size(), " bytes now, not ", expected.object_bytes);

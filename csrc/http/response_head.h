@@ -71,17 +71,20 @@ int64_t parse_http_date(std::string_view text);
 // than 1024 bytes, or a byte that is not printable.
 bool unquote_etag(std::string_view& value);
 
-// What a reply must be for its body to be these bytes of that version of an object.
+// What a reply must be for its body to be these bytes of that version of an object. Of no bytes it
+// is a look: the reply to a HEAD, which says that this version is there.
 struct ExpectedRange {
   int64_t offset = 0;
   int64_t length = 0;
   int64_t object_bytes = 0;
   std::string_view etag;  // without quotes; empty: only its number is known
   int64_t etag_number = 0;
+
+  bool is_look() const { return length == 0; }
 };
 
 enum class RangeVerdict : uint8_t {
-  right,      // 206, and exactly what was asked for
+  right,      // 206, of a look 200, and exactly what was asked for
   changed,    // of another version of the object
   malformed,  // a success that is not what was asked for: no byte of it may be used
   other,      // another status: an error with a text

@@ -15,15 +15,27 @@ void append_number(std::string& text, int64_t number) {
   text.append(digits, std::to_chars(digits, digits + sizeof(digits), number).ptr);
 }
 
+void set_range(S3Call& call, int64_t offset, int64_t length) {
+  call.headers.resize(std::max<size_t>(call.headers.size(), 1));
+  call.headers[0].name = "range";
+  std::string& bytes = call.headers[0].value;
+  bytes = "bytes=";
+  append_number(bytes, offset);
+  bytes += '-';
+  append_number(bytes, offset + length - 1);
+}
+
 // It comes after "range", as soon as it is known.
 void set_if_match(S3Call& call, std::string_view etag) {
+  const size_t before = call.http.expected->is_look() ? 0 : 1;
   call.http.expected->etag = etag;
-  call.headers.resize(etag.empty() ? 1 : 2);
+  call.headers.resize(before + (etag.empty() ? 0 : 1));
   if (etag.empty()) return;
-  call.headers[1].name = "if-match";
-  call.headers[1].value = '"';
-  call.headers[1].value += etag;
-  call.headers[1].value += '"';
+  HttpHeader& header = call.headers.back();
+  header.name = "if-match";
+  header.value = '"';
+  header.value += etag;
+  header.value += '"';
 }
 
 }  // namespace
@@ -146,14 +158,9 @@ void S3RangeReader::begin(Part& part, RangeRead& range) {
   S3Call& call = part.call;
   call.object.bucket = object.name().bucket;
   call.object.key = object.name().key;
-  call.headers.resize(std::max<size_t>(call.headers.size(), 1));
-  call.headers[0].name = "range";
-  std::string& bytes = call.headers[0].value;
-  bytes = "bytes=";
-  append_number(bytes, offset);
-  bytes += '-';
-  append_number(bytes, offset + length - 1);
   call.http.expected = {offset, length, object.size(), {}, object.etag_number()};
+  call.method = call.http.expected->is_look() ? "HEAD" : "GET";
+  if (length > 0) set_range(call, offset, length);
   set_if_match(call, object.etag());
   call.http.data = range.data + (offset - range.offset);
 }

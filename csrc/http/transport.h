@@ -70,6 +70,8 @@ struct HttpRequest {
   // refused. So is a part of an object (206) where none is expected: it is another request's.
   std::optional<ExpectedRange> expected;
   std::byte* data = nullptr;
+  // Whether the head of the reply says that it is this request's, and no other one's.
+  bool is_told_by_head() const { return expected && !expected->is_look(); }
   size_t most_text_bytes = size_t{64} << 10;
 
   // Out.

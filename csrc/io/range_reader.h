@@ -41,14 +41,16 @@ class Object {
   virtual int64_t block_bytes() const = 0;
   // Throws Error(file_changed) if the store has another version of it by now.
   virtual void check_unchanged() const = 0;
+  // Whether reads tell that, and nothing else does: then a range of no bytes is read, too.
+  virtual bool is_checked_by_reads() const { return false; }
   // Never lets go of what it holds: reads that did not come back may yet use it.
   virtual void keep_open() = 0;
   // Has bytes that will soon be read brought nearer, if that helps: so many are on their way.
   virtual int64_t prefetch(int64_t /*offset*/, int64_t /*length*/) { return 0; }
 };
 
-// One range of at least one byte. The caller owns it, and the memory, until it comes back from
-// `run`.
+// One range of at least one byte, or of none where the object is_checked_by_reads. The caller owns
+// it, and the memory, until it comes back from `run`.
 //
 // `data` receives the byte at `offset`, and is congruent to it modulo the object's blocks. The
 // caller leaves room for the blocks that the range does not fill.

@@ -105,8 +105,9 @@ void PendingBatch::push_wave(RangeReader& reader) {
     return;
   }
   for (size_t index = first; index < next_read_; ++index) {
-    if (reads_[index].length == 0) continue;
-    reader.push(reads_[index]);
+    RangeRead& read = reads_[index];
+    if (read.length == 0 && !read.object->is_checked_by_reads()) continue;
+    reader.push(read);
     ++reads_left_;
   }
   if (late_objects_ > 0 && !has_opened_all()) open_soon();

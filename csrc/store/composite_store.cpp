@@ -24,6 +24,7 @@ class StoredObject final : public Object {
   int64_t size() const override { return object_->size(); }
   int64_t block_bytes() const override { return object_->block_bytes(); }
   void check_unchanged() const override { object_->check_unchanged(); }
+  bool is_checked_by_reads() const override { return object_->is_checked_by_reads(); }
   void keep_open() override { object_->keep_open(); }
   int64_t prefetch(int64_t offset, int64_t length) override {
     return object_->prefetch(offset, length);

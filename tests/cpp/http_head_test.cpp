@@ -84,6 +84,20 @@ TEST_CASE("another version of the object is seen, however the server tells") {
   CHECK(judged(kGood, {5, 10, 100, "", etag_number("abc-3")}).first == RangeVerdict::changed);
 }
 
+TEST_CASE("a look says that the version is there, or that another one is") {
+  const auto look = [](const std::string& more) {
+    return judged("HTTP/1.1 " + more + "\r\n\r\n", {0, 0, 0, "abc-2", etag_number("abc-2")}).first;
+  };
+  CHECK(look("200 OK\r\nETag: \"abc-2\"\r\nContent-Length: 0") == RangeVerdict::right);
+  CHECK(look("200 OK\r\nETag: \"abc-2\"\r\nContent-Length: 1") == RangeVerdict::changed);
+  CHECK(look("200 OK\r\nETag: \"abc-3\"\r\nContent-Length: 0") == RangeVerdict::changed);
+  CHECK(look("412 Precondition Failed") == RangeVerdict::changed);
+  CHECK(look("200 OK\r\nETag: \"abc-2\"") == RangeVerdict::malformed);
+  CHECK(look("200 OK\r\nContent-Length: 0") == RangeVerdict::malformed);
+  CHECK(look("204 No Content\r\nETag: \"abc-2\"\r\nContent-Length: 0") == RangeVerdict::malformed);
+  CHECK(look("404 Not Found") == RangeVerdict::other);
+}
+
 TEST_CASE("a success that is not exactly what was asked for is refused") {
   const std::string etag = "ETag: \"abc-2\"\r\n", length = "Content-Length: 10\r\n";
   const std::string range = "Content-Range: bytes 5-14/100\r\n";
