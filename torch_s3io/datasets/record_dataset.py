@@ -92,10 +92,10 @@ class RecordDataset(StoredDataset):
         pad_last: Fill up the last step with records from the start of the epoch.
         header_bytes: Bytes to skip at the start of each file.
         store: An S3Config, how the buckets of ``s3://bucket/key`` in ``paths`` are reached, or what
-            ``open_store`` gives. None: as the environment says. A bucket has one S3Config in a
-            process. That of ``index=``, where there is one, is reached alike, unless it has a
-            config already. Of a FileStore its ``direct_io`` and ``engine`` are ``direct=`` and
-            ``engine=``; its other settings are for whole files.
+            ``open_store`` gives. None: as the environment says. All living data sets that read
+            a bucket have the same one. That of ``index=``, where there is one, is reached alike,
+            unless it has a config already. Of a FileStore its ``direct_io`` and ``engine`` are
+            ``direct=`` and ``engine=``; its other settings are for whole files.
         direct: ``"require"``: O_DIRECT, or DirectIOError. ``"off"``: through the page cache.
             ``"auto"``: from the page cache what is there, with O_DIRECT what is not; a set that
             fits in half of the free memory is brought into the page cache, which then keeps it:

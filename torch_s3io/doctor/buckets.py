@@ -40,7 +40,7 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
     version = listed[largest]
     size = version.size_bytes
     findings = [_conditions(objects, largest, version)]
-    part_bytes = store.config_of(path).part_bytes
+    part_bytes = store.bucket_at(path).config.part_bytes
     seconds = _QUICK_SECONDS_A_POINT if quick else _SECONDS_A_POINT
     rates = {}
     for depth in QUICK_DEPTHS if quick else DEPTHS:

@@ -27,11 +27,11 @@ def open_store(
 
     Args:
         path: ``s3://bucket``, or anything in it: an S3Store. A folder, or a file: a FileStore.
-        config: An S3Config for a bucket, which has one in a process; a FileSystemConfig for files.
-            Or a store that has such a one. None: the defaults.
+        config: An S3Config for a bucket, of which all living data sets that read it have the same
+            one; a FileSystemConfig for files. Or a store that has such a one. None: the defaults.
 
     Raises:
-        ConfigError: The config is of another kind; or the bucket has another one already.
+        ConfigError: The config is of another kind; or data sets read the bucket with another one.
     """
     if isinstance(path, str) and scheme_of(path) == "s3":
         if isinstance(config, FileSystemConfig):

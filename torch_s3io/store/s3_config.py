@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from ..config import MIB, check_bool, check_choice, check_int, check_seconds
@@ -147,3 +147,19 @@ class S3Config:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def without_keys(config: S3Config) -> S3Config:
+    """As it comes to another process."""
+    return replace(config, access_key=None, secret_key=None, session_token=None)
+
+
+def differences(known: S3Config, given: S3Config) -> str:
+    """What another config says otherwise, but no key."""
+    texts = [
+        f"{name} is {getattr(given, name)!r} here, and {getattr(known, name)!r} there"
+        for name in (one.name for one in fields(S3Config) if one.repr)
+        if getattr(given, name) != getattr(known, name)
+    ]
+    has_other_keys = any(getattr(given, name) != getattr(known, name) for name in _SECRETS)
+    return ", ".join([*texts, *(["it has other keys"] if has_other_keys else [])])

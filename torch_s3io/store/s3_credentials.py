@@ -44,11 +44,15 @@ class S3Credentials:
 
     Pickled while a process is being spawned, it takes its board along; pickled otherwise, nothing:
     who unpickles it looks them up anew, where it is.
+
+    Attributes:
+        is_elsewhere: They come from another process.
+        is_inherited: From the one that started this one, with its board.
     """
 
     def __init__(self, config: S3Config) -> None:
         self._config = config
-        self._is_elsewhere = False
+        self.is_elsewhere = self.is_inherited = False
         self._start()
 
     def _start(self) -> None:
@@ -73,7 +77,7 @@ class S3Credentials:
             return self._board.source()
 
     def _make_board(self) -> _C.CredentialBoard:
-        keys, again = find_keys(self._config, os.environ, is_elsewhere=self._is_elsewhere)
+        keys, again = find_keys(self._config, os.environ, is_elsewhere=self.is_elsewhere)
         board = _C.CredentialBoard()
         keys.say(board, is_renewed=again is not None)
         if again is not None:
@@ -93,7 +97,7 @@ class S3Credentials:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._config = state["config"]
-        self._is_elsewhere = True
+        self.is_elsewhere, self.is_inherited = True, state["fds"] is not None
         self._start()
         if state["fds"] is not None:
             page, bell = state["fds"]

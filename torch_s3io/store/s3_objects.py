@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
+import threading
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,9 +19,8 @@ from .access import Access, Reading
 from .key_patterns import compiled, fixed_part, is_pattern
 from .local_files import in_order
 from .s3_access import S3Access
-from .s3_config import S3Config, check_endpoint
-from .s3_connections import connections_here
-from .s3_credentials import S3Credentials, place_of
+from .s3_bucket import Bucket, Core
+from .s3_config import S3Config, differences, without_keys
 from .s3_servers import Servers
 from .shared_lists import Listed, listed_once
 from .store import FileOrder, Found, Identity, Inspected, Store
@@ -29,12 +31,6 @@ _MOST_REMEMBERED = 100_000
 _PAGE = 1000  # of a list
 _MOST_ETAGS = 10_000_000  # as many as a list has at most
 _FEWEST_LISTED = 16  # names in a folder that are looked for in a list of it
-_READ_DEPTH = 16  # parts of one read
-
-
-class Bucket(NamedTuple):
-    config: S3Config
-    credentials: S3Credentials
 
 
 class _Listed(NamedTuple):
@@ -54,57 +50,120 @@ class S3Objects(Store):
     def forget(self) -> None:
         """All buckets, as in a new process."""
         self.servers = Servers()
+        self._lock = threading.RLock()  # of which buckets there are, and who reads them
         self._buckets: dict[str, Bucket] = {}
-        self._others: Bucket | None = None  # of buckets without a config of their own
+        self._configured: set[str] = set()  # those with a config of their own
+        self._others = S3Config()  # of all others
+        self._accesses: weakref.WeakSet[S3Access] = weakref.WeakSet()  # of data sets
         self._etags: set[str] = set()  # that versions do not tell; for all processes
+        self._forget_objects()
+
+    def _forget_objects(self) -> None:
         self._found: dict[str, Identity] = {}  # that nobody has inspected yet
         self._known: dict[str, Identity] = {}  # for reads, which notice where it is an old one
         self._expected: dict[str, float] = {}  # of those that are found: when that was
         self._listed: _Listed | None = None
-        self._cores: dict[tuple[int, int], _Core] = {}  # of a process, and a config
 
     def configure(self, buckets: Iterable[str], config: S3Config) -> None:
         """They are reached like this from now on.
 
         Raises:
-            ConfigError: One has another config already.
+            ConfigError: A living data set reads one of them with another config.
         """
         names = list(buckets)
-        for name in names:
-            known = self._buckets.get(name)
-            if known is not None and known.config != config:
-                keys = " with other keys" if repr(known.config) == repr(config) else ""
-                raise ConfigError(
-                    f"s3://{name}: store= is another S3Config than this process reads the bucket "
-                    f"with, {known.config}{keys}: a bucket has one in a process"
-                )
-        known_ones = [*self._buckets.values(), *([self._others] if self._others else [])]
-        same = (one for one in known_ones if one.config == config)
-        bucket = next(same, None) or Bucket(config, S3Credentials(config))
-        for name in names:
-            self._buckets.setdefault(name, bucket)
+        with self._lock:
+            for name in names:
+                known = self._buckets.get(name)
+                is_own = name in self._configured
+                if known is not None and is_own and self._is_refused(name, known, config):
+                    raise ConfigError(
+                        f"s3://{name}: store= is another S3Config than a data set of this process "
+                        f"reads the bucket with: {differences(known.config, config)}. All data "
+                        "sets of a bucket have one: drop the others (del dataset) and try again, "
+                        "or start another process"
+                    )
+            for name in names:
+                self._reach(name, config)
+            self._configured.update(names)
+
+    def _reach(self, name: str, config: S3Config) -> Bucket:
+        known = self._buckets.get(name)
+        if known is not None and known.config == config and not self._is_outdated(name, known):
+            return known
+        if known is not None:
+            self._forget_objects()
+        same = (one for one in self._buckets.values() if one.config == config)
+        bucket = next((one for one in same if not one.is_outdated), None) or Bucket(config)
+        self._buckets[name] = bucket
+        return bucket
+
+    def _is_refused(self, name: str, known: Bucket, config: S3Config) -> bool:
+        if known.config == config:
+            return False
+        if known.is_elsewhere and known.config == without_keys(config):
+            return False  # the same one: its keys have stayed in the process that it comes from
+        if not self._is_read(name, known):
+            return False
+        gc.collect()  # data sets that nobody can reach any more
+        return self._is_read(name, known)
+
+    def _is_read(self, name: str, bucket: Bucket) -> bool:
+        """By a living data set. One that was sent to this process may have read nothing yet."""
+        path = f"{_SCHEME}{name}/"
+        return bucket.is_inherited or any(
+            access.buckets.get(path) is bucket for access in self._accesses
+        )
+
+    def _is_outdated(self, name: str, bucket: Bucket) -> bool:
+        """Whether variables say something else by now, and nobody reads as they were."""
+        return bucket.is_outdated and not self._is_read(name, bucket)
 
     def configure_others(self, config: S3Config) -> None:
         """Buckets without a config of their own."""
-        self._others = Bucket(config, S3Credentials(config))
+        self._others = config
 
     def is_configured(self, path: str) -> bool:
         """Whether its bucket has a config of its own."""
-        return bucket_of(path) in self._buckets
+        return bucket_of(path) in self._configured
 
-    def config_of(self, path: str) -> S3Config:
-        return self._bucket_of(path).config
+    def bucket_at(self, path: str) -> Bucket:
+        """How the bucket of the path is reached now."""
+        name = bucket_of(path)
+        with self._lock:
+            is_own = name in self._configured
+            return self._reach(name, self._buckets[name].config if is_own else self._others)
 
     def endpoint_of(self, path: str) -> str:
         """Of the bucket's server; empty: AWS's."""
-        return place_of(self.config_of(path)).endpoint
+        return self.bucket_at(path).place.endpoint
 
     def core_store(self, path: str) -> _C.S3Objects:
         """Of this process, for the bucket of the path."""
-        return self._core_of(path).objects
+        return self.core_of(self.bucket_at(path)).objects
 
     def reads(self, path: str) -> _C.S3Reads:
-        return self._core_of(path).reads
+        return self.core_of(self.bucket_at(path)).reads
+
+    def core_of(self, bucket: Bucket) -> Core:
+        return bucket.core(self._etags)
+
+    def join(
+        self, buckets: dict[str, Bucket], configured: set[str], others: S3Config, etags: set[str]
+    ) -> None:
+        """Those of another process, beside what this one has."""
+        with self._lock:
+            new = buckets.keys() - self._buckets.keys()
+            self._buckets.update((name, buckets[name]) for name in new)
+            self._configured |= configured & new
+            if self._others == S3Config():
+                self._others = others
+            self._etags |= etags
+            for bucket in set(self._buckets.values()):
+                bucket.know_etags(etags)
+
+    def begin_in_child(self) -> None:
+        """After a fork: another thread of the parent may have had the lock."""
+        self._lock = threading.RLock()
 
     def absolute(self, path: str) -> str:
         return path
@@ -225,11 +284,17 @@ class S3Objects(Store):
 
     def access(self, reading: Reading) -> Access:
         # There may be millions of paths, and seldom several configs.
-        looked_at = len(reading.alignments) if self._buckets else 1
+        is_one = not self._configured and len(set(self._buckets.values())) <= 1
+        looked_at = 1 if is_one else len(reading.alignments)
         firsts: dict[str, int] = {}
         for number in range(looked_at):
             firsts.setdefault(f"{_SCHEME}{bucket_of(reading.path(number))}/", number)
-        return S3Access(self, firsts, reading)
+        with self._lock:
+            access = S3Access({path: self.bucket_at(path) for path in firsts}, self, reading)
+            self._accesses.add(access)
+        if not reading.is_told:
+            access.look_at_servers(firsts, reading)
+        return access
 
     def _list(self, prefix: str, keeps: bool = False) -> dict[str, Identity]:
         """What begins with it, but for folders that are objects themselves.
@@ -240,8 +305,8 @@ class S3Objects(Store):
         known, self._listed = self._listed, None
         if known and known.prefix == prefix and time.monotonic() - known.ended_s < _SAME_LIST_S:
             return known.found
-        core, place = self.core_store(prefix), place_of(self.config_of(prefix))
-        listed = listed_once(f"{place.endpoint} {prefix}", lambda: core.list_objects(prefix))
+        core, endpoint = self.core_store(prefix), self.endpoint_of(prefix)
+        listed = listed_once(f"{endpoint} {prefix}", lambda: core.list_objects(prefix))
         found = self.identities(prefix, (one for one in listed if not one[0].endswith("/")))
         if keeps:
             self._listed = _Listed(prefix, time.monotonic(), found)
@@ -303,69 +368,21 @@ class S3Objects(Store):
         if len(identities) <= _MOST_REMEMBERED:
             self._known.update(identities)
 
-    def _bucket_of(self, path: str) -> Bucket:
-        known = self._buckets.get(bucket_of(path)) or self._others
-        if known is None:
-            self.configure_others(S3Config())
-            return self._bucket_of(path)
-        return known
-
-    def _core_key(self, path: str) -> tuple[int, int]:
-        return os.getpid(), id(self._bucket_of(path).credentials)
-
-    def _core_of(self, path: str) -> _Core:
-        key = self._core_key(path)
-        core = self._cores.get(key)
-        if core is None:
-            core = self._cores[key] = _Core(self._bucket_of(path))
-            core.objects.know_etags(list(self._etags))
-        return core
-
     def __reduce__(self) -> Any:
-        return _restored, (self._buckets, self._others, self._etags)
+        with self._lock:
+            known = self._buckets.copy(), self._configured.copy(), self._others, self._etags.copy()
+        return _restored, known
 
 
-class _Core:
-    """What C++ has for one config, in one process."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket  # kept: another one's credentials have another id
-        config, place = bucket.config, place_of(bucket.config)
-        if place.endpoint:
-            check_endpoint("AWS_ENDPOINT_URL, or AWS_ENDPOINT_URL_S3,", place.endpoint)
-        self.objects = _C.S3Objects(
-            endpoint=place.endpoint,
-            region=place.region,
-            ca_file=place.ca_file,
-            addressing=config.addressing,
-            requester_pays=config.requester_pays,
-            connect_timeout_s=config.connect_timeout_s,
-            stall_timeout_s=config.stall_timeout_s,
-            max_idle_s=3,
-            max_attempts=config.max_attempts,
-            retry_timeout_s=config.retry_timeout_s,
-            retries_per_s=config.retries_per_s,
-            part_bytes=config.part_bytes,
-            connections=connections_here(config.connections),
-            credentials=bucket.credentials.source(),
-        )
-        self.reads = _C.S3Reads(objects=self.objects, buffer_pool=None, depth=_READ_DEPTH)
-
-
-def _restored(buckets: dict[str, Bucket], others: Bucket | None, etags: set[str]) -> S3Objects:
+def _restored(*known: Any) -> S3Objects:
     """What this process has, and what another one had beside."""
     store = the_s3_objects()
-    for name, bucket in buckets.items():
-        store._buckets.setdefault(name, bucket)
-    store._others = store._others or others
-    store._etags |= etags
-    for (process, _), core in store._cores.items():
-        if process == os.getpid():
-            core.objects.know_etags(list(etags))
+    store.join(*known)
     return store
 
 
 _THE_STORE = S3Objects()
+os.register_at_fork(after_in_child=_THE_STORE.begin_in_child)
 
 
 def the_s3_objects() -> S3Objects:

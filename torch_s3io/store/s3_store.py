@@ -14,8 +14,9 @@ from ..errors import ConfigError, RangeError
 from ..wording import short
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 from .open_writers import cancel_at_exit
-from .s3_config import S3Config
-from .s3_objects import the_s3_objects
+from .s3_bucket import Bucket, Core
+from .s3_config import S3Config, without_keys
+from .s3_objects import bucket_of, the_s3_objects
 from .store import Identity
 
 _SCHEME = "s3://"
@@ -52,19 +53,21 @@ class S3Store:
     """Reads the objects of buckets as tensors, and writes them whole or not at all; made by
     ``open_store``.
 
-    Paths are ``s3://bucket/key``, in any bucket. A bucket is reached as its S3Config says, of which
-    it has one in a process. Every reply is compared with what was asked for, and every write is
-    proven. Thread-safe. Works after fork, too. Nothing is opened or started before the first call.
+    Paths are ``s3://bucket/key``, in any bucket. Its own is reached with the S3Config that it was
+    opened with, as long as it lives; others as data sets reach them. Every reply is compared with
+    what was asked for, and every write is proven. Thread-safe. Works after fork, too. Nothing
+    is opened or started before the first call.
     """
 
     def __init__(self, path: str) -> None:
         self._objects = the_s3_objects()
         self._path = path
+        self._bucket = self._objects.bucket_at(path)
 
     @property
     def config(self) -> S3Config:
         """How the bucket is reached that the store was opened for."""
-        return self._objects.config_of(self._path)
+        return self._bucket.config
 
     def stat(self, path: str) -> S3ObjectInfo:
         """Size and version of the object, by one request.
@@ -90,7 +93,7 @@ class S3Store:
             ObjectChangedError: It was replaced while it was read.
         """
         self._check(path)
-        data: torch.Tensor = self._objects.reads(path).read_whole(path)
+        data: torch.Tensor = self._core_of(path).reads.read_whole(path)
         return data
 
     def get_range(
@@ -111,7 +114,7 @@ class S3Store:
             if not 0 <= operator.index(value) < 1 << 63:
                 raise RangeError(f"{path}: {name} {short(value)} is not within any object")
         self._check(path)
-        data: torch.Tensor = self._objects.reads(path).read(
+        data: torch.Tensor = self._core_of(path).reads.read(
             path, offset, length, version=self._numbers_of(path, version)
         )
         return data
@@ -138,14 +141,14 @@ class S3Store:
             raise ConfigError("into must be memory that may be written: a tensor, or a bytearray")
         if memory.nbytes:
             numbers = self._numbers_of(path, version)
-            self._objects.reads(path).read_into(path, offset, memory, version=numbers)
+            self._core_of(path).reads.read_into(path, offset, memory, version=numbers)
 
     def checksum(self, path: str) -> int:
         """The CRC-32C of the object, which is read for it. Raises as ``get``, which it is compared
         like.
         """
         self._check(path)
-        return self._objects.reads(path).checksum(path)
+        return self._core_of(path).reads.checksum(path)
 
     def put(self, path: str, data: Bytes, *, if_absent: bool = False) -> WrittenObject:
         """Writes an object, whole or not at all: a write that fails leaves the old one, or none.
@@ -243,7 +246,14 @@ class S3Store:
 
     def _core(self, path: str) -> _C.S3Objects:
         self._check(path)
-        return self._objects.core_store(path)
+        return self._core_of(path).objects
+
+    def _core_of(self, path: str) -> Core:
+        return self._objects.core_of(self._bucket_at(path))
+
+    def _bucket_at(self, path: str) -> Bucket:
+        is_own = bucket_of(path) == bucket_of(self._path)
+        return self._bucket if is_own else self._objects.bucket_at(path)
 
     def _numbers_of(
         self, path: str, version: S3ObjectInfo | None
@@ -255,14 +265,14 @@ class S3Store:
         return _C.s3_version(size_bytes=version.size_bytes, etag=version.etag)
 
     def _upload_options(self, path: str) -> dict[str, Any]:
-        config = self._objects.config_of(path)
+        config = self._bucket_at(path).config
         return {"checksums": config.upload_checksums, "headers": config.object_headers()}
 
     def __repr__(self) -> str:
         return f"open_store({self._path!r}, {self.config!r})"
 
     def __reduce__(self) -> Any:
-        return _restored, (self._objects, self._path)
+        return _restored, (self._objects, self._path, self._bucket)
 
 
 def _limit(timeout_s: float | None) -> float:
@@ -272,6 +282,9 @@ def _limit(timeout_s: float | None) -> float:
     return timeout_s
 
 
-def _restored(objects: Any, path: str) -> S3Store:
-    """Where ``objects`` have joined those of this process."""
-    return S3Store(path)
+def _restored(objects: Any, path: str, bucket: Bucket) -> S3Store:
+    """Where ``objects`` have joined those of this process. What this one reaches alike has keys."""
+    store = S3Store(path)
+    if without_keys(store.config) != without_keys(bucket.config):
+        store._bucket = bucket
+    return store
