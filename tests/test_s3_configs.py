@@ -1,18 +1,25 @@
-"""How a bucket is reached, in a process that first had it wrong, and in several."""
+"""How a bucket is reached, in a process that first had it wrong, in several, and by threads."""
 
 from __future__ import annotations
 
 import copy
 import multiprocessing
 import pickle
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from buckets import BUCKET, config_of, needs_s3, serving
 from object_servers.fault_server import SECRET_KEY, FaultServer
 
 import torch_s3io as s3io
+from torch_s3io import _C
+from torch_s3io.store.s3_objects import S3Objects, the_s3_objects
 
 pytestmark = [
     needs_s3,
@@ -119,3 +126,49 @@ def test_a_child_uses_the_same_config_again(server, monkeypatch, method, make):
     finally:
         child.join(60)
     assert child.exitcode == 0
+
+
+def test_threads_ask_for_objects_at_once(monkeypatch):
+    """The server is a stub, so that they meet often."""
+    version = _C.s3_version(size_bytes=8, etag="e")
+    core = SimpleNamespace(stat=lambda path: (version, "e"))
+    monkeypatch.setattr(S3Objects, "core_store", lambda self, path: core)
+    monkeypatch.setattr(S3Objects, "know_etags", lambda self, path, etags: None)
+    objects, errors = S3Objects(), []
+    for number in range(2000):  # which each look at what is expected goes over
+        objects.is_folder(f"s3://{BUCKET}/many/{number}")
+    until = time.monotonic() + 2.0
+
+    def work(number: int) -> None:
+        count = 0
+        while time.monotonic() < until and not errors:
+            expected = f"s3://{BUCKET}/{number}/{count}"
+            path = f"s3://{BUCKET}/{count % 4}"  # that others ask for, too
+            count += 1
+            try:
+                assert not objects.is_folder(expected)
+                [found] = objects.find(path, "name")
+                [inspected] = objects.inspect([found.path])
+                assert inspected.size_bytes == 8
+            except Exception as error:
+                errors.append(error)
+
+    switches_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switches_s)
+    assert errors == []
+
+
+def test_nothing_is_kept_of_what_safetensors_were_found(server):
+    for number in range(3):
+        path = f"s3://{BUCKET}/model/{number}.safetensors"
+        s3io.save_safetensors({f"w{number}": torch.arange(4)}, path)
+    assert len(s3io.load_safetensors(f"s3://{BUCKET}/model/*.safetensors")) == 3
+    assert not the_s3_objects()._found

@@ -66,7 +66,10 @@ def load_safetensors(
     text = path_text(path)
     store_for(text, store)  # of a bucket, how it is reached
     warn_if_nothing_verifies(text)
-    for found in store_of(text).find(text, "natural"):
+    files = store_of(text)
+    every = files.find(text, "natural")
+    files.inspect([found.path for found in every])  # else a bucket's keeps what it has found
+    for found in every:
         for name, tensor in _load_one(found.path, torch.device(device), store).items():
             if name in tensors:
                 raise DataError(f"{found.path}: the tensor {short(name)} is in another file, too")

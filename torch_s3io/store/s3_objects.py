@@ -50,7 +50,7 @@ class S3Objects(Store):
     def forget(self) -> None:
         """All buckets, as in a new process."""
         self.servers = Servers()
-        self._lock = threading.RLock()  # of which buckets there are, and who reads them
+        self._lock = threading.RLock()  # of buckets, of who reads them, and of what is expected
         self._buckets: dict[str, Bucket] = {}
         self._configured: set[str] = set()  # those with a config of their own
         self._others = S3Config()  # of all others
@@ -170,7 +170,8 @@ class S3Objects(Store):
 
     def is_folder(self, path: str) -> bool:
         """Whether there is an object below it. What is an object itself is none."""
-        is_object = self._is_expected(path) or (self._listed and path in self._listed.found)
+        listed = self._listed  # another thread may replace it
+        is_object = self._is_expected(path) or (listed is not None and path in listed.found)
         if is_pattern(path) or is_object:
             return False
         if not path.endswith("/") and _key_of(path):
@@ -186,8 +187,9 @@ class S3Objects(Store):
         """They were looked at just now, and will be asked for."""
         self._found.update(identities)
         now = time.monotonic()
-        self._expected = {one: at for one, at in self._expected.items() if now - at < _SAME_LIST_S}
-        self._expected.update(dict.fromkeys(identities, now))
+        with self._lock:
+            kept = {one: at for one, at in self._expected.items() if now - at < _SAME_LIST_S}
+            self._expected = kept | dict.fromkeys(identities, now)
 
     def has(self, path: str) -> bool:
         try:
@@ -212,7 +214,8 @@ class S3Objects(Store):
         if not is_pattern(path):
             if not self._is_expected(path):
                 self._found[path] = self._look_at(path)
-            self._expected.pop(path, None)
+            with self._lock:
+                self._expected.pop(path, None)
             return [Found(path, os.path.basename(path))]
         takes, fixed = compiled(path), fixed_part(path)
         listed = self._list(fixed)
@@ -265,7 +268,7 @@ class S3Objects(Store):
         return [Inspected(identity, 0) for identity in identities]
 
     def _taken(self, path: str) -> Identity | None:
-        return self._found.pop(path) if path in self._found else None
+        return self._found.pop(path, None)
 
     def read(self, path: str, begin: int = 0, end: int | None = None) -> memoryview:
         known = self._known.get(path)
