@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import pickle
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 import torch_s3io as s3io
-from torch_s3io.checkpoint import layout
+from torch_s3io.checkpoint import layout, reader, transfer
 from torch_s3io.checkpoint.layout import Place
 
 
@@ -192,9 +193,9 @@ def test_only_the_rows_that_are_asked_for_are_read(tmp_path: Path, monkeypatch: 
     """A tensor that is sharded in another way: parts of rows, and of columns."""
     whole = torch.arange(6000.0).reshape(60, 100)
     dcp.save({"w": whole}, storage_writer=s3io.checkpoint.Writer(tmp_path))
-    reader = s3io.checkpoint.Reader(tmp_path)
-    metadata = reader.read_metadata()
-    reader.set_up_storage_reader(metadata, True)
+    loads = s3io.checkpoint.Reader(tmp_path)
+    metadata = loads.read_metadata()
+    loads.set_up_storage_reader(metadata, True)
     (index,) = metadata.storage_data
     asked: list[int] = []
     get_range = s3io.FileStore.get_range
@@ -223,7 +224,7 @@ def test_only_the_rows_that_are_asked_for_are_read(tmp_path: Path, monkeypatch: 
             storage_offsets=torch.Size([rows.start, columns.start]),
             lengths=torch.Size(expected.shape),
         )
-        reader.read_data(dcp.planner.LoadPlan([item]), planner).wait()
+        loads.read_data(dcp.planner.LoadPlan([item]), planner).wait()
         assert torch.equal(planner.target, expected.double())
         assert asked.pop() == len(expected) * 400
         assert not asked
@@ -258,15 +259,38 @@ def test_damage_is_an_error_that_names_the_file(tmp_path: Path):
         {"dtype": torch.float64},
         {"length": 3},
         {"crc32c": "0"},
+        {"shape": None},
+        {"shape": [40, 30]},
     ):
         change_place(tmp_path, "plain", **changes)
         refused("is no place of a tensor")
+    for changes in (
+        {"dtype": torch.int32},  # as long
+        {"dtype": torch.bits1x8, "shape": (40, 120)},
+    ):
+        change_place(tmp_path, "plain", **changes)
+        refused("'plain' is of torch.float32, and its bytes of")
     change_place(tmp_path, "plain", dtype=None)
     refused("is no tensor in this checkpoint")
     change_place(tmp_path, "plain", shape=(40, 10), length=1600)
     refused("has shape [40, 10]")
     change_place(tmp_path, "plain", offset=1 << 30)
     refused("beyond its end")
+    for name, changes in (
+        ("step", {"length": 1 << 38}),
+        ("plain", {"shape": (40, 1 << 40), "length": 40 * 4 << 40}),
+    ):
+        change_place(tmp_path, name, **changes)
+        refused("beyond its end")  # and no memory is asked for
+    for name, value in (
+        ("storage_meta", 3),
+        ("state_dict_metadata", [1]),
+        ("state_dict_metadata", {"plain": 3}),
+    ):
+        changed = layout.read_metadata(metadata, "")
+        setattr(changed, name, value)
+        (tmp_path / layout.METADATA_NAME).write_bytes(pickle.dumps(changed))
+        refused(".metadata: it does not say w")
     (tmp_path / layout.METADATA_NAME).write_bytes(metadata[:100])
     refused("it is no metadata")
     (tmp_path / layout.METADATA_NAME).write_bytes(pickle.dumps(Path.home))
@@ -277,6 +301,49 @@ def test_damage_is_an_error_that_names_the_file(tmp_path: Path):
     data = next(tmp_path.glob("__0_*"))
     data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
     refused("CRC-32C")
+    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    change_place(tmp_path, "step", crc32c=1)  # of an object
+    refused("CRC-32C")
+
+
+def test_tensors_that_wait_for_their_place_take_a_bounded_memory(tmp_path: Path, monkeypatch: Any):
+    """Those of another type are read beside it; in as many steps as that needs."""
+    saved = {f"w{number}": torch.full((100,), float(number)) for number in range(5)}
+    dcp.save(saved, storage_writer=s3io.checkpoint.Writer(tmp_path))
+    monkeypatch.setattr(reader, "_MOST_WAITING_BYTES", 800)  # two of them
+    read_all, asked = reader.read_all, []
+
+    def counted(store: Any, ranges: Any, versions: Any) -> None:
+        ranges = list(ranges)
+        asked.append(len(ranges))
+        read_all(store, ranges, versions)
+
+    monkeypatch.setattr(reader, "read_all", counted)
+    loaded = {name: torch.zeros(100, dtype=torch.float64) for name in saved}
+    dcp.load(loaded, storage_reader=s3io.checkpoint.Reader(tmp_path))
+    assert all(torch.equal(loaded[name], saved[name].double()) for name in saved)
+    assert asked == [2, 2, 1]
+
+
+def test_after_a_read_that_fails_none_is_begun(tmp_path: Path):
+    paths = [str(tmp_path / str(number)) for number in range(50)]
+    begun = []
+
+    class Failing(s3io.FileStore):
+        def get_range(self, path: Any, *_: Any, **__: Any) -> Any:
+            begun.append(path)
+            if path == paths[0]:
+                raise s3io.ReadError("of this test")
+            is_over.wait(60)
+
+    is_over = threading.Event()
+    ranges = [transfer.Range(path, 0, torch.zeros(1, dtype=torch.uint8)) for path in paths]
+    timer = threading.Timer(1.0, is_over.set)  # those that are in the threads go on
+    timer.start()
+    with pytest.raises(s3io.ReadError, match="of this test"):
+        transfer.read_all(Failing(), ranges, dict.fromkeys(paths))
+    timer.join()
+    assert len(begun) <= 6
 
 
 def test_a_checkpoint_of_others_is_refused_with_the_reader_that_knows_it(tmp_path: Path):

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import (
+    BytesStorageMetadata,
+    ChunkStorageMetadata,
+    Metadata,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 
 from ..errors import DataError
 from ..wording import short
@@ -63,9 +70,10 @@ class Place:
 
     def check(self, folder: str) -> None:
         """Raises DataError where the values cannot be of a checkpoint."""
-        numbers = (self.offset, self.length, self.crc32c, *self.shape)
+        is_well = is_data_name(self.file) and isinstance(self.shape, tuple)
+        numbers = (self.offset, self.length, self.crc32c, *(self.shape if is_well else ()))
         is_well = (
-            is_data_name(self.file)
+            is_well
             and all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
             and (self.dtype is None or isinstance(self.dtype, torch.dtype))
         )
@@ -115,7 +123,33 @@ def read_metadata(data: bytes, path: str) -> Metadata:
         _refuse(path, "it is no metadata of a checkpoint")
     if not isinstance(metadata.storage_data, dict) or not metadata.state_dict_metadata:
         _refuse(path, "it does not say where tensors lie")
+    described = metadata.state_dict_metadata
+    if not isinstance(described, dict) or not all(map(_describes_a_value, described.values())):
+        _refuse(path, "it does not say what is in the checkpoint")
+    if not isinstance(metadata.storage_meta, StorageMeta | None):
+        _refuse(path, "it does not say which save it is of")
     return metadata
+
+
+def _describes_a_value(one: Any) -> bool:
+    if not isinstance(one, TensorStorageMetadata):
+        return isinstance(one, BytesStorageMetadata)
+    return (
+        isinstance(one.properties, TensorProperties)
+        and isinstance(one.properties.dtype, torch.dtype)
+        and isinstance(one.size, torch.Size)
+        and isinstance(one.chunks, list)
+        and all(map(_is_chunk, one.chunks))
+    )
+
+
+def _is_chunk(one: Any) -> bool:
+    return (
+        isinstance(one, ChunkStorageMetadata)
+        and isinstance(one.offsets, torch.Size)
+        and isinstance(one.sizes, torch.Size)
+        and len(one.offsets) == len(one.sizes)
+    )
 
 
 def _refuse(path: str, why: str) -> NoReturn:

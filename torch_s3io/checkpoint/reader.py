@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
@@ -86,11 +86,13 @@ class Reader(StorageReader):
         self._folder = Folder(path, store)
         self._load_id = str(uuid.uuid4())
         self._places: dict[Any, Any] = {}
+        self._described: dict[str, Any] = {}
+        self._versions: dict[str, Any] = {}  # of the files, for one plan
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         if checkpoint_id:
             self._folder = Folder(checkpoint_id, self._config)
-        self._places = {}
+        self._places, self._described = {}, {}
         self._load_id = str(uuid.uuid4())
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
@@ -104,7 +106,7 @@ class Reader(StorageReader):
     def set_up_storage_reader(
         self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any
     ) -> None:
-        self._places = metadata.storage_data
+        self._places, self._described = metadata.storage_data, metadata.state_dict_metadata
 
     def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
         return plan
@@ -114,17 +116,18 @@ class Reader(StorageReader):
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         tensors = []
+        self._versions = {}
         for item in plan.items:
             if item.type == LoadItemType.BYTE_IO:
                 place = self._place(item)
                 rows, path = torch.empty(place.length, dtype=torch.uint8), self._file(place)
-                read_all(self._folder.store, [Range(path, place.offset, rows)])
+                self._read([Range(path, place.offset, rows)])
                 self._check(place, rows)
                 planner.load_bytes(item, io.BytesIO(bytes(as_bytes(rows))))
             else:
                 tensors.append(item)
         for loads in self._waves(tensors, planner):
-            read_all(self._folder.store, map(self._range, loads))
+            self._read(map(self._range, loads))
             for load in loads:
                 self._complete(load, planner)
         done: Future[None] = Future()
@@ -146,7 +149,30 @@ class Reader(StorageReader):
                 f"{self._folder.path}/{METADATA_NAME}: {short(item.storage_index.fqn)} is "
                 f"{'no' if is_tensor else 'a'} tensor in this checkpoint"
             )
+        described = self._described.get(item.storage_index.fqn)
+        dtype = described.properties.dtype if isinstance(described, TensorStorageMetadata) else None
+        if place.dtype != dtype:
+            raise DataError(
+                f"{self._folder.path}/{METADATA_NAME}: {short(item.storage_index.fqn)} is of "
+                f"{dtype}, and its bytes of {place.dtype}"
+            )
+        self._check_length(place)
         return place
+
+    def _check_length(self, place: Place) -> None:
+        """Before memory is taken for it."""
+        path = self._file(place)
+        if path not in self._versions:
+            self._versions[path] = self._folder.store.stat(path)
+        size = self._versions[path].size_bytes
+        if place.offset + place.length > size:
+            raise DataError(
+                f"{path}: {place.length} bytes at {place.offset} lie beyond its end at {size}; "
+                "copy the checkpoint again, or load an older one"
+            )
+
+    def _read(self, ranges: Iterable[Range]) -> None:
+        read_all(self._folder.store, ranges, self._versions)
 
     def _waves(self, items: list[ReadItem], planner: LoadPlanner) -> Iterator[list[_Load]]:
         """Those whose memory is to be there at once."""

@@ -95,7 +95,7 @@ def _load_one(path: str, device: torch.device, config: Config) -> dict[str, torc
     text = store.get_range(path, _LENGTH_BYTES, length, version=info)
     entries = _entries(header, bytes(as_bytes(text)), size - begins)
     data = torch.empty(size - begins, dtype=torch.uint8)
-    read_all(store, [Range(path, begins, data)], version=info)
+    read_all(store, [Range(path, begins, data)], {path: info})
     data = data.to(device)
     return {entry.name: _view(data, entry) for entry in entries}
 

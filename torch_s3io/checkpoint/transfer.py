@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -74,22 +74,19 @@ class Range(NamedTuple):
             yield Range(self.path, self.offset + begin, self.into[begin : begin + _PIECE_BYTES])
 
 
-def read_all(store: FileStore | S3Store, ranges: Iterable[Range], *, version: Any = None) -> None:
-    """Reads them, several at a time; of each object of a bucket all from one version.
+def read_all(
+    store: FileStore | S3Store, ranges: Iterable[Range], versions: Mapping[str, Any]
+) -> None:
+    """Reads them, several at a time.
 
     Args:
-        version: Of the only object or file that they are of, as ``stat`` gave it: another one is an
-            error.
+        versions: Of each file or object, as ``stat`` gave it: another one is an error.
 
     Raises:
-        FileChangedError, ObjectChangedError: It has another version.
-        NotFoundError, RangeError: An object is missing, or too short. Others: of ``get_range``.
+        FileChangedError, ObjectChangedError: One has another version.
+        NotFoundError, RangeError: One is missing, or too short. Others: of ``get_range``.
     """
     pieces = [piece for one in ranges for piece in one.pieces()]
-    versions: dict[str, Any] = dict.fromkeys((one.path for one in pieces), version)
-    assert version is None or len(versions) <= 1
-    if version is None and not isinstance(store, FileStore):
-        versions = {path: store.stat(path) for path in versions}
 
     def read(piece: Range) -> None:
         path, offset, into, of = piece.path, piece.offset, piece.into, versions[piece.path]
