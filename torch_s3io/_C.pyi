@@ -8,7 +8,7 @@ import numpy.typing
 import os
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialBoard', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'LengthSum', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'SequenceCheck', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'check_sequences', 'common_folder_bytes', 'count_repeated', 'counts_up', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 's3_abort_upload', 's3_put', 's3_remove', 's3_uploads', 's3_version', 's3_writer', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'sum_lengths', 'uring_unavailable_reason']
+__all__: list[str] = ['AlignedBuf', 'Arena', 'BatchFetcher', 'BatchForm', 'BatchIterator', 'BufferPool', 'CompositeStore', 'CredentialBoard', 'CredentialSource', 'DocumentBlocks', 'DocumentColumns', 'Documents', 'EpochBoard', 'EpochPlan', 'FaultPlan', 'Field', 'FileObjects', 'FileStore', 'FixedForm', 'FoundFiles', 'LengthSum', 'MOST_DOCUMENTS_IN_BLOCK', 'NUMBERS_OF_TOKEN_PART', 'NpyHeads', 'ObjectInfo', 'ObjectVersion', 'ObjectWriter', 'Objects', 'PURPOSE_AUGMENTATION', 'PURPOSE_SPLIT', 'Permutation', 'RaggedField', 'RecordOrder', 'RecordSource', 'S3Objects', 'S3Reads', 'SampleForm', 'SampleNames', 'SamplePlaces', 'SampleTable', 'SequenceCheck', 'Store', 'TableField', 'TarMembers', 'TokenForm', 'available_memory_bytes', 'available_processors', 'batch_sizes', 'benchmark_allocate_free', 'benchmark_take_give', 'built_with_s3', 'built_with_uring', 'changed_folder', 'check_sequences', 'common_folder_bytes', 'count_repeated', 'counts_up', 'crc32c', 'crc32c_method', 'deferred_releases', 'derive_key', 'direct_alignment', 'file_system_config', 'fixed_credentials', 'folder_labels', 'handover_events', 'inspect_files', 'inspect_paths', 'json_lines', 'kept_checksum', 'mapped_files', 'measure_reads', 'memory_limit_bytes', 'open_shared', 'parse_npy_heads', 'pending_releases', 'read_heads', 'receive_tensor', 'refused_calls', 'remove_abandoned', 's3_abort_upload', 's3_put', 's3_remove', 's3_uploads', 's3_version', 's3_writer', 'scan_folder', 'scan_tars', 'send_tensor', 'shared_storage', 'sum_lengths', 'take_back_tensor', 'uring_unavailable_reason']
 class AlignedBuf:
     """
     A lease on one buffer of a BufferPool. Goes back with `BufferPool.give`, or when it is collected.
@@ -747,6 +747,10 @@ def shared_storage(tensor: typing.Any) -> tuple[int, int, int] | None:
 def sum_lengths(lengths: typing_extensions.Buffer) -> LengthSum:
     """
     Of uint32 or uint64 [n].
+    """
+def take_back_tensor(sent: bytes) -> None:
+    """
+    For bytes of send_tensor that did not leave this process.
     """
 def uring_unavailable_reason() -> str:
     """

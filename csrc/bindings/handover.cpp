@@ -157,6 +157,9 @@ void register_handover(py::module_& module) {
 
   module.def("send_tensor", &send_bytes, py::arg("tensor"),
              "Bytes from which the consuming process makes the same tensor, or None.");
+  module.def(
+      "take_back_tensor", [](const py::bytes& sent) { take_back_tensor(sent); }, py::arg("sent"),
+      "For bytes of send_tensor that did not leave this process.");
   module.def("receive_tensor", &receive, py::arg("sent"));
   module.def("shared_storage", &shared_storage, py::arg("tensor"),
              "(fd, offset, bytes) of a tensor's storage, where another process can map it, or "

@@ -255,6 +255,10 @@ uint64_t arena_of(const std::string& sent) {
   return header ? header->slot.arena : 0;
 }
 
+void take_back_tensor(const std::string& sent) {
+  if (const std::optional<SentTensor> header = header_of(sent)) take_back(header->slot);
+}
+
 py::object receive_tensor(const std::string& sent, Consumer& consumer) {
   const std::optional<SentTensor> header = header_of(sent);
   if (!header) throw Error(ErrorKind::data, "this is no tensor from a worker");

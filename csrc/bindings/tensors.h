@@ -33,6 +33,8 @@ pybind11::object batch_tensors(Batch& batch, const std::vector<std::string>& nam
 std::optional<std::string> send_tensor(pybind11::handle tensor);
 // The arena that such bytes are meant for; 0 where they make no sense.
 uint64_t arena_of(const std::string& sent);
+// What `send_tensor` wrote is not sent.
+void take_back_tensor(const std::string& sent);
 // The tensor. Throws Error(data) for bytes that make no sense or a handle that is stale.
 pybind11::object receive_tensor(const std::string& sent, Consumer& consumer);
 

@@ -99,6 +99,20 @@ std::optional<SlotHandle> send(const std::byte* begin, int64_t length) {
   return std::nullopt;
 }
 
+void take_back(const SlotHandle& handle) {
+  Announcements& known = announcements();
+  const std::lock_guard lock(known.mutex);
+  for (const Announced& one : known.slabs) {
+    if (one.arena != handle.arena || one.segment != handle.segment) continue;
+    const std::shared_ptr<Slab> slab = one.slab.lock();
+    if (slab != nullptr && handle.slot < slab->slots() &&
+        slab->receive(handle.slot, handle.generation)) {
+      slab->release_received(handle.slot);
+      return;
+    }
+  }
+}
+
 void free_received(void* opaque) {
   const std::unique_ptr<Owner> owner(static_cast<Owner*>(opaque));
   if (owner->slab == nullptr) {

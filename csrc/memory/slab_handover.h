@@ -28,6 +28,8 @@ void announce(uint64_t arena, int64_t segment, const std::shared_ptr<Slab>& slab
 // A handle to [begin, begin + length), which a tensor of this process holds; nothing when these
 // bytes are not in one slot of an announced slab.
 std::optional<SlotHandle> send(const std::byte* begin, int64_t length);
+// For a handle that never left this process: the slot does not wait for it any more.
+void take_back(const SlotHandle& handle);
 
 // ---- The consumer.
 

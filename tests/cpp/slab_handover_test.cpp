@@ -68,6 +68,29 @@ TEST_CASE("a handle becomes a view of the same bytes, and the slot is free after
   CHECK(both.claim->slab->received_slots() == 0);
 }
 
+TEST_CASE("a handle that is taken back keeps its slot no longer, and others of it do") {
+  const LeakCheck leaks;
+  Both both;
+  const int64_t slot = both.lent(7);
+  const SlotHandle first = both.sent(slot);
+  const SlotHandle second = both.sent(slot);
+  both.claim->slab->release_lent(slot);
+  take_back(first);
+  CHECK(both.claim->slab->held_slots() == 1);  // by the second one
+  const Received view = both.consumer.receive(second);
+  CHECK(equals(view.data, Bytes(100, std::byte{7})));
+  take_back(second);  // it is the consumer's by now
+  CHECK(both.claim->slab->held_slots() == 1);
+  free_received(view.owner);
+  CHECK(both.claim->slab->held_slots() == 0);
+  SlotHandle foreign = first;
+  foreign.segment = 99;
+  take_back(foreign);
+  foreign = first;
+  foreign.slot = 1 << 20;
+  take_back(foreign);
+}
+
 TEST_CASE("a handle is good once, and never for another batch") {
   Both both;
   const int64_t slot = both.lent(1);

@@ -19,7 +19,7 @@ from ..order.record_order import MixedOrder, Order
 from ..order.state import State
 from ..order.teams import Given, Position, WorkerPasses
 from ..order.worker_state import WorkerPlace, make_worker_state
-from ..processes.handover import announce
+from ..processes.handover import announce, expect_unsent
 from ..processes.ranks import Ranks
 from ..torch_internals.worker_reads import Caller
 from ..warning import warn
@@ -74,6 +74,8 @@ class InWorker(NotIndexed):
     def _pass_in_worker(self, caller: Caller) -> Begin:
         # Note: what goes wrong goes wrong with the first batch. Where torch's persistent workers
         # make an iterator, it would end the worker.
+        if caller.kind != "other":
+            expect_unsent()
         if caller.kind == "other" or self._options.shard_by_worker is False:
             return _refuse_to_read_all if caller.kind == "loader" else self._begin_for_itself
         passes = self._own_passes()

@@ -25,11 +25,13 @@ import torch
 
 from .. import _C
 from ..config import BufferPoolConfig
-from ..errors import DataError, Error
+from ..errors import ConfigError, DataError, Error
 from ..torch_internals.lost_tensors import lose_tensor
 from ..torch_internals.pinning import pins
 from ..torch_internals.shared_storage import pickled
+from ..torch_internals.unsent_batches import report_unsent
 from ..warning import warn
+from ..wording import one_line
 from . import new_tensors
 from .ranks import Ranks, find_ranks, refuse_other_ranks
 
@@ -82,6 +84,7 @@ class Arena:
     def claim(self, worker: int, config: BufferPoolConfig) -> _C.BufferPool | None:
         """A pool for this worker process; None when there is no room for one more."""
         ForkingPickler.register(torch.Tensor, _reduce)
+        expect_unsent()
         try:
             pool = self._core.claim(preferred=worker, capacity=config.capacity)
         except Error as error:
@@ -137,6 +140,7 @@ _events_seen = 0
 _watcher: threading.Thread | None = None  # in a worker, like what follows
 _said_not_shared = False
 _announced: deque[Ranks] = deque(maxlen=1)  # made in a worker's main thread, sent by another
+_pickled: deque[bytes] = deque(maxlen=4096)  # handles of tensors of the batch that is sent now
 
 
 def _register(address: int, size: int) -> None:
@@ -186,6 +190,25 @@ def announce(ranks: Ranks) -> None:
         ForkingPickler.register(torch.Tensor, _reduce)
 
 
+def expect_unsent() -> None:
+    """In a worker, before it sends anything: the loop is told of batches that cannot be pickled."""
+    report_unsent(_pickled.clear, _cannot_be_sent)
+
+
+def _cannot_be_sent(error: Exception) -> Exception:
+    """What the loop is told. What was pickled of the batch keeps its buffer no longer."""
+    while _pickled:
+        _C.take_back_tensor(_pickled.popleft())
+    if isinstance(error, Error):
+        return error
+    return ConfigError(
+        f"a worker cannot send this batch to the loop, for it cannot be pickled: "
+        f"{type(error).__name__}: {one_line(str(error))}. Let transform= return tensors, arrays, "
+        "numbers, texts, and what consists of these; generators, open files and functions that are "
+        "defined in others stay in the worker"
+    )
+
+
 def _reduce(tensor: torch.Tensor) -> Any:
     """In a worker: how the main process gets this tensor."""
     how, what = _reduced(tensor)
@@ -203,6 +226,7 @@ def _reduced(tensor: torch.Tensor) -> Any:
         tensor = tensor.resolve_conj().resolve_neg()
     sent = _C.send_tensor(tensor)
     if sent is not None:
+        _pickled.append(sent)
         return _receive, (sent,)
     if tensor.numel() == 0:  # torch would move all that has the same storage
         return _through_the_pipe(tensor)

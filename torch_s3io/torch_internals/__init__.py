@@ -39,6 +39,12 @@ module                  what it reaches into; why; where that is not known; who 
                         goes on.
                         Not known: the first use of the tensor raises.
                         https://github.com/pytorch/pytorch/issues/28950
+``unsent_batches``      ``_target`` and ``_args`` of a worker's process; ``_on_queue_feeder_error``,
+                        ``_buffer``, ``_sem`` and ``_notempty`` of Python's queues;
+                        ``ExceptionWrapper``. ``next()`` raises where a batch cannot be pickled.
+                        Not known, or a data set that a worker begins to read late: the loop waits
+                        for it, or does without it.
+                        https://github.com/pytorch/pytorch/issues/142884
 ``shared_storage``      ``torch.multiprocessing.reductions``. A loop that keeps batches does not run
                         out of descriptors.
                         Not known: torch_s3io cannot be imported.
@@ -71,7 +77,6 @@ module                  what it reaches into; why; where that is not known; who 
                         https://github.com/Lightning-AI/pytorch-lightning/issues/20550
 ======================  ============================================================================
 
-Two faults of torch are worked around in public ways, in ``processes/handover.py``: workers under
-forkserver that outlive the main process (https://github.com/pytorch/pytorch/pull/6606), and batches
-that are lost where pickling them fails (https://github.com/pytorch/pytorch/issues/142884).
+A fault of torch is worked around in a public way, in ``processes/handover.py``: workers under
+forkserver that outlive the main process (https://github.com/pytorch/pytorch/pull/6606).
 """
