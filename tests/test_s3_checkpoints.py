@@ -88,6 +88,25 @@ def test_a_bucket_that_refuses_conditions_keeps_the_checkpoint_of_another_save(s
     assert server.buckets.objects[BUCKET, path].data == b"of another save"
 
 
+def test_where_conditions_are_ignored_a_save_that_another_one_replaced_fails(server: FaultServer):
+    answer, path = server.answer, f"{FOLDER}/.metadata".removeprefix(f"s3://{BUCKET}/")
+
+    def ignore(request: Request) -> Reply:
+        request.headers.pop("if-none-match", None)
+        reply = answer(request)
+        if request.method == "PUT" and request.path.endswith("/.metadata") and is_replaced:
+            server.buckets.put(BUCKET, path, b"of another save")
+        return reply
+
+    server.answer = ignore
+    is_replaced = True
+    with pytest.raises(CheckpointException, match=r"ExistsError.*another save has replaced it"):
+        dcp.save(state_of(1), storage_writer=s3io.checkpoint.Writer(FOLDER))
+    is_replaced = False
+    server.buckets.objects.pop((BUCKET, path))
+    dcp.save(state_of(1), storage_writer=s3io.checkpoint.Writer(FOLDER))
+
+
 def test_safetensors_are_read_from_several_objects(server: FaultServer):
     weights = {name: value for name, value in state_of(1).items() if name != "n"}
     store = config_of(server.endpoint)

@@ -8,9 +8,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from buckets import BUCKET, needs_s3, path_of, put_files, serving
+from buckets import BUCKET, deny, needs_s3, path_of, put_files, serving
 from object_servers.buckets import Reply, Request
 from object_servers.fault_server import FaultServer
 from order_check import write_number_samples
@@ -137,11 +138,27 @@ def test_a_store_that_cannot_be_is_wrong_usage(command, store, said, capsys):
 def test_doctor_tells_what_a_server_heeds(server, capsys):
     server.buckets.put(BUCKET, "train/small", bytes(100))
     server.buckets.put(BUCKET, "train/large", bytes(100_000))
-    assert cli.main(["doctor", f"s3://{BUCKET}/train", "--quick", "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    found = {one["topic"]: one for one in shown["findings"]}
-    assert found["If-Match"]["data"] == {"honours_if_match": True}
-    assert found["objects"]["data"]["path"] == f"s3://{BUCKET}/train/large"
-    assert min(found["objects"]["data"]["gb_per_s"].values()) > 0
+
+    def found() -> dict[str, Any]:
+        assert cli.main(["doctor", f"s3://{BUCKET}/train", "--quick", "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert len(server.buckets.objects) == 2
+        return {one["topic"]: one for one in shown["findings"]}
+
+    told = found()
+    assert told["If-Match"]["data"] == {"honours_if_match": True}
+    assert told["If-None-Match"]["data"] == {"honours_if_none_match": True}
+    assert told["objects"]["data"]["path"] == f"s3://{BUCKET}/train/large"
+    assert min(told["objects"]["data"]["gb_per_s"].values()) > 0
+    answer = server.answer
+
+    def ignore(request: Request) -> Reply:
+        request.headers.pop("if-none-match", None)
+        return answer(request)
+
+    server.answer = ignore
+    assert found()["If-None-Match"]["data"] == {"honours_if_none_match": False}
+    deny(server, "PUT", "doctor")
+    assert "cannot be told: s3://" in found()["If-None-Match"]["found"]
     assert cli.main(["doctor", f"s3://{BUCKET}/none"]) == 1
     assert "no object begins with this name" in capsys.readouterr().err

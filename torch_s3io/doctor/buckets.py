@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import random
+import secrets
 import time
 from collections.abc import Callable
 
 from .. import _C
 from ..config import MIB
-from ..errors import ConfigError
+from ..errors import ConfigError, Error, ExistsError
 from ..index.place import is_index_name
+from ..store.open import open_store
 from ..store.s3_objects import the_s3_objects
 from ..store.store import Identity
 from .finding import Finding, in_bytes
@@ -39,7 +41,8 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
         raise ConfigError(f"{path}: no object begins with this name; name a prefix that has some")
     version = listed[largest]
     size = version.size_bytes
-    findings = [_conditions(objects, largest, version)]
+    report(f"writing an object of 1 byte beside {largest}")
+    findings = [_conditions(objects, largest, version), _writes(os.path.dirname(largest))]
     part_bytes = store.bucket_at(path).config.part_bytes
     seconds = _QUICK_SECONDS_A_POINT if quick else _SECONDS_A_POINT
     rates = {}
@@ -65,6 +68,40 @@ def _conditions(objects: _C.S3Objects, path: str, version: Identity) -> Finding:
         "object than was asked for. Each reply is compared with the ETag that was seen, so that "
         "is an error all the same, after the transfer has begun.",
         data={"honours_if_match": False},
+    )
+
+
+def _writes(folder: str) -> Finding:
+    """By an object that is put twice, and removed."""
+    path = f"{folder}/.torch_s3io-doctor-{secrets.token_hex(8)}"
+    store, is_heeded = open_store(path), False
+    try:
+        store.put(path, b"1", if_absent=True)
+        try:
+            store.put(path, b"2", if_absent=True)
+        except ExistsError:
+            is_heeded = True
+        finally:
+            store.remove(path)
+    except Error as error:
+        return Finding(
+            topic="If-None-Match",
+            status="note",
+            found=f"whether writers may rely on it cannot be told: {error}",
+        )
+    if is_heeded:
+        return Finding(
+            topic="If-None-Match",
+            found="the server refuses to replace an object where that is asked for.",
+            data={"honours_if_none_match": True},
+        )
+    return Finding(
+        topic="If-None-Match",
+        status="note",
+        found="the server ignores If-None-Match: if_absent=True replaces objects, and of two "
+        "writers of one data set or checkpoint at once the last one wins, though neither may "
+        "overwrite. Let each write to a place of its own.",
+        data={"honours_if_none_match": False},
     )
 
 
