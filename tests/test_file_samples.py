@@ -222,6 +222,8 @@ WRONG = {
                "labels= is 'folder', None, or .* not 'folders'"),
     "large labels": (lambda train: (f"{train}/**/*.jpg",), {"labels": np.full(60, 2**64 - 1)},
                      ConfigError, "labels= has 18446744073709551615"),
+    "a dict": (lambda train: (f"{train}/**/*.jpg",), {"labels": {"a": 1}}, ConfigError,
+               r"not a dict: give \[labels\[path\] for path in paths\]"),
     "few labels": (lambda train: (f"{train}/**/*.jpg",), {"labels": [1, 2]}, ConfigError,
                    "labels= has 2 values, but there are 60 files"),
     "halves": (lambda train: (f"{train}/**/*.jpg",), {"labels": [0.5] * 60}, ConfigError,

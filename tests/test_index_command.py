@@ -77,7 +77,7 @@ def test_what_cannot_be_indexed_is_said_in_a_line(folder, tmp_path, capsys):
 def test_info_shows_an_index_and_whether_it_holds(folder, tmp_path, capsys):
     assert cli.main(["index", str(folder)]) == 0
     capsys.readouterr()
-    for path in (folder, index_in(folder)):
+    for path in (folder, folder / "*.tar", index_in(folder)):
         assert cli.main(["info", str(path)]) == 0
         output = capsys.readouterr().out
         assert output.splitlines()[0] == str(index_in(folder))
@@ -95,7 +95,9 @@ def test_info_shows_an_index_and_whether_it_holds(folder, tmp_path, capsys):
     assert "it was cut off; remove this file" in capsys.readouterr().err
     (tmp_path / "other.bin").write_bytes(b"bytes of mine")
     assert cli.main(["info", str(tmp_path / "other.bin")]) == 1
-    assert "remove" not in capsys.readouterr().err
+    assert "other.bin: info does not know what is in it" in capsys.readouterr().err
+    assert cli.main(["info", f"{tmp_path}/*.bin"]) == 1
+    assert "*.bin: there is no index of these data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("most", [0, 16 << 20])

@@ -161,3 +161,17 @@ def test_weights_become_the_smallest_whole_numbers():
     assert whole_weights([0.25, 0.75], 2) == (1, 3)
     thirds = whole_weights([1, 2, 3], 3)
     assert [weight / sum(thirds) for weight in thirds] == pytest.approx([1 / 6, 1 / 3, 1 / 2])
+
+
+def test_parts_of_different_kinds_are_told_what_would_be_one_kind(tmp_path):
+    np.arange(100, dtype="<u2").tofile(tmp_path / "tokens.bin")
+    tokens = s3io.TokenDataset(tmp_path / "tokens.bin", dtype="uint16", window=9)
+    fixed = s3io.RecordDataset.from_tokens(tmp_path / "tokens.bin", window=9, as_dtype=torch.int64)
+    for parts in ([tokens, fixed], [fixed, tokens]):
+        with pytest.raises(s3io.ConfigError, match="give a TokenDataset for each of its parts"):
+            s3io.Mix(parts, weights=[1, 1])
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    samples = s3io.SampleDataset.from_files(f"{tmp_path}/*.jpg", labels=None)
+    for parts in ([samples, fixed], [fixed, samples]):
+        with pytest.raises(s3io.ConfigError, match="RecordDatasets, or SampleDatasets, or Token"):
+            s3io.Mix(parts, weights=[1, 1])

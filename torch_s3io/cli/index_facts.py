@@ -61,16 +61,17 @@ def _indexes_of_files(path: str) -> list[ColumnFile]:
     pattern = None if os.path.exists(path) else FilePattern.of(path)
     if pattern is None:
         return []
-    return [file for file in indexes_of(pattern.folder) if _is_of(file, pattern)]
+    found = list(indexes_of(pattern.folder))
+    exact = [file for file in found if _pattern_of(file) == (pattern.folder, pattern.names)]
+    return exact or [file for file in found if _pattern_of(file) is None]
 
 
-def _is_of(file: ColumnFile, pattern: FilePattern) -> bool:
+def _pattern_of(file: ColumnFile) -> tuple[Any, Any] | None:
+    """None: its kind does not say, and it may be of any files in its folder."""
     recipe = file.head.get("recipe")
-    return (
-        isinstance(recipe, dict)
-        and recipe.get("folder") == pattern.folder
-        and recipe.get("pattern") == pattern.names
-    )
+    if not isinstance(recipe, dict) or "pattern" not in recipe:
+        return None
+    return recipe.get("folder"), recipe["pattern"]
 
 
 def index_as_json(file: ColumnFile) -> dict[str, Any]:

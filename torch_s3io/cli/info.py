@@ -8,11 +8,12 @@ import os
 from typing import Any
 
 from ..console import say
-from ..errors import ConfigError
+from ..errors import ConfigError, NotFoundError
 from ..format.manifest import Manifest
 from ..format.samples import SampleManifest, read_any_manifest
 from ..format.tokens.document_table import TokenFile
 from ..format.tokens.token_format import TokenOptions, open_tokens
+from ..store.key_patterns import is_pattern
 from ..store.stores import scheme_of, store_of
 from ..wording import printable, size_text
 from .index_facts import index_as_json, index_as_text, indexes_at
@@ -66,12 +67,18 @@ def run(args: argparse.Namespace) -> int:
             [file] = open_tokens(args.folder, "name", TokenOptions())
         except ConfigError:
             raise ConfigError(
-                f"{printable(args.folder)}: a file of which nothing says what its tokens are: info "
-                "shows those of Megatron, llm.c and datatrove"
+                f"{printable(args.folder)}: info does not know what is in it: it knows folders "
+                "that pack or a writer of ours wrote, files of tokens of Megatron, llm.c and "
+                "datatrove, and indexes"
             ) from None
         facts = _facts_of(file)
         say(*json.dumps(facts, indent=1).splitlines() if args.json else _tokens_as_text(facts))
         return 0
+    if is_pattern(args.folder) and (scheme_of(args.folder) or not os.path.exists(args.folder)):
+        raise NotFoundError(
+            f"{printable(args.folder)}: there is no index of these data: `python -m torch_s3io "
+            "index` makes one, and so does the first program that reads them, where they need one"
+        )
     manifest = read_any_manifest(args.folder)
     if args.json:
         say(*json.dumps(json.loads(manifest.to_json()), indent=1).splitlines())

@@ -125,8 +125,13 @@ def _checked_parts(datasets: Any) -> list[StoredDataset]:
 
 
 def _joined(parts: list[StoredDataset]) -> Records:
+    first, *others = [part._records for part in parts]
     try:
-        return parts[0]._records.joined([part._records for part in parts[1:]])
+        for number, other in enumerate(others, 1):
+            if type(other) is not type(first):
+                own = [one for one in (first, other) if one.kind_advice != Records.kind_advice]
+                raise Mismatch(number, own[0].kind_advice if own else Records.kind_advice)
+        return first.joined(others)
     except Mismatch as error:
         raise ConfigError(
             f"the parts of a Mix have one layout, but part {error.part} is {parts[error.part]!r} "

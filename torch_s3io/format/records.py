@@ -52,9 +52,14 @@ class Records(ABC):
 
     Attributes:
         objects: In the order of their records.
+        kind_advice: How to make a Mix, whose parts are of one subclass.
     """
 
     noun = "record"
+    kind_advice = (
+        "its parts are RecordDatasets, or SampleDatasets, or TokenDatasets: write some of them "
+        "anew, by pack"
+    )
     objects: Objects
 
     @property
@@ -226,7 +231,7 @@ class FixedRecords(Records):
 
     def joined(self, others: Sequence[Self]) -> Self:
         for number, other in enumerate(others, 1):
-            if type(other) is not type(self) or other.layout != self.layout:
+            if other.layout != self.layout:
                 raise Mismatch(
                     number,
                     "as_dtype= makes other types equal, RecordWriter writes other shapes anew",

@@ -219,7 +219,7 @@ class SampleRecords(VaryingRecords):
 
     def joined(self, others: Sequence[Self]) -> Self:
         for number, other in enumerate(others, 1):
-            if type(other) is not type(self) or other.layout != self.layout:
+            if other.layout != self.layout:
                 raise Mismatch(number, "SampleWriter writes other fields anew")
             if self._delivery.unpack or other._delivery.unpack:
                 raise Mismatch(number, "archives with compressed arrays cannot be parts")

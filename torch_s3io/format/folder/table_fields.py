@@ -77,6 +77,11 @@ def _given_labels(labels: Any, count: int) -> Column:
         raise ConfigError(
             f"labels= is 'folder', None, or one integer for each file, not {short(labels)}"
         )
+    if isinstance(labels, Mapping):
+        raise ConfigError(
+            "labels= is 'folder', None, or one integer for each file in their order, not a dict: "
+            "give [labels[path] for path in paths], where paths is the list of files"
+        )
     array = _array("labels=", labels, count)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise ConfigError(

@@ -116,6 +116,10 @@ class Part:
 class TokenRecords(VaryingRecords):
     """The records of one data set of tokens, or of several."""
 
+    kind_advice = (
+        "give a TokenDataset for each of its parts: TokenDataset(paths, dtype=..., window=...) "
+        "reads what from_tokens reads"
+    )
     most_batches = 64  # windows hardly differ, and each may need another block's sums
 
     def __init__(self, parts: Sequence[Part], form: TokenForm) -> None:
@@ -206,7 +210,7 @@ class TokenRecords(VaryingRecords):
 
     def joined(self, others: Sequence[Self]) -> Self:
         for number, other in enumerate(others, 1):
-            if type(other) is not type(self) or other._form != self._form:
+            if other._form != self._form:
                 raise Mismatch(
                     number,
                     "give all of them the same window=, stride=, documents= and as_dtype=, over "
