@@ -112,9 +112,10 @@ class S3Reads {
     if (kept.empty() || crc32c_in_base64(found) == kept) return found;
     found = read();  // once more: the way is not the object's fault
     if (crc32c_in_base64(found) == kept) return found;
-    throw Error(ErrorKind::data, message(object.path(), ": its bytes have the CRC-32C ",
-                                         crc32c_in_base64(found), ", and the server says ", kept,
-                                         ": the object is damaged there, or on the way"));
+    throw Error(ErrorKind::data,
+                message(object.path(), ": its bytes have the CRC-32C ", crc32c_in_base64(found),
+                        ", and the server says another "
+                        "one: the object is damaged there, or on the way"));
   }
 
   ObjectData take(int64_t length) {

@@ -6,6 +6,7 @@
 
 #include "base/crc32c.h"
 #include "base/fork_owned.h"
+#include "base/printable.h"
 #include "http/s3_uploads.h"
 
 namespace s3io {
@@ -91,6 +92,7 @@ void S3Parts::begin(const WaitCallback& on_wait) {
     throw Error(ErrorKind::write,
                 message(object_.path(), ": cannot begin an upload: ", reply.what()));
   }
+  shown_id_ = on_one_line(without_secrets(id_, *call.credentials));
   in_flight_ = std::make_unique<InFlight>();
 }
 
@@ -244,8 +246,8 @@ std::optional<Error> S3Parts::read_completion(const S3Call& call, std::string& e
     if (!failed) return std::nullopt;
     may_pass = true;
     doubt = std::max(doubt, Doubt::ended);
-    problem = message("the server cannot complete the upload: ", failed->code, " ",
-                      without_secrets(failed->message, *call.credentials));
+    problem =
+        message("the server cannot complete the upload:", text_of(*failed, *call.credentials));
   } catch (const Error& error) {
     doubt = Doubt::open;
     problem = message("the reply to the upload's completion cannot be used: ", error.what());
@@ -309,7 +311,7 @@ std::string S3Parts::abort() const noexcept {
       abort_upload(object_.client(), object_.name(), id_, on_wait);
       return lost_upload_;
     } catch (const Error& error) {
-      return message("the server may keep parts of it, which cost money: the upload ", id_,
+      return message("the server may keep parts of it, which cost money: the upload ", shown_id_,
                      " could not be aborted (", error.what(), "); ",
                      how_to_find_upload(object_.path()));
     }

@@ -77,6 +77,7 @@ class S3Parts {
 
   const S3NewObject& object_;
   std::string id_;  // empty: nothing was sent yet
+  std::string shown_id_;
   std::string lost_upload_;
   bool is_completing_ = false;
   std::vector<Sent> sent_;  // by the part's number, from 0 on

@@ -73,11 +73,7 @@ S3Problem problem_of_reply(const S3Call& call) {
   problem.error = parse_s3_error(http.text);
   const S3Error& error = problem.error;
   problem.may_pass = is_one_of(kPassingStatuses, status) || is_one_of(kPassingCodes, error.code);
-  problem.text = message("the server answers ", status);
-  if (!error.code.empty()) append(problem.text, message(" ", error.code));
-  if (!error.message.empty()) {
-    append(problem.text, message(", ", quoted(without_secrets(error.message, *call.credentials))));
-  }
+  problem.text = message("the server answers ", status, text_of(error, *call.credentials));
   if (problem.may_pass) return problem;
   if (status == 404) {
     const bool was_there = call.http.expected && error.code != "NoSuchBucket";
@@ -94,6 +90,15 @@ S3Problem problem_of_reply(const S3Call& call) {
 }
 
 }  // namespace
+
+std::string text_of(const S3Error& error, const Credentials& credentials) {
+  std::string text;
+  if (!error.code.empty()) text = message(" ", without_secrets(error.code, credentials));
+  if (!error.message.empty()) {
+    append(text, message(", ", quoted(without_secrets(error.message, credentials))));
+  }
+  return text;
+}
 
 std::optional<S3Problem> problem_of(const S3Call& call) {
   const HttpRequest& http = call.http;

@@ -34,6 +34,9 @@ inline constexpr std::string_view kEncodedAdvice =
     "; objects that are stored with Content-Encoding cannot be read in ranges: upload it without, "
     "or copy it onto itself with other metadata";
 
+// ' CODE, "message"': what an error says of itself, without secrets; a part of a sentence.
+std::string text_of(const S3Error& error, const Credentials& credentials);
+
 // None: it is well.
 std::optional<S3Problem> problem_of(const S3Call& call);
 // Of an attempt with this problem.

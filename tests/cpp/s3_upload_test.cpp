@@ -473,6 +473,51 @@ TEST_CASE("an upload that cannot be aborted is named, and so is the way to do it
   CHECK(says(*error, "`python -m torch_s3io uploads 's3://bucket/a key+.bin'` lists it"));
 }
 
+TEST_CASE(
+    "what a server repeats of the keys, or writes to the terminal, is in no error of a write") {
+  const std::string echoed = kCanary.session_token + " \x1b[31m\n" + kCanary.secret_key;
+  const auto is_completion = [](const HttpRequest& request) {
+    return request.method == "POST" && request.url.find("uploadId=") != std::string::npos;
+  };
+  const std::vector<ScriptedS3::Script> scripts = {
+      [&](int, const HttpRequest& request, ScriptedReply& reply) {
+        if (!is_completion(request)) return;
+        reply =
+            ScriptedReply::error("200 OK", kCanary.access_key, "<Message>" + echoed + "</Message>");
+      },
+      [&](int, const HttpRequest& request, ScriptedReply& reply) {
+        if (is_completion(request)) reply = {.body = "<" + echoed + ">"};
+      },
+      [&](int, const HttpRequest& request, ScriptedReply& reply) {
+        if (request.url.ends_with("?uploads=")) {
+          reply.body = "<InitiateMultipartUploadResult><UploadId>" + echoed +
+                       "</UploadId></InitiateMultipartUploadResult>";
+        } else {
+          reply = ScriptedReply::error("403 Forbidden", "AccessDenied");
+        }
+      },
+      [&](int, const HttpRequest& request, ScriptedReply& reply) {
+        if (request.method == "PUT") {
+          reply.set("x-amz-checksum-crc32c", kCanary.session_token + "\x1b[31m");
+        }
+      },
+  };
+  for (size_t number = 0; number < scripts.size(); ++number) {
+    CAPTURE(number);
+    Scene scene;
+    scene.s3->script = scripts[number];
+    scene.s3->ignores = [&](int, const HttpRequest& request) { return is_completion(request); };
+    const auto error = error_of(
+        [&] { put_object(scene.client, kPath, random_bytes(3500, 1), {.part_bytes = 1000}); });
+    REQUIRE(error);
+    CAPTURE(error->what());
+    CHECK(says(*error, kPath));
+    for (const char* hidden : {"canary", kCanary.access_key.c_str(), "\x1b", "\n"}) {
+      CHECK_FALSE(says(*error, hidden));
+    }
+  }
+}
+
 TEST_CASE("removing what is not there is well") {
   Scene scene;
   scene.s3->put(kPath, random_bytes(50, 1));
