@@ -1,6 +1,7 @@
 #include "http/shared_credentials.h"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <chrono>
 #include <cmath>
@@ -15,6 +16,7 @@ namespace s3io {
 namespace {
 
 constexpr milliseconds kLookAgain{10};
+constexpr milliseconds kGivenUp{5'000};  // nobody waits for so long after a wait in vain
 
 double seconds_since_1970() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -93,16 +95,21 @@ class BoardCredentials final : public CredentialSource {
   // After the answer to a ring, which may say the same ones again.
   Said read_newer() {
     const uint64_t before = board_->version();
-    const Clock::time_point deadline = Clock::now() + patience_;
+    const bool has_given_up = Clock::now() < given_up_until_.load();
+    const Clock::time_point deadline = Clock::now() + (has_given_up ? milliseconds(0) : patience_);
     board_->ring();
     while (board_->version() == before && Clock::now() < deadline) {
       std::this_thread::sleep_for(kLookAgain);
     }
+    const bool is_in_vain = board_->version() == before && !has_given_up;
+    if (is_in_vain) given_up_until_ = Clock::now() + kGivenUp;
     return read();
   }
 
   const std::shared_ptr<const TextBoard> board_;
   const milliseconds patience_;
+  // Else each of many requests would wait, one after the other.
+  std::atomic<Clock::time_point> given_up_until_{Clock::time_point{}};
   std::mutex mutex_;  // guards what follows
   Said said_;
   uint64_t version_ = 0;

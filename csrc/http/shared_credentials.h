@@ -24,7 +24,8 @@ struct SharedCredentials {
 void say_credentials(TextBoard& board, const SharedCredentials& shared);
 
 // What is on the board. Once they have expired, or a server says so, it asks for newer ones and
-// waits up to `patience`. Then `current` throws Error(access), and `renew` gives null.
+// waits up to `patience`. Then `current` throws Error(access), and `renew` gives null. Who asks
+// soon after a wait that was in vain does not wait again.
 std::shared_ptr<CredentialSource> credentials_on(std::shared_ptr<const TextBoard> board,
                                                  milliseconds patience = milliseconds(20'000));
 

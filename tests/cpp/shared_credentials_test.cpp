@@ -120,6 +120,30 @@ TEST_CASE("where there are no newer ones the error says since when, and why") {
   CHECK(renewing.answers == answers);
 }
 
+TEST_CASE("after a wait in vain nobody waits again, and newer ones are seen at once") {
+  const auto board = std::make_shared<TextBoard>();
+  say_credentials(*board, {keys(1), now() - 100, true});
+  const auto source = credentials_on(board, milliseconds(300));
+  const auto seconds_of = [](const auto& work) {
+    const auto begin = Clock::now();
+    work();
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  };
+  const auto ask = [&] {
+    CHECK(caught([&] { source->current(); }).says("had no newer ones within 0.3 s"));
+    CHECK(source->renew(keys(1)) == nullptr);
+  };
+  CHECK(seconds_of(ask) >= 0.3);
+  CHECK(seconds_of([&] {
+          for (int number = 0; number < 100; ++number) ask();
+        }) < 3);  // 60 if each waited
+  eventfd_t rings = 0;
+  CHECK(::eventfd_read(board->bell_fd(), &rings) == 0);
+  CHECK(rings == 202);
+  say_credentials(*board, {keys(2), now() + 3600, true});
+  CHECK(*source->current() == keys(2));
+}
+
 TEST_CASE("a forked child, and one that gets the descriptors, sees what is said later") {
   const auto board = std::make_shared<TextBoard>();
   say_credentials(*board, {keys(1), 0, true});
