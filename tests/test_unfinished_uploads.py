@@ -30,6 +30,7 @@ from support import DEADLINE_S, Running, holds_soon, program_env, warm_python
 import torch_s3io as s3io
 from torch_s3io import cli
 from torch_s3io.store import open_writers
+from torch_s3io.store.s3_store import OpenUpload
 
 pytestmark = needs_s3
 MIB = 1 << 20
@@ -412,6 +413,13 @@ def test_by_a_clock_that_is_not_the_servers_nothing_is_aborted(
     assert "nothing was aborted: the server does not say what time it is" in capsys.readouterr().err
     assert len(server.buckets.uploads) == 1
     assert writer.finish().size_bytes == 20 * MIB
+
+
+@pytest.mark.parametrize(("path", "upload_id"), [(PATH, ""), (f"s3://{BUCKET}", "x"), ("", "x")])
+def test_an_upload_without_a_key_or_an_id_is_not_aborted(server: FaultServer, path, upload_id):
+    with pytest.raises(s3io.ConfigError):
+        s3io.open_store(PATH).abort_upload(OpenUpload(path, upload_id, None))
+    assert server.requests == []
 
 
 def test_uploads_come_in_pages_and_hostile_lists_are_refused(server: FaultServer):

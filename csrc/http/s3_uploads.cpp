@@ -87,6 +87,9 @@ std::vector<OpenUpload> list_uploads(S3Client& client, const std::string& prefix
 
 void abort_upload(S3Client& client, const S3Path& object, const std::string& id,
                   const WaitCallback& on_wait) {
+  if (object.key.empty() || id.empty()) {
+    throw Error(ErrorKind::config, "an upload to abort has the path of an object and an id");
+  }
   S3Call call;
   call.method = "DELETE";
   call.object = object;

@@ -25,7 +25,8 @@ struct OpenUpload {
 std::vector<OpenUpload> list_uploads(S3Client& client, const std::string& prefix,
                                      const WaitCallback& on_wait = {});
 
-// The server has none of its parts then. Nothing happens where there is no such upload.
+// The server has none of its parts then. Nothing happens where there is no such upload. Throws
+// Error(config) where the key or the id is empty: that is a request for something else.
 void abort_upload(S3Client& client, const S3Path& object, const std::string& id,
                   const WaitCallback& on_wait);
 
