@@ -235,6 +235,20 @@ def test_what_is_no_path_of_a_bucket_and_no_config_of_it_is_refused(server: Faul
     assert content(server) == OLD
 
 
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a b", "a\n", "\x1b", "\xe4", "\0"])
+@pytest.mark.parametrize(
+    "name", ["region", "access_key", "secret_key", "session_token", "sse_kms_key_id"]
+)
+def test_what_no_header_may_have_is_refused_when_the_config_is_made(name, value):
+    keys = {"access_key": "a", "secret_key": "s", "sse": "aws:kms", name: "well"}
+    s3io.S3Config(**keys)
+    with pytest.raises(s3io.ConfigError, match=rf"S3Config\.{name} must have no blank") as raised:
+        s3io.S3Config(**{**keys, name: value})
+    is_secret = name not in ("region", "sse_kms_key_id")
+    assert ("something else" in str(raised.value)) == is_secret
+    assert str(raised.value).isprintable()
+
+
 @needs_seaweed
 def test_seaweedfs_takes_what_is_written():
     data = data_of(12 * MIB)

@@ -16,6 +16,8 @@ EncryptionKind = Literal["AES256", "aws:kms"]
 
 _SECRETS = ("access_key", "secret_key", "session_token")
 _TEXTS = ("endpoint", "region", "profile", *_SECRETS, "ca_file", "sse_kms_key_id")
+_SENT = ("region", *_SECRETS, "sse_kms_key_id")  # in headers of requests
+_WORD = re.compile("[!-~]+")
 _ENDPOINT = re.compile("https?://[^/?#@\\s]+/?", re.IGNORECASE)
 _LEAST_PART, _MOST_PART = 64 << 10, 1 << 30
 _MOST_CONNECTIONS = 1024
@@ -91,9 +93,16 @@ class S3Config:
     def __post_init__(self) -> None:
         for name in _TEXTS:
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, str) or not value):
-                shown = "something else" if name in _SECRETS else short(value)
+            if value is None:
+                continue
+            shown = "something else" if name in _SECRETS else short(value)
+            if not isinstance(value, str) or not value:
                 raise ConfigError(f"S3Config.{name} must be a text or None, not {shown}")
+            if name in _SENT and not _WORD.fullmatch(value):
+                raise ConfigError(
+                    f"S3Config.{name} must have no blank, no line break, and no letter beyond "
+                    f"ASCII, unlike {shown}"
+                )
         if self.endpoint is not None:
             check_endpoint("S3Config.endpoint", self.endpoint)
         check_choice("S3Config.addressing", self.addressing, AddressingKind)
