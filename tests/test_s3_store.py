@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -247,6 +248,17 @@ def test_what_no_header_may_have_is_refused_when_the_config_is_made(name, value)
     is_secret = name not in ("region", "sse_kms_key_id")
     assert ("something else" in str(raised.value)) == is_secret
     assert str(raised.value).isprintable()
+
+
+def test_every_rate_and_time_of_a_config_is_one_that_the_client_takes(server: FaultServer):
+    server.buckets.put(BUCKET, "x", b"1")
+    for rate in (0, 1e-12, -1, float("nan"), True, "1"):
+        with pytest.raises(s3io.ConfigError, match=r"retries_per_s must be "):
+            s3io.S3Config(retries_per_s=rate)
+    short = {"connect_timeout_s": 1e-9, "stall_timeout_s": 1e-9, "retry_timeout_s": 1e-9}
+    config = config_of(server.endpoint, retries_per_s=0.001, **short)
+    with contextlib.suppress(s3io.ReadError, s3io.ReadTimeoutError):  # a millisecond is short
+        s3io.open_store(PATH, config).get(f"s3://{BUCKET}/x")
 
 
 @needs_seaweed

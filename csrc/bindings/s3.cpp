@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,8 +33,9 @@ Addressing parse_addressing(const std::string& name) {
   throw Error(ErrorKind::config, message("there is no addressing '", name, "'"));
 }
 
+// Rounded up: what is more than 0 stays so.
 milliseconds milliseconds_of(double seconds) {
-  return milliseconds{static_cast<int64_t>(std::clamp(seconds, 0.0, 1e9) * 1e3)};
+  return milliseconds{static_cast<int64_t>(std::ceil(std::clamp(seconds, 0.0, 1e9) * 1e3))};
 }
 
 std::string user_agent() {

@@ -25,12 +25,14 @@ void check(const S3Config& config) {
   const HttpSettings& http = config.http;
   const bool is_well = config.max_attempts >= 1 && config.retry_timeout_s >= 0 &&
                        config.first_backoff.count() >= 0 && config.most_backoff.count() >= 0 &&
-                       config.retries_per_s > 0 && http.connect_timeout.count() > 0 &&
-                       http.stall_timeout.count() > 0 && http.max_idle_s > 0;
+                       config.retries_per_s >= S3Config::kLeastRetriesPerS &&
+                       http.connect_timeout.count() > 0 && http.stall_timeout.count() > 0 &&
+                       http.max_idle_s > 0;
   if (!is_well) {
-    throw Error(ErrorKind::config,
-                "max_attempts, retries_per_s and timeouts must be more than 0, and no other time "
-                "of S3Config less than 0");
+    throw Error(
+        ErrorKind::config,
+        message("max_attempts and timeouts must be more than 0, retries_per_s at least ",
+                S3Config::kLeastRetriesPerS, ", and no other time of S3Config less than 0"));
   }
 }
 

@@ -42,6 +42,7 @@ struct S3Config {
   milliseconds first_backoff{100};  // the next one waits up to so long, then up to twice, ...
   milliseconds most_backoff{10'000};
   double retries_per_s = 50;  // of all requests together, beyond as many at once
+  static constexpr double kLeastRetriesPerS = 1e-3;
 };
 
 // Any thread, but a call belongs to one at a time.

@@ -21,6 +21,7 @@ _WORD = re.compile("[!-~]+")
 _ENDPOINT = re.compile("https?://[^/?#@\\s]+/?", re.IGNORECASE)
 _LEAST_PART, _MOST_PART = 64 << 10, 1 << 30
 _MOST_CONNECTIONS = 1024
+_LEAST_RETRIES_PER_S = 0.001
 
 
 def check_endpoint(name: str, endpoint: str) -> None:
@@ -66,7 +67,7 @@ class S3Config:
         stall_timeout_s: Longest time in which less than a KiB a second comes.
         max_attempts: Of a request, the first one included.
         retry_timeout_s: After a failure, requests are repeated for so long.
-        retries_per_s: Repeated requests of a process and bucket, all together.
+        retries_per_s: Repeated requests of a process and bucket, all together; 0.001 at least.
     """
 
     endpoint: str | None = None
@@ -125,6 +126,11 @@ class S3Config:
                 )
         for name in ("connect_timeout_s", "stall_timeout_s", "retry_timeout_s", "retries_per_s"):
             check_seconds(f"S3Config.{name}", getattr(self, name))
+        if self.retries_per_s < _LEAST_RETRIES_PER_S:
+            raise ConfigError(
+                f"S3Config.retries_per_s must be at least {_LEAST_RETRIES_PER_S}, "
+                f"not {short(self.retries_per_s)}"
+            )
 
     def _check_keys(self) -> None:
         given = [name for name in _SECRETS if getattr(self, name) is not None]
