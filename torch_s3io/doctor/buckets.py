@@ -72,13 +72,14 @@ def _conditions(objects: _C.S3Objects, path: str, version: Identity) -> Finding:
 
 
 def _writes(folder: str) -> Finding:
-    """By an object that is put twice, and removed."""
+    """By an object that comes while another writer of it is open; it is removed."""
     path = f"{folder}/.torch_s3io-doctor-{secrets.token_hex(8)}"
     store, is_heeded = open_store(path), False
     try:
-        store.put(path, b"1", if_absent=True)
         try:
-            store.put(path, b"2", if_absent=True)
+            with store.writer(path, if_absent=True) as writer:  # there is none yet
+                writer.write(b"2")
+                store.put(path, b"1")
         except ExistsError:
             is_heeded = True
         finally:
@@ -92,15 +93,15 @@ def _writes(folder: str) -> Finding:
     if is_heeded:
         return Finding(
             topic="If-None-Match",
-            found="the server refuses to replace an object where that is asked for.",
+            found="the server does not replace an object where it is asked not to.",
             data={"honours_if_none_match": True},
         )
     return Finding(
         topic="If-None-Match",
         status="note",
-        found="the server ignores If-None-Match: if_absent=True replaces objects, and of two "
-        "writers of one data set or checkpoint at once the last one wins, though neither may "
-        "overwrite. Let each write to a place of its own.",
+        found="the server ignores If-None-Match: if_absent=True replaces an object that comes "
+        "after its writer has looked, and of two writers of one data set or checkpoint at once "
+        "the last one wins, though neither may overwrite. Let each write to a place of its own.",
         data={"honours_if_none_match": False},
     )
 
