@@ -26,9 +26,10 @@ def _takes(paths: Sequence[str]) -> bool:
 def _make(paths: Sequence[str], where: Where, fields: Sequence[str]) -> NoReturn:
     """Nobody but the program knows which token it is."""
     raise ConfigError(
-        f"{short(paths[0])}: documents that end with a token, or that a .csv.gz lists, are looked "
-        "for by the first program that says which tokens they are, as in "
-        "TokenDataset(paths, window=2049, dtype='uint16', eos=0); other tokens need no index"
+        f"{short(paths[0])}: no index is made of it ahead. Tokens with documents that end with one "
+        "of them, or that a .csv.gz lists, have one, which the first program makes that says which "
+        "tokens these are: TokenDataset(paths, window=2049, dtype='uint16', eos=0). Other tokens, "
+        "and arrays that are named one by one or in a bucket, need none"
     )
 
 
