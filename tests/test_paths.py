@@ -97,6 +97,12 @@ def test_what_no_file_can_be_called_is_no_path(what, name):
         TAKES_A_PATH[what](name)
 
 
+@pytest.mark.parametrize("what", [one for one in TAKES_A_PATH if one != "what an index names"])
+def test_what_no_object_can_be_called_is_refused_before_a_request(what):
+    with pytest.raises(ConfigError, match="is not a path"):
+        TAKES_A_PATH[what]("s3://bucket/\udcff.jpg")
+
+
 @pytest.mark.parametrize(("offset", "length"), [(1 << 70, 1), (0, 1 << 63), (-1, 1), (0, -1)])
 def test_ranges_beyond_all_files_are_range_errors(odd, offset, length):
     with pytest.raises(RangeError):

@@ -202,6 +202,17 @@ def test_so_does_one_that_was_empty(server, change, heeds_versions):
         list(dataset)
 
 
+def test_an_empty_part_of_a_key_is_told_of_where_the_server_leaves_it_out(server):
+    put_records(server, 1)
+    server.fault = lambda reply, request: replace(
+        reply, body=reply.body.replace(b"<Key>/train", b"<Key>train")
+    )
+    server.buckets.put(BUCKET, "/train/00000.bin", bytes(16))
+    for path in (f"s3://{BUCKET}//train/*.bin", f"s3://{BUCKET}//train"):
+        with pytest.raises(s3io.DataError, match=r"which nobody asked for.*write one slash"):
+            records_of(path)
+
+
 def test_what_is_for_files_is_refused(server):
     put_records(server, 1)
     for options in ({"direct": "require"}, {"engine": "threads"}):

@@ -221,7 +221,7 @@ def test_an_exception_and_a_cancel_leave_the_old_object_and_no_upload(server: Fa
 
 def test_what_is_no_path_of_a_bucket_and_no_config_of_it_is_refused(server: FaultServer):
     store = store_of(server)
-    for path in ("/tmp/x", b"s3://b/k", Path("x"), "s3://"):
+    for path in ("/tmp/x", b"s3://b/k", Path("x"), "s3://", "s3://b/\udcff.jpg"):
         with pytest.raises(s3io.ConfigError):
             store.put(path, b"")
     with pytest.raises(s3io.ConfigError, match="takes an S3Config"):

@@ -37,7 +37,18 @@ def path_text(path: Any) -> str:
         raise ConfigError(f"{short(path)} is not a path: it is empty")
     if b"\0" in name:
         raise ConfigError(f"{short(path)} is not a path: it contains a NUL character")
-    return os.fsdecode(name)
+    text = os.fsdecode(name)
+    if text.startswith("s3://") and not _is_utf8(text):
+        raise ConfigError(f"{short(path)} is not a path of an object: its name is not UTF-8")
+    return text
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_choice(name: str, value: Any, choices: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .. import _C
-from ..errors import AccessError, ConfigError, NotFoundError, ObjectChangedError
+from ..errors import AccessError, ConfigError, DataError, NotFoundError, ObjectChangedError
 from ..wording import printable
 from .access import Access, Reading
 from .key_patterns import compiled, fixed_part, is_pattern
@@ -178,7 +178,7 @@ class S3Objects(Store):
             with contextlib.suppress(NotFoundError):
                 self._expect({path: self._look_at(path)})
                 return False
-        return bool(self.core_store(path).list_objects(_folder(path), most=1))
+        return bool(list_of(self.core_store(path), _folder(path), most=1))
 
     def _is_expected(self, path: str) -> bool:
         return time.monotonic() - self._expected.get(path, -math.inf) < _SAME_LIST_S
@@ -246,7 +246,7 @@ class S3Objects(Store):
         while len(wanted) >= _FEWEST_LISTED:
             part = wanted[:_PAGE]
             begins = os.path.commonprefix(part)  # noqa: RUF071  (as texts, not as folders)
-            page = self.core_store(begins).list_objects(begins, most=_PAGE)
+            page = list_of(self.core_store(begins), begins, most=_PAGE)
             listed = self.identities(begins, page)
             there.update((path, listed[path]) for path in part if path in listed)
             passed = [path for path in part if len(page) < _PAGE or path <= page[-1][0]]
@@ -309,7 +309,7 @@ class S3Objects(Store):
         if known and known.prefix == prefix and time.monotonic() - known.ended_s < _SAME_LIST_S:
             return known.found
         core, endpoint = self.core_store(prefix), self.endpoint_of(prefix)
-        listed = listed_once(f"{endpoint} {prefix}", lambda: core.list_objects(prefix))
+        listed = listed_once(f"{endpoint} {prefix}", lambda: list_of(core, prefix))
         found = self.identities(prefix, (one for one in listed if not one[0].endswith("/")))
         if keeps:
             self._listed = _Listed(prefix, time.monotonic(), found)
@@ -391,6 +391,19 @@ os.register_at_fork(after_in_child=_THE_STORE.begin_in_child)
 def the_s3_objects() -> S3Objects:
     """The one of this process."""
     return _THE_STORE
+
+
+def list_of(core: _C.S3Objects, prefix: str, most: int = 0) -> list[Listed]:
+    """As ``list_objects``. Some servers leave empty parts of keys out, and list other ones."""
+    try:
+        return core.list_objects(prefix, most=most)
+    except DataError as error:
+        if "//" not in prefix.removeprefix(_SCHEME):
+            raise
+        raise DataError(
+            f"{error}; the path has an empty part, between two slashes, which this server may "
+            "leave out: write one slash"
+        ) from None
 
 
 def bucket_of(path: str) -> str:

@@ -16,7 +16,7 @@ from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 from .open_writers import cancel_at_exit
 from .s3_bucket import Bucket, Core
 from .s3_config import S3Config, without_keys
-from .s3_objects import bucket_of, the_s3_objects
+from .s3_objects import bucket_of, list_of, the_s3_objects
 from .store import Identity
 
 _SCHEME = "s3://"
@@ -80,7 +80,7 @@ class S3Store:
 
     def list(self, prefix: str) -> list[str]:
         """Every object whose path begins with ``prefix``, sorted; a request for each thousand."""
-        return [path for path, *_ in self._core(prefix).list_objects(prefix)]
+        return [path for path, *_ in list_of(self._core(prefix), prefix)]
 
     def get(self, path: str) -> torch.Tensor:
         """The whole object as a uint8 tensor [size]. Where the server keeps a CRC-32C of it, as of
