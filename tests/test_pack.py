@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -293,6 +294,20 @@ def test_verify_of_a_single_file_uses_what_it_keeps(disk, capsys):
     capsys.readouterr()
     assert main(["verify", str(disk / "out" / "manifest.json")]) == 1
     assert "DAMAGED" in capsys.readouterr().out
+
+
+def test_verify_says_that_archives_have_nothing_to_compare(disk, capsys):
+    (disk / "tars").mkdir()
+    with tarfile.open(disk / "tars" / "0.tar", "w"):
+        pass
+    for path in ("tars", "tars/*.tar"):
+        assert main(["verify", str(disk / path)]) == 1
+        said = capsys.readouterr().out
+        assert said.startswith(f"NOT VERIFIED: {disk / path}: ")
+        assert "tar archives have no checksums of ours to compare" in said
+    (disk / "tars" / "0.tar").rename(disk / "tars" / "[0].tar")
+    assert main(["verify", str(disk / "tars" / "[0].tar")]) == 1
+    assert "keeps no checksum" in capsys.readouterr().out
 
 
 def test_verify_goes_on_after_what_it_cannot_verify_and_counts_it(disk, capsys):

@@ -50,6 +50,8 @@ def test_info_and_verify_look_at_a_folder(server, tmp_path, capsys):
         assert f"{key}: its samples and its table are as they were written; zeros between" in shown
     assert cli.main(["verify", f"s3://{BUCKET}/{key}"]) == 1
     assert "is a single object, and only those of a folder" in capsys.readouterr().out
+    assert cli.main(["verify", f"{path}/*.tar"]) == 1
+    assert "*.tar: is a pattern; name folders" in capsys.readouterr().out
 
 
 def test_index_finds_samples_ahead(server, tmp_path, capsys):

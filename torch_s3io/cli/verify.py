@@ -10,16 +10,18 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..console import progress, say, show_progress
-from ..errors import DataError, Error
+from ..errors import ConfigError, DataError, Error, NotFoundError
 from ..format.manifest import MANIFEST_NAME
 from ..format.samples import SampleManifest, SampleShard, read_any_manifest
 from ..store.file_store import FileStore
+from ..store.key_patterns import is_pattern
 from ..store.stores import scheme_of, store_of
 from ..wording import count_of, size_text
 from ..writing.folder_writer import WRITE_CONFIG
 from .sample_checks import table_differences
 from .store_option import add_store_option
 
+_TARS = "tar archives have no checksums of ours to compare; compare those of who made them"
 _EPILOG = """\
 examples:
   %(prog)s packed                     a data set of pack or of a writer
@@ -57,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
 def _is_whole(path: str) -> bool:
     """Whether all of it is as it was written; says what is not, or why that cannot be told."""
     try:
-        is_folder = store_of(path).is_folder(path)
-        wanted = _in_folder(path) if is_folder else [_Wanted(path, *_kept(path))]
+        wanted = _wanted(path)
     except Error as error:
         say(f"NOT VERIFIED: {error}")
         return False
@@ -75,9 +76,24 @@ class _Wanted(NamedTuple):
     more: Callable[[bool], Iterator[str]] | None = None
 
 
+def _wanted(path: str) -> list[_Wanted]:
+    store = store_of(path)
+    if store.is_folder(path):
+        return _in_folder(path)
+    if is_pattern(path) and (scheme_of(path) or not os.path.lexists(path)):
+        hint = f": {_TARS}" if path.endswith(".tar") else ""
+        raise ConfigError(f"{path}: is a pattern; name folders of data sets, or files{hint}")
+    return [_Wanted(path, *_kept(path))]
+
+
 def _in_folder(folder: str) -> list[_Wanted]:
     """The files of a data set."""
-    manifest = read_any_manifest(folder)
+    try:
+        manifest = read_any_manifest(folder)
+    except NotFoundError:
+        if any(file.endswith(".tar") for file in store_of(folder).below(folder)):
+            raise DataError(f"{folder}: {_TARS}") from None
+        raise
     wanted = []
     for shard in manifest.shards:
         path = os.path.join(folder, shard.name)
