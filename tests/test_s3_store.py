@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from buckets import (
     BUCKET,
     config_of,
     create_bucket,
+    deny,
     named_by_environment,
     needs_s3,
     needs_seaweed,
@@ -234,6 +236,26 @@ def test_what_is_no_path_of_a_bucket_and_no_config_of_it_is_refused(server: Faul
     copied = pickle.loads(pickle.dumps(store))
     copied.put(PATH, OLD)
     assert content(server) == OLD
+
+
+def test_an_object_of_which_a_server_keeps_less_is_an_error(server: FaultServer):
+    answer = server.answer
+
+    def answer_without_checksums(request: Request) -> Reply:
+        headers = {name: one for name, one in request.headers.items() if "checksum" not in name}
+        return answer(replace(request, headers=headers, body=request.body[:keeps]))
+
+    server.answer = answer_without_checksums
+    store = s3io.open_store(PATH)
+    keeps = 1000
+    assert store.put(PATH, bytes(1000)).size_bytes == 1000
+    assert [request.method for request in server.requests] == ["PUT", "HEAD"]
+    keeps = 10
+    with pytest.raises(s3io.WriteError, match="was sent 1000 bytes, and has 10") as raised:
+        store.put(PATH, bytes(1000))
+    assert not raised.value.is_undone
+    deny(server, "HEAD", "key")  # who may write, and not read, has the server's word
+    assert store.put(PATH, bytes(1000)).size_bytes == 1000
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a b", "a\n", "\x1b", "\xe4", "\0"])

@@ -138,6 +138,22 @@ void S3NewObject::check_reply(const S3Call& call, uint32_t crc32c) const {
   }
 }
 
+// Who may write, and not read, has the server's word; so has who was followed by another write.
+void S3NewObject::check_size(int64_t size_bytes, std::string_view etag,
+                             const WaitCallback& on_wait) const {
+  S3Call call = request("HEAD");
+  const std::optional<Error> error = send(call, on_wait);
+  if (error) {
+    if (error->kind() == ErrorKind::access || error->kind() == ErrorKind::not_found) return;
+    throw Error(of_write(call, *error).kind(),
+                message(path_, ": the server says that it has written it, but ", error->what()));
+  }
+  const ResponseHead& head = call.http.head;
+  if (head.etag() != etag || head.content_length() == size_bytes) return;
+  throw Error(ErrorKind::write, message(path_, ": the server was sent ", size_bytes,
+                                        " bytes, and has ", head.content_length()));
+}
+
 Error S3NewObject::of_write(const S3Call& call, const Error& error) const {
   const int status = call.http.head.status();
   if (call.http.outcome != HttpOutcome::replied) {
@@ -182,7 +198,9 @@ WrittenObject S3NewObject::put(std::span<const std::byte> data, const WaitCallba
   call.http.payload = data;
   std::optional<Error> error = send(call, on_wait);
   if (!error) {
+    const ResponseHead& head = call.http.head;
     check_reply(call, *written.crc32c);
+    if (head.checksum_crc32c().empty()) check_size(written.size_bytes, head.etag(), on_wait);
     return written;
   }
   error = of_write(call, *error);

@@ -62,6 +62,8 @@ class S3NewObject {
   // Throws Error(write) where a reply of success does not say what the server has, or says that it
   // has other bytes.
   void check_reply(const S3Call& call, uint32_t crc32c) const;
+  // The same by a HEAD, where the reply had no checksum: of the version of this ETag.
+  void check_size(int64_t size_bytes, std::string_view etag, const WaitCallback& on_wait) const;
   // As an error of a write.
   Error of_write(const S3Call& call, const Error& error) const;
 

@@ -252,6 +252,8 @@ class ScriptedS3 final : public Transport {
     objects_[path] = {bytes, "version-" + std::to_string(++versions_), write_id};
     ScriptedReply reply;
     reply.set("ETag", "\"" + objects_[path].etag + "\"");
+    const std::string sum = header_of(request, "x-amz-checksum-crc32c");
+    if (!sum.empty()) reply.set("x-amz-checksum-crc32c", sum);
     return reply;
   }
 

@@ -168,7 +168,8 @@ class Buckets:
         checksum = request.headers.get(_CHECKSUM, "")
         stored = Stored(request.body, self.etag_of(request.body), _metadata(request), checksum)
         self.objects[bucket, key] = stored
-        return Reply(200, [("ETag", f'"{stored.etag}"')])
+        reply = Reply(200, [("ETag", f'"{stored.etag}"')])
+        return reply.header(_CHECKSUM, checksum) if checksum else reply
 
     def _may_put(self, request: Request, bucket: str, key: str) -> bool:
         return request.headers.get("if-none-match") != "*" or (bucket, key) not in self.objects
