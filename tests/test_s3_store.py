@@ -238,6 +238,25 @@ def test_what_is_no_path_of_a_bucket_and_no_config_of_it_is_refused(server: Faul
     assert content(server) == OLD
 
 
+@pytest.mark.parametrize("kind", ["COMPOSITE", "FULL_OBJECT"])
+def test_a_checksum_of_checksums_is_none_of_the_bytes(server: FaultServer, kind: str):
+    store = s3io.open_store(PATH)
+    store.put(PATH, OLD)
+    assert store.get(PATH).numpy().tobytes() == OLD
+
+    def say_another(reply: Reply, request: Request) -> Reply:
+        if request.method != "HEAD":
+            return reply
+        return reply.header("x-amz-checksum-crc32c", "AAAAAA==").header("x-amz-checksum-type", kind)
+
+    server.fault = say_another
+    if kind == "COMPOSITE":
+        assert store.get(PATH).numpy().tobytes() == OLD
+    else:
+        with pytest.raises(s3io.DataError, match="the server says another one"):
+            store.get(PATH)
+
+
 def test_an_object_of_which_a_server_keeps_less_is_an_error(server: FaultServer):
     answer = server.answer
 

@@ -518,6 +518,20 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("no more parts are on their way than may be") {
+  struct GivenUp {};
+  Scene scene;
+  int sent = 0;
+  scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+    reply.is_lost = request.method == "PUT";
+    sent += reply.is_lost ? 1 : 0;
+  };
+  const auto upload = scene.upload({.part_bytes = 1000, .parts_in_flight = 3});
+  CHECK_THROWS_AS(upload->write(random_bytes(9000, 1), [] { throw GivenUp(); }), GivenUp);
+  CHECK(sent == 3);
+  CHECK(scene.s3->uploads() == 0);
+}
+
 TEST_CASE("removing what is not there is well") {
   Scene scene;
   scene.s3->put(kPath, random_bytes(50, 1));
