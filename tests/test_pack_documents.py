@@ -247,7 +247,7 @@ def test_errors_speak_of_options(disk, capsys):
         assert text in said
         assert "format=" not in said
     assert main(["info", str(disk / "raw.bin")]) == 1
-    assert "info shows those of Megatron, llm.c and datatrove" in capsys.readouterr().err
+    assert "files of tokens of Megatron, llm.c and datatrove" in capsys.readouterr().err
 
 
 def test_the_name_of_either_file_stands_for_both(disk):

@@ -66,13 +66,14 @@ def check_where(where: Any) -> None:
     """Raises ConfigError for what says no place."""
     if isinstance(where, bool):
         return
+    what = "index= is True, False, or the path of a file or folder for the index"
     path = os.fspath(where) if isinstance(where, (str, os.PathLike)) else None
-    if not isinstance(path, str) or not path:
-        raise ConfigError(
-            f"index= is True, False, or the path of a file or folder for the index, not "
-            f"{short(where)}"
-        )
-    path_text(path)
+    if not isinstance(path, str):
+        raise ConfigError(f"{what}, not {short(where)}")
+    try:
+        path_text(path)
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}") from None
     if os.path.expanduser(path).startswith("~"):
         raise ConfigError(
             f"index={short(path)}: there is no such user; a file of this name is './~...'"
