@@ -27,7 +27,8 @@ examples:
   %(prog)s                   this machine; takes seconds
   %(prog)s /data/train       and the storage of a folder; takes a minute
   %(prog)s x.bin --quick     some seconds of reading one file, rough figures
-  %(prog)s s3://bucket/train a server of objects: what it heeds, and its rate
+  %(prog)s s3://bucket/train a server of objects: what it heeds, and its rate; an object of a
+                             byte is written there, and removed
   %(prog)s /data --json | python -m json.tool
 """
 

@@ -98,7 +98,7 @@ def examine(
     Args:
         path: A file to read, or a folder, in which a file of 1 GiB or more is read or else a
             temporary one is made. Or ``s3://bucket/prefix``: the largest of the first objects
-            below it is read.
+            below it is read, and one of a byte is written there and removed.
         quick: Read for some seconds only; the figures are rough.
         report: Is told what is being done.
 
