@@ -42,9 +42,9 @@ def save_and_load(one: Checkpointer, url: str, size_gib: float) -> common.Sample
 
     state = _state(max(1, int(size_gib * (1 << 30)) // _TENSOR_BYTES))
     library(one.package)
-    saved = _timed(state, lambda: dcp.save(state, storage_writer=one.writer(url), no_dist=True))
+    saved = _timed(state, lambda: dcp.save(state, storage_writer=one.writer(url)))
     _overwrite(state)
-    loaded = _timed(state, lambda: dcp.load(state, storage_reader=one.reader(url), no_dist=True))
+    loaded = _timed(state, lambda: dcp.load(state, storage_reader=one.reader(url)))
     _check(state)
     return {f"save_{name}": value for name, value in saved.items()} | {
         f"load_{name}": value for name, value in loaded.items()
