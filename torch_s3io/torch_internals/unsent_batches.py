@@ -19,6 +19,7 @@ from torch.utils.data import get_worker_info
 from .frames import find_name
 
 _HOOK = "_on_queue_feeder_error"  # of a multiprocessing.Queue; it is there to be overridden
+_PARTS = (_HOOK, "_thread", "_buffer", "_sem", "_notempty")
 _MESSAGE_PARTS = 2
 
 Tell = Callable[[Exception], Exception]  # of what went wrong: the error for the loop
@@ -46,10 +47,11 @@ def report_unsent(begin: Callable[[], None], tell: Tell) -> None:
     wrapper = find_name("torch._utils", "ExceptionWrapper")
     if results is None or wrapper is None:
         return
-    original = getattr(results.queue, _HOOK, None)
-    has_sent = getattr(results.queue, "_thread", results) is not None  # or is not known
-    if original is None or has_sent or isinstance(original, partial):
+    if not all(hasattr(results.queue, name) for name in _PARTS):
         return
+    original = getattr(results.queue, _HOOK)
+    if results.queue._thread is not None or isinstance(original, partial):
+        return  # it has sent something; or this was done
     setattr(results.queue, _HOOK, partial(_report, results, wrapper, tell, original))
     results.queue._buffer = _Waiting(begin)
 
