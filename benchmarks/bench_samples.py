@@ -224,7 +224,7 @@ def bench(report: common.Report, args: argparse.Namespace, warm: bool) -> None:
     if not report.wants(title):
         return
     rows, all_samples = [], {}
-    for lengths in CASES:
+    for lengths in (one for one in CASES if args.cases in one.name):
         data = write(args.data, lengths, int(args.size_gib * common.GIB / 4))
         for file in data.files:  # what was just written lies in the cache in other pieces
             common.drop_from_cache(file)
@@ -263,7 +263,7 @@ def bench_opening(report: common.Report, args: argparse.Namespace) -> None:
     if not report.wants(title):
         return
     rows, all_samples = [], {}
-    for lengths in CASES:
+    for lengths in (one for one in CASES if args.cases in one.name):
         data = write(args.data, lengths, int(args.size_gib * common.GIB / 4))
         for file in data.files:
             common.bring_into_cache(file)
@@ -293,7 +293,14 @@ def bench_opening(report: common.Report, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    args = common.parse(common.argument_parser(__doc__))
+    parser = common.argument_parser(__doc__)
+    parser.add_argument(
+        "--cases",
+        default="",
+        metavar="TEXT",
+        help="only the lengths with TEXT in their names",
+    )
+    args = common.parse(parser)
     args.data.mkdir(parents=True, exist_ok=True)
     report = common.Report(args, common.machine(args.data))
     bench_opening(report, args)
