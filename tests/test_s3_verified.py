@@ -7,6 +7,7 @@ import multiprocessing
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from buckets import BUCKET, config_of, needs_s3, path_of, put_files, serving
 from object_servers.fault_server import FaultServer
 from object_servers.faults import every, flipped_bit
 from order_check import write_number_samples
+from tar_files import write_tar
 
 import torch_s3io as s3io
 from torch_s3io.store.s3_servers import Servers, is_plain
@@ -161,6 +163,29 @@ def test_what_nothing_verifies_is_warned_of_once_for_a_server(server, folder):
     assert text.startswith(f"{server.endpoint}: ")
     assert "https://" in text
     assert "verify=True" in text
+
+
+@pytest.mark.usefixtures("_seems_far")
+def test_of_a_mix_only_the_servers_are_warned_of_whose_part_nothing_verifies(server, tmp_path):
+    tar = write_tar(tmp_path / "x.tar", {f"{one}.bytes": b"of a tar" for one in range(9)})
+    with s3io.SampleWriter(tmp_path / "samples", fields={"bytes": bytes}) as writer:
+        writer.write({"bytes": b"of a bucket"})
+    put_files(server, tmp_path / "samples")
+    verified = samples_of(path_of(tmp_path / "samples"), verify=True)
+    with warnings.catch_warnings(record=True) as caught, closing(FaultServer()) as other:
+        warnings.simplefilter("always")
+        s3io.Mix([samples_from_tar(tar), verified]).get_batch([0])
+        assert not caught
+        other.buckets.put("other", "x.tar", tar.read_bytes())
+        tars = samples_from_tar("s3://other/x.tar", store=config_of(other.endpoint))
+        s3io.Mix([verified, tars]).get_batch([0])
+    assert [str(one.message).partition(": nothing but TCP")[0] for one in caught] == [
+        other.endpoint
+    ]
+
+
+def samples_from_tar(path: Any, **options: Any) -> s3io.SampleDataset:
+    return s3io.SampleDataset.from_tar(path, batch_size=1, index=False, **options)
 
 
 @pytest.mark.usefixtures("_seems_far")

@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 from .. import _C
 from ..config import MIB, BufferPoolConfig
 from ..errors import AccessError, ConfigError, FileChangedError, NoSpaceError, NotFoundError
-from ..format.objects import Objects
+from ..format.objects import Column, Objects
 from ..format.records import BufferBytes, Records
 from ..order.record_order import Window
 from ..processes.handover import Arena
@@ -81,13 +81,18 @@ class Runtime:
         self._fetcher: _C.BatchFetcher | None = None
 
     def _make_access(self, window: Window | None, is_told: bool) -> Access:
+        objects, has_checksums = self._records.objects, self._records.has_checksums
         accesses = {
-            scheme: store_of(objects.path(0)).access(self._reading(objects, window, is_told))
-            for scheme, objects in self._records.objects.by_scheme().items()
+            scheme: store_of(objects.path(numbers[0])).access(
+                self._reading(objects.some(numbers), has_checksums[numbers], window, is_told)
+            )
+            for scheme, numbers in objects.by_scheme().items()
         }
         return MixedAccess(accesses) if len(accesses) > 1 else next(iter(accesses.values()))
 
-    def _reading(self, objects: Objects, window: Window | None, is_told: bool) -> Reading:
+    def _reading(
+        self, objects: Objects, has_checksums: Column, window: Window | None, is_told: bool
+    ) -> Reading:
         records, options = self._records, self._options
         return Reading(
             path=objects.path,
@@ -102,7 +107,7 @@ class Runtime:
             window_block_records=1 if window is None else window.block_records,
             direct=options.direct,
             engine=options.engine,
-            has_checksums=records.has_checksums,
+            has_checksums=has_checksums,
             keeps_cached=options.keeps_cached,
             faults=options.faults,
             is_told=is_told,

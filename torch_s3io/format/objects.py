@@ -258,21 +258,21 @@ class Objects(Sequence[Shard]):
     def total_records(self) -> int:
         return int(self.num_records.sum())
 
-    def by_scheme(self) -> dict[str, Objects]:
-        """Those of each store."""
+    def by_scheme(self) -> dict[str, Column]:
+        """The numbers of those of each store: int64 [k]."""
         if not self._has_schemes:
-            return {"": self}
+            return {"": np.arange(len(self))}
         schemes = np.array([scheme_of(path) for path in self.all_paths()])
         return {
-            scheme: self._some(np.flatnonzero(schemes == scheme))
-            for scheme in dict.fromkeys(schemes.tolist())
+            scheme: np.flatnonzero(schemes == scheme) for scheme in dict.fromkeys(schemes.tolist())
         }
 
     @cached_property
     def _has_schemes(self) -> bool:
         return re.search(b"://", self.paths.data) is not None
 
-    def _some(self, numbers: Column) -> Objects:
+    def some(self, numbers: Column) -> Objects:
+        """Those of these numbers, in their order."""
         if len(numbers) == len(self):
             return self
         some = Objects.of([self[number] for number in numbers.tolist()])

@@ -13,7 +13,7 @@ from .. import _C
 from ..errors import ConfigError
 from ..store.stores import store_of
 from .layout import RecordLayout
-from .objects import Objects, Shard
+from .objects import Column, Objects, Shard
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -147,9 +147,9 @@ class Records(ABC):
         return True
 
     @property
-    def has_checksums(self) -> bool:
-        """Whether each record is compared with one, when it has come."""
-        return False
+    def has_checksums(self) -> Column:
+        """Whether each record of an object is compared with one, when it has come: bool [n]."""
+        return np.zeros(len(self.objects), bool)
 
     def finished(self, batch: Any, with_record_numbers: bool) -> Any:
         """What the loop gets of what C++ made: a batch, or that and the numbers of its records."""

@@ -243,8 +243,12 @@ class SampleRecords(VaryingRecords):
         )
 
     @property
-    def has_checksums(self) -> bool:
-        return self._checks and all(table.crc32c is not None for table in self.tables())
+    def has_checksums(self) -> Column:
+        if not self._checks:
+            return super().has_checksums
+        tables = list(zip(self._places, self.tables(), strict=True))
+        have = [table.crc32c is not None for _, table in tables]
+        return np.repeat(have, [len(place.end_column(table)) for place, table in tables])
 
     def finished(self, batch: Any, with_record_numbers: bool) -> Any:
         made, numbers = batch if isinstance(batch, tuple) else (batch, None)

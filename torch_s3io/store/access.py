@@ -15,6 +15,8 @@ from ..config import DirectMode, EngineKind
 if TYPE_CHECKING:
     from .store import Identity
 
+Column = np.ndarray[Any, Any]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -32,7 +34,8 @@ class Reading:
         window_records: That the order mixes; 1: none.
         window_block_records: That lie one after the other in each block of what it mixes.
         direct: As the user said, like ``engine``.
-        has_checksums: Whether each record is compared with one, when it has come.
+        has_checksums: Whether each record of an object is compared with one, when it has come: bool
+            [n].
         keeps_cached: Whether a set that fits in memory may be kept there.
         faults: A _C.FaultPlan, by which reads fail, or None.
         is_told: Another process has warned of what does not go well here.
@@ -40,8 +43,8 @@ class Reading:
 
     path: Callable[[int], str]
     identity: Callable[[int], Identity]
-    alignments: np.ndarray[Any, Any]
-    devices: np.ndarray[Any, Any]
+    alignments: Column
+    devices: Column
     total_bytes: int
     record_bytes: int
     spacing_bytes: int
@@ -50,7 +53,7 @@ class Reading:
     window_block_records: int
     direct: DirectMode
     engine: EngineKind
-    has_checksums: bool
+    has_checksums: Column
     keeps_cached: bool
     faults: Any
     is_told: bool

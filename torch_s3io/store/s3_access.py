@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import _C
 from ..errors import ConfigError
-from .access import Access, Reading
+from .access import Access, Column, Reading
 
 if TYPE_CHECKING:
     from .s3_bucket import Bucket
@@ -41,22 +41,22 @@ class S3Access(Access):
                     "are read over HTTP: leave it out"
                 )
 
-    def look_at_servers(self, firsts: Mapping[str, int], reading: Reading) -> None:
+    def look_at_servers(self, numbers: Mapping[str, Column], reading: Reading) -> None:
         """Warns of what they do not promise.
 
         Args:
-            firsts: The number of the first object of each bucket.
+            numbers: Of the objects of each bucket, or of all that are reached like it: int64 [k].
         """
-        for bucket, first in firsts.items():
-            self._look_at_server(bucket, first, reading)
+        for bucket, its in numbers.items():
+            self._look_at_server(bucket, its, reading)
 
-    def _look_at_server(self, bucket: str, first: int, reading: Reading) -> None:
+    def _look_at_server(self, bucket: str, numbers: Column, reading: Reading) -> None:
         servers, endpoint = self._objects.servers, self.buckets[bucket].place.endpoint
-        if not reading.has_checksums:
+        if not reading.has_checksums[numbers].all():
             servers.warn_if_nothing_verifies(endpoint)
-        for number in range(first, min(first + _MOST_LOOKED_AT, len(reading.alignments))):
+        for number in numbers[:_MOST_LOOKED_AT].tolist():
             path, identity = reading.path(number), reading.identity(number)
-            if path.startswith(bucket) and identity.size_bytes >= _LEAST_BYTES:
+            if identity.size_bytes >= _LEAST_BYTES:
                 asks = partial(
                     self._core_of(bucket).honours_if_match,
                     path,

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .. import _C
 from ..errors import AccessError, ConfigError, DataError, NotFoundError, ObjectChangedError
 from ..wording import printable
@@ -288,15 +290,16 @@ class S3Objects(Store):
     def access(self, reading: Reading) -> Access:
         # There may be millions of paths, and seldom several configs.
         is_one = not self._configured and len(set(self._buckets.values())) <= 1
-        looked_at = 1 if is_one else len(reading.alignments)
-        firsts: dict[str, int] = {}
-        for number in range(looked_at):
-            firsts.setdefault(f"{_SCHEME}{bucket_of(reading.path(number))}/", number)
+        count = len(reading.alignments)
+        looked_at = range(1 if is_one else count)
+        of_each = [f"{_SCHEME}{bucket_of(reading.path(number))}/" for number in looked_at]
+        among = np.broadcast_to(of_each, count)
+        numbers = {bucket: np.flatnonzero(among == bucket) for bucket in dict.fromkeys(of_each)}
         with self._lock:
-            access = S3Access({path: self.bucket_at(path) for path in firsts}, self, reading)
+            access = S3Access({path: self.bucket_at(path) for path in numbers}, self, reading)
             self._accesses.add(access)
         if not reading.is_told:
-            access.look_at_servers(firsts, reading)
+            access.look_at_servers(numbers, reading)
         return access
 
     def _list(self, prefix: str, keeps: bool = False) -> dict[str, Identity]:

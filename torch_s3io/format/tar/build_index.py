@@ -182,7 +182,7 @@ def _core_store(archives: Sequence[_Archive]) -> _C.Store:
         window_block_records=1,
         direct="auto",
         engine="auto",
-        has_checksums=False,
+        has_checksums=np.zeros(len(infos), bool),
         keeps_cached=False,
         faults=None,
         is_told=True,
