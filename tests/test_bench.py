@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from buckets import BUCKET, needs_s3, serving
+from object_servers.fault_server import SECRET_KEY
 from support import (
     DEADLINE_S,
     bytes_until,
@@ -317,6 +318,28 @@ def test_objects_of_a_bucket_are_made_and_read(tmp_path, capsys, forked_child):
         ):
             assert cli.main([*command, "--set", change]) == 1
             assert text in capsys.readouterr().err
+
+
+@needs_s3
+def test_store_says_how_the_bucket_is_reached(tmp_path, capsys, monkeypatch, forked_child):
+    config = tmp_path / "bucket.yaml"
+    config.write_text(
+        f"data: {{folder: 's3://{BUCKET}/bench', files: 3, record_bytes: 1000}}\n"
+        "storage: {type: s3}\npage_cache: leave\nepochs: 2\n"
+    )
+    with serving() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
+        store = f"endpoint={server.endpoint},requester_pays=true,max_attempts=2"
+        result = run_bench(tmp_path, str(config), "--store", store)
+        reads = [one for one in server.requests if one.method == "GET" and "bench/" in one.target]
+    assert result["command"].endswith(f"bucket.yaml --store {store}")
+    assert result["epochs"][1]["bytes"] == 3000
+    assert len(reads) >= 2 * 3
+    assert all(one.headers["x-amz-request-payer"] == "requester" for one in reads)
+    for file in (tmp_path / "out").iterdir():
+        assert SECRET_KEY not in file.read_text()
+    assert cli.main(["bench", "resnet50", "--store", store]) == 1
+    assert "--store is for paths that begin with s3://" in capsys.readouterr().err
 
 
 def test_without_a_compiler_the_result_says_that_nothing_was_counted(

@@ -113,7 +113,9 @@ def test_index_and_doctor_reach_buckets_as_store_says(server, command, tmp_path,
     assert server.requests
 
 
-@pytest.mark.parametrize("command", ["doctor", "info", "verify", "index", "uploads", "pack"])
+@pytest.mark.parametrize(
+    "command", ["doctor", "info", "verify", "index", "uploads", "pack", "bench"]
+)
 @pytest.mark.parametrize(
     ("store", "said"),
     [

@@ -14,6 +14,8 @@ import torch
 
 from .. import errors
 from ..processes.lifetime import end_with
+from ..store.s3_config import S3Config
+from ..store.stores import reach_buckets
 from . import data
 from .config import BenchConfig
 from .counters import counts_allocations
@@ -74,6 +76,8 @@ def main() -> int:
     request = json.loads(request_path.read_text())
     end_with(request["parent"])
     config = from_mapping(BenchConfig, request["config"])
+    if request["store"] is not None:
+        reach_buckets(S3Config(**request["store"]))
     try:
         result = run(config, result_path.parent, request["show"])
     except errors.Error as error:

@@ -88,7 +88,8 @@ class StorageConfig:
     """How the files are read.
 
     Attributes:
-        type: "file"; or "s3": objects of a bucket, which is reached as the environment says.
+        type: "file"; or "s3": objects of a bucket, which is reached as the environment says,
+            and as ``bench --store`` does.
         direct_io: As ``RecordDataset(direct=)`` and ``FileSystemConfig(direct_io=)``. With
             ``page_cache`` cold "auto" brings nothing into the page cache that it would not of a set
             larger than memory.

@@ -25,6 +25,7 @@ from .. import errors
 from .._version import __version__
 from ..console import CommandError, note, on_terminal, progress
 from ..processes.interrupts import uninterrupted
+from ..store.s3_config import S3Config, without_keys
 from ..wording import count_of, one_line, size_text
 from . import bucket, child, data
 from .config import BenchConfig, DataConfig
@@ -90,11 +91,19 @@ def allocation_counter() -> Iterator[tuple[dict[str, str], str]]:
         yield {"LD_PRELOAD": f"{library} {others}".strip()}, ""
 
 
-def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) -> dict[str, Any]:
+def run(
+    config: BenchConfig,
+    store: S3Config | None = None,
+    *,
+    show: bool = True,
+    trace: Path | None = None,
+) -> dict[str, Any]:
     """The result of a benchmark, as its JSON has it; the data must be there.
 
     Args:
         config: What to run.
+        store: How a bucket is reached; its keys do not come to the measured process, which finds
+            them in the environment. None: as the environment says.
         show: Show progress on a terminal.
         trace: Where the trace of ``profile`` goes.
 
@@ -106,7 +115,14 @@ def run(config: BenchConfig, *, show: bool = True, trace: Path | None = None) ->
         environment, note = more
         request, answer = Path(folder) / "request.json", Path(folder) / "result.json"
         request.write_text(
-            json.dumps({"config": to_mapping(config), "show": show, "parent": os.getpid()})
+            json.dumps(
+                {
+                    "config": to_mapping(config),
+                    "store": None if store is None else to_mapping(without_keys(store)),
+                    "show": show,
+                    "parent": os.getpid(),
+                }
+            )
         )
         package = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))

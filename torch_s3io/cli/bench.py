@@ -20,8 +20,10 @@ from ..bench.result import as_markdown, read, save, write_text
 from ..bench.runner import make_data, run
 from ..console import CommandError, note, say, say_text, show_step
 from ..errors import ConfigError, NotFoundError
+from ..store.s3_config import S3Config
 from ..wording import size_text
 from .parser import Parser, whole_number
+from .store_option import add_store_option, reach, store_words
 
 _PROGRAM = "python -m torch_s3io"
 _STATUSES = """\
@@ -50,6 +52,7 @@ examples:
   %(prog)s resnet50 --set loader.workers=2 --set epochs=6 --output results/two-workers
   %(prog)s compare results/resnet50 results/two-workers
   %(prog)s --show resnet50 > mine.yaml   then change it, and: %(prog)s mine.yaml
+  %(prog)s bucket.yaml --store endpoint=http://localhost:9000    where storage.type is s3
 
 keys that are changed most (all of them: docs/configuration.md, Benchmarks):
   data.folder, data.files, data.records_per_file, data.record_bytes (4 KiB, 1.5 MB, ...)
@@ -64,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "bench",
         help="epochs of an emulated training loop, from a configuration",
-        usage="%(prog)s [run] CONFIG [--set KEY=VALUE ...] [--output DIR] [--no-plot]\n"
+        usage="%(prog)s [run] CONFIG [--set KEY=VALUE ...] [--store ...] [--output DIR]\n"
         "       %(prog)s --list | --show NAME\n"
         "       %(prog)s compare A B | seed-metrics [CONFIG ...]",
         description=_DESCRIPTION,
@@ -81,6 +84,7 @@ def add_parser(subparsers: Any) -> None:
 def _add_run(parser: Parser) -> None:
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file, or a name")
     _add_settings(parser)
+    add_store_option(parser, dest="bucket_store")
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
         help="folder for result.json, table.md, plot.png and plot.svg (default: results/NAME)",
@@ -151,10 +155,12 @@ def _run(args: argparse.Namespace) -> int:
     if args.config is None:
         args.parser.error("CONFIG is missing: a YAML file, or a name that --list shows")
     config = _load(args, args.config)
-    command = _command(args.config, args.settings)
+    store: S3Config | None = args.bucket_store
+    reach(store, [config.data.folder])
+    command = _command(args.config, args.settings, *store_words(store))
     with folder_made(args.output or Path("results") / config.name, "--output") as folder:
         make_data(config)
-        result = run(config, trace=folder / "trace.json")
+        result = run(config, store, trace=folder / "trace.json")
         written = save(result, folder, command)
         if config.profile:
             written.append(folder / "trace.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import ConfigError
@@ -18,9 +18,14 @@ _KEYS = {name for name, field in _FIELDS.items() if not field.repr}  # nothing s
 _BOOLS = {"true": True, "false": False}
 
 
-def add_store_option(parser: argparse.ArgumentParser) -> None:
+def add_store_option(parser: argparse.ArgumentParser, dest: str = "store") -> None:
+    """
+    Args:
+        dest: Another one where the command itself calls ``reach``: no argument names a path.
+    """
     parser.add_argument(
         "--store",
+        dest=dest,
         type=_config,
         metavar="NAME=VALUE,...",
         help="how buckets are reached: fields of S3Config, such as anonymous=true for public ones, "
@@ -34,12 +39,33 @@ def use_store(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: No path is in a bucket.
     """
-    config: S3Config | None = getattr(args, "store", None)
+    reach(getattr(args, "store", None), _texts(args))
+
+
+def reach(config: S3Config | None, paths: Iterable[str]) -> None:
+    """All buckets of this process are reached like this, if ``--store`` is given.
+
+    Raises:
+        ConfigError: None of these paths is in a bucket.
+    """
     if config is None:
         return
-    if not any(scheme_of(text) == "s3" for text in _texts(args)):
+    if not any(scheme_of(path) == "s3" for path in paths):
         raise ConfigError("--store is for paths that begin with s3://: leave it out")
     reach_buckets(config)
+
+
+def store_words(config: S3Config | None) -> list[str]:
+    """The option as somebody may have given it."""
+    if config is None:
+        return []
+    values = {name: getattr(config, name) for name in _FIELDS.keys() - _KEYS}
+    given = [
+        f"{name}={str(values[name]).lower() if isinstance(values[name], bool) else values[name]}"
+        for name, field in _FIELDS.items()
+        if name in values and values[name] != field.default
+    ]
+    return ["--store", ",".join(given)]
 
 
 def _texts(args: argparse.Namespace) -> Iterator[str]:
