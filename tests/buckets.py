@@ -76,6 +76,18 @@ def deny(server: FaultServer, method: str, name: str) -> None:
     server.answer = refuse
 
 
+def lie(server: FaultServer, method: str, name: str) -> None:
+    """The server says that these requests are done, and does nothing, from now on."""
+    answer = server.answer
+
+    def say_so(request: Request) -> Reply:
+        is_hit = request.method == method and name in request.target
+        sums = [one for one in request.headers.items() if one[0] == "x-amz-checksum-crc32c"]
+        return Reply(200, [("ETag", '"0"'), *sums]) if is_hit else answer(request)
+
+    server.answer = say_so
+
+
 def create_bucket(endpoint: str, name: str = BUCKET) -> None:
     """Of this name, at a server that does not make it by itself."""
     import botocore.session

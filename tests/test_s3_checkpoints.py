@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from buckets import BUCKET, config_of, needs_s3, serving
+from buckets import BUCKET, config_of, lie, needs_s3, serving
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
 from torch.distributed.checkpoint.api import CheckpointException
@@ -100,11 +100,23 @@ def test_where_conditions_are_ignored_a_save_that_another_one_replaced_fails(ser
 
     server.answer = ignore
     is_replaced = True
-    with pytest.raises(CheckpointException, match=r"ExistsError.*another save has replaced it"):
+    with pytest.raises(CheckpointException, match=r"ExistsError.*another write has replaced it"):
         dcp.save(state_of(1), storage_writer=s3io.checkpoint.Writer(FOLDER))
     is_replaced = False
     server.buckets.objects.pop((BUCKET, path))
     dcp.save(state_of(1), storage_writer=s3io.checkpoint.Writer(FOLDER))
+
+
+def test_a_save_whose_metadata_the_server_did_not_keep_fails_and_leaves_the_old_one(
+    server: FaultServer,
+):
+    dcp.save(state_of(1), storage_writer=s3io.checkpoint.Writer(FOLDER))
+    lie(server, "PUT", ".metadata")
+    with pytest.raises(CheckpointException, match=r"WriteError.*, and has what was there before"):
+        dcp.save(state_of(2), storage_writer=s3io.checkpoint.Writer(FOLDER, overwrite=True))
+    loaded = state_of(3)
+    dcp.load(loaded, storage_reader=s3io.checkpoint.Reader(FOLDER))
+    assert loaded["n"] == 1
 
 
 def test_safetensors_are_read_from_several_objects(server: FaultServer):

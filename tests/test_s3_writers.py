@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from buckets import BUCKET, config_of, deny, needs_s3, serving
+from buckets import BUCKET, config_of, deny, lie, needs_s3, serving
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
 from support import DEADLINE_S, holds_soon
@@ -141,6 +141,35 @@ def error_of(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> s
     with pytest.raises(s3io.Error) as failed:
         writer.finish()
     return str(failed.value)
+
+
+@pytest.mark.parametrize("kind", ["records", "samples", "pack"])
+def test_a_manifest_that_the_server_did_not_keep_is_an_error(server, tmp_path, capsys, kind):
+    write(300)
+    lie(server, "PUT", "manifest.json")
+    text = error_of(kind, tmp_path, capsys)
+    assert f"{FOLDER}/manifest.json: the server says that it has written it, and has what" in text
+    assert "its shards stay beside it" in text
+    read(300)
+    server.buckets.objects.clear()
+    assert "says that it has written it, and does not have it" in error_of(kind, tmp_path, capsys)
+
+
+def test_where_conditions_are_ignored_a_writer_that_another_one_replaced_fails(server):
+    answer, path = server.answer, "sets/train/manifest.json"
+
+    def ignore(request: Request) -> Reply:
+        request.headers.pop("if-none-match", None)
+        reply = answer(request)
+        if request.method == "PUT" and request.path.endswith(path):
+            server.buckets.put(BUCKET, path, b"another's")
+        return reply
+
+    server.answer = ignore
+    with pytest.raises(s3io.ExistsError, match="another write has replaced it since"):
+        write(300)
+    server.buckets.objects.clear()
+    write(300, overwrite=True)  # the one that ends last wins
 
 
 @pytest.mark.parametrize("kind", ["records", "samples", "pack"])

@@ -19,9 +19,10 @@ from torch.futures import Future
 
 from .. import _C
 from ..config import check_bool
-from ..errors import ConfigError, DataError, Error, ExistsError, NotFoundError
+from ..errors import ConfigError, DataError, Error, NotFoundError
 from ..keywords import checks_keywords
 from ..store.file_store import FileStore
+from ..store.last_put import put_last
 from ..store.object_writer import as_bytes
 from ..warning import warn
 from .layout import ALIGNMENT, METADATA_NAME, Place, data_name, is_data_name
@@ -43,8 +44,9 @@ class Writer(StorageWriter):
     ``Reader`` reads it. torch's own FileSystemReader does not.
 
     Note: a server that ignores If-None-Match (``doctor s3://bucket`` tells) replaces what it is
-    asked to keep. So the metadata is read again: where another save's is there, this one has
-    failed. One that comes still later is not noticed: give each save a folder of its own.
+    asked to keep. So the metadata of a bucket is read again: where another save's is there, or none
+    of this one, this one has failed. A save that comes still later is not noticed: give each a
+    folder of its own.
 
     Args:
         path: The folder, which is made where it is missing; or ``s3://bucket/prefix``.
@@ -141,7 +143,7 @@ class Writer(StorageWriter):
             self._refuse_to_replace()
         data = pickle.dumps(metadata)
         try:
-            self._folder.store.put(path, data, if_absent=not self._overwrite)
+            put_last(self._folder.store, path, data, if_absent=not self._overwrite)
         except ConfigError:
             if self._overwrite or not isinstance(self._folder.store, FileStore):
                 raise
@@ -150,22 +152,12 @@ class Writer(StorageWriter):
                 f"{path}: its file system can only replace files: a checkpoint that another save "
                 "completed in the meantime is lost"
             )
-        if not self._overwrite and not isinstance(self._folder.store, FileStore):
-            self._check_metadata(path, data)
         for name in sorted(self._replaced - {place.file for place in places.values()}):
             try:
                 self._folder.store.remove(self._folder.file(name))
             except Error as error:
                 if not isinstance(error, NotFoundError):
                     warn(f"the checkpoint is whole, but a file of the old one stays: {error}")
-
-    def _check_metadata(self, path: str, data: bytes) -> None:
-        """Whether what is in the bucket is of this save."""
-        if self._folder.store.checksum(path) != _C.crc32c(data):
-            raise ExistsError(
-                f"{path}: another save has replaced it since, as the server ignores If-None-Match; "
-                "give each save a folder of its own"
-            )
 
     def storage_meta(self) -> StorageMeta | None:
         return StorageMeta(checkpoint_id=self._folder.path, save_id=self._save_id)

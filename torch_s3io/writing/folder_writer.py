@@ -19,6 +19,7 @@ from ..errors import ConfigError, Error, WriteError
 from ..format.manifest import MANIFEST_NAME, Manifest
 from ..format.samples import SampleManifest
 from ..store.file_store import FileStore, as_path, check_store_config
+from ..store.last_put import put_last
 from ..store.object_writer import ObjectWriter, WrittenObject
 from ..store.open import open_store
 from ..store.open_writers import cancel_at_exit
@@ -252,7 +253,7 @@ class FolderWriter(ABC, Generic[_Made]):
         path = self._folder.file(MANIFEST_NAME)
         options = self._place.manifest_options(self._overwrite)
         with self._folder.placing_manifest(self._shard_names):
-            self._manifest_store.put(path, manifest.to_json(), **options)
+            put_last(self._manifest_store, path, manifest.to_json(), **options)
         return manifest
 
     def cancel(self) -> None:

@@ -22,6 +22,7 @@ from ..format.manifest import MANIFEST_NAME, Manifest, ShardEntry, parse_shard_l
 from ..format.samples import SampleManifest
 from ..processes.lifetime import end_with
 from ..store.file_store import FileStore
+from ..store.last_put import put_last
 from ..store.stores import scheme_of
 from .folder_writer import WRITE_CONFIG, place_of
 from .packing import PackJob
@@ -114,7 +115,7 @@ def _pack_into_bucket(
         manifest = job.manifest(tuple(done[number] for number in numbers))
         options = place.manifest_options(overwrite)
         with folder.placing_manifest([entry.name for entry in manifest.shards]):
-            place.store.put(folder.file(MANIFEST_NAME), manifest.to_json(), **options)
+            put_last(place.store, folder.file(MANIFEST_NAME), manifest.to_json(), **options)
     except BaseException:
         if folder.is_settled():  # else it may be in place, or come there
             # More than is done may be there: of other processes, or one whose reply was lost.
