@@ -409,6 +409,38 @@ def test_one_that_cannot_be_put_for_a_moment_is_put_by_the_next_program(
     assert read(index=place) == expected(shards)
 
 
+def test_a_stale_one_that_cannot_be_replaced_for_a_moment_is_replaced_by_the_next_program(
+    server, shards, new_machine, monkeypatch
+):
+    place = "s3://others/i"
+    s3io.open_store(place, config_of(server.endpoint, max_attempts=2))
+    read(index=place)
+    [name] = index_keys(server)
+    stale = server.buckets.objects["others", name].data
+    changed = numbered(12, 500)
+    server.buckets.put(
+        BUCKET, f"shards/{shards[1].name}", write_tar(shards[1], changed).read_bytes()
+    )
+    answer = server.answer
+    server.answer = lambda request: (
+        error(500, "InternalError") if request.method == "PUT" else answer(request)
+    )
+    with pytest.warns(RuntimeWarning, match="on this machine alone, and the next") as told:
+        read(index=place)
+    assert len([one for one in told if "on this machine alone" in str(one.message)]) == 1
+    assert server.buckets.objects["others", name].data == stale
+    server.answer = answer
+    monkeypatch.setattr("torch_s3io.format.tar.build_index.scan_tars", None)
+    assert read(index=place) == expected(shards)
+    assert server.buckets.objects["others", name].data != stale
+    assert asked_of(server, name)[-1] == "PUT"
+    server.requests.clear()
+    read(index=place)
+    assert asked_of(server, name) == ["HEAD"]
+    new_machine()
+    assert read(index=place) == expected(shards)
+
+
 def test_the_command_that_puts_a_new_one_does_not_ask_for_it(server, shards, new_machine, recwarn):
     make_index()
     write_tar(shards[1], numbered(12, 500))

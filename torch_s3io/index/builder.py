@@ -195,7 +195,7 @@ class _Search:
             return None  # neither can a new one be written; that is told
         found = self.found_in(path)
         if found is None:
-            how = "made anew, and put there"
+            how = "made anew, to take its place"
             if not self._bucket.is_asked_for:
                 how = "made anew on this machine. `python -m torch_s3io index` puts a new one there"
             warn(
@@ -206,10 +206,11 @@ class _Search:
         return found
 
     def put_where_missing(self, found: ColumnFile) -> None:
-        """A current one that this machine has: who made it could not put it, or it was removed."""
+        """A current one that this machine has: who made it could not put it, or the one in the
+        bucket was removed."""
         if self._bucket is None or not self._bucket.is_asked_for:
             return
-        if not is_missing(self._bucket.path):
+        if not self._is_to_put(found):
             return
         with contextlib.ExitStack() as stack:
             try:
@@ -218,23 +219,32 @@ class _Search:
                 raise
             except OSError:
                 return  # somebody else's cache folder
-            if is_missing(self._bucket.path):
+            if self._is_to_put(found):
                 self._put(found)
+
+    def _is_to_put(self, found: ColumnFile) -> bool:
+        """Whether the bucket has none, or may have another one, which could not be replaced."""
+        assert self._bucket is not None
+        return os.path.exists(_mark_of(found)) or is_missing(self._bucket.path)
 
     def _put(self, new: ColumnFile) -> None:
         if self._bucket is None or not self._bucket.is_asked_for:
             return
         new.in_bucket = self._bucket.path
         try:
+            with contextlib.suppress(OSError):
+                open(_mark_of(new), "wb").close()
             put_index(new)
+            with contextlib.suppress(OSError):
+                os.unlink(_mark_of(new))
         except AccessError as error:
             raise AccessError(
                 f"index= cannot be written to, {error}; name another place, or leave it out"
             ) from None
         except (WriteError, WriteTimeoutError, ReadError, ReadTimeoutError) as error:
             warn(
-                "the index is on this machine alone, and the next program puts it into its bucket "
-                f"where that has none: {error}"
+                "the index is on this machine alone, and the next program puts it into its bucket: "
+                f"{error}"
             )
 
     def made(self) -> Made:
@@ -245,6 +255,11 @@ class _Search:
 
     def _note(self, path: str, error: OSError) -> None:
         self.problems.append(f"{printable(path)} ({error.strerror or error})")
+
+
+def _mark_of(file: ColumnFile) -> str:
+    """Of a file in the cache folder: it is there while its bucket has not got that."""
+    return f"{file.path}.unsent"
 
 
 def _refuse_other_file(path: str, name: str) -> None:
