@@ -8,9 +8,11 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import threading
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,8 +21,9 @@ from buckets import needs_s3
 from metadata_server import MetadataServer
 from object_servers.buckets import error
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
+from support import DEADLINE_S
 
-from torch_s3io import _C, errors
+from torch_s3io import _C, cli, errors
 
 pytestmark = needs_s3
 if _C.built_with_s3:
@@ -166,6 +169,36 @@ def test_temporary_keys_are_renewed_where_the_server_says_that_they_have_expired
     gc.collect()
     threads[0].join(60)
     assert not threads[0].is_alive()
+
+
+def use_process(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """What gives keys, and nothing else."""
+    program, config = folder / "keys.sh", folder / "config"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o700)
+    config.write_text(f"[default]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_look_up_that_hangs_ends_and_says_what_hangs(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("botocore")
+    os.mkfifo(tmp_path / "never")
+    use_process(monkeypatch, tmp_path, f"read line < {tmp_path}/never")
+    monkeypatch.setattr("torch_s3io.store.s3_chain._MOST_S", 0.2)
+    text = "no credentials for s3:// within 0.2 s: botocore still waits for the profile 'default'"
+    with pytest.raises(errors.ConfigError, match=re.escape(text)):
+        S3Credentials(S3Config()).source()
+    assert cli.main(["doctor", PATH, "--quick"]) == 1
+    assert text in capsys.readouterr().err
+    hanging = [one for one in threading.enumerate() if one.name == "s3io-look-up"]
+    assert len(hanging) == 2
+    os.close(os.open(tmp_path / "never", os.O_WRONLY))
+    for thread in hanging:
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
 
 
 def test_a_clock_and_a_region_that_are_wrong_are_set_once(server, monkeypatch):

@@ -4,7 +4,10 @@ instances."""
 from __future__ import annotations
 
 import os
-from typing import Any
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar
 
 import botocore.credentials
 import botocore.exceptions
@@ -12,6 +15,9 @@ import botocore.session
 
 from ..errors import ConfigError
 from .s3_renewal import Keys
+
+_MOST_S = 60.0  # of a look-up: a program, or a server, that gives keys may hang
+_Result = TypeVar("_Result")
 
 
 class Chain:
@@ -23,6 +29,7 @@ class Chain:
 
     def __init__(self, profile: str | None) -> None:
         self._profile = profile or None
+        self._looking: Future[Keys | None] | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -33,8 +40,23 @@ class Chain:
         """None: it finds none.
 
         Raises:
-            ConfigError: There is no such profile, or those who give credentials do not answer.
+            ConfigError: There is no such profile, or those who give credentials do not answer, or
+                not in time.
         """
+        if self._looking is None:  # else one hangs: another would, too
+            self._looking = _begun(self._look_up)
+        looking = self._looking
+        wait([looking], _MOST_S)
+        if not looking.done():
+            raise ConfigError(
+                f"no credentials for s3:// within {_MOST_S:g} s: botocore still waits for "
+                f"{self.places()}. A credential_process may hang, or a server that gives them not "
+                "answer; the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY do without both"
+            )
+        self._looking = None
+        return looking.result()
+
+    def _look_up(self) -> Keys | None:
         try:
             if self._credentials is None:
                 self._credentials = self._session.get_credentials()
@@ -73,3 +95,17 @@ class Chain:
             return str(self._session.get_scoped_config().get(name) or "")
         except botocore.exceptions.BotoCoreError as error:
             raise ConfigError(f"botocore cannot read the profile: {error}") from None
+
+
+def _begun(work: Callable[[], _Result]) -> Future[_Result]:
+    """In a thread that nobody has to wait for."""
+    done: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="s3io-look-up", daemon=True).start()
+    return done
