@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import multiprocessing
 import pickle
@@ -9,13 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from buckets import BUCKET, config_of, needs_s3, serving
-from object_servers.fault_server import SECRET_KEY, FaultServer
+from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
+from support import holds_soon
 
 import torch_s3io as s3io
 from torch_s3io import _C
@@ -91,6 +94,41 @@ def test_variables_that_were_wrong_are_read_anew(server, monkeypatch, name, wron
             patch.setenv(name, wrong)
             assert len(list(dataset_of(store))) == 1  # as the one that lives
         del dataset
+
+
+def test_keys_that_were_wrong_in_a_file_are_read_anew(server, monkeypatch, tmp_path):
+    pytest.importorskip("botocore")
+    write_keys(monkeypatch, tmp_path, "wrong")
+    with pytest.raises(s3io.AccessError):
+        dataset_of()
+    write_keys(monkeypatch, tmp_path, SECRET_KEY)
+    assert len(list(dataset_of())) == 1
+
+
+def test_keys_of_a_file_that_change_come_to_the_stores_that_live(server, monkeypatch, tmp_path):
+    pytest.importorskip("botocore")
+    monkeypatch.setattr("torch_s3io.store.s3_renewal._LOOK_S", 0.01)
+    write_keys(monkeypatch, tmp_path, "wrong")
+    store = s3io.open_store(PATH)
+
+    def is_served() -> bool:
+        with contextlib.suppress(s3io.AccessError):
+            return store.get(PATH).numel() == 64
+        return False
+
+    assert not is_served()
+    write_keys(monkeypatch, tmp_path, SECRET_KEY)
+    assert holds_soon(is_served)
+
+
+def write_keys(monkeypatch: pytest.MonkeyPatch, folder: Path, secret_key: str) -> None:
+    """Into a file, which alone has some."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    file = folder / "credentials"
+    text = f"aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret_key}\n"
+    file.write_text(f"[default]\n{text}")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
 
 
 def test_a_copy_of_a_store_reads_as_it_does(server):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -199,6 +201,30 @@ def test_a_look_up_that_hangs_ends_and_says_what_hangs(monkeypatch, tmp_path, ca
     for thread in hanging:
         thread.join(DEADLINE_S)
         assert not thread.is_alive()
+
+
+def test_a_process_that_has_no_newer_keys_is_not_asked_for_each_request(
+    server, monkeypatch, tmp_path
+):
+    pytest.importorskip("botocore")
+    server.keys["old"] = server.keys["new"] = "s" * 40
+    keys = {"Version": 1, "AccessKeyId": "old", "SecretAccessKey": "s" * 40, "SessionToken": "t"}
+    answer, asked = tmp_path / "answer", tmp_path / "asked"
+    answer.write_text(json.dumps(keys))
+    use_process(monkeypatch, tmp_path, f"echo >> {asked}; cat {answer}")
+    monkeypatch.setattr("torch_s3io.store.s3_renewal._IN_VAIN_S", 1e6)
+    refuse_tokens(server, {"t"})
+    credentials = S3Credentials(S3Config())
+    objects = objects_of(server.endpoint, credentials)
+    for _ in range(5):
+        with pytest.raises(errors.AccessError):
+            objects.list_objects("s3://bucket/")
+    assert asked.read_text() == "\n" * 2
+    answer.write_text(json.dumps({**keys, "AccessKeyId": "new", "SessionToken": "u"}))
+    later = SimpleNamespace(monotonic=lambda: math.inf)
+    monkeypatch.setattr("torch_s3io.store.s3_renewal.time", later)
+    assert len(objects.list_objects("s3://bucket/")) == 1
+    assert asked.read_text() == "\n" * 3
 
 
 def test_a_clock_and_a_region_that_are_wrong_are_set_once(server, monkeypatch):

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from .. import _C
+from .aws_files import state_of_aws_files
 from .s3_config import S3Config, check_endpoint
 from .s3_connections import connections_here
 from .s3_credentials import Place, S3Credentials, place_of
@@ -31,7 +32,7 @@ class Bucket:
     def __init__(self, config: S3Config, credentials: S3Credentials | None = None) -> None:
         self.config = config
         self._credentials = credentials or S3Credentials(config)
-        self._variables = _variables()
+        self._surroundings = _surroundings()
         self._cores: dict[int, Core] = {}  # by process
 
     @cached_property
@@ -50,8 +51,8 @@ class Bucket:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether variables that it may have been made of say something else by now."""
-        return not self.is_inherited and self._variables != _variables()
+        """Whether variables or files that it may have been made of say something else by now."""
+        return not self.is_inherited and self._surroundings != _surroundings()
 
     def core(self, etags: Iterable[str]) -> Core:
         """Of this process.
@@ -100,6 +101,7 @@ class Core:
         self.reads = _C.S3Reads(objects=self.objects, buffer_pool=None, depth=_READ_DEPTH)
 
 
-def _variables() -> int:
-    """A number that tells their values apart, and does not tell them."""
-    return hash(tuple(map(os.environ.get, _VARIABLES)))
+def _surroundings() -> int:
+    """A number that tells values of the variables apart, and does not tell them; and states of the
+    files of ~/.aws."""
+    return hash((*map(os.environ.get, _VARIABLES), state_of_aws_files()))

@@ -14,6 +14,7 @@ import botocore.exceptions
 import botocore.session
 
 from ..errors import ConfigError
+from .aws_files import state_of_aws_files
 from .s3_renewal import Keys
 
 _MOST_S = 60.0  # of a look-up: a program, or a server, that gives keys may hang
@@ -24,7 +25,8 @@ class Chain:
     """What botocore finds for a profile; for None, the usual one.
 
     Note: botocore renews temporary credentials whenever it is asked for them and they end soon.
-    Those that are refused before are looked up by a new session, which remembers nothing.
+    Those that are refused before, or may have changed in the files of ~/.aws, are looked up by a
+    new session, which remembers nothing.
     """
 
     def __init__(self, profile: str | None) -> None:
@@ -33,6 +35,7 @@ class Chain:
         self._begin()
 
     def _begin(self) -> None:
+        self._files = state_of_aws_files()
         self._session: Any = botocore.session.Session(profile=self._profile)
         self._credentials: Any = None
 
@@ -73,7 +76,7 @@ class Chain:
         return Keys(frozen.access_key, frozen.secret_key, frozen.token or "", expires_s)
 
     def again(self, *, is_refused: bool) -> Keys:
-        if is_refused:
+        if is_refused or state_of_aws_files() != self._files:
             self._begin()
         keys = self.current()
         if keys is None:

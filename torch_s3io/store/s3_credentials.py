@@ -132,7 +132,7 @@ def find_keys(
     if found is None:
         looked = chain.places()
         raise ConfigError(_text_of_missing(config, environment, looked, is_elsewhere))
-    return Found(found, chain.again if found.session_token else None)
+    return Found(found, chain.again)
 
 
 def _again(config: S3Config, environment: Mapping[str, str]) -> Callable[..., Keys]:

@@ -7,12 +7,14 @@ import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from .. import _C
 
 _LOOK_S = 60.0  # botocore renews what ends within 15 minutes whenever it is asked
+_IN_VAIN_S = 5.0  # nobody is asked for so long, after giving those again that were refused
 _ONE_RING = (1).to_bytes(8, sys.byteorder)  # as an eventfd counts
 
 
@@ -37,12 +39,13 @@ class Keys(NamedTuple):
 
 
 class Renewal:
-    """Looks for newer keys from time to time, and whenever somebody rings. It belongs to the
-    process that starts it; there may be forked ones, which ring."""
+    """Looks for newer keys from time to time, and when somebody rings, which each of many requests
+    may do. It belongs to the process that starts it; there may be forked ones, which ring."""
 
     def __init__(self, board: _C.CredentialBoard, again: Callable[..., Keys], keys: Keys) -> None:
         self._board, self._again, self._keys = board, again, keys
         self._is_over, self._pid = False, os.getpid()
+        self._problem, self._in_vain_until_s = "", 0.0
 
     def start(self) -> None:
         # A daemon: it may wait for a server that does not answer, and nobody waits for it.
@@ -67,11 +70,17 @@ class Renewal:
                 self._renew(is_rung)
 
     def _renew(self, is_rung: bool) -> None:
-        problem = ""
+        known = self._keys
+        if not (is_rung and time.monotonic() < self._in_vain_until_s):
+            self._look(is_rung)
+        if is_rung or self._keys != known:
+            self._keys.say(self._board, is_renewed=True, problem=self._problem)
+
+    def _look(self, is_rung: bool) -> None:
+        known, self._problem = self._keys, ""
         try:
-            keys = self._again(is_refused=is_rung)
+            self._keys = self._again(is_refused=is_rung)
         except Exception as error:  # of whatever kind: it is told to those who wait
-            keys, problem = self._keys, f"{type(error).__name__}: {error}"[:1000]
-        if is_rung or keys != self._keys:
-            self._keys = keys
-            keys.say(self._board, is_renewed=True, problem=problem)
+            self._problem = f"{type(error).__name__}: {error}"[:1000]
+        if is_rung and self._keys == known:
+            self._in_vain_until_s = time.monotonic() + _IN_VAIN_S
