@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from buckets import BUCKET, config_of, needs_s3, path_of, put_files, serving
 from object_servers.fault_server import FaultServer
 from object_servers.faults import every, flipped_bit
@@ -137,6 +138,19 @@ def num_warned() -> int:
 def test_other_ranks_warn_of_nothing(name, monkeypatch):
     assert num_warned() == 1
     monkeypatch.setenv(name, "1")
+    assert num_warned() == 0
+
+
+def test_of_ranks_that_somebody_started_the_first_one_warns_and_none_of_its_workers(monkeypatch):
+    """As by torch.multiprocessing.spawn, whatever the environment says."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "somebody")
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    for rank, expected in ((0, 1), (1, 0)):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        assert num_warned() == expected
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr("torch_s3io.store.s3_servers.get_worker_info", lambda: "a worker's")
     assert num_warned() == 0
 
 
