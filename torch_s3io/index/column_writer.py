@@ -16,7 +16,6 @@ import numpy as np
 
 from .. import _C
 from .column_file import ALIGNMENT, MAGIC, START, VERSION, Column, ColumnFile, Mapped, bytes_of
-from .file_lock import try_to_lock
 
 _TEMPORARY = ".tmp-"
 
@@ -96,20 +95,20 @@ def _as_stored(column: Column) -> Column:
 
 @contextlib.contextmanager
 def new_file(path: str) -> Iterator[BinaryIO]:
-    """A file beside ``path``, which gets its name at the end. Whoever writes it has its lock: those
-    of writers that died are removed.
+    """A file beside ``path``, which gets its name at the end. Those of writers that died are
+    removed: nobody else is at work, where there are locks (``file_lock``).
 
     Raises:
         OSError: It cannot be written.
     """
     start = f"{path}{_TEMPORARY}"
     for left in glob.glob(f"{glob.escape(start)}*"):
-        _remove_left(left)
+        with contextlib.suppress(OSError):
+            os.unlink(left)
     temporary = f"{start}{secrets.token_hex(8)}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with open(temporary, "wb", opener=lambda *_: fd) as file:
-            try_to_lock(fd)
             yield file
             file.flush()
             os.fsync(fd)
@@ -118,13 +117,3 @@ def new_file(path: str) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-
-
-def _remove_left(path: str) -> None:
-    with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            if try_to_lock(fd):
-                os.unlink(path)
-        finally:
-            os.close(fd)
