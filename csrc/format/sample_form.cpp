@@ -30,6 +30,10 @@ bool are_firsts(const SampleTable& table) {
 
 int64_t RaggedField::open_axes() const { return std::count(shape.begin(), shape.end(), -1); }
 
+bool SampleForm::Layout::changes_in_place() const {
+  return realigns || std::ranges::any_of(ragged, &RaggedField::swap_bytes);
+}
+
 int64_t TableField::bytes() const {
   int64_t bytes = size_bytes(type);
   for (const int64_t extent : shape) bytes *= extent;
@@ -136,8 +140,7 @@ int64_t SampleForm::number_in_object(const Place& place) const {
   const SampleTable& table = tables_[place.table];
   if (table.first_samples == nullptr) return table.num_objects == 1 ? place.sample : 0;
   const uint64_t first = table.first_samples[place.object - first_objects_[place.table]];
-  // Not more than it can be, whatever the table says: it is for an error.
-  return place.sample - static_cast<int64_t>(std::min(first, static_cast<uint64_t>(place.sample)));
+  return place.sample - static_cast<int64_t>(first);
 }
 
 int64_t SampleForm::length_of(const Place& place, size_t field, int64_t axis) const {

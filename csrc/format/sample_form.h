@@ -72,6 +72,9 @@ class SampleForm final : public BatchForm {
     // Pieces may begin anywhere in their objects: their elements are moved to where they are
     // aligned. Else another start than that is damage.
     bool realigns = false;
+
+    // Whether ragged fields are moved, or their bytes swapped, where they landed.
+    bool changes_in_place() const;
   };
 
   // Tables are not believed: a sample that does not lie within its object is an error of its batch.

@@ -98,6 +98,12 @@ int64_t SampleForm::Work::shift_of(uint32_t index) const {
   return static_cast<int64_t>(static_cast<uint64_t>(pieces_[index].extent.offset) % alignment);
 }
 
+bool SampleForm::Work::is_same_piece(uint32_t index, uint32_t other) const {
+  const size_t num_pieces = form_.num_pieces();
+  return records_[index / num_pieces] == records_[other / num_pieces] &&
+         index % num_pieces == other % num_pieces;
+}
+
 // In the order of objects and offsets, each run in blocks of its own.
 void SampleForm::Work::land() {
   runs_.clear();
@@ -105,8 +111,9 @@ void SampleForm::Work::land() {
   // So that elements are aligned in memory as they are in the object, and copies out of the page
   // cache are fast.
   const int64_t alignment = form_.run_alignment();
+  const bool changes_in_place = form_.layout_.changes_in_place();
   int64_t free = 0;
-  const Extent* last = nullptr;  // of a piece that landed
+  uint32_t last = 0;  // piece that landed
   for (const uint32_t index : by_object_) {
     Piece& piece = pieces_[index];
     const Extent& extent = piece.extent;
@@ -115,10 +122,8 @@ void SampleForm::Work::land() {
     // One that was read already lies in the run; empty ones lie anywhere.
     const bool is_within = run != nullptr && extent.object == run->object &&
                            extent.offset >= run->offset && extent.offset + extent.length <= run_end;
-    // What is moved is not a part of something else that is moved.
-    const bool is_repeated =
-        is_within && (!form_.layout_.realigns ||
-                      (extent.offset == last->offset && extent.length <= last->length));
+    // What is changed in place is not a part of something else.
+    const bool is_repeated = is_within && (!changes_in_place || is_same_piece(index, last));
     // What is moved needs room between it and what lies before it.
     const int64_t least = form_.layout_.realigns ? kMostElementAlignment : 0;
     const bool follows = run != nullptr && extent.object == run->object &&
@@ -139,7 +144,7 @@ void SampleForm::Work::land() {
     ++run->rows;
     piece.position = run->position + extent.offset - run->offset - shift_of(index);
     free = align_up(run->position + run->length, alignment);
-    last = &extent;
+    last = index;
   }
   landing_bytes_ = free;
 }

@@ -46,6 +46,7 @@ class SampleForm::Work final : public BatchWork {
   bool is_whole(uint32_t index) const;
   bool has_checksum(uint32_t index) const;
   int64_t shift_of(uint32_t index) const;
+  bool is_same_piece(uint32_t index, uint32_t other) const;  // of one sample that is there twice
   void realign(BatchView& out);
   void check_sums();
   void swap_in_place(size_t field);

@@ -232,6 +232,107 @@ TEST_CASE("all pieces of a sample together are no more than a sample may have") 
   CHECK(caught([&] { wrong->make_work()->place(records); }).says("sample 0"));
 }
 
+// As a reader does.
+void read_runs(const BatchWork& work, std::byte* landing, const Bytes& object) {
+  for (const Run& run : work.runs()) {
+    std::memcpy(landing + run.position, object.data() + run.offset,
+                static_cast<size_t>(run.length));
+  }
+}
+
+// Of samples in two pieces, bytes and numbers, which lie anywhere in one object: beside each other,
+// within each other, or the same ones.
+struct AnyPieces {
+  explicit AnyPieces(uint64_t seed, const SampleForm::Layout& layout) {
+    std::mt19937_64 random(seed);
+    uint64_t before = 0;
+    for (size_t sample = 0; sample < kSamples; ++sample) {
+      for (size_t piece = 0; piece < 2; ++piece) {
+        const uint64_t element = piece == 0 ? 1 : 8;
+        const uint64_t most = object.size() - 5 * element;
+        uint64_t start = random() % 2 == 0 ? before + random() % 20 : random() % (most + 1);
+        if (!layout.realigns) start -= start % element;
+        if (random() % 4 == 0 && sample > 0) start = starts[piece].back();
+        start = std::min(start, most / 8 * 8);
+        lengths[piece].push_back(static_cast<uint32_t>(random() % 6));
+        starts[piece].push_back(start);
+        before = start + lengths[piece].back() * element;
+      }
+    }
+    const SampleTable table{.num_samples = kSamples,
+                            .ends = &end,
+                            .starts = {starts[0].data(), starts[1].data()},
+                            .lengths = {lengths[0].data(), lengths[1].data()}};
+    form = std::make_unique<SampleForm>(
+        layout, std::vector{table}, std::make_shared<ObjectNames>(std::vector<std::string>{"x"}),
+        SampleForm::Options{});
+  }
+
+  // What the object has of a piece, its elements in this machine's byte order.
+  Bytes expected(size_t sample, size_t piece, bool is_swapped) const {
+    const size_t element = piece == 0 ? 1 : 8;
+    const auto begin = object.begin() + static_cast<int64_t>(starts[piece][sample]);
+    Bytes bytes(begin, begin + static_cast<int64_t>(lengths[piece][sample] * element));
+    for (size_t at = 0; is_swapped && at < bytes.size(); at += element) {
+      std::reverse(bytes.data() + at, bytes.data() + at + element);
+    }
+    return bytes;
+  }
+
+  static constexpr size_t kSamples = 6;
+  const Bytes object = random_bytes(304, 184);
+  const uint64_t end = object.size();
+  std::array<std::vector<uint64_t>, 2> starts;
+  std::array<std::vector<uint32_t>, 2> lengths;
+  std::unique_ptr<SampleForm> form;
+};
+
+TEST_CASE("pieces that lie anywhere come as they are stored, however often, each read once") {
+  bool realigns = false, is_swapped = false;
+  SUBCASE("where they are aligned") {}
+  SUBCASE("their bytes swapped") { is_swapped = true; }
+  SUBCASE("moved to where they are aligned") { realigns = true; }
+  SUBCASE("moved, and their bytes swapped") { realigns = is_swapped = true; }
+  const SampleForm::Layout layout{.ragged = {{.name = "bytes", .shape = {-1}},
+                                             {.name = "numbers",
+                                              .type = ScalarType::float64,
+                                              .swap_bytes = is_swapped,
+                                              .shape = {-1},
+                                              .piece = 1}},
+                                  .largest_sample_bytes = 45,
+                                  .typical_bytes = 20,
+                                  .realigns = realigns};
+  std::mt19937_64 random(185);
+  for (int round = 0; round < rounds(1000); ++round) {
+    CAPTURE(round);
+    const AnyPieces pieces(random(), layout);
+    const auto work = pieces.form->make_work();
+    std::vector<int64_t> records(8);
+    for (int64_t& record : records) record = static_cast<int64_t>(random() % AnyPieces::kSamples);
+    const AlignedBuf buffer = AlignedBuf::allocate(work->place(records), 512);
+    read_runs(*work, work->land_in(buffer.bytes()), pieces.object);
+    BatchView view;
+    work->finish(view);
+    for (size_t row = 0; row < records.size(); ++row) {
+      for (const size_t piece : {0, 1}) {
+        const TensorView* tensors = view.tensors.data() + 3 * piece;
+        const int64_t start = reinterpret_cast<const int64_t*>(tensors[1].data)[row];
+        const int64_t length = reinterpret_cast<const int64_t*>(tensors[2].data)[row];
+        const Bytes expected =
+            pieces.expected(static_cast<size_t>(records[row]), piece, is_swapped);
+        REQUIRE(length * size_bytes(tensors[0].type) == std::ssize(expected));
+        REQUIRE(equals(tensors[0].data + start * size_bytes(tensors[0].type), expected));
+      }
+    }
+    const auto sample = static_cast<size_t>(records[0]);
+    if (pieces.starts[0][sample] == pieces.starts[1][sample]) continue;
+    work->place({records.begin(), 1});
+    const size_t runs = work->runs().size();
+    work->place(std::vector<int64_t>(4, records[0]));
+    CHECK(work->runs().size() == runs);
+  }
+}
+
 TEST_CASE("one sample in each of many objects needs no starts") {
   const uint64_t ends[] = {3, 0, 7};
   const uint32_t lengths[] = {3, 0, 7};
