@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from buckets import needs_s3
+from buckets import BUCKET, config_of, named_by_environment, needs_s3
 from object_servers.certificate import context_of, make_certificate
 from object_servers.fault_server import FaultServer
 from support import holds_soon, threads
 
+import torch_s3io as s3io
 from torch_s3io import _C, errors
 
 pytestmark = needs_s3
@@ -64,6 +66,22 @@ def test_over_tls_two_threads_share_the_connections(server, certificate):
         plain.close()
 
 
+def test_over_tls_ranges_have_one_connection_and_each_other_reply_its_own(server, certificate):
+    objects = objects_of(server, ca_file=str(certificate[0]), max_idle_s=60)
+    reads = _C.S3Reads(objects=objects, buffer_pool=None, depth=1)
+    version, _ = objects.stat(PATH)
+    counts = [server.num_connections]
+    for act in "read", "read", "list", "read", "stat", "read":
+        if act == "read":
+            assert bytes(reads.read(PATH, 0, 9000, version=version).numpy()) == DATA[:9000]
+        elif act == "list":
+            assert len(objects.list_objects("s3://bucket/")) == 1
+        else:
+            assert objects.stat(PATH)[0] == version
+        counts.append(server.num_connections)
+    assert counts == [1, 2, 2, 3, 3, 4, 4]
+
+
 def test_what_comes_behind_a_reply_is_never_the_next_one(server, certificate):
     """In the same record of TLS, which no socket shows."""
     evil = 'HTTP/1.1 {} OK\r\nETag: "evil"\r\nContent-Length: {}\r\n\r\n'
@@ -82,3 +100,28 @@ def test_what_comes_behind_a_reply_is_never_the_next_one(server, certificate):
         assert bytes(reads.read(PATH, 0, 5000, version=version).numpy()) == DATA[:5000]
         assert objects.stat(PATH)[0] == version
         assert objects.list_objects("s3://bucket/") == [(PATH, version, "")]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_forked_workers_read_over_tls_in_the_midst_of_what_their_parent_reads(server, certificate):
+    """Connections, and what OpenSSL knows of them, are the parent's."""
+    records = np.arange(2000 * 4, dtype="<i4").reshape(-1, 4)
+    for number, part in enumerate(np.split(records, 5)):
+        server.buckets.put(BUCKET, f"{number}.bin", part.tobytes())
+    config = config_of(server.endpoint, ca_file=str(certificate[0]))
+
+    def rows(batches: Any) -> list[list[int]]:
+        return sorted(row for batch in batches for row in batch.tolist())
+
+    with named_by_environment(server.endpoint):
+        dataset = s3io.RecordDataset(
+            f"s3://{BUCKET}/*.bin", dtype="<i4", shape=4, batch_size=50, shuffle=True, store=config
+        )
+        own = iter(dataset)
+        first = next(own).tolist()
+        before = server.num_connections
+        loader = s3io.DataLoader(dataset, num_workers=2, multiprocessing_context="fork")
+        assert rows(loader) == records.tolist()
+        assert server.num_connections >= before + 2  # of each worker
+        assert sorted(first + rows(own)) == records.tolist()
+        assert rows(dataset) == records.tolist()

@@ -155,10 +155,7 @@ void CurlExchange::set_connection() {
   // What TLS has decrypted no socket shows. The head of a range says whether it is the one that was
   // asked for; a text does not, so it has a connection of its own.
   const bool is_hidden = is_tls() || proxy().starts_with("https://");
-  if (is_hidden && !request_->is_told_by_head()) {
-    is_fresh_ = true;
-    set(CURLOPT_FORBID_REUSE, 1L);
-  }
+  is_fresh_ = is_fresh_ || (is_hidden && !request_->is_told_by_head());
   if (is_fresh_) set(CURLOPT_FRESH_CONNECT, 1L);
   set(CURLOPT_OPENSOCKETFUNCTION, &CurlSockets::open);
   set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(&sockets_));

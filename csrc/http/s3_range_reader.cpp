@@ -173,11 +173,10 @@ void S3RangeReader::take_back(std::vector<RangeRead*>& finished) {
     if (request->outcome == HttpOutcome::broken) add(counters_.short_reads, 1);
     bool is_done = true;
     try_to(part, [&] { is_done = client_->judge(part.call) == S3Client::Next::done; });
-    // Of a range that has failed no part is worth another attempt.
-    if (!is_done && !part.range->error) {
-      part.is_waiting = true;
-    } else {
+    if (is_done) {
       end(part, finished);
+    } else {
+      part.is_waiting = true;
     }
   }
 }
@@ -186,7 +185,7 @@ Clock::time_point S3RangeReader::repeat_what_is_due(std::vector<RangeRead*>& fin
   Clock::time_point next_due = Clock::time_point::max();
   for (const auto& part : parts_) {
     if (!part->is_waiting) continue;
-    if (part->range->error) {
+    if (part->range->error) {  // no part of it is worth another attempt
       end(*part, finished);
     } else if (Clock::now() < part->call.not_before) {
       next_due = std::min(next_due, part->call.not_before);
@@ -208,7 +207,7 @@ void S3RangeReader::end(Part& part, std::vector<RangeRead*>& finished) {
   range.parts_in_flight -= 1;
   if (part.call.error) {
     if (!range.error) range.error = part.call.error;
-  } else if (!range.error) {
+  } else {
     static_cast<S3Object&>(*range.object).learn_etag(part.call.http.head.etag());
     const int64_t length = part.call.http.expected->length;
     add(counters_.direct_bytes, length);

@@ -3,7 +3,12 @@
 #include "http/curl_transport.h"
 
 #include <doctest/doctest.h>
+#include <sys/syscall.h>
 
+#include <cerrno>
+#include <future>
+
+#include "forbid.h"
 #include "leak_check.h"
 #include "range_fetch.h"
 
@@ -99,6 +104,36 @@ TEST_CASE("a second thread is begun by the second request in hand, and gives bac
   transport->submit(third.request);
   transport.reset();
   for (Fetch* one : {&first, &third}) {
+    one->wait();
+    CHECK(one->request.outcome == HttpOutcome::cancelled);
+  }
+}
+
+TEST_CASE("where no second thread can be started, the first one has all requests") {
+  const LeakCheck leaks;
+  RawServer server([](int, int, const std::string& head) {
+    return head.starts_with("GET /lost") ? Reply{"", Then::stall} : Reply{good(0, 1000)};
+  });
+  const auto transport = make_curl_transport({.connections = 6, .threads = 2});
+  Fetch first(server, 0, 1000), second(server, 0, 1000), third(server, 0, 1000);
+  for (Fetch* one : {&first, &second}) one->request.url = server.url("/lost");
+  transport->submit(first.request);
+  // What is forbidden is so for the thread that asked for it.
+  std::async(std::launch::async, [&] {
+    for (const unsigned system_call : {SYS_clone3, SYS_clone}) forbid(system_call, EAGAIN);
+    transport->submit(second.request);
+    transport->submit(third.request);
+    const auto none = make_curl_transport({.connections = 4, .threads = 2});
+    Fetch fourth(server, 0, 1000);
+    const Caught error = caught([&] { none->submit(fourth.request); });
+    CHECK(error.kind == ErrorKind::out_of_memory);
+    CHECK(error.says("cannot start the thread for object storage"));
+  }).get();
+  third.wait();
+  CHECK(third.is_right());
+  CHECK(reactor_threads() == 1);
+  for (Fetch* one : {&first, &second}) {
+    transport->cancel(one->request);
     one->wait();
     CHECK(one->request.outcome == HttpOutcome::cancelled);
   }
@@ -316,6 +351,32 @@ TEST_CASE("a server that is not there, or says nothing, is told apart") {
   slow.run(*transport);
   CHECK(slow.request.outcome == HttpOutcome::late);
   CHECK(slow.request.problem.find("timed out") != std::string::npos);
+}
+
+TEST_CASE("a request with patience waits longer than others for a server that stands still") {
+  const LeakCheck leaks;
+  std::promise<void> others_are_late;
+  std::shared_future<void> may_answer = others_are_late.get_future().share();
+  RawServer server([&](int, int, const std::string& head) {
+    if (head.starts_with("GET /other")) return Reply{"", Then::stall};
+    may_answer.wait();
+    return Reply{good(0, 1000)};
+  });
+  const auto transport = make_curl_transport();
+  Fetch patient(server, 0, 1000), other(server, 0, 1000);
+  other.request.url = server.url("/other");
+  for (Fetch* one : {&patient, &other}) {  // who is patient began before
+    one->settings.connect_timeout = milliseconds(900);
+    one->settings.stall_timeout = milliseconds(1);
+  }
+  patient.request.patience = milliseconds(60'000);
+  transport->submit(patient.request);
+  CHECK(holds_soon([&] { return server.requests() == 1; }));
+  other.run(*transport);
+  CHECK(other.request.outcome == HttpOutcome::late);
+  others_are_late.set_value();
+  patient.wait();
+  CHECK(patient.is_right());
 }
 
 TEST_CASE("the usual variables of the environment name a proxy") {

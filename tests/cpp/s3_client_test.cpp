@@ -351,6 +351,31 @@ TEST_CASE("buckets of several regions are each asked for in their own, from then
   CHECK(scene.s3->requests() == 4 + 10);
 }
 
+TEST_CASE("a server sends requests to 64 regions, and to no more") {
+  S3Config config = scripted_config();
+  config.endpoint = "";
+  Scene scene(
+      [](int, const HttpRequest& request, ScriptedReply& reply) {
+        const std::string bucket = request.url.substr(8, request.url.find('.') - 8);
+        reply = {.body = "well"};
+        if (request.url.find(".eu-" + bucket + ".") != std::string::npos) return;
+        reply = ScriptedReply::error("301 Moved Permanently", "PermanentRedirect");
+        reply.set("x-amz-bucket-region", "eu-" + bucket);
+      },
+      config);
+  for (int number = 0; number < 64; ++number) {
+    scene.call.object.bucket = "bucket-" + std::to_string(number);
+    scene.client.call(scene.call);
+  }
+  scene.call.object.bucket = "bucket-64";
+  const int before = scene.s3->requests();
+  CHECK(scene.failure().kind == ErrorKind::config);
+  CHECK(scene.s3->requests() == before + 1);
+  scene.call.object.bucket = "bucket-63";  // those that are known stay so
+  scene.client.call(scene.call);
+  CHECK(scene.s3->requests() == before + 2);
+}
+
 TEST_CASE("a server that forbids without a word is not believed about the clock, or for long") {
   auto forbidden = ScriptedReply::error("403 Forbidden", "");
   forbidden.body.clear();

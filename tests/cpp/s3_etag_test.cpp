@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "http/etag.h"
+#include "http/known_etags.h"
 
 namespace s3io::testing::s3_etag_test {
 
@@ -32,6 +33,21 @@ TEST_CASE("a version that has lost a part of its numbers makes no other ETag") {
   ObjectVersion version = version_of(7, std::string(32, 'a') + "-3");
   version.inode = 0;
   CHECK(etag_of(version).empty());
+}
+
+TEST_CASE("of two ETags that have one number none is known") {
+  const std::string one = "version-668635", other = "version-26007973";  // found by search
+  const int64_t number = etag_number(one);
+  REQUIRE(etag_number(other) == number);
+  KnownEtags known;
+  for (int time = 0; time < 2; ++time) {
+    known.add(one);
+    CHECK(known.find(number) == one);
+  }
+  known.add('"' + other + '"');
+  CHECK(known.find(number).empty());
+  known.add(one);  // however often it comes
+  CHECK(known.find(number).empty());
 }
 
 }  // namespace s3io::testing::s3_etag_test

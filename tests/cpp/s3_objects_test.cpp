@@ -319,6 +319,42 @@ TEST_CASE("a request that is repeated asks for the ETag that was seen meanwhile"
   CHECK(matches == std::vector<std::string>{"", "", "\"version-1\""});
 }
 
+TEST_CASE(
+    "of a range that has failed no part is begun or tried again, and its first error is told") {
+  Scene scene;  // an object of three parts
+  scene.look_at_versions();
+  const auto object = scene.store->open(scene.paths[0], scene.versions[0]);
+  const int before = scene.s3->requests();
+  const ScriptedReply denied = ScriptedReply::error("403 Forbidden", "AccessDenied");
+  const ScriptedReply gone = ScriptedReply::error("404 Not Found", "NoSuchKey");
+  const ScriptedReply busy = ScriptedReply::error("503 Slow Down", "SlowDown");
+  struct Case {
+    ScriptedReply first, second;
+    bool ends = true;
+  };
+  for (const Case& one :
+       {Case{busy, denied}, Case{denied, gone}, Case{{.is_lost = true}, denied, false}}) {
+    ReadCounters counters;
+    const auto reader = scene.store->make_reader({.depth = 2}, counters);
+    const int begun = scene.s3->requests();
+    scene.s3->script = [&](int number, const HttpRequest&, ScriptedReply& reply) {
+      if (number < begun + 2) reply = number == begun ? one.first : one.second;
+    };
+    Bytes memory(static_cast<size_t>(object->size()));
+    RangeRead read{.object = object.get(), .length = object->size(), .data = memory.data()};
+    reader->push(read);
+    std::vector<RangeRead*> finished;
+    for (int time = 0; time < 3; ++time) reader->run(finished, milliseconds(0));
+    CHECK(scene.s3->requests() == begun + 2);
+    CHECK(finished.size() == (one.ends ? 1 : 0));
+    CHECK_FALSE(reader->has_backlog());
+    REQUIRE(read.error);
+    CHECK(read.error->kind() == ErrorKind::access);
+    CHECK(reader->abandon(milliseconds(0)));
+  }
+  CHECK(scene.s3->requests() == before + 6);
+}
+
 TEST_CASE("what a source of credentials throws leaves no range behind") {
   struct Interrupt {};
   struct Interrupted final : CredentialSource {

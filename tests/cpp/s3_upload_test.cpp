@@ -246,6 +246,10 @@ TEST_CASE("on a server that keeps no metadata, ETags say whether a write is in p
   }
 }
 
+bool is_completion(const HttpRequest& request) {
+  return request.method == "POST" && request.url.find("uploadId=") != std::string::npos;
+}
+
 TEST_CASE("a completion of status 200 that says it failed is tried again, or proven") {
   for (const bool is_done : {false, true}) {
     for (const std::string body :
@@ -254,9 +258,6 @@ TEST_CASE("a completion of status 200 that says it failed is tried again, or pro
       Scene scene;
       const Bytes bytes = random_bytes(3500, 2);
       int completions = 0;
-      const auto is_completion = [&](const HttpRequest& request) {
-        return request.method == "POST" && request.url.find("uploadId=") != std::string::npos;
-      };
       scene.s3->ignores = [&](int, const HttpRequest& request) {
         return is_completion(request) && completions == 0 && !is_done;
       };
@@ -278,9 +279,6 @@ TEST_CASE("a completion of status 200 that says it failed is tried again, or pro
 TEST_CASE("a completion that was lost may come yet, whatever the server says of the next one") {
   Scene scene;
   int completions = 0;
-  const auto is_completion = [](const HttpRequest& request) {
-    return request.method == "POST" && request.url.find("uploadId=") != std::string::npos;
-  };
   scene.s3->ignores = [&](int, const HttpRequest& request) { return is_completion(request); };
   scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
     if (!is_completion(request)) return;
@@ -301,9 +299,7 @@ TEST_CASE("an upload that is gone after a completion that failed is looked after
   const Bytes bytes = random_bytes(3500, 2);
   int completions = 0, looks = 0;
   scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
-    const bool is_completion =
-        request.method == "POST" && request.url.find("uploadId=") != std::string::npos;
-    if (is_completion && completions++ == 0) {
+    if (is_completion(request) && completions++ == 0) {
       reply = {.body = "<Error><Code>InternalError</Code></Error>"};  // it goes on all the same
     }
     if (request.method == "HEAD" && looks++ == 0) {
@@ -316,6 +312,29 @@ TEST_CASE("an upload that is gone after a completion that failed is looked after
   CHECK(completions == 2);
   CHECK(scene.s3->bytes_of(kPath) == text_of(bytes));
   CHECK(scene.s3->uploads() == 0);
+}
+
+TEST_CASE("an upload that is gone may yet be completed where that was asked for, else it is not") {
+  for (const bool was_asked : {true, false}) {
+    Scene scene;
+    int completions = 0;
+    scene.s3->ignores = [&](int, const HttpRequest& request) { return is_completion(request); };
+    scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+      if (!is_completion(request)) return;
+      CHECK(request.patience >= std::chrono::minutes(1));  // long ones take that
+      reply = ScriptedReply::error("404 Not Found", "NoSuchUpload");
+      if (completions++ == 0 && was_asked) {
+        reply = {.body = "<Error><Code>InternalError</Code></Error>"};
+      }
+    };
+    const auto upload = scene.upload();
+    upload->write(random_bytes(3500, 2), kNothing);
+    const auto error = error_of([&] { upload->finish(kNothing); });
+    REQUIRE(error);
+    CHECK(completions == (was_asked ? 2 : 1));
+    CHECK(error->is_undone() == !was_asked);
+    CHECK(says(*error, "the server may yet put it there") == was_asked);
+  }
 }
 
 TEST_CASE("uploads that nobody has finished are found in pages, and aborted") {
@@ -476,9 +495,6 @@ TEST_CASE("an upload that cannot be aborted is named, and so is the way to do it
 TEST_CASE(
     "what a server repeats of the keys, or writes to the terminal, is in no error of a write") {
   const std::string echoed = kCanary.session_token + " \x1b[31m\n" + kCanary.secret_key;
-  const auto is_completion = [](const HttpRequest& request) {
-    return request.method == "POST" && request.url.find("uploadId=") != std::string::npos;
-  };
   const std::vector<ScriptedS3::Script> scripts = {
       [&](int, const HttpRequest& request, ScriptedReply& reply) {
         if (!is_completion(request)) return;
