@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/printable.h"
+
 namespace s3io {
 
 enum class ErrorKind : uint8_t {
@@ -30,10 +32,11 @@ enum class ErrorKind : uint8_t {
   out_of_memory,   // memory, file descriptors or another bounded resource ran out
 };
 
+// Its text is one line: of the names of files and objects in it, control characters become escapes.
 class Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& text, bool is_undone = false)
-      : std::runtime_error(text), kind_(kind), is_undone_(is_undone) {}
+      : std::runtime_error(on_one_line(text)), kind_(kind), is_undone_(is_undone) {}
   ErrorKind kind() const { return kind_; }
   // Of a write: nothing of it is in place, nor will be. False where that is unknown.
   bool is_undone() const { return is_undone_; }

@@ -3,7 +3,23 @@
 namespace s3io {
 namespace {
 
-constexpr char kDigits[] = "0123456789abcdef";
+// As Python writes them.
+void append_escape(std::string& text, unsigned char value) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  switch (value) {
+    case '\n':
+      text += "\\n";
+      return;
+    case '\r':
+      text += "\\r";
+      return;
+    case '\t':
+      text += "\\t";
+      return;
+    default:
+      text += {'\\', 'x', kDigits[value >> 4], kDigits[value & 15]};
+  }
+}
 
 }  // namespace
 
@@ -15,7 +31,7 @@ std::string quoted(std::string_view text) {
     if (value >= 0x20 && value < 0x7f && character != '\'' && character != '\\') {
       shown += character;
     } else {
-      shown += {'\\', 'x', kDigits[value >> 4], kDigits[value & 15]};
+      append_escape(shown, value);
     }
   }
   shown += text.size() > kMost ? "...'" : "'";
@@ -29,7 +45,7 @@ std::string on_one_line(std::string_view text) {
     if (value >= 0x20 && value != 0x7f) {
       shown += character;
     } else {
-      shown += {'\\', 'x', kDigits[value >> 4], kDigits[value & 15]};
+      append_escape(shown, value);
     }
   }
   return shown;

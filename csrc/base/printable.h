@@ -7,7 +7,7 @@
 namespace s3io {
 
 // The text in quotes, as one short line: control characters, quotes and bytes beyond ASCII become
-// escapes such as "\x0a", and of a long text the beginning is shown.
+// escapes such as "\n" and "\x1b", and of a long text the beginning is shown.
 std::string quoted(std::string_view text);
 
 // The text as it is, and whole, but with escapes for control characters.

@@ -4,6 +4,7 @@
 #include <exception>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "bindings/bindings.h"
 
 namespace py = pybind11;
@@ -79,7 +80,7 @@ void register_errors(py::module_& /*module*/) {
 }
 
 void warn(const std::string& text) {
-  py::module_::import("torch_s3io.warning").attr("warn")(as_text(text.c_str()));
+  py::module_::import("torch_s3io.warning").attr("warn")(as_text(on_one_line(text).c_str()));
 }
 
 NoGil::~NoGil() {

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/printable.h"
 #include "http/etag.h"
 #include "http/s3_range_reader.h"
 
@@ -110,7 +109,7 @@ void S3Objects::look_up(S3Call& call, const std::string& path, const WaitCallbac
   client_->call(call, on_wait);
   const ResponseHead& head = call.http.head;
   if (head.status() != 200 || head.content_length() < 0 || head.etag().empty()) {
-    throw Error(ErrorKind::read, message(on_one_line(path),
+    throw Error(ErrorKind::read, message(path,
                                          ": the server does not say how long it is, or which "
                                          "version (Content-Length, ETag)"));
   }
@@ -153,7 +152,7 @@ ListPage S3Objects::read_page(S3Call& call, const std::string& key_prefix,
       // A key may be what the server was sent.
       const std::string why = without_secrets(error.what(), *call.credentials);
       throw Error(ErrorKind::data,
-                  message("s3://", call.object.bucket, "/", on_one_line(key_prefix), ": ", why));
+                  message("s3://", call.object.bucket, "/", key_prefix, ": ", why));
     }
   }
 }
@@ -176,7 +175,7 @@ std::vector<ListedObject> S3Objects::list_objects(const std::string& prefix,
       token = page.next_token;
       listing.add(std::move(page));
     } catch (const Error& error) {
-      throw Error(ErrorKind::data, message(on_one_line(prefix), ": ", error.what()));
+      throw Error(ErrorKind::data, message(prefix, ": ", error.what()));
     }
   } while (!token.empty() && (most == 0 || listing.empty()));
   return listing.take();

@@ -16,7 +16,7 @@ constexpr std::array<std::string_view, 8> kPassingCodes{
     "Throttling",     "Busy",          "BadDigest", "IncompleteBody"};
 
 std::string name_of(const S3Call& call) {
-  std::string name = on_one_line(message("s3://", call.object.bucket, "/", call.object.key));
+  std::string name = message("s3://", call.object.bucket, "/", call.object.key);
   if (call.http.expected && !call.http.expected->is_look()) {
     const ExpectedRange& range = *call.http.expected;
     append(name, message(", bytes ", range.offset, "-", range.offset + range.length - 1));

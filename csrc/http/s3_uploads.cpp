@@ -73,8 +73,8 @@ std::vector<OpenUpload> list_uploads(S3Client& client, const std::string& prefix
         refuse(message("there are more than ", kMostUploads, " uploads; name a longer prefix"));
       }
     } catch (const Error& error) {
-      throw Error(ErrorKind::data, message(on_one_line(prefix), ": ",
-                                           without_secrets(error.what(), *call.credentials)));
+      throw Error(ErrorKind::data,
+                  message(prefix, ": ", without_secrets(error.what(), *call.credentials)));
     }
   }
   const auto place = [](const OpenUpload& one) { return std::tie(one.path, one.id); };

@@ -90,4 +90,21 @@ TEST_CASE(
   CHECK(failure == "");
 }
 
+TEST_CASE("the text of an error is one line, whatever the names in it") {
+  std::string name = "/data/\xc3\xa4 b\\";
+  for (char one = 1; one < ' '; ++one) name += one;
+  name += "\x7f";
+  const auto is_control = [](char one) { return (one >= 0 && one < ' ') || one == 0x7f; };
+  for (const Error& error :
+       {Error(ErrorKind::config, message(name, ": cannot be")), error_from_errno(EIO, "read", name),
+        write_error_from_errno(EIO, "write", name)}) {
+    const std::string text = error.what();
+    CHECK(std::ranges::none_of(text, is_control));
+    CHECK(text.starts_with("/data/\xc3\xa4 b\\\\x01\\x02"));
+    CHECK(text.find("\\x08\\t\\n\\x0b\\x0c\\r\\x0e") != std::string::npos);
+    CHECK(text.find("\\x1b\\x1c\\x1d\\x1e\\x1f\\x7f: cannot ") != std::string::npos);
+    CHECK(std::string(Error(ErrorKind::data, text).what()) == text);  // of an error within another
+  }
+}
+
 }  // namespace s3io::testing::base_test

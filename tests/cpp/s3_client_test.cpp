@@ -154,7 +154,7 @@ TEST_CASE("a server that says how long to wait is heeded, up to the longest wait
 TEST_CASE("the name of an object does not write to the terminal") {
   Scene scene({});
   scene.call.object.key = "a\n\x1b[2J";
-  CHECK(scene.failure().says("s3://bucket/a\\x0a\\x1b[2J: "));
+  CHECK(scene.failure().says("s3://bucket/a\\n\\x1b[2J: "));
 }
 
 TEST_CASE("what passes is not seen, and a range that failed says which") {

@@ -548,6 +548,51 @@ TEST_CASE("no more parts are on their way than may be") {
   CHECK(scene.s3->uploads() == 0);
 }
 
+TEST_CASE("a key with control characters is on one line in what errors and warnings say") {
+  const std::string path = "s3://bucket/a\n\x1b[2J", shown = "s3://bucket/a\\n\\x1b[2J";
+  Scene scene;
+  scene.s3->put(path, random_bytes(50, 1));
+  const auto is_shown = [&](const std::string& text) {
+    return text.find(shown) != std::string::npos && text.find_first_of("\n\x1b") == text.npos;
+  };
+  const auto write = [&](const S3UploadOptions& options) {
+    S3Upload upload(scene.client, path, options, kNothing);
+    upload.write(random_bytes(2500, 2), kNothing);
+    return upload.finish(kNothing).left_behind;
+  };
+  const S3UploadOptions options{.part_bytes = 1000};
+  const std::vector<std::function<void()>> calls{
+      [&] { write({.object = {.if_absent = true}}); },
+      [&] { write({.part_bytes = 1000, .size_bytes = 2501}); },
+      [&] { S3Upload(scene.client, path, options, kNothing).write_rows(Bytes(3), 2, 2, kNothing); },
+      [&] {
+        scene.s3->script = [](int, const HttpRequest&, ScriptedReply& reply) { reply.body = ""; };
+        write(options);
+      },
+      [&] { list_uploads(*scene.client, path); },
+      [&] {
+        scene.s3->script = [](int, const HttpRequest&, ScriptedReply& reply) {
+          reply = ScriptedReply::error("403 Forbidden", "AccessDenied");
+        };
+        write(options);
+      },
+      [&] { remove_object(*scene.client, path, kNothing); },
+  };
+  for (const auto& call : calls) {
+    const auto error = error_of(call);
+    REQUIRE(error);
+    CAPTURE(error->what());
+    CHECK(is_shown(error->what()));
+  }
+  bool is_begun = false;
+  scene.s3->script = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+    if (request.url.ends_with("uploads=") && !std::exchange(is_begun, true)) {
+      reply = {.outcome = HttpOutcome::broken};
+    }
+  };
+  CHECK(is_shown(write(options)));  // of an upload whose number was not said
+}
+
 TEST_CASE("removing what is not there is well") {
   Scene scene;
   scene.s3->put(kPath, random_bytes(50, 1));

@@ -111,7 +111,7 @@ TEST_CASE("where there are no newer ones the error says since when, and why") {
   const auto source = credentials_on(board);
   CHECK(source->renew(keys(1)) == nullptr);
   error = caught([&] { source->current(); });
-  CHECK(error.says("no newer ones: the token ... has\nended"));
+  CHECK(error.says("no newer ones: the token ... has\\nended"));
   // Those that never change have nobody who could be asked.
   say_credentials(*board, {keys(3), 0, false});
   const int answers = renewing.answers;
