@@ -91,6 +91,10 @@ def test_a_writer_that_is_garbage_aborts_its_upload_or_warns_of_it(server: Fault
     told = "upload-2 could not be aborted .*AccessDenied.*" + re.escape(COMMAND)
     with pytest.warns(RuntimeWarning, match=told):
         del writer
+    writer = begin(f"s3://{BUCKET}/a\n\x1b[2J")
+    with pytest.warns(RuntimeWarning, match=re.escape(r"s3://tests/a\n\x1b[2J: ")) as caught:
+        del writer
+    assert str(caught[0].message).isprintable()
 
 
 WRITES = """
