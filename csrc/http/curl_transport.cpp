@@ -57,7 +57,6 @@ class CurlTransport final : public Transport {
     try {
       submit_to(chosen - reactors_->begin(), request);
     } catch (const Error&) {  // no thread can be started: the first one may be there
-      if (chosen == reactors_->begin()) throw;
       submit_to(0, request);
     }
   }

@@ -355,6 +355,29 @@ TEST_CASE(
   CHECK(scene.s3->requests() == before + 6);
 }
 
+TEST_CASE(
+    "a range that fails before all its parts were begun is let go of, and may be read again") {
+  Scene scene;
+  scene.look_at_versions();
+  const auto object = scene.store->open(scene.paths[0], scene.versions[0]);
+  ReadCounters counters;
+  const auto reader = scene.store->make_reader({.depth = 1}, counters);
+  Bytes memory(static_cast<size_t>(object->size()));
+  RangeRead read{.object = object.get(), .length = object->size(), .data = memory.data()};
+  for (const bool fails : {true, false}) {
+    scene.s3->script = [&](int, const HttpRequest&, ScriptedReply& reply) {
+      if (fails) reply = ScriptedReply::error("403 Forbidden", "AccessDenied");
+    };
+    reader->push(read);
+    std::vector<RangeRead*> finished;
+    while (finished.empty()) reader->run(finished, kWaitSlice);
+    CHECK(finished == std::vector<RangeRead*>{&read});
+    CHECK(reader->idle());
+    CHECK(read.error.has_value() == fails);
+  }
+  CHECK(memory == scene.data.contents(0));
+}
+
 TEST_CASE("what a source of credentials throws leaves no range behind") {
   struct Interrupt {};
   struct Interrupted final : CredentialSource {
