@@ -16,6 +16,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import hypothesis
+import programs
 import pytest
 import support
 import torch
@@ -97,11 +98,11 @@ def _warmed_up() -> Iterator[None]:
     forkserver.ensure_running()
     if torch.cuda.is_available():
         start_cuda()
-    support.warm_python()
+    programs.warm_python()
     gc.collect()
     gc.freeze()  # the check below collects garbage often: let it pass over what is there for good
     yield
-    support.end_warm_pythons()
+    programs.end_warm_pythons()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 # Defines findings_and_status() in a program of its own.
 EXAMINE = """
     import json, os, resource, sys
-    from support import become_nobody, forbid_system_call
+    from programs import become_nobody, forbid_system_call
     from torch_s3io import cli
 
     cli.make_parser()  # imports all that is needed

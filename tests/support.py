@@ -1,5 +1,5 @@
-"""What several test files share: what the kernel says of this process, files with known bytes, and
-programs that run in a process of their own."""
+"""What several test files share: what the kernel says of this process, and files with known
+bytes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,17 @@ import errno
 import mmap
 import os
 import re
-import signal
-import subprocess
-import sys
-import textwrap
 import time
-import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
-from warm_python import RUN_FILE, Program, WarmPython
+from warm_python import STARTED
 
-import torch_s3io
 from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, RecordDataset
 
-IMPORT_PATH = str(Path(torch_s3io.__file__).parents[1])  # the package that is being tested
 DEADLINE_S = 60.0  # longest wait for anything that must happen
 QUICK_CONTEXTS = ("fork", "forkserver")  # ways to start a worker
 CONTEXTS = (*QUICK_CONTEXTS, "spawn")  # see `worker_count`
@@ -177,7 +169,7 @@ def open_files() -> dict[int, str]:
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
             targets[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    for warm in _WARM.values():
+    for warm in STARTED.values():
         targets.pop(warm.fileno(), None)
     return {fd: target for fd, target in targets.items() if not target.startswith("/proc/")}
 
@@ -272,163 +264,3 @@ def end_workers(batches: Any) -> None:
     """Ends the workers of torch's iterator now: as garbage of an error they take torch 5 s each."""
     if hasattr(batches, "_shutdown_workers"):
         batches._shutdown_workers()
-
-
-# Programs ---------------------------------------------------------------------------------------
-
-
-def run_program(source: str, *arguments: object, env: dict[str, str] | None = None) -> str:
-    """What a Python program prints, run in a process of its own; it must succeed.
-
-    It can import this module; ``arguments`` are its sys.argv[1:]. With ``env``, it is a Python of
-    its own from its first moment on.
-    """
-    if env is None:
-        return printed_by(Running(source, *arguments).ended())
-    process = subprocess.run(
-        program_command(source, *arguments),
-        env=program_env(env),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S * 2,
-    )
-    return printed_by(process)
-
-
-def printed_by(process: subprocess.CompletedProcess[str]) -> str:
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout
-
-
-class Running:
-    """A program at work, that was forked from a Python that has imported these modules."""
-
-    def __init__(
-        self,
-        source: str,
-        *arguments: object,
-        imported: tuple[str, ...] = (),
-        env: dict[str, str] | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        self._outputs = [os.fdopen(os.memfd_create(name), "w+b") for name in ("stdout", "stderr")]
-        texts, fds = [*map(str, arguments)], [output.fileno() for output in self._outputs]
-        warm = warm_python(*imported)
-        self._program = warm.start(source, texts, program_env(env), *fds, folder)
-
-    def ended(self, timeout_s: float = DEADLINE_S * 2) -> subprocess.CompletedProcess[str]:
-        status = self._program.wait(timeout_s)
-        texts = []
-        for output in self._outputs:
-            with output:
-                output.seek(0)
-                texts.append(output.read().decode(errors="replace"))
-        return subprocess.CompletedProcess([], status, *texts)
-
-
-def started(source: str, *arguments: object) -> tuple[Program, TextIO]:
-    """A program at work, for one who ends it, and what it prints."""
-    reading, writing = os.pipe()
-    program = warm_python().start(source, [*map(str, arguments)], program_env(), writing, 2)
-    os.close(writing)
-    return program, os.fdopen(reading)
-
-
-def run_file(
-    path: Path,
-    *arguments: object,
-    folder: Path | None = None,
-    imported: tuple[str, ...] = (),
-    timeout_s: float = DEADLINE_S * 2,
-) -> subprocess.CompletedProcess[str]:
-    """``python PATH ARGUMENTS``, which workers that are spawned can import."""
-    return Running(RUN_FILE, path, *arguments, imported=imported, folder=folder).ended(timeout_s)
-
-
-def warm_python(*imported: str) -> WarmPython:
-    if imported not in _WARM:
-        _WARM[imported] = WarmPython.started(program_env({"HF_HUB_OFFLINE": "1"}), *imported)
-    return _WARM[imported]
-
-
-def end_warm_pythons() -> None:
-    while _WARM:
-        _WARM.popitem()[1].end()
-
-
-_WARM: dict[tuple[str, ...], WarmPython] = {}
-
-
-def program_command(source: str, *arguments: object) -> list[str]:
-    return [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)]
-
-
-def program_env(env: dict[str, str] | None = None) -> dict[str, str]:
-    paths = os.pathsep.join([IMPORT_PATH, str(Path(__file__).parent)])
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **(env or {})}
-
-
-def is_killed_in(call: Callable[[], object]) -> bool:
-    """Whether the call, made in a forked child, kills it; else it must come to its end there."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            call()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        os._exit(status)
-    ended: list[int] = []
-
-    def has_ended() -> bool:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        ended.extend([os.waitstatus_to_exitcode(status)] if pid else [])
-        return bool(ended)
-
-    if not holds_soon(has_ended):
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise AssertionError("the child hangs")
-    assert ended[0] in (0, -signal.SIGKILL), "the child failed: see above"
-    return ended[0] != 0
-
-
-def become_nobody() -> None:
-    """Gives up root and all its capabilities, for good. Import everything before."""
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-
-
-def forbid_system_call(number: int, error_number: int) -> None:
-    """Makes a system call fail in this process, as the seccomp profile of a container does."""
-
-    class Instruction(ctypes.Structure):
-        _fields_ = [
-            ("code", ctypes.c_uint16),
-            ("jump_if", ctypes.c_uint8),
-            ("jump_else", ctypes.c_uint8),
-            ("value", ctypes.c_uint32),
-        ]
-
-    class Program(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_uint16), ("code", ctypes.c_void_p)]
-
-    load_number, jump_if_equal, give_back = 0x20, 0x15, 0x06
-    fail, allow = 0x00050000 | error_number, 0x7FFF0000
-    code = (Instruction * 4)(
-        Instruction(load_number, 0, 0, 0),
-        Instruction(jump_if_equal, 0, 1, number),
-        Instruction(give_back, 0, 0, fail),
-        Instruction(give_back, 0, 0, allow),
-    )
-    program = Program(4, ctypes.addressof(code))
-    set_no_new_privileges, set_seccomp, mode_filter = 38, 22, 2
-    assert _libc.prctl(set_no_new_privileges, 1, 0, 0, 0) == 0
-    assert _libc.prctl(set_seccomp, mode_filter, ctypes.byref(program), 0, 0) == 0, (
-        "seccomp filters are not to be had here"
-    )
-
-
-IO_URING_SETUP, IO_URING_ENTER = 425, 426  # the same numbers on all architectures

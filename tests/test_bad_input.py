@@ -6,13 +6,8 @@ import os
 
 import pytest
 import torch
-from support import (
-    REFUSES_DIRECT,
-    dataset_of_100_bytes,
-    random_bytes,
-    run_program,
-    write_file,
-)
+from programs import run_program
+from support import REFUSES_DIRECT, dataset_of_100_bytes, random_bytes, write_file
 
 from torch_s3io import (
     AccessError,
@@ -134,7 +129,7 @@ def test_a_file_that_may_not_be_read_is_an_access_error(public_folder, needs_roo
     inner.chmod(0o700)
     source = """
         import sys
-        from support import become_nobody
+        from programs import become_nobody
         from torch_s3io import AccessError, FileStore, RecordDataset
 
         become_nobody()

@@ -16,15 +16,8 @@ from pathlib import Path
 import pytest
 from buckets import BUCKET, needs_s3, serving
 from object_servers.fault_server import SECRET_KEY
-from support import (
-    DEADLINE_S,
-    bytes_until,
-    cached_pages,
-    holds_soon,
-    program_env,
-    run_program,
-    warm_python,
-)
+from programs import program_env, run_program, warm_python
+from support import DEADLINE_S, bytes_until, cached_pages, holds_soon
 
 from torch_s3io import ConfigError, cli
 from torch_s3io.bench import child, data, runner

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from buckets import needs_s3, needs_seaweed
-from support import run_file
+from programs import run_file
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PROGRAMS = ("engine", "pool", "dataset", "samples", "shuffle", "writer", "handoff")

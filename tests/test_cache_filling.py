@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from programs import run_program
 from support import (
     cached_pages,
     holds_soon,
     make_cold,
     random_bytes,
-    run_program,
     says_what_is_cached,
     write_file,
 )
@@ -105,7 +105,7 @@ def test_what_a_resumed_epoch_did_not_touch_is_filled_in_by_the_next_one(path):
 def test_where_the_kernel_does_not_say_what_is_cached_it_is_filled_all_the_same(path):
     source = """
     import sys
-    from support import forbid_system_call
+    from programs import forbid_system_call
     from test_cache_filling import make
 
     cachestat, not_implemented = 451, 38

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from support import program_env
+from programs import program_env
 
 import torch_s3io
 from torch_s3io import cli, console

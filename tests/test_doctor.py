@@ -16,14 +16,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from examinations import EXAMINE
-from support import (
-    IO_URING_ENTER,
-    IO_URING_SETUP,
-    MIB,
-    open_files,
-    run_program,
-    write_file,
-)
+from programs import IO_URING_ENTER, IO_URING_SETUP, run_program
+from support import MIB, open_files, write_file
 
 import torch_s3io
 from torch_s3io import _C, FileStore, FileSystemConfig, cli

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 from examinations import EXAMINE, by_topic
-from support import (
-    MIB,
-    random_bytes,
-    run_program,
-    write_file,
-)
+from programs import run_program
+from support import MIB, random_bytes, write_file
 
 from torch_s3io import _C, DataError, cli
 from torch_s3io.doctor import devices, examine, storage

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from buckets import needs_s3, needs_seaweed
-from support import run_file
+from programs import run_file
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = ("train_digits.py", "--copies", "4", "--epochs", "4")

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from support import Running
+from programs import Running
 
 WAITING_IN_TAKE = """
 import threading, torch_s3io as s3io

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from leaks import nothing_leaked
+from programs import run_program
 from support import (
     ENGINES,
     ERRNOS,
@@ -22,7 +23,6 @@ from support import (
     make_warm,
     names_errno,
     random_bytes,
-    run_program,
     write_file,
     write_records,
 )

@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 from leaks import nothing_leaked
+from programs import run_program
 from support import (
     ENGINES,
     ERRNOS,
@@ -19,7 +20,6 @@ from support import (
     make_warm,
     names_errno,
     random_bytes,
-    run_program,
     store_with,
     write_file,
 )
@@ -158,7 +158,7 @@ def test_a_lost_read_is_a_timeout_and_its_buffer_is_never_reused(path, engine, p
 def test_where_io_uring_is_forbidden_auto_warns_once_and_reads_with_threads(path):
     source = """
         import errno, sys, warnings
-        from support import IO_URING_SETUP, forbid_system_call
+        from programs import IO_URING_SETUP, forbid_system_call
         from torch_s3io import EngineError, FileStore
 
         forbid_system_call(IO_URING_SETUP, errno.EPERM)

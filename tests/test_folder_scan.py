@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
-from support import run_program
+from programs import run_program
 
 from torch_s3io import _C, ConfigError, DataError, NotFoundError
 from torch_s3io.store.file_columns import FileColumns, FilePattern, changed_folder
@@ -206,7 +206,7 @@ def test_a_folder_that_may_not_be_listed_is_an_error(public_folder, needs_root):
     (public_folder / "closed").chmod(0o711)
     source = """
         import sys
-        from support import become_nobody
+        from programs import become_nobody
         from torch_s3io import AccessError
         from torch_s3io.store.file_columns import FilePattern
 

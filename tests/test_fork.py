@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support import make_cold, random_bytes, run_program, write_file
+from programs import run_program
+from support import make_cold, random_bytes, write_file
 
 PRELUDE = """
     import gc, os, sys

@@ -17,7 +17,8 @@ import pytest
 import torch
 from lazily import is_there
 from pages import ROOT, Key, Page
-from support import Running, end_workers
+from programs import Running
+from support import end_workers
 from torchruns import torchrun
 from warm_python import RUN_FILE
 

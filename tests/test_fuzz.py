@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import run_program
+from programs import run_program
 
 FUZZ = Path(__file__).parents[1] / "fuzz"
 

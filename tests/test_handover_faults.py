@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from support import CONTEXTS, end_workers, run_program, worker_count
+from programs import run_program
+from support import CONTEXTS, end_workers, worker_count
 from test_handover import BATCH, COLUMNS, Wrapped, check, make, write
 from torch.utils.data import DataLoader
 
@@ -169,7 +170,7 @@ PROGRAM = """
     import torch
     import torch_s3io as s3io
     from torch.utils.data import DataLoader, IterableDataset
-    from support import forbid_system_call
+    from programs import forbid_system_call
     from test_handover import BATCH, check, make, small_pool, write
 
     def loader(dataset, **options):

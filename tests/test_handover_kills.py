@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import holds_soon, run_file, worker_count
+from programs import run_file
+from support import holds_soon, worker_count
 from test_handover import write
 
 KILLS = """

@@ -17,13 +17,8 @@ import numpy as np
 import pytest
 import torch
 from leaks import nothing_leaked
-from support import (
-    holds_soon,
-    open_files,
-    pool_mappings,
-    run_program,
-    threads,
-)
+from programs import run_program
+from support import holds_soon, open_files, pool_mappings, threads
 from test_handover import BATCH, COLUMNS, ROWS, check, handed_over, make, small_pool, write
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter

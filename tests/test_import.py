@@ -9,7 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from support import run_program
+from programs import run_program
 
 import torch_s3io
 

@@ -8,7 +8,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from support import printed_by, random_bytes, run_file, run_program, write_file
+from programs import printed_by, run_file, run_program
+from support import random_bytes, write_file
 
 from torch_s3io import FileStore, RecordWriter
 

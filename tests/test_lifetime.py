@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import Running
+from programs import Running
 
 PROGRAM = """
     import os, signal, sys, time, weakref

@@ -4,7 +4,8 @@ error that names the limit and what it is now."""
 from __future__ import annotations
 
 import pytest
-from support import run_program, write_records
+from programs import run_program
+from support import write_records
 
 PROGRAM = """
     import os, resource, sys, warnings
@@ -14,7 +15,7 @@ PROGRAM = """
     from torch_s3io import (
         BufferPoolConfig, DataLoader, FileStore, NoSpaceError, OutOfMemoryError, RecordDataset
     )
-    from support import become_nobody
+    from programs import become_nobody
 
     path = Path(sys.argv[1]) / "x.bin"
     array = np.fromfile(path, np.uint8).reshape(-1, 4096)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import run_program
+from programs import run_program
 
 PROGRAM = """
     import os, sys

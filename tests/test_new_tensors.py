@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from support import printed_by, run_file, run_program, write_records
+from programs import printed_by, run_file, run_program
+from support import write_records
 
 PROGRAM = """
     import os, resource, sys, warnings

@@ -19,18 +19,14 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 from leaks import nothing_leaked
+from programs import become_nobody, program_command, program_env, run_program, started
 from support import (
     DEADLINE_S,
     ENGINES,
     HANGING_CALL,
     MIB,
-    become_nobody,
     holds_soon,
-    program_command,
-    program_env,
     random_bytes,
-    run_program,
-    started,
     write_file,
 )
 

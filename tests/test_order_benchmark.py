@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support import run_file
+from programs import run_file
 
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "bench_order.py"
 

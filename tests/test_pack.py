@@ -13,8 +13,9 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from programs import program_env
 from record_sets import check_clean
-from support import holds_soon, program_env, random_bytes
+from support import holds_soon, random_bytes
 
 from torch_s3io import RecordDataset, WriteError
 from torch_s3io.cli import main

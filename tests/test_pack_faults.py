@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import is_killed_in
 from record_sets import all_records, check_clean, is_clean_after_a_start, random_array
-from support import KILLED, holds_soon, is_killed_in, mount_in_memory
+from support import KILLED, holds_soon, mount_in_memory
 
 from torch_s3io import _C, Error, FileStore, NoSpaceError, WriteError
 from torch_s3io.cli import main

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from order_check import Setting, order_of_epoch, steps_of, write_numbers
-from support import Running, printed_by
+from programs import Running, printed_by
 
 SETTING = Setting(records=45, batch=4, seed=3, shuffle=True)
 

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from programs import is_killed_in, started
 from record_sets import (
     all_records,
     check_set,
@@ -17,14 +18,7 @@ from record_sets import (
     values_in,
     write_set,
 )
-from support import (
-    DEADLINE_S,
-    HANGING_CALL,
-    KILLED,
-    holds_soon,
-    is_killed_in,
-    started,
-)
+from support import DEADLINE_S, HANGING_CALL, KILLED, holds_soon
 
 from torch_s3io import (
     _C,

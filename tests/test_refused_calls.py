@@ -7,7 +7,8 @@ import errno
 import os
 
 import pytest
-from support import run_program, write_records
+from programs import run_program
+from support import write_records
 
 # Every call of ours that a kernel, or a profile, may be without, by its number on each machine.
 CALLS = {
@@ -43,7 +44,7 @@ PROGRAM = """
     from torch_s3io import (
         BufferPoolConfig, DataLoader, FileStore, FileSystemConfig, RecordDataset, RecordWriter
     )
-    from support import forbid_system_call
+    from programs import forbid_system_call
 
     folder = Path(sys.argv[1])
     path = folder / "x.bin"
@@ -137,7 +138,7 @@ def test_without_statx_files_are_read_directly_and_changes_are_found(folder):
 def test_a_real_refusal_stays_an_error_without_statx(public_folder, needs_root):
     source = """
     from torch_s3io import AccessError, NotFoundError
-    from support import become_nobody
+    from programs import become_nobody
 
     secret = folder / "secret"
     secret.mkdir(mode=0o700)

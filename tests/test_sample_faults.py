@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from leaks import nothing_leaked
+from programs import run_program
 from sample_sets import Lengths
 from support import (
     ENGINES,
@@ -28,7 +29,6 @@ from support import (
     end_workers,
     failing,
     make_warm,
-    run_program,
 )
 from test_file_changes import delete, replace_by_one_that_looks_the_same, touch
 

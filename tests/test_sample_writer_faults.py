@@ -7,9 +7,10 @@ import errno
 import os
 
 import pytest
+from programs import is_killed_in
 from record_sets import check_clean, error_text
 from sample_sets import FIELDS, sample_of, value_of_samples, write_samples
-from support import HANGING_CALL, KILLED, holds_soon, is_killed_in
+from support import HANGING_CALL, KILLED, holds_soon
 
 from torch_s3io import (
     _C,

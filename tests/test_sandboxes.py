@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 
 import pytest
-from support import IO_URING_ENTER, IO_URING_SETUP, random_bytes, run_program, write_file
+from programs import IO_URING_ENTER, IO_URING_SETUP, run_program
+from support import random_bytes, write_file
 
 pytestmark = pytest.mark.usefixtures("needs_uring")
 
 READ = """
     import os, resource, sys, warnings
     import numpy as np
-    from support import become_nobody, forbid_system_call, registered_buffers, rings
+    from programs import become_nobody, forbid_system_call
+    from support import registered_buffers, rings
     from torch_s3io import EngineError, FileStore, FileSystemConfig, RecordDataset, _C
 
     path = sys.argv[1]

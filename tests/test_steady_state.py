@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import run_program
 from sample_sets import Lengths
-from support import make_warm, random_bytes, run_program, write_file
+from support import make_warm, random_bytes, write_file
 from token_files import write_megatron
 
 SOURCE = Path(__file__).with_name("interposer.c")

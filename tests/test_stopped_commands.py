@@ -11,7 +11,8 @@ import signal
 
 import numpy as np
 import pytest
-from support import DEADLINE_S, holds_soon, program_env, warm_python
+from programs import program_env, warm_python
+from support import DEADLINE_S, holds_soon
 from tar_files import write_headers
 
 from torch_s3io import cli

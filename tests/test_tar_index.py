@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import run_program
+from programs import run_program
 from tar_files import (
     Files,
     numbered,

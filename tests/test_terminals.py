@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import DEADLINE_S, program_env
+from programs import program_env
+from support import DEADLINE_S
 
 from torch_s3io import cli
 

@@ -25,7 +25,8 @@ from buckets import (
 )
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
-from support import DEADLINE_S, Running, holds_soon, program_env, warm_python
+from programs import Running, program_env, warm_python
+from support import DEADLINE_S, holds_soon
 
 import torch_s3io as s3io
 from torch_s3io import cli

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import fuse
 import pytest
-from support import run_program, write_records
+from programs import run_program
+from support import write_records
 
 PROGRAM = """
     import os, pickle, sys

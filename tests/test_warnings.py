@@ -8,7 +8,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from support import CONTEXTS, QUICK_CONTEXTS, run_file
+from programs import run_file
+from support import CONTEXTS, QUICK_CONTEXTS
 
 import torch_s3io as s3io
 from torch_s3io.warning import warn

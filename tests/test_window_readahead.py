@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import make_cold, run_program
+from programs import run_program
+from support import make_cold
 from test_cache_filling import SIZE, check_epoch, cold_file
 
 import torch_s3io as s3io
@@ -75,7 +76,7 @@ def test_large_records_and_splits_are_read_by_themselves(path):
 def test_where_the_kernel_does_not_say_what_is_cached_nothing_is_read_twice(path):
     source = """
     import sys
-    from support import forbid_system_call
+    from programs import forbid_system_call
     from test_window_readahead import FileAccess, make
 
     cachestat, not_implemented = 451, 38

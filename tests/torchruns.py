@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import IMPORT_PATH, Running, program_env
+from programs import IMPORT_PATH, Running, program_env
 
 # What every rank imports as it makes its model parallel, or begins a checkpoint: for seconds.
 FOR_RANKS = ("torch._dynamo", "torch.distributed.checkpoint.state_dict")

@@ -123,6 +123,10 @@ class WarmPython:
             self._process.wait(60)
 
 
+# Those of this process, by what else they have imported.
+STARTED: dict[tuple[str, ...], WarmPython] = {}
+
+
 def serve(connection: socket.socket) -> list:
     """Comes back in every program, with the request that it is to run."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the keepers ended
