@@ -26,8 +26,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def run_program(source: str, *arguments: object, env: dict[str, str] | None = None) -> str:
     """What a Python program prints, run in a process of its own; it must succeed.
 
-    It can import `support`; ``arguments`` are its sys.argv[1:]. With ``env``, it is a Python of
-    its own from its first moment on.
+    It can import what the tests do; ``arguments`` are its sys.argv[1:]. With ``env``, it is a
+    Python of its own from its first moment on.
     """
     if env is None:
         return printed_by(Running(source, *arguments).ended())

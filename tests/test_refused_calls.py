@@ -217,5 +217,5 @@ def test_doctor_names_the_calls_that_are_refused():
     print(finding.status, "seccomp" in finding.found)
     """
     calls = CALLS["memfd_create"], CALLS["cachestat"]
-    program = "    import sys\n    from support import forbid_system_call\n"
+    program = "    import sys\n    from programs import forbid_system_call\n"
     assert run_program(program + source, "", *calls) == "costs True\n"
