@@ -47,6 +47,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 import torch_s3io as s3io
 from torch_s3io.order.record_order import default_block_records
 from torch_s3io.store.file_access import FileAccess
+from torch_s3io.store.stores import store_of
 
 RECORD_BYTES, BATCH_SIZE = 4096, 256
 WARM_UP_BATCHES = 64
@@ -107,10 +108,11 @@ def bench_against_fio(report: Report, path: Path, args: Namespace) -> None:
             samples = in_rounds({"ours": ours, "fio": rival}, args.rounds, name)
             all_samples[name] = samples
             rows.append(row(name, "sequential 1 MiB, depth 8", samples))
+    block_bytes = store_of(str(path)).block_bytes
     note = (
         f"Batches of {BATCH_SIZE}, num_workers=0, direct='require', no byte touched. "
         f"{fio.version()} --ioengine=io_uring --direct=1. {about_pages}. {state}. "
-        f"The default block is {default_block_records(RECORD_BYTES)} records."
+        f"The default block is {default_block_records(RECORD_BYTES, block_bytes)} records."
     )
     columns = ["order", "fio", "GB/s", "fio GB/s", "throughput ratio", "CPU s/GB", "fio CPU s/GB"]
     report.table(title, note, columns, rows, all_samples)
