@@ -70,9 +70,9 @@ peers: setup ## install other loaders and compare with them (never in CI)
 .PHONY: test pytest trainers compat cpptest asan tsan
 test: cpptest pytest ## set up everything and run the whole test suite
 
-# Many tests wait: four more at a time than there are processors.
+# Many tests wait: two more at a time than there are processors.
 pytest: setup ## the Python tests alone (ARGS="-n0 -k pool": one at a time)
-	@$(PY) -m pytest -n $$(($(JOBS) + 4)) --dist worksteal $(ARGS)
+	@$(PY) -m pytest -n $$(($(JOBS) + 2)) --dist worksteal $(ARGS)
 
 trainers: setup ## install Lightning, Accelerate and transformers, whose tests are skipped without them
 	@$(PIP) --no-build-isolation -e '.[trainers]'

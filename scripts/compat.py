@@ -96,7 +96,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep what was installed")
     parser.add_argument(
         "--pytest",
-        default=f"-n{(os.cpu_count() or 1) + 4} --dist worksteal",
+        default=f"-n{(os.cpu_count() or 1) + 2} --dist worksteal",
         metavar="ARGS",
         help="what pytest is given (default: %(default)s)",
     )
