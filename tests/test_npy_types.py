@@ -54,7 +54,7 @@ def test_types_that_numpy_lacks_are_read_where_they_are_named(disk, name):
 
 
 @pytest.mark.parametrize("name", LACKING)
-@pytest.mark.skipif(ml_dtypes is None, reason="ml_dtypes is missing")
+@pytest.mark.skipif(ml_dtypes is None, reason="NEEDS ML_DTYPES: not tested")
 def test_what_ml_dtypes_saves_is_read(disk, name):
     values = values_of(name, (30, 4))
     array = values.view(torch.uint8).numpy().view(getattr(ml_dtypes, name))
@@ -72,7 +72,7 @@ def test_what_ml_dtypes_saves_is_read(disk, name):
         assert raw_bytes(batch) == raw_bytes(values) * 2
 
 
-@pytest.mark.skipif(ml_dtypes is None, reason="ml_dtypes is missing")
+@pytest.mark.skipif(ml_dtypes is None, reason="NEEDS ML_DTYPES: not tested")
 def test_fields_of_such_types_are_read_and_written(disk):
     record = np.dtype([("label", "u1"), ("x", ml_dtypes.bfloat16, 3), ("y", ml_dtypes.float8_e5m2)])
     array = np.zeros(20, record)
