@@ -125,9 +125,10 @@ check-python: setup
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 
+# One call each: examples and benchmarks both have a module common.
 check-types: setup
 	@echo "== mypy"
-	@$(PY) -m mypy --strict torch_s3io
+	@for folder in torch_s3io benchmarks examples; do $(PY) -m mypy --strict $$folder; done
 
 STUBGEN = rm -rf build/stubs && $(PY) -m pybind11_stubgen torch_s3io._C --exit-code -o build/stubs
 

@@ -17,6 +17,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,14 +39,14 @@ class Records(NamedTuple):
     path: Path
     header_bytes: int
     record_bytes: int
-    count: int
+    num_records: int
 
 
 class MemmapDataset(Dataset[torch.Tensor]):
     """Records of a memory map, one by one."""
 
     def __init__(self, records: Records) -> None:
-        shape = (records.count, records.record_bytes)
+        shape = (records.num_records, records.record_bytes)
         self.array = np.memmap(records.path, np.uint8, "r", records.header_bytes, shape)
 
     def __len__(self) -> int:
@@ -63,7 +64,7 @@ class PreadDataset(Dataset[torch.Tensor]):
         self.fd = -1
 
     def __len__(self) -> int:
-        return self.records.count
+        return self.records.num_records
 
     def __getitem__(self, index: int) -> torch.Tensor:
         if self.fd < 0:
@@ -90,7 +91,7 @@ class BatchFileDataset(IterableDataset[torch.Tensor]):
                 rows = min(self.batch_size, count - first)
                 batch = torch.empty((rows, record_bytes), dtype=torch.uint8)
                 file.seek(header_bytes + first * record_bytes)
-                view = memoryview(batch.numpy()).cast("B")
+                view = batch.numpy().data.cast("B")
                 while view:
                     view = view[file.readinto(view) :]
                 yield batch
@@ -121,20 +122,27 @@ def loaders(records: Records, batch_size: int) -> dict[str, Callable[[], DataLoa
         )
         return DataLoader(dataset, batch_size=None, num_workers=workers)
 
-    makers: dict[str, Callable[[], DataLoader[Any]]] = {}
-    for workers in (0, 2):
-        suffix = f", {workers} workers"
-        makers[f"{OURS}{suffix}"] = lambda w=workers: ours(w)
-        makers[f"Dataset over numpy.memmap{suffix}"] = lambda w=workers: DataLoader(
-            MemmapDataset(records), batch_size=batch_size, num_workers=w
-        )
-        makers[f"Dataset of preads{suffix}"] = lambda w=workers: DataLoader(
-            PreadDataset(records), batch_size=batch_size, num_workers=w
-        )
-        makers[f"IterableDataset of readinto{suffix}"] = lambda w=workers: DataLoader(
-            BatchFileDataset(records, batch_size), batch_size=None, num_workers=w
-        )
-    return makers
+    def over_memmap(workers: int) -> DataLoader[Any]:
+        return DataLoader(MemmapDataset(records), batch_size, num_workers=workers)
+
+    def of_preads(workers: int) -> DataLoader[Any]:
+        return DataLoader(PreadDataset(records), batch_size, num_workers=workers)
+
+    def of_readinto(workers: int) -> DataLoader[Any]:
+        dataset = BatchFileDataset(records, batch_size)
+        return DataLoader(dataset, batch_size=None, num_workers=workers)
+
+    makers = {
+        OURS: ours,
+        "Dataset over numpy.memmap": over_memmap,
+        "Dataset of preads": of_preads,
+        "IterableDataset of readinto": of_readinto,
+    }
+    return {
+        f"{name}, {workers} workers": partial(make, workers)
+        for workers in (0, 2)
+        for name, make in makers.items()
+    }
 
 
 def run(

@@ -53,7 +53,7 @@ def write(folder: Path, mean: int, total_bytes: int) -> Path:
     chunk = random.integers(0, 50_000, 1 << 20).astype("<u2")
     with open(path, "wb") as file:
         for begin in range(0, total, len(chunk)):
-            file.write(chunk[: min(len(chunk), total - begin)])
+            file.write(chunk[: min(len(chunk), total - begin)].data)
     head = struct.pack("<9sQBQQ", b"MMIDIDX\0\0", 1, 8, count, count + 1)
     documents = np.arange(count + 1, dtype="<i8")
     index.write_bytes(head + lengths.tobytes() + starts.tobytes() + documents.tobytes())

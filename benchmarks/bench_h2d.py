@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import common
@@ -51,8 +53,8 @@ def bench_buffers(report: common.Report, path: Path, args: argparse.Namespace) -
         target = torch.empty_like(held[0], device="cuda")
         samples = common.in_rounds(
             {
-                "plain": lambda plain=plain, target=target: copy_speed(plain, target),
-                "ours": lambda held=held, target=target: copy_speed(held, target),
+                "plain": partial(copy_speed, plain, target),
+                "ours": partial(copy_speed, held, target),
             },
             args.rounds,
             f"{size_mb} MB",
@@ -80,7 +82,7 @@ def bench_loop(report: common.Report, path: Path, args: argparse.Namespace) -> N
         for _ in range(12):
             torch.mm(matrix, matrix)
 
-    def epoch(batches: object, computing: bool) -> common.Sample:
+    def epoch(batches: Iterable[torch.Tensor], computing: bool) -> common.Sample:
         torch.cuda.synchronize()
         start = time.perf_counter()
         received = 0
@@ -116,6 +118,7 @@ def bench_loop(report: common.Report, path: Path, args: argparse.Namespace) -> N
         for name, runs in samples.items()
     ]
     stats = loader.stats()
+    assert isinstance(loader.dataset, s3io.RecordDataset)
     note = (
         f"{torch.cuda.get_device_name()}; 38 MB batches from 2 workers, page cache warm; copied by "
         f"the pin thread or the hand-over: {stats['held_out_tensors']} of "

@@ -22,6 +22,7 @@ import common
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import torch_s3io as s3io
 
@@ -81,9 +82,10 @@ def measure(
 ) -> common.Sample:
     loader = DataLoader(dataset, batch_size=None, num_workers=workers)
     batches = iter(loader)
+    assert isinstance(batches, _MultiProcessingDataLoaderIter)
     for _ in range(WARM_UP):
         next(batches)
-    pids = [process.pid for process in batches._workers]
+    pids = [process.pid for process in batches._workers if process.pid is not None]
     me = [os.getpid()]
     # Once before it counts: since the fork every page that is written to for the first time faults,
     # also those that counting itself writes to.

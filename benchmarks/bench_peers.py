@@ -21,6 +21,7 @@ import common
 import numpy as np
 import peers
 import torch
+from peers_workload import SHUFFLE_BUFFER, THREADS, WORKERS, Contestant, Left, Workload
 
 from torch_s3io.bench import data
 from torch_s3io.bench.config import DataConfig
@@ -50,7 +51,7 @@ def head_of(batch: torch.Tensor) -> int:
     return int(batch[:, :8].reshape(-1).clone().view(torch.int64).sum(dtype=torch.int64))
 
 
-def expected_heads(workload: peers.Workload) -> int:
+def expected_heads(workload: Workload) -> int:
     total = 0
     for path in workload.paths:
         array = np.memmap(path, np.uint8, "r").reshape(-1, workload.record_bytes)
@@ -58,20 +59,20 @@ def expected_heads(workload: peers.Workload) -> int:
     return (total + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def check(name: str, contestant: peers.Contestant, workload: peers.Workload, heads: int) -> None:
+def check(name: str, contestant: Contestant, workload: Workload, heads: int) -> None:
     """A whole epoch: every record once. It is the warm-up, too."""
     count = total = 0
     for batch in contestant.batches:
         if batch.dtype != torch.uint8 or batch.shape[1:] != (workload.record_bytes,):
-            raise peers.Left(f"{name} delivered {batch.dtype} {list(batch.shape)}")
+            raise Left(f"{name} delivered {batch.dtype} {list(batch.shape)}")
         count += len(batch)
         total += head_of(batch)
     total = (total + (1 << 63)) % (1 << 64) - (1 << 63)
     if (count, total) != (workload.count, heads):
-        raise peers.Left(f"an epoch brought {count} records of {workload.count}, or others")
+        raise Left(f"an epoch brought {count} records of {workload.count}, or others")
 
 
-def epoch(contestant: peers.Contestant, warm: bool) -> common.Sample:
+def epoch(contestant: Contestant, warm: bool) -> common.Sample:
     (data.bring_into_cache if warm else data.drop_from_cache)(list(contestant.files))
     shares = [common.cached_share(path) for path in contestant.files if path.stat().st_size]
     if not warm and sum(shares) > 0.01 * len(shares):
@@ -93,8 +94,8 @@ def epoch(contestant: peers.Contestant, warm: bool) -> common.Sample:
 
 
 def entered(
-    workload: peers.Workload, folder: Path, wanted: str, left: dict[str, str]
-) -> dict[str, peers.Contestant]:
+    workload: Workload, folder: Path, wanted: str, left: dict[str, str]
+) -> dict[str, Contestant]:
     """Those that are installed and deliver what they should; reasons of the others go to `left`."""
     heads = expected_heads(workload)
     contestants = {}
@@ -106,7 +107,7 @@ def entered(
             contestant = make(workload, folder)
             check(name, contestant, workload, heads)
             contestants[name] = contestant
-        except peers.Left as reason:
+        except Left as reason:
             left[name] = str(reason)
         except Exception as error:
             if name.startswith(peers.OURS):
@@ -120,13 +121,14 @@ def bench(report: common.Report, args: argparse.Namespace, warm: bool, shuffled:
     title = f"Peers: {order}, {'warm' if warm else 'cold'} page cache"
     if not report.wants(title):
         return
-    columns, all_samples, left = ["contestant"], {}, {}
+    columns, all_samples = ["contestant"], {}
+    left: dict[str, str] = {}
     table: dict[str, list[str]] = {name: [name] for name in peers.CONTESTANTS}
     for shape in SHAPES:
         record_bytes, batch_size, _ = shape
         name = f"{record_bytes:,} B x {batch_size}"
         config = workload_files(args.data, args.size_gib, shape)
-        workload = peers.Workload(
+        workload = Workload(
             tuple(data.paths_of(config)), record_bytes, config.records_per_file, batch_size,
             shuffled, warm,
         )  # fmt: skip
@@ -159,13 +161,13 @@ def _note(left: dict[str, str]) -> str:
     for package, _ in peers.CONTESTANTS.values():
         try:
             versions[package] = peers.version_of(package)
-        except peers.Left:
+        except Left:
             continue
     listed = ", ".join(f"{package} {version}" for package, version in versions.items())
     text = (
-        f"Whole epochs, after one that checked the records; {peers.THREADS} threads or "
-        f"{peers.WORKERS} workers. tf.data and WebDataset shuffle within buffers of "
-        f"{peers.SHUFFLE_BUFFER} records, the others all of them. Where the cache is cold, "
+        f"Whole epochs, after one that checked the records; {THREADS} threads or "
+        f"{WORKERS} workers. tf.data and WebDataset shuffle within buffers of "
+        f"{SHUFFLE_BUFFER} records, the others all of them. Where the cache is cold, "
         "RecordDataset is made anew for each epoch, with its defaults. With 2 workers, which were "
         "started before the measurement, it has direct='require'. It reads nothing of an epoch "
         "before that begins. "

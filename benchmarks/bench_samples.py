@@ -31,6 +31,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import torch_s3io as s3io
+from torch_s3io.format.sample_records import SampleRecords
 
 OURS, CHECKED = "SampleDataset", "SampleDataset, verify=True"
 FIXED, PREADS = "RecordDataset of the mean length", "Dataset of preads"
@@ -109,15 +110,23 @@ def write(folder: Path, lengths: Lengths, total_bytes: int) -> Data:
     return Data(samples, records, size)
 
 
+def records_of(samples: s3io.SampleDataset) -> SampleRecords:
+    records = samples._records
+    assert isinstance(records, SampleRecords)
+    return records
+
+
 class PreadDataset(Dataset[torch.Tensor]):
     """Samples by pread into fresh memory, one by one."""
 
     def __init__(self, samples: s3io.SampleDataset) -> None:
-        records = samples._records
+        records = records_of(samples)
         tables = records.tables()
         self.paths = records.objects.all_paths()
         self.first = np.cumsum([0, *(table.num_samples for table in tables)])
-        self.starts = [table.starts[0] for table in tables]
+        columns = [table.starts[0] for table in tables]
+        self.starts = [column for column in columns if column is not None]
+        assert len(self.starts) == len(tables)  # the package's own format has them
         self.lengths = [table.lengths[0][:, 0] for table in tables]
         self.opened: dict[int, int] = {}
 
@@ -145,12 +154,12 @@ def ours(batch: Any) -> int:
     return int(data.lengths.sum())
 
 
-def fixed(batch: Any) -> int:
+def fixed(batch: torch.Tensor) -> int:
     assert int(batch[:, 0].min()) > 0
     return batch.numel()
 
 
-def alone(batch: Any) -> int:
+def alone(batch: list[torch.Tensor]) -> int:
     assert all(int(sample[0]) > 0 for sample in batch)
     return sum(sample.numel() for sample in batch)
 
@@ -276,7 +285,7 @@ def bench_opening(report: common.Report, args: argparse.Namespace) -> None:
 
         samples = common.in_rounds({"open": run}, args.rounds, lengths.name)["open"]
         all_samples[lengths.name] = samples
-        tables = made._records.tables()
+        tables = records_of(made).tables()
         size = sum((8 + 4) * table.num_samples for table in tables)
         size += sum(column.nbytes for table in tables for column in table.lengths)
         rows.append(

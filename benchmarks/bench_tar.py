@@ -20,6 +20,7 @@ import io
 import os
 import tarfile
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -109,7 +110,7 @@ def measured(
     return sample if reads is None else sample | {"reads": reads}
 
 
-def bench_scan(report: Report, args, name: str, is_cold: bool) -> None:
+def bench_scan(report: Report, args: Namespace, name: str, is_cold: bool) -> None:
     title = f"Tar: finding members, {name}, {'cold' if is_cold else 'warm'}"
     if not report.wants(title):
         return
@@ -171,7 +172,7 @@ def make_index(paths: list[Path], threads: int) -> tuple[int, int | None]:
     return int(index.columns["counts"].sum()), None
 
 
-def bench_index(report: Report, args, name: str, is_cold: bool) -> None:
+def bench_index(report: Report, args: Namespace, name: str, is_cold: bool) -> None:
     title = f"Tar: making the index, {name}, {'cold' if is_cold else 'warm'}"
     if not report.wants(title):
         return

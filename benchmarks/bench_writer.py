@@ -67,7 +67,8 @@ FIO_FROM_64_MIB = "fio, bytes unchanged, from 64 MiB"
 
 def source() -> torch.Tensor:
     """Random bytes on huge pages, as a batch of a data set lies in memory."""
-    buffer = BufferPool(BufferPoolConfig(capacity=1, buffer_size=SOURCE_BYTES)).take().tensor()
+    pool = BufferPool(BufferPoolConfig(capacity=1, buffer_size=SOURCE_BYTES))
+    buffer: torch.Tensor = pool.take().tensor()
     buffer.numpy()[:] = np.frombuffer(np.random.default_rng(0).bytes(SOURCE_BYTES), np.uint8)
     return buffer
 
@@ -132,7 +133,7 @@ def contestants(folder: Path, size_bytes: int) -> tuple[Contestants, Contestants
     rows = memory[: SOURCE_BYTES // RECORD_BYTES * RECORD_BYTES].view(-1, RECORD_BYTES)
     write = partial(write_file, path, size_bytes=size_bytes)
     write_rows = partial(write_records, folder / "records", size_bytes=size_bytes)
-    in_place = {
+    in_place: Contestants = {
         "buffers of a pool, 1 MiB, copy=False": partial(
             write, buffers_of_a_pool(), checksum=False, copy=False
         ),
@@ -143,7 +144,7 @@ def contestants(folder: Path, size_bytes: int) -> tuple[Contestants, Contestants
         "aligned memory, 8 MiB, checksum": partial(write, itertools.repeat(as_fio), checksum=True),
         FROM_64_MIB: partial(write, itertools.repeat(memory), checksum=False),
     }
-    copied = {
+    copied: Contestants = {
         "chunks of 1 MiB, copied": partial(write, itertools.cycle(odd), checksum=False),
         "chunks of 1 MiB, copied, checksum": partial(write, itertools.cycle(odd), checksum=True),
         f"RecordWriter, {BATCH_RECORDS} x 114,660 B": partial(write_rows, rows[:BATCH_RECORDS]),
@@ -177,12 +178,13 @@ def bench_against_fio(report: Report, args: Namespace) -> None:
     pairs += [(FROM_64_MIB, FIO_FROM_64_MIB), *((name, FIO) for name in copied)]
     rows = [
         [
-            *pair,
-            *(spread(values(samples[one], "gb_per_s")) for one in pair),
-            spread(ratios(*(samples[one] for one in pair), "gb_per_s"), unit="x"),
-            *(spread(values(samples[one], "cpu_s_per_gb"), ".3f") for one in pair),
+            ours,
+            rival,
+            *(spread(values(samples[one], "gb_per_s")) for one in (ours, rival)),
+            spread(ratios(samples[ours], samples[rival], "gb_per_s"), unit="x"),
+            *(spread(values(samples[one], "cpu_s_per_gb"), ".3f") for one in (ours, rival)),
         ]
-        for pair in pairs
+        for ours, rival in pairs
     ]
     note = (
         f"{fio.version()} --rw=write --ioengine=io_uring --direct=1 --bs=1M --iodepth=8 "
@@ -236,11 +238,16 @@ def sample_contestants(folder: Path, sample_bytes: int, size_bytes: int) -> Cont
     samples = [{"data": one, "label": number} for one, number in zip(data, numbers, strict=True)]
     fields: dict[str, object] = {"data": bytes, "label": np.int64}
     ragged = {"data": rows, "label": np.arange(count)}
+
+    def one_by_one(writer: SampleWriter) -> None:
+        for sample in samples:
+            writer.write(sample)
+
     ways: dict[str, Callable[[SampleWriter], None]] = {
         "write_batch, arrays": lambda writer: writer.write_batch(ragged),
         "write_batch, lists": lambda writer: writer.write_batch({"data": data, "label": numbers}),
         "write_batch, dicts": lambda writer: writer.write_batch(samples),
-        "write, one by one": lambda writer: [writer.write(sample) for sample in samples] and None,
+        "write, one by one": one_by_one,
     }
     made: Contestants = {
         f"{sample_bytes:,} B: {name}": partial(write_samples, folder, fields, write, size_bytes)

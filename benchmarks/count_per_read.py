@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def main() -> None:
     symbols = Symbols()
     for _ in range(rounds):
         for name, reader in readers.items():
-            samples[name].append(count(lambda reader=reader: next(reader), reads[name], symbols))
+            samples[name].append(count(partial(next, reader), reads[name], symbols))
     print(json.dumps(samples))
 
 

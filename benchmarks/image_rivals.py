@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from images import BATCH, Images
@@ -81,14 +81,14 @@ def _our_files(images: Images) -> Any:
     return s3io.SampleDataset.from_files(pattern, labels="folder", batch_size=BATCH, shuffle=True)
 
 
-def _our_tars(images: Images, shuffle: bool | str = True) -> Any:
+def _our_tars(images: Images, shuffle: bool | Literal["block"] = True) -> Any:
     import torch_s3io as s3io
 
     paths, fields = list(map(str, images.tars())), ("jpg", "cls")
     return s3io.SampleDataset.from_tar(paths, fields=fields, batch_size=BATCH, shuffle=shuffle)
 
 
-def _our_shards(images: Images, shuffle: bool | str = True) -> Any:
+def _our_shards(images: Images, shuffle: bool | Literal["block"] = True) -> Any:
     import torch_s3io as s3io
 
     return s3io.SampleDataset(images.shards()[0].parent, batch_size=BATCH, shuffle=shuffle)
@@ -188,8 +188,7 @@ def _dali(kind: str, images: Images, threads: int) -> Epoch:
         "pad_last_batch": True,
     }
 
-    @pipeline_def(batch_size=BATCH, num_threads=threads, device_id=None, prefetch_queue_depth=4)
-    def pipe() -> Any:
+    def images_and_labels() -> Any:
         if kind == "files":
             image, label = fn.readers.file(files=list(map(str, images.files())), **options)
         else:
@@ -199,7 +198,10 @@ def _dali(kind: str, images: Images, threads: int) -> Epoch:
             )
         return image, label
 
-    pipeline = pipe()
+    pipe = pipeline_def(
+        batch_size=BATCH, num_threads=threads, device_id=None, prefetch_queue_depth=4
+    )
+    pipeline = pipe(images_and_labels)()
     pipeline.build()
     count = pipeline.epoch_size("reader")
 

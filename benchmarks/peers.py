@@ -29,6 +29,7 @@ from peers_workload import (
     Workload,
 )
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.dlpack import from_dlpack
 
 import torch_s3io as s3io
 
@@ -171,9 +172,9 @@ def grain(workload: Workload, folder: Path) -> Contestant:
             return workload.count
 
         def __getitem__(self, number: int) -> np.ndarray[Any, Any]:
-            data = np.empty(workload.record_bytes, np.uint8)
-            reader.read_into(number, memoryview(data))
-            return data
+            record = np.empty(workload.record_bytes, np.uint8)
+            reader.read_into(number, record.data)
+            return record
 
     def epoch() -> Iterator[torch.Tensor]:
         dataset = library.MapDataset.source(Source())
@@ -205,7 +206,7 @@ def tf_data(workload: Workload, folder: Path) -> Contestant:
         lambda batch: tf.io.decode_raw(batch, tf.uint8), num_parallel_calls=tf.data.AUTOTUNE
     ).prefetch(tf.data.AUTOTUNE)
     return Contestant(
-        Epochs(lambda: (torch.from_dlpack(tf.experimental.dlpack.to_dlpack(b)) for b in dataset)),
+        Epochs(lambda: (from_dlpack(tf.experimental.dlpack.to_dlpack(b)) for b in dataset)),
         workload.paths,
     )
 

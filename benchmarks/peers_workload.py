@@ -72,7 +72,7 @@ class Preads:
         numbers = list(numbers)
         size, per_file = self.workload.record_bytes, self.workload.records_per_file
         batch = torch.empty((len(numbers), size), dtype=torch.uint8)
-        view = memoryview(batch.numpy()).cast("B")
+        view = batch.numpy().data.cast("B")
         begin = 0
         for end in range(1, len(numbers) + 1):
             follows = (

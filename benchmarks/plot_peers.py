@@ -48,7 +48,8 @@ def draw(axes: Axes, title: str, samples: dict[str, list[dict[str, float]]]) -> 
 
 
 def table_of(path: Path, part_of_title: str) -> dict[str, Any]:
-    for table in json.loads(path.read_text())["bench_peers"]["tables"]:
+    tables: list[dict[str, Any]] = json.loads(path.read_text())["bench_peers"]["tables"]
+    for table in tables:
         if part_of_title in table["title"]:
             return table
     raise SystemExit(f"{path}: bench_peers has no table with {part_of_title!r} in its title")

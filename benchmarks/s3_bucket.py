@@ -80,12 +80,15 @@ def put_records(client: Any, endpoint: str, least: int) -> Bucket:
         begin = number * RECORDS_PER_SHARD
         return map(record, range(begin, begin + RECORDS_PER_SHARD))
 
+    def whole(number: int) -> bytes:
+        return b"".join(shard(number))
+
     def tar(number: int) -> bytes:
         names = files[number * RECORDS_PER_SHARD :]
         return _tar((name[6:], data) for name, data in zip(names, shard(number), strict=False))
 
     _put(client, [(key, partial(record, number)) for number, key in enumerate(files)])
-    _put(client, [(key, lambda n=n: b"".join(shard(n))) for n, key in enumerate(shards)])
+    _put(client, [(key, partial(whole, n)) for n, key in enumerate(shards)])
     _put(client, [(key, partial(tar, number)) for number, key in enumerate(tars)])
     converted = []
     for name, (package, write) in _CONVERTERS.items():

@@ -88,7 +88,7 @@ class Meter:
 
     columns = ("samples/s", "throughput", "waiting")
 
-    def __init__(self, dataset: s3io.RecordDataset, record_bytes: int) -> None:
+    def __init__(self, dataset: s3io.RecordDataset | s3io.TokenDataset, record_bytes: int) -> None:
         self.dataset = dataset
         self.record_bytes = record_bytes
         self._workers = 0

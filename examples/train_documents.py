@@ -70,7 +70,7 @@ def write_megatron(prefix: Path, documents: list[Document], repeats: int) -> Non
     partial = prefix.with_name(prefix.name + ".partial")
     with open(partial, "wb") as file:
         for document in itertools.chain(*itertools.repeat(documents, repeats)):
-            file.write(document)
+            file.write(document.data)
     os.replace(partial, paths[".bin"])
     paths[".idx"].write_bytes(index)
     print(f"data: {prefix}: {bytes_text(sum(sizes.values()))}, written now")
@@ -108,10 +108,14 @@ class ByteModel(nn.Module):
 
     def attend(self, states: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
         """Each byte looks at those before it in its own document."""
-        parts = self.heads(states).unflatten(2, (3 * HEADS, -1)).transpose(1, 2).chunk(3, 1)
+        parts = self.heads(states).unflatten(2, (3 * HEADS, -1)).transpose(1, 2)
+        query, key, value = parts.chunk(3, 1)
         same = owners[:, None, :, None] == owners[:, None, None, :]
-        attended = nn.functional.scaled_dot_product_attention(*parts, attn_mask=same.tril())
-        return self.joined(attended.transpose(1, 2).flatten(2))
+        attended = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=same.tril()
+        )
+        joined: torch.Tensor = self.joined(attended.transpose(1, 2).flatten(2))
+        return joined
 
 
 def owners_of(ends: torch.Tensor) -> torch.Tensor:

@@ -262,17 +262,17 @@ class Buckets:
         if not self._may_put(request, bucket, key):
             return error(412, "PreconditionFailed")
         parts = upload.parts
-        listed = []
+        numbers: list[int] = []
+        tags: list[str] = []
         for part in ElementTree.fromstring(request.body).iter():
             tag = part.tag.rpartition("}")[2]
             if tag == "PartNumber":
-                listed.append([int(part.text or 0), ""])
+                numbers.append(int(part.text or 0))
             elif tag == "ETag":
-                listed[-1][1] = (part.text or "").strip('"')
-        numbers = [number for number, _ in listed]
+                tags.append((part.text or "").strip('"'))
         if numbers != sorted(set(numbers)):
             return error(400, "InvalidPartOrder")
-        if any(etag_of(parts.get(number, b"\0")) != etag for number, etag in listed):
+        if [etag_of(parts.get(number, b"\0")) for number in numbers] != tags:
             return error(400, "InvalidPart")
         data = b"".join(parts[number] for number in numbers)
         digests = b"".join(hashlib.md5(parts[number]).digest() for number in numbers)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from .buckets import Buckets, Reply, Request, error
 from .signature import problem
@@ -71,7 +72,7 @@ class FaultServer:
             with self._lock:
                 self._open.add(connection)
                 self.num_connections += 1
-            self._start(lambda connection=connection: self._serve(connection))
+            self._start(partial(self._serve, connection))
 
     def _serve(self, connection: socket.socket) -> None:
         wire = connection

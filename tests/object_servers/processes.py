@@ -50,20 +50,20 @@ def running(
             command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=folder, env=environment
         )
     try:
-        _wait_for(process, port, log)
+        _wait_for(process, command[0], port, log)
         yield
     finally:
         process.kill()  # what it has is thrown away
         process.wait()
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_for(process: subprocess.Popen[bytes], name: str, port: int, log: Path) -> None:
     deadline = time.monotonic() + _STARTS_WITHIN_S
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args[0]} does not start: {log.read_text()}")
+            raise RuntimeError(f"{name} does not start: {log.read_text()}")
         time.sleep(0.02)
 
 
