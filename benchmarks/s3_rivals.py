@@ -287,13 +287,15 @@ def _litdata(bucket: Bucket, workers: int) -> Epoch:
 
 
 def _webdataset(bucket: Bucket, workers: int) -> Epoch:
-    import boto3
     import webdataset as wds
+    from botocore.session import Session
     from webdataset.gopen import gopen_schemes
+
+    session = Session()
 
     def opened(url: str, *_: Any, **__: Any) -> Any:
         key = url.removeprefix(f"s3://{NAME}/")
-        return boto3.client("s3").get_object(Bucket=NAME, Key=key)["Body"]
+        return session.create_client("s3").get_object(Bucket=NAME, Key=key)["Body"]
 
     gopen_schemes["s3"] = opened
     urls = [f"s3://{NAME}/{key}" for key in bucket.tars]
