@@ -11,7 +11,9 @@ import multiprocessing
 import os
 import pickle
 import re
+import signal
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +36,7 @@ if _C.built_with_s3:
     from torch_s3io import S3Config
     from torch_s3io.store.s3_connections import connections_here
     from torch_s3io.store.s3_credentials import S3Credentials, find_keys, place_of
+    from torch_s3io.store.s3_renewal import Keys
 
 PATH = "s3://bucket/k"
 
@@ -225,6 +228,34 @@ def test_a_process_that_has_no_newer_keys_is_not_asked_for_each_request(
     monkeypatch.setattr("torch_s3io.store.s3_renewal.time", later)
     assert len(objects.list_objects("s3://bucket/")) == 1
     assert asked.read_text() == "\n" * 3
+
+
+def test_keys_that_the_server_does_not_know_are_looked_up_again(server, monkeypatch, tmp_path):
+    pytest.importorskip("botocore")
+    for name in ("old", "new"):
+        keys = {"Version": 1, "AccessKeyId": name, "SecretAccessKey": "s" * 40}
+        (tmp_path / name).write_text(json.dumps(keys))
+    server.keys["new"] = "s" * 40
+    asked = tmp_path / "asked"
+    use_process(monkeypatch, tmp_path, f"cd {tmp_path}; cat $([ -e asked ] && echo new || echo old)"
+                "; echo >> asked")  # fmt: skip
+    assert size_of(server.endpoint, S3Credentials(S3Config())) == len(DATA)
+    assert asked.read_text() == "\n" * 2
+
+
+def test_a_signal_ends_the_wait_for_newer_keys(server):
+    board = _C.CredentialBoard()  # nobody answers its bell
+    expired = Keys(ACCESS_KEY, SECRET_KEY, expires_s=1.0)
+    expired.say(board, is_renewed=True)
+    objects = _C.S3Objects(**OPTIONS, endpoint=server.endpoint, credentials=board.source())
+    begin = time.monotonic()
+    interrupting = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    interrupting.start()
+    with pytest.raises(KeyboardInterrupt):
+        objects.stat(PATH)
+    assert time.monotonic() - begin < 15  # 20 where nobody interrupts
+    interrupting.join()
+    assert not server.requests
 
 
 def test_a_clock_and_a_region_that_are_wrong_are_set_once(server, monkeypatch):

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -11,6 +12,14 @@
 namespace py = pybind11;
 
 namespace s3io::bindings {
+namespace {
+
+// Python handles signals in its main thread alone; threads of ours never need the GIL.
+void check_signals_in_main_thread() {
+  if (::gettid() == ::getpid()) check_signals();
+}
+
+}  // namespace
 
 void register_s3_credentials(py::module_& module) {
   py::class_<TextBoard, std::shared_ptr<TextBoard>>(
@@ -43,7 +52,9 @@ void register_s3_credentials(py::module_& module) {
           "expires_s: since 1970; 0: nobody knows. problem: why there are no newer ones.")
       .def(
           "source",
-          [](std::shared_ptr<TextBoard> board) { return credentials_on(std::move(board)); },
+          [](std::shared_ptr<TextBoard> board) {
+            return credentials_on(std::move(board), kRenewalPatience, check_signals_in_main_thread);
+          },
           "What is on the board, whenever it is asked for; of this process.");
 }
 

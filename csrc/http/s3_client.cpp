@@ -215,10 +215,9 @@ bool S3Client::mend(S3Call& call, const S3Problem& problem) {
     call.clock_offset_s = head.date() - now;
     return call.has_set_clock = true;
   }
-  const bool is_expired = is_one_of(kExpiredCodes, code);
-  if ((is_expired || is_silent) && may_renew(call, is_expired || status == 400)) {
-    call.has_renewed = true;
-    auto newer = credentials_->renew(*call.credentials);
+  const bool is_expired = is_one_of(kExpiredCodes, code) || (is_silent && status == 400);
+  if (is_expired || is_silent || is_one_of(kWrongKeyCodes, code)) {
+    auto newer = newer_credentials(call, is_expired);
     if (newer == nullptr || *newer == *call.credentials) return false;
     check_credentials(*newer);
     call.credentials = std::move(newer);
@@ -240,14 +239,21 @@ bool S3Client::moves_to(S3Call& call, const std::string& region) {
   return call.has_moved = true;
 }
 
-// Where the server did not say that they have expired, but forbids: once for the same ones. Else
+// Null, or those that were refused, where there are none. Once for a call.
+std::shared_ptr<const Credentials> S3Client::newer_credentials(S3Call& call, bool is_expired) {
+  const bool asks = is_expired || is_first_doubt(call.credentials);
+  if (std::exchange(call.has_renewed, true)) return nullptr;
+  // What another call has asked for may be there.
+  return asks ? credentials_->renew(*call.credentials) : credentials_->current();
+}
+
+// Where the server did not say that they have expired, but forbids, they are renewed once. Else
 // each object that is forbidden would be a renewal.
-bool S3Client::may_renew(const S3Call& call, bool is_sure) {
-  if (is_sure) return !call.has_renewed;
+bool S3Client::is_first_doubt(const std::shared_ptr<const Credentials>& refused) {
   const std::lock_guard lock(mutex_);
-  const bool is_new = doubted_ == nullptr || *doubted_ != *call.credentials;
-  doubted_ = call.credentials;
-  return is_new && !call.has_renewed;
+  const bool is_new = doubted_ == nullptr || *doubted_ != *refused;
+  doubted_ = refused;
+  return is_new;
 }
 
 // Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter), and no

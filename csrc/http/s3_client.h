@@ -68,7 +68,8 @@ class S3Client {
   void set_headers(S3Call& call, const AmzDate& date);
   bool mend(S3Call& call, const S3Problem& problem);
   bool moves_to(S3Call& call, const std::string& region);
-  bool may_renew(const S3Call& call, bool is_sure);
+  std::shared_ptr<const Credentials> newer_credentials(S3Call& call, bool is_expired);
+  bool is_first_doubt(const std::shared_ptr<const Credentials>& refused);
   bool plan_next_attempt(S3Call& call);
 
   const S3Config config_;
@@ -81,7 +82,7 @@ class S3Client {
   std::mutex mutex_;                        // guards what follows
   std::map<std::string, S3Place> places_;   // others, by their region; none is ever removed
   std::map<std::string, const S3Place*, std::less<>> moved_;  // buckets that are in one of them
-  std::shared_ptr<const Credentials> doubted_;  // an error without a text did not tell why
+  std::shared_ptr<const Credentials> doubted_;  // an error did not say that they have expired
   Signer signer_;
   std::mt19937_64 random_;
   Clock::time_point next_retry_{};  // no retry may begin before, of whatever request

@@ -29,6 +29,10 @@ bool is_one_of(const auto& values, const auto& value) {
 inline constexpr std::array<std::string_view, 3> kExpiredCodes{"ExpiredToken", "InvalidToken",
                                                                "TokenRefreshRequired"};
 
+// Of credentials that the server does not know: others may have been put in their place.
+inline constexpr std::array<std::string_view, 2> kWrongKeyCodes{"InvalidAccessKeyId",
+                                                                "SignatureDoesNotMatch"};
+
 // What to do about an object that is stored with Content-Encoding.
 inline constexpr std::string_view kEncodedAdvice =
     "; objects that are stored with Content-Encoding cannot be read in ranges: upload it without, "

@@ -46,8 +46,9 @@ SharedCredentials parse_shared(std::string_view text) {
 
 class BoardCredentials final : public CredentialSource {
  public:
-  BoardCredentials(std::shared_ptr<const TextBoard> board, milliseconds patience)
-      : board_(std::move(board)), patience_(patience) {}
+  BoardCredentials(std::shared_ptr<const TextBoard> board, milliseconds patience,
+                   WaitCallback on_wait)
+      : board_(std::move(board)), patience_(patience), on_wait_(std::move(on_wait)) {}
 
   std::shared_ptr<const Credentials> current() override {
     Said said = read();
@@ -100,6 +101,7 @@ class BoardCredentials final : public CredentialSource {
     board_->ring();
     while (board_->version() == before && Clock::now() < deadline) {
       std::this_thread::sleep_for(kLookAgain);
+      if (on_wait_) on_wait_();
     }
     const bool is_in_vain = board_->version() == before && !has_given_up;
     if (is_in_vain) given_up_until_ = Clock::now() + kGivenUp;
@@ -108,6 +110,7 @@ class BoardCredentials final : public CredentialSource {
 
   const std::shared_ptr<const TextBoard> board_;
   const milliseconds patience_;
+  const WaitCallback on_wait_;
   // Else each of many requests would wait, one after the other.
   std::atomic<Clock::time_point> given_up_until_{Clock::time_point{}};
   std::mutex mutex_;  // guards what follows
@@ -126,8 +129,8 @@ void say_credentials(TextBoard& board, const SharedCredentials& shared) {
 }
 
 std::shared_ptr<CredentialSource> credentials_on(std::shared_ptr<const TextBoard> board,
-                                                 milliseconds patience) {
-  return std::make_shared<BoardCredentials>(std::move(board), patience);
+                                                 milliseconds patience, WaitCallback on_wait) {
+  return std::make_shared<BoardCredentials>(std::move(board), patience, std::move(on_wait));
 }
 
 }  // namespace s3io

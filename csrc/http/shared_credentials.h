@@ -10,8 +10,11 @@
 #include "base/clock.h"
 #include "http/credentials.h"
 #include "memory/text_board.h"
+#include "store/store.h"
 
 namespace s3io {
+
+inline constexpr milliseconds kRenewalPatience{20'000};
 
 struct SharedCredentials {
   Credentials credentials = {};
@@ -25,8 +28,10 @@ void say_credentials(TextBoard& board, const SharedCredentials& shared);
 
 // What is on the board. Once they have expired, or a server says so, it asks for newer ones and
 // waits up to `patience`. Then `current` throws Error(access), and `renew` gives null. Who asks
-// soon after a wait that was in vain does not wait again.
+// soon after a wait that was in vain does not wait again. While a thread waits it calls `on_wait`;
+// what that throws ends the wait.
 std::shared_ptr<CredentialSource> credentials_on(std::shared_ptr<const TextBoard> board,
-                                                 milliseconds patience = milliseconds(20'000));
+                                                 milliseconds patience = kRenewalPatience,
+                                                 WaitCallback on_wait = {});
 
 }  // namespace s3io

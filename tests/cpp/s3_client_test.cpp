@@ -242,6 +242,33 @@ TEST_CASE("credentials that have expired are renewed once, whatever the request"
   }
 }
 
+TEST_CASE("keys that the server does not know are looked up once more, by one of all calls") {
+  for (const char* code : {"InvalidAccessKeyId", "SignatureDoesNotMatch"}) {
+    const auto refuse_first = [&](int, const HttpRequest& request, ScriptedReply& reply) {
+      const std::string token = header_of(request, "x-amz-security-token");
+      if (token.ends_with("0")) reply = ScriptedReply::error("403 Forbidden", code);
+    };
+    Scene scene(refuse_first, scripted_config(), 9);
+    HttpInbox inbox;
+    S3Call other = scene.call;
+    for (S3Call* call : {&scene.call, &other}) {
+      call->http.inbox = &inbox;
+      scene.client.begin(*call);
+    }
+    for (S3Call* call : {&scene.call, &other}) {
+      CHECK(scene.client.judge(*call) == S3Client::Next::again);
+      scene.client.submit(*call);
+      CHECK(scene.client.judge(*call) == S3Client::Next::done);
+      CHECK(!call->error);
+    }
+    CHECK(scene.credentials->renewals == 1);
+
+    Scene wrong(always(ScriptedReply::error("403 Forbidden", code)), scripted_config(), 9);
+    for (int number = 0; number < 3; ++number) CHECK(wrong.failure().kind == ErrorKind::access);
+    CHECK(wrong.credentials->renewals == 1);
+  }
+}
+
 TEST_CASE("credentials that are too old, and cannot be renewed, are no wrong setting") {
   for (const char* code : {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", ""}) {
     CAPTURE(code);

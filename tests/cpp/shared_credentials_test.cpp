@@ -144,6 +144,23 @@ TEST_CASE("after a wait in vain nobody waits again, and newer ones are seen at o
   CHECK(*source->current() == keys(2));
 }
 
+TEST_CASE("a wait for newer ones ends with what is thrown in it") {
+  const auto board = std::make_shared<TextBoard>();
+  say_credentials(*board, {keys(1), now() - 100, true});
+  int waits = 0;
+  const auto source = credentials_on(board, milliseconds(60'000), [&] {
+    if (++waits == 3) throw Error(ErrorKind::config, "stop");
+  });
+  const auto begin = Clock::now();
+  CHECK(caught([&] { source->current(); }).says("stop"));
+  waits = 0;
+  CHECK(caught([&] { source->renew(keys(1)); }).says("stop"));
+  CHECK(Clock::now() - begin < milliseconds(30'000));
+  // Others wait as before, and those that come are seen.
+  say_credentials(*board, {keys(2), now() + 3600, true});
+  CHECK(*source->current() == keys(2));
+}
+
 TEST_CASE("a forked child, and one that gets the descriptors, sees what is said later") {
   const auto board = std::make_shared<TextBoard>();
   say_credentials(*board, {keys(1), 0, true});
