@@ -104,8 +104,11 @@ void abort_upload(S3Client& client, const S3Path& object, const std::string& id,
   }
 }
 
+// It names a prefix: a terminal takes no control characters, and the error is one line.
 std::string how_to_find_upload(const std::string& path) {
-  return message("`python -m torch_s3io uploads ", for_shell(on_one_line(path)),
+  const auto is_control = [](unsigned char one) { return one < 0x20 || one == 0x7f; };
+  const std::string prefix(path.begin(), std::ranges::find_if(path, is_control));
+  return message("`python -m torch_s3io uploads ", for_shell(prefix),
                  "` lists it, and aborts it with --abort-older");
 }
 

@@ -66,7 +66,7 @@ def _with_right_checksums(text: bytes, rest: bytes) -> bytes:
             begin = entry["offset"] - before
             entry["crc32c"] = _C.crc32c(rest[begin : begin + size])
         made = json.dumps(root, separators=(",", ":")).encode()
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         return text
     return made.ljust(len(text)) if len(made) <= len(text) else text
 

@@ -618,4 +618,19 @@ TEST_CASE("a checksum in the reply that is of other bytes is an error") {
   CHECK(crc32c_in_base64(0xe3069283) == "4waSgw==");  // of "123456789"
 }
 
+TEST_CASE("the command that finds an upload can be typed, whatever is in the key") {
+  const auto command = [](std::string_view word) {
+    return message("`python -m torch_s3io uploads ", word, "` lists it");
+  };
+  const std::string bucket = "s3://bucket/";
+  CHECK(says(Error(ErrorKind::write, how_to_find_upload(bucket + "it's")),
+             command(R"('s3://bucket/it'\''s')")));
+  for (const char* control : {"\x1b[31m", "\n", "\x7f`"}) {
+    CHECK(says(Error(ErrorKind::write, how_to_find_upload(bucket + control)),
+               command("'s3://bucket/'")));
+    CHECK(says(Error(ErrorKind::write, how_to_find_upload(bucket + "a b" + control)),
+               command("'s3://bucket/a b'")));
+  }
+}
+
 }  // namespace s3io::testing::s3_upload_test
