@@ -20,6 +20,7 @@ import programs
 import pytest
 import support
 import torch
+from huge_pages import use_huge_pages
 from lazily import Lazily
 from leaks import nothing_leaked
 from object_servers import juicefs as juicefs_server
@@ -148,6 +149,7 @@ def _imported(request: pytest.FixtureRequest) -> None:
         module.load()
     gc.collect()
     gc.freeze()  # what the files before it have imported, as well
+    use_huge_pages()
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,8 @@ import textwrap
 import types
 from pathlib import Path
 
+from huge_pages import use_huge_pages
+
 # A program that is ``python FILE ARGUMENTS``.
 RUN_FILE = """
     import os, runpy, sys
@@ -182,4 +184,5 @@ if __name__ == "__main__":
     # What is here for good the end of a program need not go through, which takes half a second.
     gc.collect()
     gc.freeze()
+    use_huge_pages()
     run(*serve(socket.socket(fileno=int(sys.argv[1]))))
