@@ -57,10 +57,7 @@ class Torch:
         return [*cpp.RELEASE, *(["-D_GLIBCXX_USE_CXX11_ABI=0"] if self.old_strings else [])]
 
     def compiler(self):
-        """The bindings' compiler. Other people's headers are -isystem: they give no warnings.
-
-        -O1: nearly all that it compiles is pybind11, and with -O3 that takes a third longer.
-        """
+        """The bindings' compiler. Other people's headers are -isystem: they give no warnings."""
         system_includes = [
             self.folder / "include",
             self.folder / "include/torch/csrc/api/include",
@@ -69,7 +66,7 @@ class Torch:
         ]
         version = f'-DS3IO_VERSION="{VERSION}"'
         includes = (f"-isystem{path}" for path in system_includes)
-        return cpp.compiler(*self.release_flags(), "-O1", *includes, version)
+        return cpp.compiler(*self.release_flags(), *includes, version)
 
     def libraries(self):
         lib = self.folder / "lib"

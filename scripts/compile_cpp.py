@@ -119,17 +119,13 @@ def core_units(folder: Path, flags: list[str], with_s3: bool = False) -> list[Un
 
 
 def binding_units(folder: Path, command: list[str]) -> list[Unit]:
-    """``csrc/bindings``. Those of S3 are by themselves: the others are the same without them.
-
-    The others are two units where there are processors to spare: pybind11 is compiled once more.
-    """
+    """``csrc/bindings``. Those of S3 are by themselves: the others are the same without them."""
     parts: dict[str, list[str]] = {"s3": [], "no_s3": [], "": []}
     for path in sources_in(Path("csrc/bindings")):
         stem = Path(path).stem
         parts["s3" if stem.startswith("s3") else stem if stem in parts else ""].append(path)
     name = "s3" if USE_S3 else "no_s3"
-    count = 2 if most_jobs() > 2 else 1
-    units = units_of_equal_size(count, folder / "bindings", parts[""], command)
+    units = units_of_equal_size(2, folder / "bindings", parts[""], command)
     return [*units, Unit(folder / f"bindings_{name}.o", parts[name], command)]
 
 
