@@ -2,6 +2,9 @@
 
 A fork copies page tables, and the end of the forked process takes them down: of what torch and the
 tests are, for 50 ms on a slow machine. The suite forks thousands of times.
+
+What the parent writes while a child lives splits them again. A process that does little between its
+forks gains most.
 """
 
 from __future__ import annotations
