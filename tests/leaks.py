@@ -25,6 +25,22 @@ class Resources:
     def now(cls) -> Resources:
         return cls(open_files(), threads(), pool_mappings())
 
+    def left(self) -> str | None:
+        """What there is beside these; None where there is nothing."""
+        # PyTorch gives a worker five seconds to end, then ends it and waits for it no more. This
+        # waits for those that have ended, whose pipes are then closed.
+        multiprocessing.active_children()
+        now = self.now()
+        if len(now.threads) > len(self.threads):  # another one may have taken an ended one's place
+            new = {tid: name for tid, name in now.threads.items() if tid not in self.threads}
+            return f"threads are left: {new}"
+        new = {fd: name for fd, name in now.files.items() if self.files.get(fd) != name}
+        if new:
+            return f"file descriptors are left open: {new}"
+        if not set(now.mappings) <= set(self.mappings):
+            return "the mapping of a pool is left"
+        return None
+
 
 def forget_ended_workers() -> None:
     """PyTorch before 2.13 keeps every pinning loader's persistent workers until the program ends,
@@ -37,27 +53,10 @@ def forget_ended_workers() -> None:
 @contextlib.contextmanager
 def nothing_leaked() -> Iterator[None]:
     """Descriptors, threads and mapped pools are at the end what they were at the beginning."""
-    gc.collect()
     before = Resources.now()
     yield
     forget_ended_workers()
-    gc.collect()
-
-    def left_running() -> dict[int, str]:
-        return {tid: name for tid, name in threads().items() if tid not in before.threads}
-
-    def left_open() -> dict[int, str]:
-        # PyTorch gives a worker five seconds to end, then ends it and waits for it no more. This
-        # waits for those that have ended, whose pipes are then closed.
-        multiprocessing.active_children()
-        now = open_files()
-        return {fd: name for fd, name in now.items() if before.files.get(fd) != name}
-
-    # Another one may have ended meanwhile, and been replaced: the number counts.
-    assert holds_soon(lambda: len(threads()) <= len(before.threads)), (
-        f"threads are left: {left_running()}"
-    )
-    # The threads of multiprocessing's queues close their pipes, and one may still be about to.
-    assert holds_soon(lambda: not left_open()), f"file descriptors are left open: {left_open()}"
-    after = Resources.now()
-    assert set(after.mappings) <= set(before.mappings), "the mapping of a pool is left"
+    if before.left() is not None:
+        gc.collect()  # it takes longer than most tests do: only where something is to be found
+    # Of what is about to end, or to close.
+    assert holds_soon(lambda: before.left() is None), before.left()
