@@ -6,7 +6,7 @@ import contextlib
 import gc
 import importlib
 import mmap
-import multiprocessing
+import multiprocessing.util
 import os
 import shutil
 import signal
@@ -96,14 +96,22 @@ def _warmed_up() -> Iterator[None]:
     torch.set_num_threads(1)
     resource_tracker.ensure_running()
     multiprocessing.set_forkserver_preload([*IMPORTED])
-    forkserver.ensure_running()
-    if torch.cuda.is_available():
-        start_cuda()
     programs.warm_python()
-    gc.collect()
-    gc.freeze()  # the check below collects garbage often: let it pass over what is there for good
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing.util, "spawnv_passfds", programs.quick_spawn)
+        forkserver.ensure_running()
+        if torch.cuda.is_available():
+            start_cuda()
+        gc.collect()
+        gc.freeze()  # let the collections to come pass over what is there for good
+        yield
     programs.end_warm_pythons()
+
+
+@pytest.fixture
+def new_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What multiprocessing spawns is a new interpreter."""
+    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", programs.new_interpreter)
 
 
 @pytest.fixture(scope="session")

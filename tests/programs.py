@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing.util
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
 from support import DEADLINE_S, holds_soon
 from warm_python import RUN_FILE, STARTED, Program, WarmPython
@@ -56,20 +57,41 @@ class Running:
         imported: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
         folder: Path | None = None,
+        stdout: IO[Any] | None = None,
+        stderr: IO[Any] | None = None,
     ) -> None:
-        self._outputs = [os.fdopen(os.memfd_create(name), "w+b") for name in ("stdout", "stderr")]
-        texts, fds = [*map(str, arguments)], [output.fileno() for output in self._outputs]
+        """What it prints is kept, where no stream is given for it."""
+        streams = {"stdout": stdout, "stderr": stderr}
+        self._kept = {
+            name: os.fdopen(os.memfd_create(name), "w+b")
+            for name, stream in streams.items()
+            if stream is None
+        }
+        outputs = [stream or self._kept[name] for name, stream in streams.items()]
+        texts, fds = [*map(str, arguments)], [output.fileno() for output in outputs]
         warm = warm_python(*imported)
-        self._program = warm.start(source, texts, program_env(env), *fds, folder)
+        self.program = warm.start(source, texts, program_env(env), *fds, folder)
 
     def ended(self, timeout_s: float = DEADLINE_S * 2) -> subprocess.CompletedProcess[str]:
-        status = self._program.wait(timeout_s)
-        texts = []
-        for output in self._outputs:
+        status = self.program.wait(timeout_s)
+        texts = {}
+        for name, output in self._kept.items():
             with output:
                 output.seek(0)
-                texts.append(output.read().decode(errors="replace"))
-        return subprocess.CompletedProcess([], status, *texts)
+                texts[name] = output.read().decode(errors="replace")
+        return subprocess.CompletedProcess([], status, texts.get("stdout"), texts.get("stderr"))
+
+
+# What makes a program that is forked the first of a process group, for all of which it then stands.
+IN_A_GROUP = """
+    import os
+    os.setsid()
+"""
+# What is ``python -m torch_s3io ARGUMENTS``.
+CLI = """
+    import runpy
+    runpy.run_module("torch_s3io", run_name="__main__", alter_sys=True)
+"""
 
 
 def started(source: str, *arguments: object) -> tuple[Program, TextIO]:
@@ -95,6 +117,20 @@ def warm_python(*imported: str) -> WarmPython:
     if imported not in STARTED:
         STARTED[imported] = WarmPython.started(program_env({"HF_HUB_OFFLINE": "1"}), *imported)
     return STARTED[imported]
+
+
+# Of multiprocessing: starts a new interpreter.
+new_interpreter = multiprocessing.util.spawnv_passfds
+
+
+def quick_spawn(path: bytes, arguments: Sequence[str | bytes], fds: Sequence[int]) -> int:
+    """In its place: forks a Python that has imported torch, for which a new one takes seconds. The
+    fixture ``new_interpreters`` is for tests of what such a fork does not show."""
+    texts = [*map(os.fsdecode, arguments)]
+    source, *rest = texts[texts.index("-c") + 1 :]
+    if "resource_tracker" in source:  # which imports nothing
+        return new_interpreter(path, arguments, fds)
+    return warm_python().spawn(source, rest, [*fds])
 
 
 def end_warm_pythons() -> None:

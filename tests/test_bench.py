@@ -9,14 +9,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import pytest
 from buckets import BUCKET, needs_s3, serving
 from object_servers.fault_server import SECRET_KEY
-from programs import program_env, run_program, warm_python
+from programs import CLI, IN_A_GROUP, Running, run_program, warm_python
 from support import DEADLINE_S, bytes_until, cached_pages, holds_soon
 
 from torch_s3io import ConfigError, cli
@@ -378,23 +377,21 @@ def test_plots_and_a_profile_are_made_on_request(disk):
 def test_the_measured_process_ends_with_a_bench_that_is_killed(disk):
     """What other signals do is in test_stopped_commands."""
     parts = settings("epochs=1000000", f"data.folder={disk}", "data.files=1")
-    command = ["-m", "torch_s3io", "bench", "files-8mib", *parts, "--output", str(disk / "out")]
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        env=program_env(),
-        stdout=subprocess.PIPE,  # which its children share: it is at its end when all are gone
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    try:
-        assert holds_soon(lambda: any(map(is_measuring, children.read_text().split())))
-        process.kill()
-        process.communicate(timeout=DEADLINE_S)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    command = ["bench", "files-8mib", *parts, "--output", disk / "out"]
+    reading, writing = os.pipe()  # its children share it: it is at its end when all are gone
+    os.set_blocking(reading, False)
+    with os.fdopen(reading, "rb", buffering=0) as printed:
+        with os.fdopen(writing, "wb") as output:
+            bench = Running(IN_A_GROUP + CLI, *command, stdout=output, stderr=output)
+        children = Path(f"/proc/{bench.program.pid}/task/{bench.program.pid}/children")
+        try:
+            assert holds_soon(lambda: any(map(is_measuring, children.read_text().split())))
+            os.kill(bench.program.pid, signal.SIGKILL)
+            assert bench.ended().returncode == -signal.SIGKILL
+            assert holds_soon(lambda: printed.read(4096) == b"")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(bench.program.pid, signal.SIGKILL)
 
 
 def is_measuring(process: str) -> bool:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from programs import program_env
+from programs import CLI, Running, program_env
 
 import torch_s3io
 from torch_s3io import cli, console
@@ -125,14 +125,7 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback():
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "wb") as closed:
-        result = subprocess.run(
-            [sys.executable, "-m", "torch_s3io", "doctor"],
-            env=program_env(),
-            stdout=closed,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=120,
-        )
+        result = Running(CLI, "doctor", stdout=closed).ended()
     assert "Traceback" not in result.stderr
     assert "BrokenPipe" not in result.stderr
 

@@ -173,6 +173,7 @@ def test_an_error_in_a_worker_arrives_with_its_class_and_text(disk):
     end_workers(batches)
 
 
+@pytest.mark.usefixtures("new_interpreters")
 def test_spawned_workers_get_a_pickled_data_set(disk):
     paths, array = write_files(disk)
     dataset = make(paths)

@@ -294,6 +294,7 @@ def test_workers(tmp_path, name, store):
     check_goes_on_elsewhere(loader, kind.read, order)
 
 
+@pytest.mark.usefixtures("new_interpreters")
 def test_spawned_workers_know_the_store_as_well(tmp_path):
     kind = Kind("lines", "memory", tmp_path)
     dataset = kind.make()

@@ -9,7 +9,6 @@ import random
 import resource
 import signal
 import stat
-import subprocess
 import threading
 import warnings
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 from leaks import nothing_leaked
-from programs import become_nobody, program_command, program_env, run_program, started
+from programs import become_nobody, run_program, started
 from support import (
     DEADLINE_S,
     ENGINES,
@@ -278,21 +277,21 @@ def test_a_killed_writer_leaves_a_whole_file_and_nothing_else_after_the_next_sta
 
 def test_a_live_writer_of_another_process_is_spared(disk):
     program = """
-        import sys
+        import signal, sys
         from torch_s3io import FileStore
         with FileStore().writer(sys.argv[1] + "/x") as writer:
             writer.write(b"abc")
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
             print("ready", flush=True)
-            sys.stdin.readline()
+            signal.sigwait([signal.SIGUSR1])
     """
-    command = program_command(program, disk)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen(command, env=program_env(), text=True, **pipes)
-    assert process.stdout.readline() == "ready\n"
+    live, output = started(program, disk)
+    assert output.readline() == "ready\n"
     FileStore().put(disk / "y", b"")
     assert len(os.listdir(disk)) == 2
-    process.communicate("go on\n")
-    assert process.returncode == 0
+    live.send_signal(signal.SIGUSR1)
+    with output:
+        assert live.wait(DEADLINE_S) == 0
     assert (disk / "x").read_bytes() == b"abc"
     assert sorted(os.listdir(disk)) == ["x", "y"]
 

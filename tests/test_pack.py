@@ -6,14 +6,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tarfile
 
 import numpy as np
 import pytest
 import torch
-from programs import program_env
+from programs import CLI, Running
 from record_sets import check_clean
 from support import holds_soon, random_bytes
 
@@ -21,10 +19,6 @@ from torch_s3io import RecordDataset, WriteError
 from torch_s3io.cli import main
 from torch_s3io.wording import size_text
 from torch_s3io.writing.packing import PackJob
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "torch_s3io", *map(str, arguments)]
 
 
 def pack(*arguments: object) -> None:
@@ -167,13 +161,13 @@ def test_a_killed_pack_goes_on_where_it_was(disk, capsys):
     array = np.frombuffer(random_bytes(40_000_000), np.uint8).reshape(-1, 10_000)
     np.save(disk / "x.npy", array)
     arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mib", 1, "--processes", 2]
-    process = subprocess.Popen(command(*arguments), env=program_env(), stdout=subprocess.PIPE)
+    killed = Running(CLI, *arguments)
     finished = lambda: sum(  # noqa: E731
         name.startswith("records-") for name in os.listdir(disk / "out")
     )
     assert holds_soon(lambda: (disk / "out").exists() and finished() >= 5)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    os.kill(killed.program.pid, signal.SIGKILL)
+    assert killed.ended().returncode == -signal.SIGKILL
     assert not (disk / "out" / "manifest.json").exists()
     journal = next(path for path in (disk / "out").iterdir() if path.name.startswith(".s3io-pack"))
     kept = [json.loads(line)["name"] for line in journal.read_text().splitlines()]

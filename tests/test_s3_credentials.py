@@ -297,6 +297,7 @@ def _in_spawned(endpoint: str, credentials: S3Credentials, sizes: Any) -> None:
     sizes.send(size_of(endpoint, credentials))
 
 
+@pytest.mark.usefixtures("new_interpreters")
 def test_a_spawned_worker_gets_descriptors_and_no_secret(server, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     credentials = S3Credentials(S3Config(access_key=ACCESS_KEY, secret_key=SECRET_KEY))

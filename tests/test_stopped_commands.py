@@ -11,7 +11,7 @@ import signal
 
 import numpy as np
 import pytest
-from programs import program_env, warm_python
+from programs import CLI, IN_A_GROUP, program_env, warm_python
 from support import DEADLINE_S, holds_soon
 from tar_files import write_headers
 
@@ -62,11 +62,9 @@ COMMANDS = {
 }  # fmt: skip
 
 
-RUN_COMMAND = """
-    import os, runpy, sys
-    os.setsid()
+UNBUFFERED = """
+    import sys
     sys.stdout.reconfigure(write_through=True)
-    runpy.run_module("torch_s3io", run_name="__main__", alter_sys=True)
 """
 
 
@@ -86,7 +84,7 @@ def test_a_command_that_is_stopped_says_so_and_leaves_nothing(name, number, stat
     much = min(30 << 30, shutil.disk_usage(disk).free // 4)  # it is stopped long before the end
     with output.open("w") as file:
         process = warm_python().start(
-            RUN_COMMAND,
+            IN_A_GROUP + UNBUFFERED + CLI,
             [argument.format(disk=disk, much=much) for argument in arguments],
             program_env({"TMPDIR": str(temporary)}),
             file.fileno(),

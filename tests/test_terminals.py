@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import program_env
+from programs import CLI, Running, program_env
 from support import DEADLINE_S
 
 from torch_s3io import cli
@@ -186,11 +186,7 @@ def test_a_program_whose_reader_is_gone_ends_as_others_do(arguments, broken):
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "wb") as closed:
-        done = subprocess.run(
-            [sys.executable, "-m", "torch_s3io", *arguments],
-            env=program_env(), timeout=DEADLINE_S,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, broken: closed},
-        )  # fmt: skip
+        done = Running(CLI, *arguments, **{broken: closed}).ended()
     assert done.returncode == (141 if broken == "stdout" else 1)
     assert not done.stdout
     assert not done.stderr
@@ -198,10 +194,7 @@ def test_a_program_whose_reader_is_gone_ends_as_others_do(arguments, broken):
 
 def test_output_that_cannot_be_written_is_an_error_of_one_line():
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "torch_s3io", "bench", "--list"],
-            env=program_env(), timeout=DEADLINE_S, stdout=full, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        done = Running(CLI, "bench", "--list", stdout=full).ended()
     assert done.returncode == 1
     assert done.stderr == (
         "python -m torch_s3io: stdout: cannot write the output: No space left on device\n"

@@ -25,7 +25,7 @@ from buckets import (
 )
 from object_servers.buckets import Reply, Request, error
 from object_servers.fault_server import FaultServer
-from programs import Running, program_env, warm_python
+from programs import CLI, IN_A_GROUP, Running
 from support import DEADLINE_S, holds_soon
 
 import torch_s3io as s3io
@@ -335,19 +335,11 @@ def test_a_pack_that_fails_leaves_nothing_of_any_process_or_names_it(
     assert not server.buckets.objects
 
 
-RUN_COMMAND = """
-    import os, runpy
-    os.setsid()
-    runpy.run_module("torch_s3io", run_name="__main__", alter_sys=True)
-"""
-
-
 def test_a_pack_that_is_stopped_leaves_nothing_of_any_process(server: FaultServer, tmp_path: Path):
     with gate(server) as closed:
         with (tmp_path / "output").open("w") as file:
-            fd = file.fileno()
-            command = pack_command(tmp_path)
-            process = warm_python().start(RUN_COMMAND, command, program_env(), fd, fd, tmp_path)
+            source, command = IN_A_GROUP + CLI, pack_command(tmp_path)
+            process = Running(source, *command, folder=tmp_path, stdout=file, stderr=file).program
         try:
             assert holds_soon(lambda: closed.is_met() or process.poll() is not None)
             os.killpg(process.pid, signal.SIGINT)

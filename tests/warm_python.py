@@ -8,6 +8,9 @@ one from their first moment on, such as a library to preload, are started by the
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import fcntl
 import gc
 import importlib
 import json
@@ -20,8 +23,12 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 import types
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from huge_pages import use_huge_pages
 
@@ -37,6 +44,8 @@ RUN_FILE = """
 IMPORTED = ("torch", "torch_s3io", "numpy.random")
 
 _NUMBER = struct.Struct("i")
+_MOST_FDS = 32
+_SPAWN_S = 60.0
 
 
 class Program:
@@ -107,14 +116,40 @@ class WarmPython:
         folder: Path | None = None,
     ) -> Program:
         """A program at work in this folder, or this process's."""
-        place = str(folder or Path.cwd())
-        request = json.dumps([textwrap.dedent(source), arguments, env, place]).encode()
+        fds = {1: stdout, 2: stderr}
+        return Program(self._ask_for(source, arguments, env, fds, folder or Path.cwd(), "keeper"))
+
+    def spawn(self, source: str, arguments: list[str], fds: list[int]) -> int:
+        """The number of a program that is this process's child, with its environment, folder and
+        output, and these descriptors."""
+        with _SPAWNING, _getting_orphans():
+            same = {fd: fd for fd in (1, 2, *fds)}
+            status = self._ask_for(source, arguments, dict(os.environ), same, Path.cwd(), "orphan")
+            [pid] = _NUMBER.unpack(os.read(status, _NUMBER.size))
+            os.close(status)
+            deadline = time.monotonic() + _SPAWN_S
+            while parent_of(pid) != os.getpid():
+                assert time.monotonic() < deadline, "the spawned program has another parent"
+                time.sleep(0.0002)
+        return int(pid)
+
+    def _ask_for(
+        self,
+        source: str,
+        arguments: list[str],
+        env: dict[str, str],
+        fds: dict[int, int],
+        folder: Path,
+        kind: str,
+    ) -> int:
+        """The descriptor that tells the status. ``fds``: those of the program, and here."""
+        wanted = {"program": [textwrap.dedent(source), arguments, env, str(folder)]}
+        request = json.dumps({**wanted, "fds": [*fds], "kind": kind}).encode()
         reading, writing = os.pipe()
-        length = _NUMBER.pack(len(request))
-        socket.send_fds(self._socket, [length], [stdout, stderr, writing])
+        socket.send_fds(self._socket, [_NUMBER.pack(len(request))], [*fds.values(), writing])
         self._socket.sendall(request)
         os.close(writing)
-        return Program(reading)
+        return reading
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -129,11 +164,30 @@ class WarmPython:
 STARTED: dict[tuple[str, ...], WarmPython] = {}
 
 
+_SPAWNING = threading.Lock()
+
+
+@contextlib.contextmanager
+def _getting_orphans() -> Iterator[None]:
+    """Processes below this one whose parent ends become its children, not init's."""
+    set_child_subreaper = 36  # of <linux/prctl.h>
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    assert prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+    try:
+        yield
+    finally:
+        prctl(set_child_subreaper, 0, 0, 0, 0)
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def serve(connection: socket.socket) -> list:
     """Comes back in every program, with the request that it is to run."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the keepers ended
     while True:
-        length, fds, _, _ = socket.recv_fds(connection, _NUMBER.size, 3)
+        length, fds, _, _ = socket.recv_fds(connection, _NUMBER.size, _MOST_FDS)
         if not length:
             os._exit(0)
         request = bytearray()
@@ -142,24 +196,34 @@ def serve(connection: socket.socket) -> list:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
-            if is_program(*fds):
-                return json.loads(request)
+            wanted = json.loads(request)
+            if is_program(wanted, fds):
+                return wanted["program"]
         for fd in fds:
             os.close(fd)
 
 
-def is_program(stdout: int, stderr: int, status: int) -> bool:
-    """True in the program; its keeper says its number and how it ended, and is gone."""
+def is_program(wanted: dict[str, Any], received: list[int]) -> bool:
+    """True in the program. Its parent says its number, and ends, or keeps it until it can say how
+    it ended."""
+    *fds, status = received
     program = os.fork()
     if program != 0:
-        os.close(stdout)
-        os.close(stderr)
+        for fd in fds:
+            os.close(fd)
         os.write(status, _NUMBER.pack(program))
-        os.write(status, _NUMBER.pack(os.waitpid(program, 0)[1]))
+        if wanted["kind"] == "keeper":
+            os.write(status, _NUMBER.pack(os.waitpid(program, 0)[1]))
         os._exit(0)
     os.close(status)
-    for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), stdout, stderr)):
-        os.dup2(fd, number)
+    fds.append(os.open(os.devnull, os.O_RDONLY))
+    places = [*wanted["fds"], 0]
+    free = 1 + max(*places, *fds)
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, free) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    for fd, place in zip(moved, places, strict=True):
+        os.dup2(fd, place)
         os.close(fd)
     return True
 
