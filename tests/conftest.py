@@ -26,7 +26,7 @@ from leaks import nothing_leaked
 from object_servers import juicefs as juicefs_server
 from object_servers import rclone as rclone_server
 from object_servers.seaweed import program, seaweed
-from warm_python import IMPORTED
+from warm_python import IMPORTED, new_interpreter, spawn_from
 
 from torch_s3io import _C
 
@@ -97,21 +97,20 @@ def _warmed_up() -> Iterator[None]:
     resource_tracker.ensure_running()
     multiprocessing.set_forkserver_preload([*IMPORTED])
     programs.warm_python()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multiprocessing.util, "spawnv_passfds", programs.quick_spawn)
-        forkserver.ensure_running()
-        if torch.cuda.is_available():
-            start_cuda()
-        gc.collect()
-        gc.freeze()  # let the collections to come pass over what is there for good
-        yield
+    spawn_from(programs.warm_python)
+    forkserver.ensure_running()
+    if torch.cuda.is_available():
+        start_cuda()
+    gc.collect()
+    gc.freeze()  # let the collections to come pass over what is there for good
+    yield
     programs.end_warm_pythons()
 
 
 @pytest.fixture
 def new_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
     """What multiprocessing spawns is a new interpreter."""
-    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", programs.new_interpreter)
+    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", new_interpreter)
 
 
 @pytest.fixture(scope="session")

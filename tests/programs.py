@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing.util
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -59,8 +58,10 @@ class Running:
         folder: Path | None = None,
         stdout: IO[Any] | None = None,
         stderr: IO[Any] | None = None,
+        spawns: bool = False,
     ) -> None:
-        """What it prints is kept, where no stream is given for it."""
+        """What it prints is kept, where no stream is given for it. ``spawns``: what it spawns is
+        forked, too, from what it was at its beginning."""
         streams = {"stdout": stdout, "stderr": stderr}
         self._kept = {
             name: os.fdopen(os.memfd_create(name), "w+b")
@@ -70,7 +71,7 @@ class Running:
         outputs = [stream or self._kept[name] for name, stream in streams.items()]
         texts, fds = [*map(str, arguments)], [output.fileno() for output in outputs]
         warm = warm_python(*imported)
-        self.program = warm.start(source, texts, program_env(env), *fds, folder)
+        self.program = warm.start(source, texts, program_env(env), *fds, folder, spawns)
 
     def ended(self, timeout_s: float = DEADLINE_S * 2) -> subprocess.CompletedProcess[str]:
         status = self.program.wait(timeout_s)
@@ -108,29 +109,17 @@ def run_file(
     folder: Path | None = None,
     imported: tuple[str, ...] = (),
     timeout_s: float = DEADLINE_S * 2,
+    spawns: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """``python PATH ARGUMENTS``, which workers that are spawned can import."""
-    return Running(RUN_FILE, path, *arguments, imported=imported, folder=folder).ended(timeout_s)
+    options = {"imported": imported, "folder": folder, "spawns": spawns}
+    return Running(RUN_FILE, path, *arguments, **options).ended(timeout_s)
 
 
 def warm_python(*imported: str) -> WarmPython:
     if imported not in STARTED:
         STARTED[imported] = WarmPython.started(program_env({"HF_HUB_OFFLINE": "1"}), *imported)
     return STARTED[imported]
-
-
-# Of multiprocessing: starts a new interpreter.
-new_interpreter = multiprocessing.util.spawnv_passfds
-
-
-def quick_spawn(path: bytes, arguments: Sequence[str | bytes], fds: Sequence[int]) -> int:
-    """In its place: forks a Python that has imported torch, for which a new one takes seconds. The
-    fixture ``new_interpreters`` is for tests of what such a fork does not show."""
-    texts = [*map(os.fsdecode, arguments)]
-    source, *rest = texts[texts.index("-c") + 1 :]
-    if "resource_tracker" in source:  # which imports nothing
-        return new_interpreter(path, arguments, fds)
-    return warm_python().spawn(source, rest, [*fds])
 
 
 def end_warm_pythons() -> None:

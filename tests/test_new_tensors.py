@@ -81,7 +81,7 @@ def test_every_batch_may_be_kept_under_a_small_limit_of_descriptors(folder, case
 def run_as_file(program, source, *arguments):
     """As a script, which a spawned worker can import."""
     program.write_text(textwrap.dedent(source))
-    return printed_by(run_file(program, *arguments))
+    return printed_by(run_file(program, *arguments, spawns=True))
 
 
 @pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])

@@ -47,7 +47,7 @@ def run_ranks(
     """What each rank of a gloo group says, running the job in a process of its own."""
     rendezvous = path.parent / f"rendezvous-{len(list(path.parent.iterdir()))}"
     ranks = [
-        Running(RANK, rendezvous, rank, world, path, num_workers, context, job)
+        Running(RANK, rendezvous, rank, world, path, num_workers, context, job, spawns=True)
         for rank in range(world)
     ]
     printed = [printed_by(ended) for ended in [rank.ended() for rank in ranks]]

@@ -55,7 +55,7 @@ def path(disk):
 def test_what_a_machine_lacks_is_said_once_and_not_by_every_worker(path, disk, what, text, context):
     program = disk / "program.py"
     program.write_text(SOURCE)
-    process = run_file(program, path, what, context)
+    process = run_file(program, path, what, context, spawns=True)
     assert process.returncode == 0, process.stderr
     assert process.stderr.count(text) == 1, process.stderr
     assert re.search(rf"'?{what}_?\w*'?=", process.stderr), "no option in it"

@@ -14,7 +14,7 @@ import fcntl
 import gc
 import importlib
 import json
-import multiprocessing
+import multiprocessing.util
 import os
 import select
 import signal
@@ -26,7 +26,7 @@ import textwrap
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +114,19 @@ class WarmPython:
         stdout: int,
         stderr: int,
         folder: Path | None = None,
+        spawns: bool = False,
     ) -> Program:
-        """A program at work in this folder, or this process's."""
-        fds = {1: stdout, 2: stderr}
-        return Program(self._ask_for(source, arguments, env, fds, folder or Path.cwd(), "keeper"))
+        """A program at work in this folder, or this process's. ``spawns``: see ``spawn_from``."""
+        program = [textwrap.dedent(source), arguments, env, str(folder or Path.cwd()), spawns]
+        return Program(self._ask_for(program, {1: stdout, 2: stderr}, "keeper"))
 
     def spawn(self, source: str, arguments: list[str], fds: list[int]) -> int:
         """The number of a program that is this process's child, with its environment, folder and
         output, and these descriptors."""
         with _SPAWNING, _getting_orphans():
             same = {fd: fd for fd in (1, 2, *fds)}
-            status = self._ask_for(source, arguments, dict(os.environ), same, Path.cwd(), "orphan")
+            program = [source, arguments, dict(os.environ), str(Path.cwd()), False]
+            status = self._ask_for(program, same, "orphan")
             [pid] = _NUMBER.unpack(os.read(status, _NUMBER.size))
             os.close(status)
             deadline = time.monotonic() + _SPAWN_S
@@ -133,18 +135,9 @@ class WarmPython:
                 time.sleep(0.0002)
         return int(pid)
 
-    def _ask_for(
-        self,
-        source: str,
-        arguments: list[str],
-        env: dict[str, str],
-        fds: dict[int, int],
-        folder: Path,
-        kind: str,
-    ) -> int:
+    def _ask_for(self, program: list[Any], fds: dict[int, int], kind: str) -> int:
         """The descriptor that tells the status. ``fds``: those of the program, and here."""
-        wanted = {"program": [textwrap.dedent(source), arguments, env, str(folder)]}
-        request = json.dumps({**wanted, "fds": [*fds], "kind": kind}).encode()
+        request = json.dumps({"program": program, "fds": [*fds], "kind": kind}).encode()
         reading, writing = os.pipe()
         socket.send_fds(self._socket, [_NUMBER.pack(len(request))], [*fds.values(), writing])
         self._socket.sendall(request)
@@ -228,7 +221,29 @@ def is_program(wanted: dict[str, Any], received: list[int]) -> bool:
     return True
 
 
-def run(source: str, arguments: list[str], env: dict[str, str], folder: str) -> None:
+# Of multiprocessing: starts a new interpreter.
+new_interpreter = multiprocessing.util.spawnv_passfds
+
+
+def spawn_from(warm: Callable[[], WarmPython]) -> None:
+    """What multiprocessing spawns is forked from there from now on, and is then like a new Python,
+    but for the seconds that this takes to import torch. The fixture ``new_interpreters`` is for
+    tests of what such a fork does not show."""
+
+    def spawn(path: bytes, arguments: Sequence[str | bytes], fds: Sequence[int]) -> int:
+        texts = [*map(os.fsdecode, arguments)]
+        source, *rest = texts[texts.index("-c") + 1 :]
+        if "resource_tracker" in source:  # which imports nothing
+            return new_interpreter(path, arguments, fds)
+        return warm().spawn(source, rest, [*fds])
+
+    multiprocessing.util.spawnv_passfds = spawn
+
+
+def run(source: str, arguments: list[str], env: dict[str, str], folder: str, spawns: bool) -> None:
+    if spawns:
+        warm = WarmPython.forked()
+        spawn_from(lambda: warm)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
