@@ -27,10 +27,12 @@ for arguments in commands:
         statuses.append(cli.main(arguments))
     except SystemExit as end:
         statuses.append(end.code)
-    if len(sys.argv) > 3:  # from the second command on nobody reads
-        os.dup2(int(sys.argv[3]), 1)
+    if "reader leaves" in sys.argv:  # from the second command on nobody reads
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        os.dup2(write_end, 1)
 json.dump(statuses, open(sys.argv[2], "w"))
-if len(sys.argv) > 3:  # what is left of the output goes nowhere
+if "reader leaves" in sys.argv:  # what is left of the output goes nowhere
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 """
 
@@ -42,8 +44,9 @@ SHOWN = [
     for shown in (r"数据\nset", r"\u6570\u636e\nset", r"\xe6\x95\xb0\xe6\x8d\xae\nset")
 ]
 
+# None: as most have it.
 LOCALES = {
-    "utf-8": {"PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"},
+    "utf-8": None,
     "ascii output": {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1", "COLUMNS": "1"},
     "ascii": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "20"},
 }
@@ -79,22 +82,29 @@ def commands_in(folder: bytes) -> list[tuple[list[bytes], int]]:
     ]
 
 
-def run_all(tmp_path: Path, commands, *, env=None, more=(), **streams):
+def run_all(tmp_path: Path, commands, *arguments: str, env=None, closed=()):
     """Runs the commands in one process; their exit statuses, and what was printed."""
-    wanted = [[word.decode("latin-1") for word in arguments] for arguments, _ in commands]
+    wanted = [[word.decode("latin-1") for word in words] for words, _ in commands]
     (tmp_path / "commands.json").write_text(json.dumps(wanted))
     files = [str(tmp_path / "commands.json"), str(tmp_path / "statuses.json")]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *files, *map(str, more)],
-        env=program_env({"MPLCONFIGDIR": str(tmp_path), **(env or {})}),
-        timeout=2 * DEADLINE_S,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
-    )
-    assert done.returncode == 0, done
+    with (tmp_path / "stdout").open("w+b") as stdout, (tmp_path / "stderr").open("w+b") as stderr:
+        streams, drawing = {"stdout": stdout, "stderr": stderr}, {"MPLCONFIGDIR": str(tmp_path)}
+        if env is None and not closed:
+            done = Running(PROGRAM, *files, *arguments, env=drawing, **streams).ended()
+        else:  # streams are looked at as a Python begins
+            done = subprocess.run(
+                [sys.executable, "-c", PROGRAM, *files, *arguments],
+                env=program_env({**drawing, **(env or {})}),
+                preexec_fn=lambda: [os.close(number) for number in closed],
+                timeout=2 * DEADLINE_S,
+                **streams,
+            )
+        printed = [(stream.seek(0), stream.read())[1] for stream in streams.values()]
+    assert done.returncode == 0, (done, printed)
     statuses = json.loads((tmp_path / "statuses.json").read_text())
     # doctor's depends on the machine: 3 where something costs
     assert [0 if status == 3 else status for status in statuses] == [s for _, s in commands]
-    return done.stdout, done.stderr
+    return printed
 
 
 @pytest.mark.parametrize(("index", "locale"), list(enumerate(LOCALES)))
@@ -135,8 +145,7 @@ def test_streams_that_are_closed_lead_nowhere_and_into_no_file(closed, disk, tmp
     commands = commands_in(os.fsencode(disk) + b"/" + BYTES)
     if 1 not in closed:  # what bench starts has no stderr either where all are closed
         commands = [command for command in commands if command[0][0] != b"bench"]
-    streams = {"preexec_fn": lambda: [os.close(number) for number in closed]}
-    stdout, stderr = run_all(tmp_path, commands, **streams)
+    stdout, stderr = run_all(tmp_path, commands, closed=closed)
     assert (b"100 records" in stdout) == (1 not in closed)
     assert stderr == b""
 
@@ -162,14 +171,8 @@ os.write(1, b"what a library prints")
 def test_a_reader_that_has_seen_enough_ends_each_command_quietly(disk, tmp_path):
     folder = os.fsencode(disk) + b"/" + BYTES
     printing = [(arguments, 141) for arguments, status in commands_in(folder) if status == 0]
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    try:
-        streams = {"stdout": subprocess.DEVNULL, "pass_fds": [write_end]}
-        first = ([b"bench", b"--list"], 0)
-        _, stderr = run_all(tmp_path, [first, *printing], more=[write_end], **streams)
-    finally:
-        os.close(write_end)
+    first = ([b"bench", b"--list"], 0)
+    _, stderr = run_all(tmp_path, [first, *printing], "reader leaves")
     assert b"rror" not in stderr
     assert os.path.exists(folder + b"/out/manifest.json")  # what was to be done is done
 
