@@ -52,7 +52,7 @@ TEST_CASE("parts are where they belong, zeros between them, and each is summed")
   const Bytes source = random_bytes(4'000'000, 1);
   std::mt19937_64 random(2);
   for (const int64_t most_bytes : {50, 40'000, 3'500'000}) {
-    for (int round = 0; round < 12; ++round) {
+    for (int round = 0; round < rounds(12); ++round) {
       ObjectWriter writer(path, std::nullopt, write_engine({.direct = DirectMode::automatic}));
       const auto before = static_cast<int64_t>(random() % 3000);
       writer.write(std::span(source).first(static_cast<size_t>(before)), kNoCallback);
