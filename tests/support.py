@@ -31,8 +31,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def worker_count(context: str) -> int:
-    """One that is spawned imports PyTorch, which takes seconds. test_handover and test_late_workers
-    have two."""
+    """A new interpreter for each would take seconds. test_handover and test_late_workers have
+    two."""
     return 1 if context == "spawn" else 2
 
 

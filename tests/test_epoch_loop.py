@@ -91,7 +91,7 @@ def test_interrupted_anywhere_a_loop_over_a_prefetcher_reads_the_same(path):
     )
 
 
-# Every pair of workers, looks and the step of the interrupt.
+# Every pair of workers, looks and the step of the interrupt; two workers stay, others do not.
 @pytest.mark.parametrize(
     ("workers", "persistent", "stops"),
     [(1, False, (2, 3, 4)), (2, True, (3, 4, 2)), (4, False, (4, 2, 3))],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +14,6 @@ import pytest
 from buckets import needs_s3
 from object_servers.buckets import Reply, Request
 from object_servers.fault_server import ACCESS_KEY, SECRET_KEY, FaultServer
-from programs import Running
 
 from torch_s3io import _C, errors
 
@@ -98,11 +99,12 @@ def test_ctrl_c_ends_each_wait(server):
 def test_a_process_ends_while_its_connections_are_open(server):
     """The store lives as long as the module, so nobody lets go of it before OpenSSL does."""
     server.buckets.put("bucket", "k", DATA)
-    code = """
-        import sys, types
-        import test_s3_objects
-        store = test_s3_objects.objects_of(types.SimpleNamespace(endpoint=sys.argv[1]))
-        print(store.stat('s3://bucket/k')[0][2])
-    """
-    ended = Running(code, server.endpoint).ended()
+    code = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "import test_s3_objects as t, types\n"
+        "store = t.objects_of(types.SimpleNamespace(endpoint=sys.argv[1]))\n"
+        "print(store.stat('s3://bucket/k')[0][2])\n"
+    )
+    command = [sys.executable, "-c", code, server.endpoint, "tests"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{len(DATA)}\n", "")

@@ -44,9 +44,8 @@ SHOWN = [
     for shown in (r"数据\nset", r"\u6570\u636e\nset", r"\xe6\x95\xb0\xe6\x8d\xae\nset")
 ]
 
-# None: as most have it.
 LOCALES = {
-    "utf-8": None,
+    "utf-8": {"PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"},
     "ascii output": {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1", "COLUMNS": "1"},
     "ascii": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "20"},
 }
