@@ -105,7 +105,8 @@ FUZZ_SEED ?=
 
 .PHONY: fuzz
 fuzz: setup build/stamps/packages-test build/stamps/packages-clang ## hostile inputs for all that is parsed, FUZZ_SECONDS each
-	@CXXFLAGS="$(if $(filter-out 5,$(FUZZ_SECONDS)),-O1) $${CXXFLAGS:-}" $(PYTHON) scripts/compile_cpp.py fuzz
+	@optimized=; (($(FUZZ_SECONDS) <= 5)) || optimized=-O1; \
+	CXXFLAGS="$$optimized $${CXXFLAGS:-}" $(PYTHON) scripts/compile_cpp.py fuzz
 	@$(PY) fuzz/run.py --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(ARGS)
 
 ## Check -------------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def unreached(path: Path) -> list[str]:
     return [f"the function at fuzz/targets/{place}" for place in places]
 
 
-def describe_failure(run: Run) -> None:
+def describe_failure(run: Run, seconds: int) -> None:
     """What was found, and how to see it again."""
     print(f"\n==== {run.path.name} failed, status {run.status}; the end of {run.log}:")
     lines = run.log.read_text(errors="replace").splitlines()
@@ -179,7 +179,8 @@ def describe_failure(run: Run) -> None:
         artifact.write_bytes(run.current.data)
     artifacts = sorted((BUILD / "artifacts").glob(f"{run.name}-*"), key=os.path.getmtime)
     if artifacts:
-        print(f"See it again: make fuzz ARGS='{run.name} --input {artifacts[-1]}'")
+        again = f"ARGS='{run.name} --input {artifacts[-1]}'"
+        print(f"See it again, as it was built: make fuzz FUZZ_SECONDS={seconds} {again}")
         print(f"Keep it, once it is mended: cp {artifacts[-1]} {CORPUS / run.name}/")
 
 
@@ -214,7 +215,7 @@ def run_all(paths: list[Path], options: argparse.Namespace) -> list[dict[str, An
                 results[-1]["ended_well"] = False
                 print(f"\n==== {CORPUS / run.name} does not reach:", *missed, sep="\n")
             if run.status != 0:
-                describe_failure(run)
+                describe_failure(run, options.seconds)
             elif options.input:
                 print(f"{run.name}: {len(options.input)} inputs read, nothing wrong")
         time.sleep(0.05)

@@ -50,9 +50,9 @@ STANDARD = "-std=c++20"
 RELEASE = ["-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
 # To optimize the tests themselves takes longer than they run; ThreadSanitizer's gain by a little.
 UNOPTIMIZED, HARDLY_OPTIMIZED = ["-O0", "-g1"], ["-Og", "-g1"]
-SANITIZED = ["-O1", "-g1", "-fno-omit-frame-pointer"]
-# Of AddressSanitizer: to optimize the core takes three times what the tests gain.
-ADDRESSED = [*UNOPTIMIZED, "-fno-omit-frame-pointer"]
+TSAN_FLAGS = ["-O1", "-g1", "-fno-omit-frame-pointer"]
+# To optimize the core takes three times what the tests under AddressSanitizer gain.
+ASAN_FLAGS = [*UNOPTIMIZED, "-fno-omit-frame-pointer"]
 ADDRESS = "-fsanitize=address"
 ASAN = "-fsanitize=address,undefined,float-cast-overflow"
 SANITIZERS = {
@@ -265,7 +265,7 @@ def build_tests(name: str) -> None:
     if name == "asan":
         units += asan_core()
     elif name == "tsan":
-        units += core_units(folder, [*SANITIZED, *sanitizer], USE_S3)
+        units += core_units(folder, [*TSAN_FLAGS, *sanitizer], USE_S3)
     else:
         units += core_units(release_folder(), RELEASE, USE_S3)
     link(folder / "run", compile_units(units), compiler(*sanitizer), s3_libraries())
@@ -290,12 +290,12 @@ def s3_libraries() -> list[str]:
 
 def asan_core() -> list[Unit]:
     # clang-tidy's check of reserved identifiers takes a sixth of its time.
-    flags = [*ADDRESSED, *SANITIZERS["asan"], SEEN_BY_FUZZER, "-Wreserved-identifier"]
+    flags = [*ASAN_FLAGS, *SANITIZERS["asan"], SEEN_BY_FUZZER, "-Wreserved-identifier"]
     return core_units(Path("build/asan"), flags, USE_S3)
 
 
 def build_fuzzers() -> None:
-    folder, flags = Path("build/fuzz"), [*ADDRESSED, *SANITIZERS["asan"]]
+    folder, flags = Path("build/fuzz"), [*ASAN_FLAGS, *SANITIZERS["asan"]]
     # fuzz/run.py asks which functions of a target are reached: none may vanish into others.
     command = compiler(*flags, SEEN_BY_FUZZER, "-fno-inline", "-Ifuzz")
     targets = sources_to_run(Path("fuzz/targets"))
