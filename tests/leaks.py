@@ -52,11 +52,21 @@ def forget_ended_workers() -> None:
 
 @contextlib.contextmanager
 def nothing_leaked() -> Iterator[None]:
-    """Descriptors, threads and mapped pools are at the end what they were at the beginning."""
+    """Descriptors, threads and mapped pools are at the end what they were at the beginning.
+
+    Garbage that has none of them stays: what goes wrong as it is collected may show in a later
+    test.
+    """
     before = Resources.now()
     yield
     forget_ended_workers()
-    if before.left() is not None:
+    last = before.left()
+    if last is not None:
         gc.collect()  # it takes longer than most tests do: only where something is to be found
-    # Of what is about to end, or to close.
-    assert holds_soon(lambda: before.left() is None), before.left()
+
+    def nothing_is_left() -> bool:
+        nonlocal last
+        last = before.left()
+        return last is None
+
+    assert holds_soon(nothing_is_left), last  # some is about to end, or to close

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -83,7 +84,7 @@ class Running:
         return subprocess.CompletedProcess([], status, texts.get("stdout"), texts.get("stderr"))
 
 
-# What makes a program that is forked the first of a process group, for all of which it then stands.
+# Makes a program the first of a session, and of a process group that can be ended as a whole.
 IN_A_GROUP = """
     import os
     os.setsid()
@@ -93,6 +94,17 @@ CLI = """
     import runpy
     runpy.run_module("torch_s3io", run_name="__main__", alter_sys=True)
 """
+
+
+@contextlib.contextmanager
+def until_nobody_has_it() -> Iterator[IO[bytes]]:
+    """A stream for the output of a program and of its children. At the end all of them are gone."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with os.fdopen(reading, "rb", buffering=0) as printed:
+        with os.fdopen(writing, "wb") as output:
+            yield output
+        assert holds_soon(lambda: printed.read(4096) == b"")
 
 
 def started(source: str, *arguments: object) -> tuple[Program, TextIO]:

@@ -278,12 +278,12 @@ def test_a_killed_writer_leaves_a_whole_file_and_nothing_else_after_the_next_sta
 def test_a_live_writer_of_another_process_is_spared(disk):
     program = """
         import signal, sys
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # for all threads to come
         from torch_s3io import FileStore
         with FileStore().writer(sys.argv[1] + "/x") as writer:
             writer.write(b"abc")
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
             print("ready", flush=True)
-            signal.sigwait([signal.SIGUSR1])
+            assert signal.sigtimedwait([signal.SIGUSR1], 100)
     """
     live, output = started(program, disk)
     assert output.readline() == "ready\n"

@@ -11,7 +11,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from programs import CLI, Running
+from programs import CLI, Running, until_nobody_has_it
 from record_sets import check_clean
 from support import holds_soon, random_bytes
 
@@ -161,12 +161,13 @@ def test_a_killed_pack_goes_on_where_it_was(disk, capsys):
     array = np.frombuffer(random_bytes(40_000_000), np.uint8).reshape(-1, 10_000)
     np.save(disk / "x.npy", array)
     arguments = ["pack", disk / "x.npy", "-o", disk / "out", "--shard-mib", 1, "--processes", 2]
-    killed = Running(CLI, *arguments)
     finished = lambda: sum(  # noqa: E731
         name.startswith("records-") for name in os.listdir(disk / "out")
     )
-    assert holds_soon(lambda: (disk / "out").exists() and finished() >= 5)
-    os.kill(killed.program.pid, signal.SIGKILL)
+    with until_nobody_has_it() as output:
+        killed = Running(CLI, *arguments, stdout=output)
+        assert holds_soon(lambda: (disk / "out").exists() and finished() >= 5)
+        os.kill(killed.program.pid, signal.SIGKILL)
     assert killed.ended().returncode == -signal.SIGKILL
     assert not (disk / "out" / "manifest.json").exists()
     journal = next(path for path in (disk / "out").iterdir() if path.name.startswith(".s3io-pack"))

@@ -16,6 +16,7 @@ import importlib
 import json
 import multiprocessing.util
 import os
+import resource
 import select
 import signal
 import socket
@@ -44,7 +45,7 @@ RUN_FILE = """
 IMPORTED = ("torch", "torch_s3io", "numpy.random")
 
 _NUMBER = struct.Struct("i")
-_MOST_FDS = 32
+_MOST_FDS = 253  # that the kernel sends at once
 _SPAWN_S = 60.0
 
 
@@ -118,30 +119,43 @@ class WarmPython:
     ) -> Program:
         """A program at work in this folder, or this process's. ``spawns``: see ``spawn_from``."""
         program = [textwrap.dedent(source), arguments, env, str(folder or Path.cwd()), spawns]
-        return Program(self._ask_for(program, {1: stdout, 2: stderr}, "keeper"))
+        return Program(self._ask_for(program, {1: stdout, 2: stderr}, is_kept=True))
 
     def spawn(self, source: str, arguments: list[str], fds: list[int]) -> int:
-        """The number of a program that is this process's child, with its environment, folder and
-        output, and these descriptors."""
+        """The number of a program that is this process's child, with its environment, folder,
+        limits and output, and these descriptors."""
+        deadline = time.monotonic() + _SPAWN_S
         with _SPAWNING, _getting_orphans():
-            same = {fd: fd for fd in (1, 2, *fds)}
             program = [source, arguments, dict(os.environ), str(Path.cwd()), False]
-            status = self._ask_for(program, same, "orphan")
-            [pid] = _NUMBER.unpack(os.read(status, _NUMBER.size))
-            os.close(status)
-            deadline = time.monotonic() + _SPAWN_S
+            status = self._ask_for(program, {fd: fd for fd in (1, 2, *fds)}, is_kept=False)
+            try:
+                assert select.select([status], [], [], _SPAWN_S)[0], "nothing is spawned"
+                [pid] = _NUMBER.unpack(os.read(status, _NUMBER.size))
+            finally:
+                os.close(status)
             while parent_of(pid) != os.getpid():
                 assert time.monotonic() < deadline, "the spawned program has another parent"
                 time.sleep(0.0002)
+        for limit in _LIMITS:
+            if resource.prlimit(pid, limit) != resource.getrlimit(limit):
+                resource.prlimit(pid, limit, resource.getrlimit(limit))
         return int(pid)
 
-    def _ask_for(self, program: list[Any], fds: dict[int, int], kind: str) -> int:
+    def _ask_for(self, program: list[Any], fds: dict[int, int], *, is_kept: bool) -> int:
         """The descriptor that tells the status. ``fds``: those of the program, and here."""
-        request = json.dumps({"program": program, "fds": [*fds], "kind": kind}).encode()
+        wanted = {"program": program, "fds": [*fds], "is_kept": is_kept}
+        request = json.dumps(wanted).encode()
         reading, writing = os.pipe()
-        socket.send_fds(self._socket, [_NUMBER.pack(len(request))], [*fds.values(), writing])
-        self._socket.sendall(request)
-        os.close(writing)
+        with _ASKING:
+            try:
+                length = _NUMBER.pack(len(request))
+                socket.send_fds(self._socket, [length], [*fds.values(), writing])
+                self._socket.sendall(request)
+            except BaseException:
+                os.close(reading)
+                raise
+            finally:
+                os.close(writing)
         return reading
 
     def fileno(self) -> int:
@@ -157,7 +171,9 @@ class WarmPython:
 STARTED: dict[tuple[str, ...], WarmPython] = {}
 
 
-_SPAWNING = threading.Lock()
+_ASKING, _SPAWNING = threading.Lock(), threading.Lock()
+# What ``prlimit`` sets before a spawned program has got what it is to do.
+_LIMITS = [getattr(resource, f"RLIMIT_{name}") for name in ("AS", "FSIZE", "MEMLOCK", "NOFILE")]
 
 
 @contextlib.contextmanager
@@ -178,14 +194,17 @@ def parent_of(pid: int) -> int:
 
 def serve(connection: socket.socket) -> list:
     """Comes back in every program, with the request that it is to run."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the keepers ended
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the programs' parents ended
     while True:
-        length, fds, _, _ = socket.recv_fds(connection, _NUMBER.size, _MOST_FDS)
-        if not length:
+        length, fds, flags, _ = socket.recv_fds(connection, _NUMBER.size, _MOST_FDS)
+        if not length or flags & socket.MSG_CTRUNC:
             os._exit(0)
         request = bytearray()
         while len(request) < _NUMBER.unpack(length)[0]:
-            request += connection.recv(_NUMBER.unpack(length)[0] - len(request))
+            part = connection.recv(_NUMBER.unpack(length)[0] - len(request))
+            if not part:  # who asked is gone
+                os._exit(0)
+            request += part
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
@@ -205,7 +224,7 @@ def is_program(wanted: dict[str, Any], received: list[int]) -> bool:
         for fd in fds:
             os.close(fd)
         os.write(status, _NUMBER.pack(program))
-        if wanted["kind"] == "keeper":
+        if wanted["is_kept"]:
             os.write(status, _NUMBER.pack(os.waitpid(program, 0)[1]))
         os._exit(0)
     os.close(status)
@@ -226,14 +245,19 @@ new_interpreter = multiprocessing.util.spawnv_passfds
 
 
 def spawn_from(warm: Callable[[], WarmPython]) -> None:
-    """What multiprocessing spawns is forked from there from now on, and is then like a new Python,
-    but for the seconds that this takes to import torch. The fixture ``new_interpreters`` is for
-    tests of what such a fork does not show."""
+    """What this process's multiprocessing spawns is forked from there from now on: a new Python
+    takes seconds to import torch.
+
+    Unlike a new one it has the warm one's hash seed, addresses, seeds of random numbers, imports,
+    signal mask, user and namespaces. The fixture ``new_interpreters`` is for tests of these.
+    """
+    owner = os.getpid()
 
     def spawn(path: bytes, arguments: Sequence[str | bytes], fds: Sequence[int]) -> int:
         texts = [*map(os.fsdecode, arguments)]
         source, *rest = texts[texts.index("-c") + 1 :]
-        if "resource_tracker" in source:  # which imports nothing
+        # The tracker imports nothing. What is forked cannot get orphans of its parent's.
+        if "from multiprocessing.resource_tracker " in source or os.getpid() != owner:
             return new_interpreter(path, arguments, fds)
         return warm().spawn(source, rest, [*fds])
 
