@@ -57,7 +57,10 @@ class Torch:
         return [*cpp.RELEASE, *(["-D_GLIBCXX_USE_CXX11_ABI=0"] if self.old_strings else [])]
 
     def compiler(self):
-        """The bindings' compiler. Other people's headers are -isystem: they give no warnings."""
+        """The bindings' compiler. Other people's headers are -isystem: they give no warnings.
+
+        The bindings only call: with -O3, which takes a quarter longer, they are no faster.
+        """
         system_includes = [
             self.folder / "include",
             self.folder / "include/torch/csrc/api/include",
@@ -66,7 +69,7 @@ class Torch:
         ]
         version = f'-DS3IO_VERSION="{VERSION}"'
         includes = (f"-isystem{path}" for path in system_includes)
-        return cpp.compiler(*self.release_flags(), *includes, version)
+        return cpp.compiler(*self.release_flags(), "-O1", *cpp.uncollected(), *includes, version)
 
     def libraries(self):
         lib = self.folder / "lib"
