@@ -9,7 +9,7 @@ import struct
 
 import numpy as np
 import pytest
-from buckets import BUCKET, deny, needs_s3, serving
+from buckets import BUCKET, deny, lie, needs_s3, serving
 from token_files import numbered, write_datatrove, write_ended, write_llm_c, write_megatron
 
 from torch_s3io import ConfigError, FileStore, TokenDataset, WriteError, open_store
@@ -101,6 +101,34 @@ def test_tokens_whose_index_is_refused_are_told_of(disk, capsys, is_new):
     told = left if is_new else "and .*all.idx may not belong together: write both again"
     assert re.search(rf"all.idx: .*AccessDenied.*all.bin {told}", text)
     assert keys == (["all.bin"] if is_new else ["all.bin", "all.idx"])
+
+
+@needs_s3
+@pytest.mark.parametrize("is_new", [True, False])
+def test_an_index_that_the_server_did_not_keep_is_an_error(disk, capsys, is_new):
+    write_datatrove(disk / "a.ds", numbered(LENGTHS[:3]), "<u2")
+    write_datatrove(disk / "b.ds", numbered(LENGTHS), "<u2")
+    command = ["--documents", "--overwrite", "-o", f"s3://{BUCKET}/all"]
+    with serving() as server:
+        if not is_new:
+            pack(disk / "a.ds", *command)
+        lie(server, "PUT", "all.idx")
+        pack(disk / "b.ds", *command, status=1)
+    what = "does not have it" if is_new else "has something else"
+    text = capsys.readouterr().err
+    assert f"all.idx: the server says that it has written it, and {what}; " in text
+    assert f"all.bin and s3://{BUCKET}/all.idx may not belong together: write both again" in text
+
+
+@needs_s3
+def test_keys_that_may_only_write_are_enough_for_documents(disk):
+    write_datatrove(disk / "a.ds", numbered(LENGTHS), "<u2")
+    with serving() as server:
+        deny(server, "HEAD", "all")
+        deny(server, "GET", "all")
+        with pytest.warns(RuntimeWarning, match="all.idx: .*so it was not read again"):
+            pack(disk / "a.ds", "--documents", "--overwrite", "-o", f"s3://{BUCKET}/all")
+        assert {key for _, key in server.buckets.objects} == {"all.bin", "all.idx"}
 
 
 @needs_s3

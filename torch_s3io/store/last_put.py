@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import _C
-from ..errors import Error, ExistsError, NotFoundError, WriteError
+from ..errors import AccessError, Error, ExistsError, NotFoundError, WriteError
+from ..warning import warn
 from .file_store import FileStore
 
 if TYPE_CHECKING:
@@ -33,17 +34,47 @@ def put_last(store: FileStore | S3Store, path: str, data: bytes, **options: Any)
     try:
         there = _checksum(store, path)
     except Error as error:
-        raise WriteError(f"{path}: the server says that it has written it, but {error}") from None
+        raise _unkept(path, f"but {error}") from None
     if there == _C.crc32c(data):
         return
     if there is None or there == before:
         what = "does not have it" if there is None else "has what was there before"
-        raise WriteError(f"{path}: the server says that it has written it, and {what}")
+        raise _unkept(path, f"and {what}")
     if if_absent:
         raise ExistsError(
             f"{path}: another write has replaced it since, as the server ignores If-None-Match; "
             "give each a folder of its own"
         )
+
+
+def check_last(store: FileStore | S3Store, path: str, crc32c: int | None) -> None:
+    """Reads again what a writer of the store has finished, where that is an object of a bucket.
+
+    Args:
+        crc32c: Of its bytes, as ``finish`` says.
+
+    Raises:
+        WriteError: The server has something else, or nothing, or cannot be asked.
+
+    Warns:
+        It may not be read with these keys: they suffice to write it.
+    """
+    if isinstance(store, FileStore):
+        return
+    try:
+        there = _checksum(store, path)
+    except AccessError as error:
+        warn(f"{error}; so it was not read again, to see whether the server has kept it")
+        return
+    except Error as error:
+        raise _unkept(path, f"but {error}") from None
+    if there != crc32c:
+        what = "does not have it" if there is None else "has something else"
+        raise _unkept(path, f"and {what}")
+
+
+def _unkept(path: str, what: str) -> WriteError:
+    return WriteError(f"{path}: the server says that it has written it, {what}")
 
 
 def _checksum(store: S3Store, path: str) -> int | None:

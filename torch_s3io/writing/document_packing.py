@@ -15,6 +15,7 @@ import torch
 from ..datasets.token_dataset import TokenDataset
 from ..errors import ConfigError, DataError, Error, ExistsError
 from ..format.tokens.megatron import HEAD, MAGIC, TYPES
+from ..store.last_put import check_last
 from ..store.object_writer import ObjectWriter
 from ..store.store import FileOrder
 from ..store.stores import scheme_of, store_of
@@ -134,6 +135,8 @@ def _finish_both(
         try:
             with _writer(place, index, overwrite) as writer:
                 _write_index(writer, lengths, code)
+                written = writer.finish()
+            check_last(place.store, index, written.crc32c)
         except Error as error:
             is_there = isinstance(error, ExistsError)  # another run's
             if error.is_undone and not (overwrite or is_there):
