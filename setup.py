@@ -83,15 +83,17 @@ class BuildExt(build_ext):
     def build_extension(self, ext):
         torch = Torch.find()
         folder = cpp.release_folder(f"{sys.implementation.cache_tag}-torch{torch.version}")
-        units = cpp.binding_units(folder, torch.compiler())
-        core = cpp.release_folder(*(["abi0"] if torch.old_strings else []))
-        units += cpp.core_units(core, torch.release_flags(), cpp.USE_S3)
+        bindings = cpp.binding_units(folder, torch.compiler())
+        core_folder = cpp.release_folder(*(["abi0"] if torch.old_strings else []))
+        core = cpp.core_units(core_folder, torch.release_flags(), cpp.USE_S3)
         left_out = "_no_uring" * (not cpp.USE_URING) + "_no_s3" * (not cpp.USE_S3)
         library = folder / f"_C{left_out}.so"
-        objects = cpp.compile_units(units)
+        objects = cpp.compile_units([*bindings, *core])
+        # Of a function that several have, the first stays: the core's, which is optimized.
+        core_first = objects[len(bindings) :] + objects[: len(bindings)]
         cpp.link(
             library,
-            objects,
+            core_first,
             [*torch.compiler(), "-shared"],
             [*torch.libraries(), *cpp.s3_libraries()],
         )
