@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mappings import shared_mappings
 from warm_python import STARTED
 
 from torch_s3io import _C, BufferPoolConfig, FileStore, FileSystemConfig, RecordDataset
@@ -229,12 +230,7 @@ def threads() -> dict[int, str]:
 
 def pool_mappings() -> list[tuple[int, int]]:
     """Address ranges [begin, end) of the mappings of buffer pools."""
-    ranges = []
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if "memfd:torch_s3io" in line:
-            begin, end = line.split()[0].split("-")
-            ranges.append((int(begin, 16), int(end, 16)))
-    return ranges
+    return [(one.begin, one.end) for one in shared_mappings() if "memfd:torch_s3io" in one.name]
 
 
 def lies_in_a_pool(tensor: torch.Tensor) -> bool:

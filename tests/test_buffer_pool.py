@@ -7,6 +7,7 @@ import itertools
 import os
 import threading
 
+import mappings
 import pytest
 import torch
 from leaks import nothing_leaked
@@ -126,6 +127,13 @@ def test_the_memory_outlives_the_pool():
         assert len(pool_mappings()) == 1
         del lease
         assert pool_mappings() == []
+
+
+def test_the_mappings_of_pools_are_found_without_reading_all_others():
+    pool = make()
+    assert list(mappings.shared_mappings()) == list(mappings.read_all())
+    assert len(pool_mappings()) == 1
+    del pool
 
 
 def test_an_empty_pool_is_waited_for_within_the_time_and_the_error_names_the_setting():
