@@ -325,6 +325,8 @@ def test_store_says_how_the_bucket_is_reached(tmp_path, capsys, monkeypatch, for
         result = run_bench(tmp_path, str(config), "--store", store)
         reads = [one for one in server.requests if one.method == "GET" and "bench/" in one.target]
     assert result["command"].endswith(f"bucket.yaml --store {store}")
+    reached = {"endpoint": server.endpoint, "region": "us-east-1", "requester_pays": True}
+    assert result["store"] == {**reached, "max_attempts": 2}
     assert result["epochs"][1]["bytes"] == 3000
     assert len(reads) >= 2 * 3
     assert all(one.headers["x-amz-request-payer"] == "requester" for one in reads)

@@ -38,6 +38,15 @@ def test_settings_that_differ_are_found():
     assert differences(one, one) == []
 
 
+def test_another_server_is_a_setting_that_differs():
+    one, other = ({**result_of(1.0), "store": {"endpoint": f"http://{name}"}} for name in "ab")
+    text = compare(one, other, ("one", "other"))
+    assert text.endswith("Different settings:\n\n- store.endpoint: 'http://a', 'http://b'\n")
+    text = compare(result_of(1.0), other, ("old", "new"))  # made before it was kept
+    assert text.endswith("- store.endpoint: None, 'http://b'\n")
+    assert compare(one, one, ("one", "other")).endswith("- none\n")
+
+
 def test_compare_reads_files_and_folders_and_refuses_what_is_no_result(tmp_path, capsys):
     for name, speed in (("one", 1.0), ("two", 3.0)):
         (tmp_path / name).mkdir()
@@ -55,6 +64,7 @@ def test_compare_reads_files_and_folders_and_refuses_what_is_no_result(tmp_path,
         '{"epochs": [1], "config": {}}',
         '{"epochs": [{"gb_per_s": 1}], "config": 3}',
         '{"epochs": [{"gb_per_s": "x"}], "config": {}}',
+        f'{{"epochs": [{{"gb_per_s": 1}}], "config": {{}}, "store": {"[" * 99}{"]" * 99}}}',
     ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(DataError, match=r"bad\.json: is no result"):

@@ -25,9 +25,14 @@ def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str
                 [metric.title, spread(ours, show), spread(theirs, show), _ratio(ours, theirs)]
             )
     table = markdown_table(["", *names, f"{names[1]} / {names[0]}"], rows)
-    different = differences(first["config"], second["config"])
+    different = differences(_settings(first), _settings(second))
     notes = [f"- {one_line(key)}: {short(one)}, {short(other)}" for key, one, other in different]
     return f"{table}\n\nDifferent settings:\n\n{as_lines(notes or ['- none'])}"
+
+
+def _settings(result: dict[str, Any]) -> dict[str, Any]:
+    """Those of the configuration, and how a bucket was reached."""
+    return {**result["config"], "store": result.get("store", {})}
 
 
 def _values(metric: Metric, result: dict[str, Any]) -> list[float]:

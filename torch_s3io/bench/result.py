@@ -200,7 +200,8 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(result, dict):
         raise DataError(f"{file}: is no result of a benchmark: it has no config")
     config = result.get("config")
-    if not isinstance(config, dict) or not _is_flat(config, _MOST_LEVELS):
+    settings = [config, result.get("store")]
+    if not isinstance(config, dict) or not _is_flat(settings, _MOST_LEVELS + 1):
         raise DataError(f"{file}: is no result of a benchmark: it has no config")
     epochs = result.get("epochs")
     if not isinstance(epochs, list) or not epochs or not all(map(_is_epoch, epochs)):

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,7 @@ from .._version import __version__
 from ..console import CommandError, note, on_terminal, progress
 from ..processes.interrupts import uninterrupted
 from ..store.s3_config import S3Config, without_keys
+from ..store.s3_credentials import place_of
 from ..wording import count_of, one_line, size_text
 from . import bucket, child, data
 from .config import BenchConfig, DataConfig
@@ -143,10 +145,21 @@ def run(
         note = NOT_COUNTED.format("the C library is not glibc")
     return {
         "config": to_mapping(config),
+        "store": reached(store or S3Config()) if config.data.is_in_bucket else {},
         "machine": machine(config.data),
         "notes": [note] if note else [],
         **measured,
     }
+
+
+def reached(store: S3Config) -> dict[str, Any]:
+    """How a bucket is: what is set in place of a default, without keys, and which server is asked
+    for."""
+    place = place_of(store)
+    shown = {field.name: field.default for field in fields(S3Config) if field.repr}
+    values = {name: getattr(store, name) for name in shown}
+    values |= {"endpoint": place.endpoint or None, "region": place.region}
+    return {name: value for name, value in values.items() if value != shown[name]}
 
 
 def _ignore_interrupts() -> None:
