@@ -22,6 +22,7 @@ from support import holds_soon
 
 import torch_s3io as s3io
 from torch_s3io import _C
+from torch_s3io.store.s3_buckets import Buckets
 from torch_s3io.store.s3_objects import S3Objects, the_s3_objects
 
 pytestmark = [
@@ -170,8 +171,8 @@ def test_threads_ask_for_objects_at_once(monkeypatch):
     """The server is a stub, so that they meet often."""
     version = _C.s3_version(size_bytes=8, etag="e")
     core = SimpleNamespace(stat=lambda path: (version, "e"))
-    monkeypatch.setattr(S3Objects, "core_store", lambda self, path: core)
-    monkeypatch.setattr(S3Objects, "know_etags", lambda self, path, etags: None)
+    monkeypatch.setattr(Buckets, "core_store", lambda self, path: core)
+    monkeypatch.setattr(Buckets, "know_etags", lambda self, path, etags: None)
     objects, errors = S3Objects(), []
     for number in range(2000):  # which each look at what is expected goes over
         objects.is_folder(f"s3://{BUCKET}/many/{number}")

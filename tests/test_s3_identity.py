@@ -130,7 +130,7 @@ def test_so_does_that_of_a_process_that_has_read_other_objects(server):
     records = put(server)
     sent = pickle.dumps(records_of())
     the_s3_objects().forget()
-    the_s3_objects().core_store(NAMES[0])
+    the_s3_objects().buckets.core_store(NAMES[0])
     dataset = pickle.loads(sent)
     server.requests.clear()
     assert read(dataset) == records
@@ -223,7 +223,7 @@ def test_a_question_that_is_not_answered_is_soon_given_up_in_silence(server, mon
 
 def test_a_question_that_reaches_nobody_is_given_up_in_time(server):
     put(server)
-    objects = the_s3_objects().core_store(NAMES[0])
+    objects = the_s3_objects().buckets.core_store(NAMES[0])
     (version, _) = objects.stat(NAMES[0])
     server.close()
     with pytest.raises(s3io.ReadTimeoutError, match=r"did not answer within 0\.2 s"):
@@ -268,16 +268,16 @@ def test_a_bucket_with_the_config_of_all_others_shares_their_connections(server)
     config = config_of(server.endpoint)
     reach_buckets(config)
     s3io.open_store("s3://own", config)
-    objects = the_s3_objects()
-    assert objects.core_store("s3://own/x") is objects.core_store("s3://any/x")
+    buckets = the_s3_objects().buckets
+    assert buckets.core_store("s3://own/x") is buckets.core_store("s3://any/x")
 
 
 def test_another_config_for_all_others_has_connections_of_its_own(server):
-    objects, cores = the_s3_objects(), []
+    buckets, cores = the_s3_objects().buckets, []
     for number in range(20):
         for _ in range(2):  # the second may lie where the one before them lay
             reach_buckets(config_of(server.endpoint, max_attempts=2 + number))
-        cores.append(objects.core_store("s3://any/x"))
+        cores.append(buckets.core_store("s3://any/x"))
     assert len(set(map(id, cores))) == 20
 
 
@@ -306,7 +306,7 @@ def test_an_object_that_is_too_short_is_not_asked_for(server):
 def test_workers_ask_nothing(server):
     put(server)
     loader = s3io.DataLoader(records_of(), num_workers=1)
-    the_s3_objects().servers._asked.clear()  # so that a worker that would ask does
+    the_s3_objects().buckets.servers._asked.clear()  # so that a worker that would ask does
     server.requests.clear()
     read(loader)
     assert OF_NO_VERSION not in [etag for _, etag in asked_for(server)]

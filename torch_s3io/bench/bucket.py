@@ -16,7 +16,7 @@ def missing(data: DataConfig) -> list[tuple[int, str]]:
 
     names = names_of(data)
     folder = names[0].removesuffix("0.bin")
-    listed = the_s3_objects().core_store(folder).list_objects(folder)
+    listed = the_s3_objects().buckets.core_store(folder).list_objects(folder)
     sizes = {path: Identity(*version).size_bytes for path, version, _ in listed}
     return [(n, name) for n, name in enumerate(names) if sizes.get(name) != data.file_bytes]
 

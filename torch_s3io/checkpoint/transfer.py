@@ -57,9 +57,9 @@ def warn_if_nothing_verifies(path: str) -> None:
     if scheme_of(path) == "s3":
         from ..store.s3_objects import the_s3_objects  # where it was built with that
 
-        objects = the_s3_objects()
-        objects.core_store(path)  # refuses an address with a password, which a warning would show
-        objects.servers.warn_if_nothing_verifies(objects.endpoint_of(path))
+        buckets = the_s3_objects().buckets
+        buckets.core_store(path)  # refuses an address with a password, which a warning would show
+        buckets.servers.warn_if_nothing_verifies(buckets.endpoint_of(path))
 
 
 class Range(NamedTuple):

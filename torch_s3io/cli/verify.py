@@ -159,4 +159,4 @@ def _checksum_of(path: str) -> int:
     from ..store.s3_objects import the_s3_objects
 
     # Not compared with the server's: what differs from the manifest is told of in detail.
-    return the_s3_objects().reads(path).checksum(path, compares=False)
+    return the_s3_objects().buckets.reads(path).checksum(path, compares=False)

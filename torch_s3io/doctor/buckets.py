@@ -32,7 +32,7 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
         NotFoundError, AccessError, ReadError, ConfigError: It cannot be asked, or has no objects.
     """
     store = the_s3_objects()
-    objects = store.core_store(path)
+    objects = store.buckets.core_store(path)
     report(f"listing {path}")
     listed = store.identities(path, objects.list_objects(path, most=1000))
     data = (name for name in listed if not is_index_name(os.path.basename(name)))
@@ -43,7 +43,7 @@ def buckets(path: str, quick: bool, report: Report) -> list[Finding]:
     size = version.size_bytes
     report(f"writing an object of 1 byte beside {largest}")
     findings = [_conditions(objects, largest, version), _writes(os.path.dirname(largest))]
-    part_bytes = store.bucket_at(path).config.part_bytes
+    part_bytes = store.buckets.at(path).config.part_bytes
     seconds = _QUICK_SECONDS_A_POINT if quick else _SECONDS_A_POINT
     rates = {}
     for depth in QUICK_DEPTHS if quick else DEPTHS:

@@ -12,7 +12,7 @@ from .access import Access, Column, Reading
 
 if TYPE_CHECKING:
     from .s3_bucket import Bucket
-    from .s3_objects import S3Objects
+    from .s3_buckets import Buckets
 
 _SCHEME = "s3://"
 _LEAST_BYTES = 2  # of an object that tells what its server heeds
@@ -23,17 +23,18 @@ _MOST_ASKED_S = 3.0  # a server that does not answer is told of by the first rea
 class S3Access(Access):
     """By ranges over HTTP, straight into the buffers; nothing is kept on this machine.
 
-    A data set has it as long as it lives: S3Objects has a weak reference.
+    A data set has it as long as it lives: Buckets has a weak reference.
 
     Args:
         buckets: How they are reached, by their paths, each with a slash.
+        process: All buckets of this process.
 
     Raises:
         ConfigError: ``direct=`` or ``engine=`` of files are asked for.
     """
 
-    def __init__(self, buckets: Mapping[str, Bucket], objects: S3Objects, reading: Reading) -> None:
-        self.buckets, self._objects = buckets, objects
+    def __init__(self, buckets: Mapping[str, Bucket], process: Buckets, reading: Reading) -> None:
+        self.buckets, self._process = buckets, process
         for name, value in (("direct", reading.direct), ("engine", reading.engine)):
             if value != "auto":
                 raise ConfigError(
@@ -51,7 +52,7 @@ class S3Access(Access):
             self._look_at_server(bucket, its, reading)
 
     def _look_at_server(self, bucket: str, numbers: Column, reading: Reading) -> None:
-        servers, endpoint = self._objects.servers, self.buckets[bucket].place.endpoint
+        servers, endpoint = self._process.servers, self.buckets[bucket].place.endpoint
         if not reading.has_checksums[numbers].all():
             servers.warn_if_nothing_verifies(endpoint)
         for number in numbers[:_MOST_LOOKED_AT].tolist():
@@ -67,7 +68,7 @@ class S3Access(Access):
                 return
 
     def _core_of(self, bucket: str) -> _C.S3Objects:
-        return self._objects.core_of(self.buckets[bucket]).objects
+        return self._process.core_of(self.buckets[bucket]).objects
 
     def make_store(self) -> _C.Store:
         stores = self.make_stores(_SCHEME)

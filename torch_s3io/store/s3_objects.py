@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import math
 import os
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _C
-from ..errors import AccessError, ConfigError, DataError, NotFoundError, ObjectChangedError
+from ..errors import AccessError, DataError, NotFoundError, ObjectChangedError
 from ..wording import printable
 from .access import Access, Reading
 from .key_patterns import compiled, fixed_part, is_pattern
 from .local_files import in_order
 from .s3_access import S3Access
-from .s3_bucket import Bucket, Core
-from .s3_config import S3Config, differences, without_keys
-from .s3_servers import Servers
+from .s3_buckets import SCHEME, Buckets, bucket_of
 from .shared_lists import Listed, listed_once
 from .store import FileOrder, Found, Identity, Inspected, Store
 
-_SCHEME = "s3://"
 _SAME_LIST_S = 5.0  # `matches` is followed by `find`, of the same pattern
 _MOST_REMEMBERED = 100_000
 _PAGE = 1000  # of a list
-_MOST_ETAGS = 10_000_000  # as many as a list has at most
 _FEWEST_LISTED = 16  # names in a folder that are looked for in a list of it
 
 
@@ -42,7 +36,7 @@ class _Listed(NamedTuple):
 
 
 class S3Objects(Store):
-    """Of all buckets that this process reads, each with its S3Config."""
+    """Of all buckets that this process reads."""
 
     block_bytes = 4 << 20  # a request costs as much as 1 to 8 MB take to come
 
@@ -51,121 +45,21 @@ class S3Objects(Store):
 
     def forget(self) -> None:
         """All buckets, as in a new process."""
-        self.servers = Servers()
-        self._lock = threading.RLock()  # of buckets, of who reads them, and of what is expected
-        self._buckets: dict[str, Bucket] = {}
-        self._configured: set[str] = set()  # those with a config of their own
-        self._others = S3Config()  # of all others
-        self._accesses: weakref.WeakSet[S3Access] = weakref.WeakSet()  # of data sets
-        self._etags: set[str] = set()  # that versions do not tell; for all processes
+        self.buckets = Buckets(self._forget_objects)
+        self._lock = threading.Lock()  # of what is expected
         self._forget_objects()
 
     def _forget_objects(self) -> None:
         self._found: dict[str, Identity] = {}  # that nobody has inspected yet
         self._known: dict[str, Identity] = {}  # for reads, which notice where it is an old one
-        self._expected: dict[str, float] = {}  # of those that are found: when that was
+        with self._lock:
+            self._expected: dict[str, float] = {}  # of those that are found: when that was
         self._listed: _Listed | None = None
 
-    def configure(self, buckets: Iterable[str], config: S3Config) -> None:
-        """They are reached like this from now on.
-
-        Raises:
-            ConfigError: A living data set reads one of them with another config.
-        """
-        names = list(buckets)
-        with self._lock:
-            for name in names:
-                known = self._buckets.get(name)
-                is_own = name in self._configured
-                if known is not None and is_own and self._is_refused(name, known, config):
-                    raise ConfigError(
-                        f"s3://{name}: store= is another S3Config than a data set of this process "
-                        f"reads the bucket with: {differences(known.config, config)}. All data "
-                        "sets of a bucket have one: drop the others (del dataset) and try again, "
-                        "or start another process"
-                    )
-            for name in names:
-                self._reach(name, config)
-            self._configured.update(names)
-
-    def _reach(self, name: str, config: S3Config) -> Bucket:
-        known = self._buckets.get(name)
-        if known is not None and known.config == config and not self._is_outdated(name, known):
-            return known
-        if known is not None:
-            self._forget_objects()
-        same = (one for one in self._buckets.values() if one.config == config)
-        bucket = next((one for one in same if not one.is_outdated), None) or Bucket(config)
-        self._buckets[name] = bucket
-        return bucket
-
-    def _is_refused(self, name: str, known: Bucket, config: S3Config) -> bool:
-        if known.config == config:
-            return False
-        if known.is_elsewhere and known.config == without_keys(config):
-            return False  # the same one: its keys have stayed in the process that it comes from
-        if not self._is_read(name, known):
-            return False
-        gc.collect()  # data sets that nobody can reach any more
-        return self._is_read(name, known)
-
-    def _is_read(self, name: str, bucket: Bucket) -> bool:
-        """By a living data set. One that was sent to this process may have read nothing yet."""
-        path = f"{_SCHEME}{name}/"
-        return bucket.is_inherited or any(
-            access.buckets.get(path) is bucket for access in self._accesses
-        )
-
-    def _is_outdated(self, name: str, bucket: Bucket) -> bool:
-        """Whether variables say something else by now, and nobody reads as they were."""
-        return bucket.is_outdated and not self._is_read(name, bucket)
-
-    def configure_others(self, config: S3Config) -> None:
-        """Buckets without a config of their own."""
-        self._others = config
-
-    def is_configured(self, path: str) -> bool:
-        """Whether its bucket has a config of its own."""
-        return bucket_of(path) in self._configured
-
-    def bucket_at(self, path: str) -> Bucket:
-        """How the bucket of the path is reached now."""
-        name = bucket_of(path)
-        with self._lock:
-            is_own = name in self._configured
-            return self._reach(name, self._buckets[name].config if is_own else self._others)
-
-    def endpoint_of(self, path: str) -> str:
-        """Of the bucket's server; empty: AWS's."""
-        return self.bucket_at(path).place.endpoint
-
-    def core_store(self, path: str) -> _C.S3Objects:
-        """Of this process, for the bucket of the path."""
-        return self.core_of(self.bucket_at(path)).objects
-
-    def reads(self, path: str) -> _C.S3Reads:
-        return self.core_of(self.bucket_at(path)).reads
-
-    def core_of(self, bucket: Bucket) -> Core:
-        return bucket.core(self._etags)
-
-    def join(
-        self, buckets: dict[str, Bucket], configured: set[str], others: S3Config, etags: set[str]
-    ) -> None:
-        """Those of another process, beside what this one has."""
-        with self._lock:
-            new = buckets.keys() - self._buckets.keys()
-            self._buckets.update((name, buckets[name]) for name in new)
-            self._configured |= configured & new
-            if self._others == S3Config():
-                self._others = others
-            self._etags |= etags
-            for bucket in set(self._buckets.values()):
-                bucket.know_etags(etags)
-
     def begin_in_child(self) -> None:
-        """After a fork: another thread of the parent may have had the lock."""
-        self._lock = threading.RLock()
+        """After a fork: another thread of the parent may have had a lock."""
+        self._lock = threading.Lock()
+        self.buckets.begin_in_child()
 
     def absolute(self, path: str) -> str:
         return path
@@ -180,7 +74,7 @@ class S3Objects(Store):
             with contextlib.suppress(NotFoundError):
                 self._expect({path: self._look_at(path)})
                 return False
-        return bool(list_of(self.core_store(path), _folder(path), most=1))
+        return bool(list_of(self.buckets.core_store(path), _folder(path), most=1))
 
     def _is_expected(self, path: str) -> bool:
         return time.monotonic() - self._expected.get(path, -math.inf) < _SAME_LIST_S
@@ -236,7 +130,7 @@ class S3Objects(Store):
         are forbidden, each is looked at by itself, when it is asked for."""
         names: dict[str, set[str]] = {}
         for path in paths:
-            if path.startswith(_SCHEME) and not is_pattern(path) and _key_of(path):
+            if path.startswith(SCHEME) and not is_pattern(path) and _key_of(path):
                 names.setdefault(os.path.dirname(path), set()).add(path)
         with contextlib.suppress(AccessError):
             for wanted in names.values():
@@ -248,7 +142,7 @@ class S3Objects(Store):
         while len(wanted) >= _FEWEST_LISTED:
             part = wanted[:_PAGE]
             begins = os.path.commonprefix(part)  # noqa: RUF071  (as texts, not as folders)
-            page = list_of(self.core_store(begins), begins, most=_PAGE)
+            page = list_of(self.buckets.core_store(begins), begins, most=_PAGE)
             listed = self.identities(begins, page)
             there.update((path, listed[path]) for path in part if path in listed)
             passed = [path for path in part if len(page) < _PAGE or path <= page[-1][0]]
@@ -284,20 +178,20 @@ class S3Objects(Store):
     def _read(self, path: str, begin: int, end: int | None, identity: Identity) -> memoryview:
         end = identity.size_bytes if end is None else min(end, identity.size_bytes)
         length = max(0, end - begin)
-        data = self.reads(path).read(path, begin, length, version=identity, clips=True)
+        data = self.buckets.reads(path).read(path, begin, length, version=identity, clips=True)
         return memoryview(data.numpy().data)
 
     def access(self, reading: Reading) -> Access:
         # There may be millions of paths, and seldom several configs.
-        is_one = not self._configured and len(set(self._buckets.values())) <= 1
+        is_one = self.buckets.are_one()
         count = len(reading.alignments)
         looked_at = range(1 if is_one else count)
-        of_each = [f"{_SCHEME}{bucket_of(reading.path(number))}/" for number in looked_at]
+        of_each = [f"{SCHEME}{bucket_of(reading.path(number))}/" for number in looked_at]
         among = np.broadcast_to(of_each, count)
         numbers = {bucket: np.flatnonzero(among == bucket) for bucket in dict.fromkeys(of_each)}
-        with self._lock:
-            access = S3Access({path: self.bucket_at(path) for path in numbers}, self, reading)
-            self._accesses.add(access)
+        access = self.buckets.open(
+            numbers, lambda reached: S3Access(reached, self.buckets, reading)
+        )
         if not reading.is_told:
             access.look_at_servers(numbers, reading)
         return access
@@ -311,7 +205,7 @@ class S3Objects(Store):
         known, self._listed = self._listed, None
         if known and known.prefix == prefix and time.monotonic() - known.ended_s < _SAME_LIST_S:
             return known.found
-        core, endpoint = self.core_store(prefix), self.endpoint_of(prefix)
+        core, endpoint = self.buckets.core_store(prefix), self.buckets.endpoint_of(prefix)
         listed = listed_once(f"{endpoint} {prefix}", lambda: list_of(core, prefix))
         found = self.identities(prefix, (one for one in listed if not one[0].endswith("/")))
         if keeps:
@@ -336,14 +230,14 @@ class S3Objects(Store):
                 "'s3://bucket/train/*.bin', or a folder"
             )
         try:
-            version, etag = self.core_store(path).stat(path)
+            version, etag = self.buckets.core_store(path).stat(path)
         except NotFoundError as error:
             raise NotFoundError(
                 f"{error}; name an object, a pattern such as 's3://bucket/train/*.bin', or a folder"
             ) from None
         identity = Identity(*version)
         if not identity.device:
-            self.know_etags(path, {etag})
+            self.buckets.know_etags(path, {etag})
         self._remember({path: identity})
         return identity
 
@@ -355,18 +249,8 @@ class S3Objects(Store):
             identities[name] = Identity(*version)
             if etag:
                 etags.add(etag)
-        self.know_etags(path, etags)
+        self.buckets.know_etags(path, etags)
         return identities
-
-    def know_etags(self, path: str, etags: set[str]) -> None:
-        """Of versions that do not tell them, in the bucket of the path: reads ask for them, in this
-        process and in those that are begun later."""
-        if not etags:
-            return
-        if len(self._etags) + len(etags) > _MOST_ETAGS:
-            self._etags = set()
-        self._etags |= etags
-        self.core_store(path).know_etags(list(etags))
 
     def _remember(self, identities: Mapping[str, Identity]) -> None:
         if len(self._known) + len(identities) > _MOST_REMEMBERED:
@@ -375,15 +259,13 @@ class S3Objects(Store):
             self._known.update(identities)
 
     def __reduce__(self) -> Any:
-        with self._lock:
-            known = self._buckets.copy(), self._configured.copy(), self._others, self._etags.copy()
-        return _restored, known
+        return _restored, self.buckets.state()
 
 
 def _restored(*known: Any) -> S3Objects:
     """What this process has, and what another one had beside."""
     store = the_s3_objects()
-    store.join(*known)
+    store.buckets.join(*known)
     return store
 
 
@@ -401,7 +283,7 @@ def list_of(core: _C.S3Objects, prefix: str, most: int = 0) -> list[Listed]:
     try:
         return core.list_objects(prefix, most=most)
     except DataError as error:
-        if "//" not in prefix.removeprefix(_SCHEME):
+        if "//" not in prefix.removeprefix(SCHEME):
             raise
         raise DataError(
             f"{error}; the path has an empty part, between two slashes, which this server may "
@@ -409,12 +291,8 @@ def list_of(core: _C.S3Objects, prefix: str, most: int = 0) -> list[Listed]:
         ) from None
 
 
-def bucket_of(path: str) -> str:
-    return path.removeprefix(_SCHEME).partition("/")[0]
-
-
 def _key_of(path: str) -> str:
-    return path.removeprefix(_SCHEME).partition("/")[2]
+    return path.removeprefix(SCHEME).partition("/")[2]
 
 
 def _folder(path: str) -> str:
@@ -427,7 +305,7 @@ def _starts(path: str, pattern: str) -> Iterable[str]:
         parts = path.split("/")
         yield "/".join(parts[: pattern.count("/") + 1])
         return
-    yield from (path[:at] for at, one in enumerate(path) if one == "/" and at > len(_SCHEME))
+    yield from (path[:at] for at, one in enumerate(path) if one == "/" and at > len(SCHEME))
     yield path
 
 

@@ -15,8 +15,9 @@ from ..wording import short
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 from .open_writers import cancel_at_exit
 from .s3_bucket import Bucket, Core
+from .s3_buckets import bucket_of
 from .s3_config import S3Config, without_keys
-from .s3_objects import bucket_of, list_of, the_s3_objects
+from .s3_objects import list_of, the_s3_objects
 from .store import Identity
 
 _SCHEME = "s3://"
@@ -62,7 +63,7 @@ class S3Store:
     def __init__(self, path: str) -> None:
         self._objects = the_s3_objects()
         self._path = path
-        self._bucket = self._objects.bucket_at(path)
+        self._bucket = self._objects.buckets.at(path)
 
     @property
     def config(self) -> S3Config:
@@ -249,11 +250,11 @@ class S3Store:
         return self._core_of(path).objects
 
     def _core_of(self, path: str) -> Core:
-        return self._objects.core_of(self._bucket_at(path))
+        return self._objects.buckets.core_of(self._bucket_at(path))
 
     def _bucket_at(self, path: str) -> Bucket:
         is_own = bucket_of(path) == bucket_of(self._path)
-        return self._bucket if is_own else self._objects.bucket_at(path)
+        return self._bucket if is_own else self._objects.buckets.at(path)
 
     def _numbers_of(
         self, path: str, version: S3ObjectInfo | None

@@ -59,12 +59,13 @@ def configure_store(paths: Any, store: StoreSetting, index: Any = None) -> FileS
         what = "an S3Config" if config is store else "of a bucket"
         raise ConfigError(f"store= is {what}, for paths that begin with s3://: leave it out")
     store_of(in_buckets[0])  # where it was built without, that says so
-    from .s3_objects import bucket_of, the_s3_objects
+    from .s3_buckets import bucket_of
+    from .s3_objects import the_s3_objects
 
-    objects = the_s3_objects()
-    objects.configure(dict.fromkeys(map(bucket_of, in_buckets)), config)
-    if isinstance(index, str) and scheme_of(index) == "s3" and not objects.is_configured(index):
-        objects.configure([bucket_of(index)], config)
+    buckets = the_s3_objects().buckets
+    buckets.configure(dict.fromkeys(map(bucket_of, in_buckets)), config)
+    if isinstance(index, str) and scheme_of(index) == "s3" and not buckets.is_configured(index):
+        buckets.configure([bucket_of(index)], config)
     return None
 
 
@@ -73,7 +74,7 @@ def reach_buckets(config: S3Config) -> None:
     store_of("s3://")  # where it was built without, that says so
     from .s3_objects import the_s3_objects
 
-    the_s3_objects().configure_others(config)
+    the_s3_objects().buckets.configure_others(config)
 
 
 def _config_of(store: Any) -> S3Config | None:
