@@ -30,6 +30,8 @@ from warm_python import IMPORTED, new_interpreter, spawn_from
 
 from torch_s3io import _C
 
+gc.disable()  # until pytest has collected all tests, which leaves no garbage
+
 hypothesis.settings.register_profile(
     "default",
     deadline=None,
@@ -103,6 +105,7 @@ def _warmed_up() -> Iterator[None]:
         start_cuda()
     gc.collect()
     gc.freeze()  # let the collections to come pass over what is there for good
+    gc.enable()
     yield
     programs.end_warm_pythons()
 

@@ -281,11 +281,13 @@ def run(source: str, arguments: list[str], env: dict[str, str], folder: str, spa
 _WAS_MAIN: list[types.ModuleType] = []
 
 if __name__ == "__main__":
+    gc.disable()  # imports leave little to collect, and to look for it takes a fifth of their time
     multiprocessing.set_forkserver_preload([*IMPORTED])  # or every worker imports them
     for module in (*IMPORTED, *sys.argv[2:]):
         importlib.import_module(module)
     # What is here for good the end of a program need not go through, which takes half a second.
     gc.collect()
     gc.freeze()
+    gc.enable()
     use_huge_pages()
     run(*serve(socket.socket(fileno=int(sys.argv[1]))))
