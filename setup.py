@@ -59,7 +59,7 @@ class Torch:
     def compiler(self):
         """The bindings' compiler. Other people's headers are -isystem: they give no warnings.
 
-        The bindings only call: with -O3, which takes a quarter longer, they are no faster.
+        The bindings do little but call: with -O3, which takes a quarter longer, they are no faster.
         """
         system_includes = [
             self.folder / "include",

@@ -131,10 +131,11 @@ def binding_units(folder: Path, command: list[str]) -> list[Unit]:
         stem = Path(path).stem
         parts["s3" if stem.startswith("s3") else stem if stem in parts else ""].append(path)
     name = "s3" if USE_S3 else "no_s3"
-    # One takes three quarters of the processors' time of two, which end sooner on more of them.
-    count = 1 if most_jobs() <= 2 else 2
-    units = units_of_equal_size(count, folder / "bindings", parts[""], command)
-    return [*units, Unit(folder / f"bindings_{name}.o", parts[name], command)]
+    # As two units they would take a third more: both instantiate what pybind11 is made of.
+    return [
+        Unit(folder / "bindings.o", parts[""], command),
+        Unit(folder / f"bindings_{name}.o", parts[name], command),
+    ]
 
 
 def units_of_equal_size(
@@ -185,8 +186,10 @@ def compiler(*flags: str) -> list[str]:
 def uncollected() -> list[str]:
     """For large units full of templates: g++ otherwise spends a fifth of the time on finding out
     which of its memory is free, a quarter of it."""
-    is_clang = any("clang" in word for word in compiler())
-    return [] if is_clang else ["--param", "ggc-min-heapsize=4000000"]
+    if any("clang" in word for word in compiler()):
+        return []
+    memory_kib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
+    return ["--param", f"ggc-min-heapsize={min(4_000_000, memory_kib // 4)}"]
 
 
 def liburing_flags(option: str) -> list[str]:
