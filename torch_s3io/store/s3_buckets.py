@@ -23,13 +23,14 @@ class Buckets:
     """All of them. A bucket has one config at a time, which may change while nobody reads it.
 
     Args:
-        on_change: Called when one is reached otherwise than before.
+        lock: Of these, and of what else a change concerns.
+        on_change: Called with the lock when one is reached otherwise than before.
     """
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, lock: threading.RLock, on_change: Callable[[], None]) -> None:
         self.servers = Servers()
         self._on_change = on_change
-        self._lock = threading.RLock()
+        self._lock = lock
         self._buckets: dict[str, Bucket] = {}
         self._configured: set[str] = set()  # those with a config of their own
         self._others = S3Config()  # of all others
@@ -127,9 +128,9 @@ class Buckets:
             for bucket in set(self._buckets.values()):
                 bucket.know_etags(etags)
 
-    def begin_in_child(self) -> None:
+    def begin_in_child(self, lock: threading.RLock) -> None:
         """After a fork: another thread of the parent may have had the lock."""
-        self._lock = threading.RLock()
+        self._lock = lock
 
     def _reach(self, name: str, config: S3Config) -> Bucket:
         known = self._buckets.get(name)

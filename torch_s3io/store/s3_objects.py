@@ -45,8 +45,8 @@ class S3Objects(Store):
 
     def forget(self) -> None:
         """All buckets, as in a new process."""
-        self.buckets = Buckets(self._forget_objects)
-        self._lock = threading.Lock()  # of what is expected
+        self._lock = threading.RLock()  # of buckets, and of what is expected
+        self.buckets = Buckets(self._lock, self._forget_objects)
         self._forget_objects()
 
     def _forget_objects(self) -> None:
@@ -58,8 +58,8 @@ class S3Objects(Store):
 
     def begin_in_child(self) -> None:
         """After a fork: another thread of the parent may have had a lock."""
-        self._lock = threading.Lock()
-        self.buckets.begin_in_child()
+        self._lock = threading.RLock()
+        self.buckets.begin_in_child(self._lock)
 
     def absolute(self, path: str) -> str:
         return path
