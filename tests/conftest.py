@@ -30,7 +30,7 @@ from warm_python import IMPORTED, new_interpreter, spawn_from
 
 from torch_s3io import _C
 
-gc.disable()  # until pytest has collected all tests, which leaves no garbage
+gc.disable()  # until pytest has collected all tests, which leaves little garbage
 
 hypothesis.settings.register_profile(
     "default",

@@ -114,7 +114,7 @@ def test_an_index_that_the_server_did_not_keep_is_an_error(disk, capsys, is_new)
             pack(disk / "a.ds", *command)
         lie(server, "PUT", "all.idx")
         pack(disk / "b.ds", *command, status=1)
-    what = "does not have it" if is_new else "has something else"
+    what = "does not have it" if is_new else "has something else, its old one or another run's"
     text = capsys.readouterr().err
     assert f"all.idx: the server says that it has written it, and {what}; " in text
     assert f"all.bin and s3://{BUCKET}/all.idx may not belong together: write both again" in text

@@ -25,14 +25,15 @@ def compare(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str
                 [metric.title, spread(ours, show), spread(theirs, show), _ratio(ours, theirs)]
             )
     table = markdown_table(["", *names, f"{names[1]} / {names[0]}"], rows)
-    different = differences(_settings(first), _settings(second))
+    has_stores = "store" in first and "store" in second  # older results have none
+    different = differences(_settings(first, has_stores), _settings(second, has_stores))
     notes = [f"- {one_line(key)}: {short(one)}, {short(other)}" for key, one, other in different]
     return f"{table}\n\nDifferent settings:\n\n{as_lines(notes or ['- none'])}"
 
 
-def _settings(result: dict[str, Any]) -> dict[str, Any]:
+def _settings(result: dict[str, Any], with_store: bool) -> dict[str, Any]:
     """Those of the configuration, and how a bucket was reached."""
-    return {**result["config"], "store": result.get("store", {})}
+    return {**result["config"], **({"store": result["store"]} if with_store else {})}
 
 
 def _values(metric: Metric, result: dict[str, Any]) -> list[float]:

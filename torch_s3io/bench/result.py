@@ -200,9 +200,10 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(result, dict):
         raise DataError(f"{file}: is no result of a benchmark: it has no config")
     config = result.get("config")
-    settings = [config, result.get("store")]
-    if not isinstance(config, dict) or not _is_flat(settings, _MOST_LEVELS + 1):
+    if not isinstance(config, dict) or not _is_flat(config, _MOST_LEVELS):
         raise DataError(f"{file}: is no result of a benchmark: it has no config")
+    if not _is_flat(result.get("store"), _MOST_LEVELS):
+        raise DataError(f"{file}: is no result of a benchmark: its store is no list of settings")
     epochs = result.get("epochs")
     if not isinstance(epochs, list) or not epochs or not all(map(_is_epoch, epochs)):
         raise DataError(f"{file}: is no result of a benchmark: it has no epochs with figures")

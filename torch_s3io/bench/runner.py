@@ -153,10 +153,15 @@ def run(
 
 
 def reached(store: S3Config) -> dict[str, Any]:
-    """How a bucket is: what is set in place of a default, without keys, and which server is asked
-    for."""
+    """How a bucket was reached: the endpoint and region in use, and settings other than the
+    defaults; none that says who asks."""
     place = place_of(store)
-    shown = {field.name: field.default for field in fields(S3Config) if field.repr}
+    hidden = {"profile", "ca_file", "sse_kms_key_id"}
+    shown = {
+        field.name: field.default
+        for field in fields(S3Config)
+        if field.repr and field.name not in hidden
+    }
     values = {name: getattr(store, name) for name in shown}
     values |= {"endpoint": place.endpoint or None, "region": place.region}
     return {name: value for name, value in values.items() if value != shown[name]}

@@ -69,7 +69,11 @@ def check_last(store: FileStore | S3Store, path: str, crc32c: int | None) -> Non
     except Error as error:
         raise _unkept(path, f"but {error}") from None
     if there != crc32c:
-        what = "does not have it" if there is None else "has something else"
+        what = (
+            "does not have it"
+            if there is None
+            else "has something else, its old one or another run's"
+        )
         raise _unkept(path, f"and {what}")
 
 
