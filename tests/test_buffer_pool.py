@@ -131,7 +131,11 @@ def test_the_memory_outlives_the_pool():
 
 def test_the_mappings_of_pools_are_found_without_reading_all_others():
     pool = make()
-    assert list(mappings.shared_mappings()) == list(mappings.read_all())
+    try:
+        found = mappings.ask()
+    except OSError:
+        pytest.skip("NEEDS LINUX 6.11, whose PROCMAP_QUERY this kernel does not have: not tested")
+    assert found == list(mappings.read_all())
     assert len(pool_mappings()) == 1
     del pool
 

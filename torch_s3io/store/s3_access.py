@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from .. import _C
 from ..errors import ConfigError
 from .access import Access, Column, Reading
+from .s3_bucket import SCHEME
 
 if TYPE_CHECKING:
     from .s3_bucket import Bucket
     from .s3_buckets import Buckets
 
-_SCHEME = "s3://"
 _LEAST_BYTES = 2  # of an object that tells what its server heeds
 _MOST_LOOKED_AT = 100  # for such objects
 _MOST_ASKED_S = 3.0  # a server that does not answer is told of by the first read
@@ -27,14 +27,16 @@ class S3Access(Access):
 
     Args:
         buckets: How they are reached, by their paths, each with a slash.
-        process: All buckets of this process.
+        all_buckets: Those of this process.
 
     Raises:
         ConfigError: ``direct=`` or ``engine=`` of files are asked for.
     """
 
-    def __init__(self, buckets: Mapping[str, Bucket], process: Buckets, reading: Reading) -> None:
-        self.buckets, self._process = buckets, process
+    def __init__(
+        self, buckets: Mapping[str, Bucket], all_buckets: Buckets, reading: Reading
+    ) -> None:
+        self.buckets, self._all_buckets = buckets, all_buckets
         for name, value in (("direct", reading.direct), ("engine", reading.engine)):
             if value != "auto":
                 raise ConfigError(
@@ -52,7 +54,7 @@ class S3Access(Access):
             self._look_at_server(bucket, its, reading)
 
     def _look_at_server(self, bucket: str, numbers: Column, reading: Reading) -> None:
-        servers, endpoint = self._process.servers, self.buckets[bucket].place.endpoint
+        servers, endpoint = self._all_buckets.servers, self.buckets[bucket].place.endpoint
         if not reading.has_checksums[numbers].all():
             servers.warn_if_nothing_verifies(endpoint)
         for number in numbers[:_MOST_LOOKED_AT].tolist():
@@ -68,11 +70,11 @@ class S3Access(Access):
                 return
 
     def _core_of(self, bucket: str) -> _C.S3Objects:
-        return self._process.core_of(self.buckets[bucket]).objects
+        return self._all_buckets.core_of(self.buckets[bucket]).objects
 
     def make_store(self) -> _C.Store:
-        stores = self.make_stores(_SCHEME)
-        return _C.CompositeStore(stores) if len(stores) > 1 else stores[_SCHEME]
+        stores = self.make_stores(SCHEME)
+        return _C.CompositeStore(stores) if len(stores) > 1 else stores[SCHEME]
 
     def make_stores(self, prefix: str) -> dict[str, _C.Store]:
         """One, unless buckets have several configs."""

@@ -13,6 +13,7 @@ from .s3_config import S3Config, check_endpoint
 from .s3_connections import connections_here
 from .s3_credentials import Place, S3Credentials, place_of
 
+SCHEME = "s3://"
 _READ_DEPTH = 16  # parts of one read
 _VARIABLES = (
     *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"),

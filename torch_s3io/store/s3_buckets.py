@@ -11,11 +11,10 @@ from typing import Any
 from .. import _C
 from ..errors import ConfigError
 from .s3_access import S3Access
-from .s3_bucket import Bucket, Core
+from .s3_bucket import SCHEME, Bucket, Core
 from .s3_config import S3Config, differences, without_keys
 from .s3_servers import Servers
 
-SCHEME = "s3://"
 _MOST_ETAGS = 10_000_000  # as many as a list has at most
 
 

@@ -19,7 +19,8 @@ from .access import Access, Reading
 from .key_patterns import compiled, fixed_part, is_pattern
 from .local_files import in_order
 from .s3_access import S3Access
-from .s3_buckets import SCHEME, Buckets, bucket_of
+from .s3_bucket import SCHEME
+from .s3_buckets import Buckets, bucket_of
 from .shared_lists import Listed, listed_once
 from .store import FileOrder, Found, Identity, Inspected, Store
 

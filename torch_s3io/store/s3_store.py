@@ -14,13 +14,11 @@ from ..errors import ConfigError, RangeError
 from ..wording import short
 from .object_writer import Bytes, ObjectWriter, WrittenObject, as_bytes
 from .open_writers import cancel_at_exit
-from .s3_bucket import Bucket, Core
+from .s3_bucket import SCHEME, Bucket, Core
 from .s3_buckets import bucket_of
 from .s3_config import S3Config, without_keys
 from .s3_objects import list_of, the_s3_objects
 from .store import Identity
-
-_SCHEME = "s3://"
 
 
 class S3ObjectInfo(NamedTuple):
@@ -241,7 +239,7 @@ class S3Store:
         _C.s3_abort_upload(self._core(path), path, upload_id, timeout_s=_limit(timeout_s))
 
     def _check(self, path: str) -> None:
-        if not isinstance(path, str) or not path.startswith(_SCHEME):
+        if not isinstance(path, str) or not path.startswith(SCHEME):
             raise ConfigError(f"{short(path)} is no path in a bucket, as 's3://bucket/key'")
         path_text(path)
 
